@@ -1,0 +1,1 @@
+"""One flat file per experiment. A config file is code: run only those you trust."""

@@ -1,0 +1,152 @@
+"""What a run leaves behind for people and tables: metrics.jsonl, TensorBoard events, run.json."""
+
+import datetime
+import importlib.metadata
+import json
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import tensorboardX
+
+from cvresearch.base.errors import RunError
+from cvresearch.base.workdir import cannot_write, write_atomically
+
+PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
+
+
+class Metrics:
+    """The metrics of a run: one JSON object a line in metrics.jsonl, and the same in TensorBoard.
+
+    A resumed run rewinds to its checkpoint's step, so that the file holds each (step, split)
+    once, as if the run had never been stopped.
+    """
+
+    def __init__(self, workdir: Path, step: int):
+        self._path = workdir / 'metrics.jsonl'
+        self._rows = [row for row in read_metrics(self._path) if row['step'] <= step]
+        write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
+        try:
+            self._file = open(self._path, 'a')
+            self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1)
+        except OSError as error:
+            raise cannot_write(self._path, error, RunError) from error
+
+    def write(self, step: int, epoch: float, split: str, values: dict) -> None:
+        """Appends one row.
+
+        Raises:
+          RunError: the disk is full or cannot be written.
+        """
+        row = {'step': step, 'epoch': round(epoch, 6), 'split': split, **values}
+        self._rows.append(row)
+        try:
+            self._file.write(json.dumps(row) + '\n')
+            self._file.flush()
+        except OSError as error:
+            raise cannot_write(self._path, error, RunError) from error
+        for name, value in values.items():
+            self._events.add_scalar(f'{split}/{name}', value, step)
+
+    def has(self, step: int, split: str) -> bool:
+        """Whether a row of this step and split is written."""
+        return any(row['step'] == step and row['split'] == split for row in self._rows)
+
+    def of(self, split: str) -> list[dict]:
+        """Returns the rows of one split, oldest first."""
+        return [row for row in self._rows if row['split'] == split]
+
+    def sync(self) -> None:
+        """Brings all rows to the disk, so that no checkpoint is newer than its records."""
+        try:
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            raise cannot_write(self._path, error, RunError) from error
+
+    def close(self) -> None:
+        """Closes both files."""
+        self._file.close()
+        self._events.close()
+
+
+def read_metrics(path: Path) -> list[dict]:
+    """Returns the rows of a metrics.jsonl; a half-written last line is left out."""
+    rows = []
+    for line in path.read_text().splitlines() if path.exists() else ():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+class RunCard:
+    """run.json: how the run was made and what came of it. Holds no environment variables."""
+
+    def __init__(self, workdir: Path, **facts):
+        self._path = workdir / 'run.json'
+        old = read_card(workdir) or {}
+        self._sessions = old.get('sessions', [])
+        self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
+        self.fields = {
+            'status': 'running',
+            'command': shlex.join(['python', *sys.orig_argv[1:]]),
+            **_revision(),
+            'python': sys.version.split()[0],
+            'packages': {name: _version(name) for name in PACKAGES},
+            'devices': [device.device_kind for device in jax.devices()],
+            'hosts': jax.process_count(),
+            **facts,
+            'sessions': self._sessions,
+        }
+        self._write()
+
+    def update(self, seconds: float, **fields) -> None:
+        """Writes further fields and this session's wall time so far."""
+        self._sessions[-1]['wall_time_s'] = round(seconds, 3)
+        self.fields.update(fields)
+        self.fields['wall_time_s'] = round(sum(s['wall_time_s'] for s in self._sessions), 3)
+        self._write()
+
+    def end(self, how: str, seconds: float, **fields) -> None:
+        """Writes how this session ended: finished, preempted, or failed."""
+        self._sessions[-1]['ended'] = how
+        self.update(seconds, status=how, **fields)
+
+    def _write(self) -> None:
+        write_atomically(self._path, json.dumps(self.fields, indent=2) + '\n')
+
+
+def read_card(workdir: Path) -> dict | None:
+    """Returns the run card of a workdir, None where there is none yet."""
+    path = Path(workdir) / 'run.json'
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _revision() -> dict:
+    """Returns the git revision of the code that runs, and whether it has uncommitted changes."""
+    here = Path(__file__).parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(['git', *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changes = git('status', '--porcelain', '--untracked-files=no')
+    return {'revision': git('rev-parse', 'HEAD'), 'uncommitted_changes': None if changes is None else bool(changes)}

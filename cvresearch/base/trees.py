@@ -1,0 +1,38 @@
+"""Pytrees whose leaves have names: 'C1/kernel'."""
+
+import hashlib
+
+import jax
+import numpy as np
+
+
+def key_name(entry) -> str:
+    """Returns the plain name of one entry of a JAX key path."""
+    for attribute in ('key', 'name', 'idx'):
+        if hasattr(entry, attribute):
+            return str(getattr(entry, attribute))
+    return str(entry)
+
+
+def named_leaves(tree) -> list[tuple[str, jax.Array]]:
+    """Returns [(path, leaf)], sorted by path, with '/' between the names."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return sorted((('/'.join(map(key_name, path)), leaf) for path, leaf in leaves), key=lambda pair: pair[0])
+
+
+def count(tree) -> int:
+    """Returns the number of elements of all leaves (arrays or shape structs)."""
+    return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))
+
+
+def sha256(tree) -> str:
+    """Returns the hexadecimal SHA-256 over names, shapes, dtypes and bytes of all leaves.
+
+    Two trees have one digest exactly when they are equal bit for bit.
+    """
+    digest = hashlib.sha256()
+    for name, leaf in named_leaves(tree):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f'{name} {array.shape} {array.dtype}\n'.encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()

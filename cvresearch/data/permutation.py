@@ -1,0 +1,50 @@
+"""A keyed permutation of [0, n): shuffling any number of examples in O(1) memory."""
+
+import numpy as np
+
+ROUNDS = 6
+
+# The finaliser of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
+# generators", figure 16): every bit of the result depends on every bit of the input.
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
+_MIX_2 = np.uint64(0x94D049BB133111EB)
+
+
+def mix(x: np.ndarray) -> np.ndarray:
+    """Returns a hash of each uint64 in `x` (a bijection of the 64-bit integers)."""
+    with np.errstate(over='ignore'):
+        x = x + _GOLDEN
+        x = (x ^ (x >> np.uint64(30))) * _MIX_1
+        x = (x ^ (x >> np.uint64(27))) * _MIX_2
+    return x ^ (x >> np.uint64(31))
+
+
+def permute(position: np.ndarray, n: int, seed: int, epoch: np.ndarray) -> np.ndarray:
+    """Returns where the permutation of (seed, epoch) sends each position.
+
+    A balanced Feistel network on the smallest even number of bits that holds n, walked along
+    its cycles until it lands below n (Black & Rogaway 2002, "Ciphers with arbitrary finite
+    domains", method 2): a bijection of [0, n) for every key, computed for one position alone.
+
+    Args:
+      position: integers in [0, n), any shape.
+      n: number of examples, at least 1.
+      seed: the run's seed.
+      epoch: integers of the same shape; each has a permutation of its own.
+
+    Returns:
+      int64 array of the shape of `position`, values in [0, n).
+    """
+    half = max(1, (int(n - 1).bit_length() + 1) // 2)
+    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    key = mix(mix(np.asarray(seed, np.uint64)) ^ np.asarray(epoch, np.uint64))
+    x = np.array(position, np.uint64)
+    walking = np.ones(x.shape, bool)
+    while walking.any():
+        left, right = x >> bits, x & mask
+        for number in range(ROUNDS):
+            left, right = right, left ^ (mix(right ^ mix(key + np.uint64(number))) & mask)
+        x = np.where(walking, (left << bits) | right, x)
+        walking &= x >= np.uint64(n)
+    return x.astype(np.int64)

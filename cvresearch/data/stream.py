@@ -1,0 +1,98 @@
+"""The data stream: a pure function of (examples, seed, step). Nothing to save, O(1) to seek."""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from cvresearch.data.permutation import permute
+from cvresearch.data.sources import Examples
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+    """Training batches. Every epoch shows every example once, in an order of its own.
+
+    The sequence of examples is endless and does not depend on the batch size, the number of
+    hosts or the devices: batch `step` is its slice [step * batch_size, (step + 1) * batch_size),
+    and may reach over the end of an epoch. Host `host` of `hosts` gets its part of each batch.
+    """
+
+    examples: Examples
+    seed: int
+    batch_size: int
+    host: int = 0
+    hosts: int = 1
+
+    def batch(self, step: int) -> Batch:
+        """Returns this host's part of a batch.
+
+        Returns:
+          image: uint8 (batch, height, width, channels); label, epoch, index: int32 (batch,).
+        """
+        local = self.batch_size // self.hosts
+        first = step * self.batch_size + self.host * local
+        epoch, place = np.divmod(np.arange(first, first + local), len(self.examples))
+        index = permute(place, len(self.examples), self.seed, epoch)
+        images, labels = self.examples.take(index)
+        return {
+            'image': images, 'label': labels,
+            'epoch': epoch.astype(np.int32), 'index': index.astype(np.int32),
+        }  # fmt: skip
+
+
+def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
+    """Yields every example once, in order, in batches of one shape; the last ones are filled up.
+
+    Yields:
+      image: uint8 (batch, height, width, channels); label: int32 (batch,); mask: float32
+      (batch,), 1 for an example, 0 for filling (which repeats example 0).
+    """
+    local = batch_size // hosts
+    for start in range(0, len(examples), batch_size):
+        place = start + host * local + np.arange(local)
+        real = place < len(examples)
+        images, labels = examples.take(np.where(real, place, 0))
+        yield {'image': images, 'label': labels, 'mask': real.astype(np.float32)}
+
+
+def prefetch(make: Callable[[int], Batch], start: int, stop: int, depth: int = 2) -> Iterator[Batch]:
+    """Yields make(start), ..., make(stop - 1), made ahead of time by one thread.
+
+    Closing the iterator ends the thread. An exception in `make` is raised here.
+    """
+    done: queue.Queue = queue.Queue(depth)
+    closed = threading.Event()
+
+    def put(item) -> bool:
+        while not closed.is_set():
+            try:
+                done.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for step in range(start, stop):
+                if not put((make(step), None)):
+                    return
+        except BaseException as error:  # noqa: BLE001: it is raised in the consumer
+            put((None, error))
+
+    thread = threading.Thread(target=work, name='prefetch', daemon=True)
+    thread.start()
+    try:
+        for _ in range(start, stop):
+            batch, error = done.get()
+            if error is not None:
+                raise error
+            yield batch
+    finally:
+        closed.set()
+        thread.join()

@@ -1,0 +1,1 @@
+"""Floor 3: state, steps, checkpoints, evaluation, counting."""

@@ -1,0 +1,163 @@
+"""Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read."""
+
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import jax
+import orbax.checkpoint as ocp
+
+from cvresearch.base import trees
+from cvresearch.base.errors import RunError, UserError
+from cvresearch.engine.state import State
+
+_UNFINISHED = re.compile(r'.*(orbax-checkpoint-tmp|\.deleting).*')
+
+
+class Checkpoints:
+    """The checkpoints of a run, one folder `<step>` each, beside a record of their contents.
+
+    Orbax writes a folder under another name and renames it when it is whole; the record holds
+    the SHA-256 of the state, which `restore` compares.
+    """
+
+    def __init__(self, directory: Path, keep: int = 2):
+        """Clears away what a killed process left unfinished.
+
+        Args:
+          directory: made where it does not exist.
+          keep: how many of the latest checkpoints stay.
+        """
+        self._directory, self._keep = directory, keep
+        self._best: int | None = None
+        self._saving: int | None = None
+        self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        directory.mkdir(parents=True, exist_ok=True)
+        for path in directory.iterdir():
+            if _UNFINISHED.match(path.name):
+                shutil.rmtree(path, ignore_errors=True)
+
+    def steps(self) -> list[int]:
+        """Returns the steps of all finished checkpoints, oldest first."""
+        return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
+
+    def save(self, state: State, step: int, best: int | None = None) -> None:
+        """Begins to save `state`; the program goes on while it is written.
+
+        Args:
+          state: may be donated to the next step as soon as this returns.
+          step: its step.
+          best: the step of the checkpoint to keep beside the latest.
+
+        Raises:
+          RunError: this save could not begin, or the one before it failed.
+        """
+        self.wait()
+        if step in self.steps():
+            return
+        self._best, self._saving = best, step
+        record = {'step': step, 'sha256': trees.sha256(state), 'leaves': _leaves(state)}
+        try:
+            self._saver.save(
+                self._directory / str(step),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
+            )
+        except Exception as error:
+            raise self._failed(error) from error
+
+    def wait(self) -> None:
+        """Returns when the save under way is finished, and removes the checkpoints it replaces.
+
+        Raises:
+          RunError: that save failed; the checkpoints before it are untouched.
+        """
+        try:
+            self._saver.wait_until_finished()
+        except Exception as error:
+            raise self._failed(error) from error
+        self._saving = None
+        for step in self.steps()[: -self._keep]:
+            if step != self._best and jax.process_index() == 0:
+                remove(self._directory / str(step))
+
+    def restore(self, like: State) -> State | None:
+        """Returns the newest checkpoint that is whole, None where there is none.
+
+        A damaged one is passed over with a warning, and moved to the folder `damaged` beside
+        `checkpoints`, so that a later save of the same step finds its place free.
+
+        Args:
+          like: a state of the same structure; its shapes, dtypes and shardings are taken.
+
+        Raises:
+          UserError: a checkpoint is whole, but of another model or optimizer.
+        """
+        for step in reversed(self.steps()):
+            path = self._directory / str(step)
+            try:
+                record = self._read(path, 'record', ocp.args.JsonRestore())
+                _compare(path, record['leaves'], _leaves(like))
+                state = self._read(path, 'state', ocp.args.StandardRestore(_abstract(like)))
+                if trees.sha256(state) != record['sha256']:
+                    raise ValueError('its SHA-256 differs from the recorded one')
+                return state
+            except UserError:
+                raise
+            except Exception as error:  # whatever Orbax and TensorStore make of a broken file
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+                kept = self._set_aside(path)
+                print(f'warning: checkpoint {step} is damaged ({reason}); passed over, kept as {kept}', file=sys.stderr)
+        return None
+
+    def close(self) -> None:
+        """Waits for the last save."""
+        self.wait()
+        self._saver.close()
+
+    def _read(self, path: Path, item: str, args):
+        return self._saver.restore(path, args=ocp.args.Composite(**{item: args}))[item]
+
+    def _set_aside(self, path: Path) -> Path:
+        folder = self._directory.parent / 'damaged'
+        folder.mkdir(exist_ok=True)
+        number = 0
+        while (target := folder / f'{path.name}.{number}').exists():
+            number += 1
+        path.rename(target)
+        return target
+
+    def _failed(self, error: Exception) -> RunError:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        good = [step for step in self.steps() if step != self._saving]
+        last = f'the last good one is of step {good[-1]}' if good else 'there is none before it'
+        return RunError(f'cannot save the checkpoint of step {self._saving}: {reason}; {last}')
+
+
+def remove(path: Path) -> None:
+    """Deletes a checkpoint so that a kill in the middle leaves no half of it under its name."""
+    doomed = path.with_name(f'{path.name}.deleting')
+    path.rename(doomed)
+    shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _leaves(state) -> dict[str, str]:
+    return {name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in trees.named_leaves(state)}
+
+
+def _compare(path: Path, saved: dict[str, str], expected: dict[str, str]) -> None:
+    different = [
+        f'{name}: {saved.get(name, "absent")} -> {expected.get(name, "absent")}'
+        for name in sorted({*saved, *expected})
+        if saved.get(name) != expected.get(name)
+    ]
+    if different:
+        more = f' and {len(different) - 4} more' if len(different) > 4 else ''
+        raise UserError(
+            f'checkpoint {path} does not fit the program (saved -> expected: {"; ".join(different[:4])}{more}); '
+            'use the version that wrote it, or another --workdir'
+        )
+
+
+def _abstract(state):
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)

@@ -1,0 +1,158 @@
+"""From a configuration to the parts that training and evaluation share."""
+
+import dataclasses
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.data import sources
+from cvresearch.engine import augment, steps
+from cvresearch.engine import state as states
+from cvresearch.models import registry
+from cvresearch.objectives import losses
+from cvresearch.objectives.losses import Loss
+from cvresearch.optim import optimizers, schedules
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The length of a run, and what is due at which step."""
+
+    examples: int
+    batch_size: int
+    epochs: float
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches in an epoch; a batch may reach into the next one."""
+        return self.examples / self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """The number of updates: enough to show every image `epochs` times."""
+        return math.ceil(round(self.epochs * self.examples) / self.batch_size)
+
+    def epoch(self, step: int) -> float:
+        """Returns the epochs of images seen after `step` updates."""
+        return step / self.steps_per_epoch
+
+    def due(self, step: int, every_steps: float = 0, every_epochs: float = 0) -> bool:
+        """Whether something is due after `step` updates: every so often, and at the end; 0 is never."""
+        if step == 0:
+            return False
+        if step == self.steps:
+            return bool(every_steps or every_epochs)
+        period = round(every_epochs * self.examples) or every_steps * self.batch_size
+        return bool(period) and step * self.batch_size // period > (step - 1) * self.batch_size // period
+
+
+@dataclasses.dataclass(frozen=True)
+class Program:
+    """The parts of a run, made from its configuration."""
+
+    mesh: Mesh
+    source: sources.Source
+    plan: Plan
+    model: nn.Module
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule
+    loss: Loss
+    augment: augment.Augment
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+
+    @classmethod
+    def of(cls, config: ConfigDict) -> 'Program':
+        """Makes and checks all parts; nothing is written and nothing is compiled.
+
+        Raises:
+          UserError: a value that is out of range or that does not fit the others.
+        """
+        _check_numbers(config)
+        mesh = meshes.make_mesh(**config.mesh)
+        for name in ('batch_size', 'eval_batch_size'):
+            meshes.check_batch(name, config[name], mesh)
+        source = sources.load(config.data, config.minival)
+        facts = source.facts
+        arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
+        if 'name' not in arguments:
+            raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+        if (arguments['num_classes'] or 0) < facts.num_classes:
+            raise UserError(
+                f'config.model.num_classes is {arguments["num_classes"]}, but {facts.name} has '
+                f'{facts.num_classes} classes; expected at least that many'
+            )
+        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
+        schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch)
+        program = cls(
+            mesh=mesh,
+            source=source,
+            plan=plan,
+            model=registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype)),
+            tx=optimizers.make(config.optimizer, schedule),
+            schedule=schedule,
+            loss=losses.make(config.loss),
+            augment=augment.make(config.augment),
+            mean=_channels('mean', config.normalize.mean, facts.mean),
+            std=_channels('std', config.normalize.std, facts.std),
+            seed=config.seed,
+        )
+        program.abstract_state()  # the image fits the model, or it says so
+        return program
+
+    def _create(self, seed: jax.Array) -> states.State:
+        return states.create(self.model, self.tx, self.source.facts.image_shape, seed)
+
+    def abstract_state(self) -> states.State:
+        """Returns the shapes and dtypes of the state, replicated over the mesh."""
+        placement = meshes.replicated(self.mesh)
+        shapes = jax.eval_shape(self._create, jax.ShapeDtypeStruct((), jnp.uint32))
+        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), shapes)
+
+    def initial_state(self) -> states.State:
+        """Returns the state at step 0."""
+        return jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))(np.uint32(self.seed))
+
+    def train_step(self):
+        """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
+        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std)
+        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole, donate_argnums=0)
+
+    def eval_step(self):
+        """Returns the jitted (state, batch) -> sums of metrics."""
+        step = steps.make_eval_step(self.model, self.loss, self.mean, self.std)
+        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole)
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f'config.seed is {config.seed}; expected 0 to 2**32 - 1')
+    if config.epochs <= 0:
+        raise UserError(f'config.epochs is {config.epochs}; expected more than 0')
+    if config.keep < 1:
+        raise UserError(f'config.keep is {config.keep}; expected at least 1 checkpoint')
+    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'minival'):
+        if config[name] < 0:
+            raise UserError(f'config.{name} is {config[name]}; expected at least 0')
+
+
+def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(of_dataset if given is None else given)
+    if len(values) not in (1, len(of_dataset)):
+        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
+    if name == 'std' and min(values) <= 0:
+        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
+    return values

@@ -1,0 +1,56 @@
+"""All that a run is at one step, as one pytree."""
+
+import flax
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from cvresearch.base import rng
+from cvresearch.objectives import metrics
+
+
+@flax.struct.dataclass
+class State:
+    """What a checkpoint holds. Data and randomness are functions of (seed, step), so nothing else.
+
+    Attributes:
+      step: int32 (), the number of updates made.
+      seed: uint32 (), from which every random stream of the run derives.
+      params: the trainable parameters, float32.
+      model_state: the net's other collections, such as batch statistics; {} where it has none.
+      opt_state: the optimizer's.
+      sums: training metrics since they were last logged.
+      bad_step: int32 (), the first step whose loss was not finite; -1 while all were.
+    """
+
+    step: jax.Array
+    seed: jax.Array
+    params: dict
+    model_state: dict
+    opt_state: optax.OptState
+    sums: metrics.Sums
+    bad_step: jax.Array
+
+
+def create(model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array) -> State:
+    """Returns the state at step 0; every value a function of `seed`.
+
+    Args:
+      model: called with images of shape (1, *image_shape).
+      tx: the optimizer.
+      image_shape: (height, width, channels).
+      seed: uint32 ().
+    """
+    variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
+    model_state = dict(variables)
+    params = model_state.pop('params')
+    return State(
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        params=params,
+        model_state=model_state,
+        opt_state=tx.init(params),
+        sums=metrics.zeros(),
+        bad_step=jnp.full((), -1, jnp.int32),
+    )

@@ -1,0 +1,193 @@
+"""LeNet-5. LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
+recognition", Proc. IEEE 86(11), section II-B and figure 2.
+
+Three nets go by that name, and their counts differ:
+- `lenet5_1998`, the paper's: trainable subsampling, partially connected C3, fixed RBF codes.
+  60,000 trainable parameters: C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164.
+- `lenet5`, as it is commonly re-implemented: full C3, average pooling, tanh, softmax.
+  61,706 parameters: 156 + 2,416 + 48,120 + 10,164 + 850. The sum 59,706 found in lecture slides
+  is a slip: it takes (5*5 + 1)*16 = 416 for C3 and so forgets C3's 6 input maps.
+- `lenet5_relu`: the same with ReLU and max pooling.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvresearch.base.variant import Variant
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer, lecun_1998
+from cvresearch.nn.pool import avg_pool, max_pool
+from cvresearch.nn.shapes import require_size
+
+
+class LeNet5(nn.Module):
+    """LeNet-5 with fully connected C3 and a softmax classifier."""
+
+    num_classes: int
+    act: str = 'tanh'
+    pool: str = 'avg'
+    kernel_init: str = 'glorot_uniform'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, 32, 32, channels), or 28x28 padded to that, to (batch, num_classes)."""
+        init = initializer(self.kernel_init)
+        conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=init, dtype=self.dtype)
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        act = {'tanh': jnp.tanh, 'relu': nn.relu}[self.act]
+        pool = {'avg': avg_pool, 'max': max_pool}[self.pool]
+
+        x = padded_to_32(x.astype(self.dtype))
+        x = act(conv(6, name='C1')(x))
+        x = pool(x, 2, name='S2')
+        x = act(conv(16, name='C3')(x))
+        x = pool(x, 2, name='S4')
+        x = act(conv(120, name='C5')(x))
+        x = x.reshape(x.shape[0], -1)
+        x = act(dense(84, name='F6')(x))
+        return dense(self.num_classes, name='head')(x).astype(jnp.float32)
+
+
+class LeNet5Original(nn.Module):
+    """LeNet-5 as published.
+
+    Logits are minus the squared distances to the class codes (equation 7), so that the most
+    likely class has the largest. Pixels are expected at -0.1 (background) to 1.175 (ink).
+    """
+
+    num_classes: int
+    background: float = -0.1
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, 32, 32, channels), or 28x28 padded to that, to (batch, num_classes)."""
+        conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=lecun_1998, dtype=self.dtype)
+
+        x = padded_to_32(x.astype(self.dtype), self.background)
+        x = squash(conv(6, name='C1')(x))
+        x = squash(Subsampling(name='S2')(x))
+        x = squash(PartialConv(name='C3')(x))
+        x = squash(Subsampling(name='S4')(x))
+        x = squash(conv(120, name='C5')(x))
+        x = x.reshape(x.shape[0], -1)
+        x = squash(nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name='F6')(x))
+        return -RBF(self.num_classes, name='head')(x)
+
+
+def squash(x: jax.Array) -> jax.Array:
+    """The paper's sigmoid, 1.7159 tanh(2x/3): squash(1) = 1 (appendix A)."""
+    return 1.7159 * jnp.tanh(x * (2 / 3))
+
+
+def padded_to_32(x: jax.Array, background: float = 0.0) -> jax.Array:
+    """Returns images of 32x32, putting two pixels of background around 28x28.
+
+    Raises:
+      UserError: another size.
+    """
+    require_size('LeNet-5', x.shape, (32, 28))
+    if x.shape[1] == 32:
+        return x
+    return jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=background)
+
+
+class Subsampling(nn.Module):
+    """Sums 2x2 pixels, times a trainable coefficient, plus a trainable bias, for each map (S2, S4)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, maps) to (batch, height / 2, width / 2, maps)."""
+        maps = x.shape[-1]
+        # A quarter: the map then starts as the mean, neither shrunk nor saturated.
+        coefficient = self.param('coefficient', nn.initializers.constant(0.25), (maps,), jnp.float32)
+        bias = self.param('bias', nn.initializers.zeros_init(), (maps,), jnp.float32)
+        return 4 * avg_pool(x, 2) * coefficient.astype(x.dtype) + bias.astype(x.dtype)
+
+
+# Table I: the S2 maps that each C3 map sees. Rows of equal length are one grouped convolution.
+C3_TABLE = (
+    ((0, 1, 2), (1, 2, 3), (2, 3, 4), (3, 4, 5), (0, 4, 5), (0, 1, 5)),
+    ((0, 1, 2, 3), (1, 2, 3, 4), (2, 3, 4, 5), (0, 3, 4, 5), (0, 1, 4, 5), (0, 1, 2, 5),
+     (0, 1, 3, 4), (1, 2, 4, 5), (0, 2, 3, 5)),
+    ((0, 1, 2, 3, 4, 5),),
+)  # fmt: skip
+
+
+class PartialConv(nn.Module):
+    """C3: 16 maps of 5x5 kernels, each over the S2 maps that Table I gives it (1,516 parameters)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, 6) to (batch, height - 4, width - 4, 16)."""
+        outputs = []
+        for seen in C3_TABLE:
+            chosen = x[..., np.array(seen).reshape(-1)]
+            conv = Conv(
+                len(seen), 5, padding='VALID', groups=len(seen), kernel_init=lecun_1998, dtype=x.dtype,
+                name=f'from{len(seen[0])}',
+            )  # fmt: skip
+            outputs.append(conv(chosen))
+        return jnp.concatenate(outputs, axis=-1)
+
+
+# Figure 3: the stylised 7x12 bitmaps of the digits, the fixed weights of the output units.
+CODES = {
+    0: '.#####. ....... ..###.. .##.##. ##...## ##...## ##...## ##...## .##.##. ..###.. ....... .......',
+    1: '...##.. ..###.. .####.. ...##.. ...##.. ...##.. ...##.. ...##.. ...##.. .###### ....... .......',
+    2: '.#####. ....... .#####. ##...## #....## ....##. ..###.. .##.... ##..... ####### ....... .......',
+    3: '####### .....## ....##. ...##.. ..####. .....## .....## .....## ##...## .#####. ....... .......',
+    4: '.#####. ....... ....... .##..## .##..## ###..## ##...## ##...## ##..### .###### .....## .....##',
+    5: '.#####. ....... ####### ##..... ##..... .####.. ..####. .....## ##...## .#####. ....... .......',
+    6: '..####. .##.... ##..... ##..... ######. ###..## ##...## ##...## ###..## .#####. ....... .......',
+    7: '####### .....## .....## ....##. ...##.. ...##.. ..##... ..##... ..##... ..##... ....... .......',
+    8: '.#####. ##...## ##...## ##...## .#####. ##...## ##...## ##...## ##...## .#####. ....... .......',
+    9: '.#####. ##..### ##...## ##...## ##..### .###### .....## .....## ....##. .####.. ....... .......',
+}
+
+
+def codes(num_classes: int) -> np.ndarray:
+    """Returns the target codes, +1 for ink and -1 for none, float32 (num_classes, 84).
+
+    Classes past the ten digits get random codes: the paper has bitmaps for all of ASCII, which
+    it prints but does not list.
+    """
+    rows = [[1.0 if c == '#' else -1.0 for c in CODES[d].replace(' ', '')] for d in range(min(num_classes, 10))]
+    more = np.random.Generator(np.random.Philox(key=1998)).choice([-1.0, 1.0], (max(0, num_classes - 10), 84))
+    return np.concatenate([np.array(rows).reshape(-1, 84), more]).astype(np.float32)
+
+
+class RBF(nn.Module):
+    """Euclidean radial basis functions with fixed centres: 84 * num_classes weights, none trained."""
+
+    num_classes: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, 84) to squared distances, float32 (batch, num_classes)."""
+        x, centres = x.astype(jnp.float32), codes(self.num_classes)
+        # |x - w|^2 multiplied out: one matrix product, and the 84 multiply-adds that the paper counts.
+        return jnp.sum(x * x, -1, keepdims=True) - 2 * x @ centres.T + jnp.sum(centres**2, -1)
+
+
+_LENET = dict(
+    input_shape=(32, 32, 1), num_classes=10, paper='LeCun et al. 1998, Proc. IEEE 86(11), section II-B'
+)  # fmt: skip
+_TALLY = 'arithmetic, layer by layer: 156 + 2,416 + 48,120 + 10,164 + 850'
+
+VARIANTS = {
+    'lenet5': Variant(module=LeNet5, **_LENET, params=61_706, macs=416_520, evidence=_TALLY),
+    'lenet5_relu': Variant(
+        module=LeNet5, **_LENET, params=61_706, macs=416_520, evidence=_TALLY,
+        arguments=dict(act='relu', pool='max', kernel_init='he_normal'),
+    ),
+    'lenet5_1998': Variant(
+        module=LeNet5Original, **_LENET, params=60_000, macs=326_520,
+        evidence='paper: C1 156 + S2 12 + C3 1,516 + S4 32 + C5 48,120 + F6 10,164',
+    ),
+}  # fmt: skip

@@ -1,0 +1,1 @@
+"""Floor 1: bricks shared by the architectures."""

@@ -1,0 +1,72 @@
+"""The one place where a convolution is written. Every model goes through it."""
+
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+Padding = str | int | Sequence[int | tuple[int, int]]
+
+
+def conv2d(
+    x: jax.Array, kernel: jax.Array, *, strides: int | tuple[int, int] = 1, padding: Padding = 'SAME',
+    groups: int = 1, dilation: int | tuple[int, int] = 1,
+) -> jax.Array:  # fmt: skip
+    """Convolves images with a kernel (cross-correlation, as everywhere in this field).
+
+    Args:
+      x: (batch, height, width, channels).
+      kernel: (kernel height, kernel width, channels / groups, features).
+      strides: of the window, one number or (vertical, horizontal).
+      padding: 'SAME', 'VALID', a number of zeros on every side, or ((top, bottom), (left, right)).
+      groups: channels and features are divided into so many independent convolutions.
+      dilation: distance between the kernel's taps, one number or (vertical, horizontal).
+
+    Returns:
+      (batch, height', width', features).
+    """
+    return lax.conv_general_dilated(
+        x, kernel, pair(strides), explicit(padding), rhs_dilation=pair(dilation),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=groups,
+    )  # fmt: skip
+
+
+def pair(value: int | Sequence[int]) -> tuple[int, int]:
+    """Returns (value, value) for a number, the two values for a pair."""
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
+def explicit(padding: Padding) -> str | list[tuple[int, int]]:
+    """Returns padding as XLA takes it: a name, or [(top, bottom), (left, right)]."""
+    if isinstance(padding, str):
+        return padding
+    return [pair(side) for side in pair(padding)]
+
+
+class Conv(nn.Module):
+    """A convolution layer with `nn.Conv`'s parameters (kernel HWIO, bias), through `conv2d`."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    strides: int | tuple[int, int] = 1
+    padding: Padding = 'SAME'
+    groups: int = 1
+    dilation: int | tuple[int, int] = 1
+    use_bias: bool = True
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros_init()
+    dtype: jnp.dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
+        shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
+        kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
+        bias = self.param('bias', self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
+        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        y = conv2d(
+            x, kernel, strides=self.strides, padding=self.padding, groups=self.groups, dilation=self.dilation
+        )
+        return y if bias is None else y + bias

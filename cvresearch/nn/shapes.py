@@ -1,0 +1,18 @@
+"""Saying in one line that an image does not fit a net."""
+
+from cvresearch.base.errors import UserError
+
+
+def require_size(net: str, image: tuple[int, ...], sizes: tuple[int, ...], channels: int | None = None) -> None:
+    """Raises UserError unless `image` (..., height, width, channels) is square and of one of `sizes`.
+
+    Args:
+      net: name for the message.
+      image: shape of the input.
+      sizes: heights (= widths) that the net takes.
+      channels: number of channels that it takes; None for any.
+    """
+    height, width, depth = image[-3:]
+    if height != width or height not in sizes or channels not in (None, depth):
+        expected = ' or '.join(f'{size}x{size}x{channels or depth}' for size in sizes)
+        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected {expected}')

@@ -1,0 +1,62 @@
+"""Losses: each maps logits (batch, classes) and targets (batch, classes) to one number an example.
+
+Targets are distributions over the classes (one-hot, smoothed or mixed).
+"""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import UserError, construct
+
+Loss = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
+    """-sum(target * log softmax(logits)), with label smoothing (Szegedy et al. 2016, section 7)."""
+    _check_smoothing(label_smoothing)
+    return functools.partial(_cross_entropy, label_smoothing)
+
+
+def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> Loss:
+    """LeNet-5's criterion (LeCun et al. 1998, equation 9), for logits that are minus distances.
+
+    y_target + log(exp(-penalty) + sum_i exp(-y_i)): the constant keeps classes that are already
+    far away from being pushed further.
+    """
+    _check_smoothing(label_smoothing)
+
+    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+        target = _smooth(target, label_smoothing)
+        rubbish = jnp.full((*logits.shape[:-1], 1), -penalty, logits.dtype)
+        total = jax.nn.logsumexp(jnp.concatenate([logits, rubbish], -1), axis=-1)
+        return total - jnp.sum(target * logits, axis=-1)
+
+    return loss
+
+
+LOSSES = {'softmax_cross_entropy': softmax_cross_entropy, 'maximum_a_posteriori': maximum_a_posteriori}
+
+
+def make(spec) -> Loss:
+    """Returns the loss that a config's `loss` names.
+
+    Raises:
+      UserError: an unknown name or argument.
+    """
+    return construct('loss', LOSSES, spec)
+
+
+def _cross_entropy(label_smoothing: float, logits: jax.Array, target: jax.Array) -> jax.Array:
+    return -jnp.sum(_smooth(target, label_smoothing) * jax.nn.log_softmax(logits), axis=-1)
+
+
+def _smooth(target: jax.Array, amount: float) -> jax.Array:
+    return target * (1 - amount) + amount / target.shape[-1] if amount else target
+
+
+def _check_smoothing(amount: float) -> None:
+    if not 0 <= amount < 1:
+        raise UserError(f'config.loss.label_smoothing is {amount}; expected 0 <= label_smoothing < 1')

@@ -1,0 +1,1 @@
+"""Floor 1: schedules and optimizers as Optax transforms."""

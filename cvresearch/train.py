@@ -1,0 +1,182 @@
+"""The whole of training on one page: data, model, optimizer, state, restore, then the loop."""
+
+import contextlib
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from cvresearch.base import mesh as meshes
+from cvresearch.base import trees
+from cvresearch.base.clock import Clock
+from cvresearch.base.errors import PREEMPTED, RunError
+from cvresearch.base.preemption import Preemption
+from cvresearch.base.progress import Progress
+from cvresearch.base.records import Metrics, RunCard, read_card
+from cvresearch.base.workdir import claim
+from cvresearch.data.stream import Stream, prefetch
+from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.evaluate import evaluate
+from cvresearch.engine.program import Program
+from cvresearch.engine.state import State
+from cvresearch.objectives import metrics
+
+
+def run(config: ConfigDict, workdir: str | Path) -> int:
+    """Trains a configuration in `workdir`, from where an earlier process left off.
+
+    Returns:
+      The exit code: 0 finished, 75 preempted (the state is saved; the same command goes on).
+
+    Raises:
+      UserError: bad input, before anything is written.
+      RunError: the run cannot go on: a loss that is not finite, a disk that is full.
+    """
+    program = Program.of(config)  # mesh, data, model, optimizer: made and checked
+    with claim(workdir, config) as path, Preemption() as preemption, contextlib.ExitStack() as closing:
+        card = read_card(path)
+        if card and card['status'] == 'finished':
+            print(f'{path} is finished: {card["final"]}')
+            return 0
+        training = Training(program, config, path, preemption, closing)
+        try:
+            ended = training.loop()
+        except BaseException:
+            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
+                training.end('failed')
+            raise
+        training.end(ended)
+    return 0 if ended == 'finished' else PREEMPTED
+
+
+class Training:
+    """One process' share of a run: what is open while the loop turns."""
+
+    def __init__(
+        self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack
+    ):
+        self.program, self.config, self.preemption = program, config, preemption
+        self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
+        self.clock = Clock()
+        self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
+
+        self.checkpoints = closing.enter_context(contextlib.closing(Checkpoints(path / 'checkpoints', config.keep)))
+        with self.clock.spent('restore'):
+            self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
+        self.step = int(self.state.step)  # the same number on the host, known without waiting
+        self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
+
+        stream = Stream(
+            self.splits['train'], program.seed, config.batch_size, jax.process_index(), jax.process_count()
+        )
+        with self.clock.spent('compile'):
+            batch = meshes.place(stream.batch(self.step), self.mesh)
+            self.train_step = program.train_step().lower(self.state, batch).compile()
+            self.eval_step = program.eval_step()
+        self.batches = closing.enter_context(contextlib.closing(
+            prefetch(lambda step: meshes.place(stream.batch(step), self.mesh), self.step, self.plan.steps)
+        ))  # fmt: skip
+        self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
+        self.progress.say(self._greeting())
+
+    def loop(self) -> str:
+        """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
+        plan, config, preemption = self.plan, self.config, self.preemption
+        while True:
+            # Arrived at `step`. What an earlier process recorded here before it was killed is not
+            # done again; the rest is, and comes out the same.
+            log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
+            evaluation = [name for name in self._evaluations() if not self.records.has(self.step, name)]
+            save = plan.due(self.step, every_epochs=config.save_every_epochs)
+            if log or evaluation or save or preemption.requested:
+                jax.block_until_ready(self.state)  # steps under way count as training
+                self._check_finite()
+
+            if log:
+                with self.clock.spent('log'):
+                    self._log()
+
+            for split in evaluation:
+                with self.clock.spent('evaluate'):
+                    self._evaluate(split)
+
+            best = self._best_step()
+            if save or best == self.step or preemption.requested:
+                with self.clock.spent('save'):
+                    self.records.sync()
+                    self.checkpoints.save(self.state, self.step, best)
+
+            if self.step == plan.steps or preemption.requested:
+                with self.clock.spent('save'):
+                    self.checkpoints.wait()
+                complete = all(self.records.has(plan.steps, name) for name in self._evaluations())
+                return 'finished' if self.step == plan.steps and complete else 'preempted'
+
+            self.state = self.train_step(self.state, next(self.batches))
+            self.step += 1
+            self.progress.step(self.step)
+
+    def end(self, how: str) -> None:
+        """Writes the run card."""
+        good = {} if how == 'failed' else dict(
+            params=trees.count(self.state.params), params_sha256=trees.sha256(self.state.params),
+        )  # fmt: skip
+        final = {name: rows[-1] for name in self.splits if (rows := self.records.of(name))}
+        self.card.end(
+            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, final=final,
+            steps_per_second=round(self.progress.rate, 3),
+            seconds_by_purpose={
+                name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
+            },
+        )  # fmt: skip
+        if 'test' in final:
+            self.progress.say(f'{how} at step {self.step}: test top-1 {final["test"]["top1"]:.2f} %')
+
+    def _log(self) -> None:
+        learning_rate = float(self.program.schedule(self.step - 1))
+        values = metrics.means(metrics.total(None, self.state.sums))
+        speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
+        self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
+        self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
+
+    def _evaluations(self) -> list[str]:
+        """Returns the splits to evaluate at this step."""
+        due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
+        return [name for name in self.splits if name != 'train'] if due else []
+
+    def _evaluate(self, split: str) -> None:
+        values = evaluate(
+            self.eval_step, self.state, self.splits[split], self.config.eval_batch_size, self.mesh,
+            stop=lambda: self.preemption.requested,
+        )  # fmt: skip
+        if values is None:  # the next process does it
+            return
+        self.records.write(self.step, self.plan.epoch(self.step), split, values)
+        self.progress.say(
+            f'epoch {self.plan.epoch(self.step):.4g}: {split} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
+            f'{values["n_seen"]:,} images'
+        )
+
+    def _best_step(self) -> int | None:
+        """Returns the earliest step of the highest minival top-1, None where nothing is held out."""
+        rows = self.records.of('minival')
+        return max(rows, key=lambda row: (row['top1'], -row['step']))['step'] if rows else None
+
+    def _check_finite(self) -> None:
+        bad = int(self.state.bad_step)
+        if bad >= 0:
+            self.checkpoints.wait()
+            steps = self.checkpoints.steps()
+            last = f'the last good checkpoint is of step {steps[-1]}' if steps else 'no checkpoint was due before it'
+            raise RunError(
+                f'the loss or its gradient is not finite at step {bad}; {last}. A lower learning rate '
+                '(config.schedule.peak), a warm-up, or config.optimizer.clip_norm may help'
+            )
+
+    def _greeting(self) -> str:
+        facts, device = self.program.source.facts, self.mesh.devices.flat[0].device_kind
+        return (
+            f'{self.config.model.name}: {trees.count(self.state.params):,} parameters; {facts.name}: '
+            f'{self.plan.examples:,} images; {self.plan.steps - self.step:,} of {self.plan.steps:,} steps '
+            f'on {self.mesh.size} x {device}'
+        )
