@@ -11,14 +11,19 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, nearest
 
 
-def parse(argv: list[str], usage: str, required: tuple[str, ...] | None = None, **options: str) -> SimpleNamespace:
-    """Returns the values of the flags, and `overrides`, {'epochs': '3'} for --config.epochs=3.
+def parse(
+    argv: list[str], usage: str, required: tuple[str, ...] | None = None, switches: dict[str, str] | None = None,
+    positional: str | None = None, **options: str,
+) -> SimpleNamespace:  # fmt: skip
+    """Returns the values of the flags, `overrides`, {'epochs': '3'} for --config.epochs=3, and `rest`.
 
     Args:
       argv: without the program's name.
       usage: what the program does, for --help.
       required: flags that must be given; all of them by default.
-      **options: the help text of each flag, by name.
+      switches: the help text of each flag that takes no value, by name.
+      positional: what the arguments without a flag are, where there may be any; they come as `rest`.
+      **options: the help text of each flag that takes a value, by name.
 
     Raises:
       UserError: an unknown flag, a flag without a value, a missing one.
@@ -26,23 +31,26 @@ def parse(argv: list[str], usage: str, required: tuple[str, ...] | None = None, 
     defined = flags.FlagValues()
     for name, help_text in options.items():
         flags.DEFINE_string(name, None, help_text, flag_values=defined)
+    for name, help_text in (switches or {}).items():
+        flags.DEFINE_bool(name, False, help_text, flag_values=defined)
     flags.DEFINE_bool('help', False, 'show this text', short_name='h', flag_values=defined)
     own, overrides = _split(argv)
     try:
-        rest = defined([sys.argv[0], *own])[1:]
+        rest = defined([sys.argv[0], *own])[1:]  # the first is taken for the program's name
     except flags.UnrecognizedFlagError as error:
-        raise UserError(f'unknown flag --{error.flagname}; {nearest(error.flagname, options)}') from error
+        raise UserError(f'unknown flag --{error.flagname}; {nearest(error.flagname, [*options, *(switches or {})])}') from error
     except flags.Error as error:
         raise UserError(str(error)) from error
     if defined.help:
         print(f'{usage}\n\n{defined.get_help()}' + '\n--config.KEY=VALUE overrides a value of the configuration.')
         sys.exit(0)
-    if rest:
+    if rest and positional is None:
         raise UserError(f'unexpected argument {rest[0]!r}; flags begin with --, see --help')
     for name in options if required is None else required:
         if not defined[name].value:
             raise UserError(f'--{name} is missing: {options[name]}')
-    return SimpleNamespace(overrides=overrides, **{name: defined[name].value for name in options})
+    values = {name: defined[name].value for name in [*options, *(switches or {})]}
+    return SimpleNamespace(overrides=overrides, rest=rest, **values)
 
 
 def config_of(options: SimpleNamespace) -> ConfigDict:
@@ -52,6 +60,17 @@ def config_of(options: SimpleNamespace) -> ConfigDict:
       UserError: as `config.load`.
     """
     return configs.load(options.config, options.overrides)
+
+
+def integer(flag: str, text: str) -> int:
+    """Returns the whole number above 0 that a flag's text is.
+
+    Raises:
+      UserError: it is none.
+    """
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f'--{flag} is {text!r}; expected a whole number of at least 1')
+    return int(text)
 
 
 def run(main: Callable[[list[str]], int]) -> None:

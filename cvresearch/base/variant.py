@@ -1,4 +1,4 @@
-"""A named variant of an architecture, and the facts it is held to."""
+"""A named variant of an architecture, the facts it is held to, and whose weights it takes."""
 
 import dataclasses
 from collections.abc import Callable, Mapping
@@ -30,3 +30,25 @@ class Variant:
     paper: str
     evidence: str
     arguments: Mapping = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Reference:
+    """A net of another library whose weights one of our variants takes, with equal logits.
+
+    Attributes:
+      variant: name of our variant.
+      rename: maps our module path, 'stage1/block0/conv1', to the reference's, 'layer1.0.conv1'
+        (for Keras, the layer's name).
+      arguments: of our constructor, over the variant's own, under which the two agree: padding,
+        epsilon and the like, where libraries differ.
+      flatten: {our module path: (channels, height, width)} of dense layers that follow the
+        flattening of a map: their rows are in C, H, W order in PyTorch and in H, W, C order here.
+      input_shape: (height, width, channels) of the golden file; small, where the net allows.
+    """
+
+    variant: str
+    rename: Callable[[str], str]
+    arguments: Mapping = dataclasses.field(default_factory=dict)
+    flatten: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    input_shape: tuple[int, int, int] = (224, 224, 3)

@@ -22,17 +22,20 @@ class Checkpoints:
     the SHA-256 of the state, which `restore` compares.
     """
 
-    def __init__(self, directory: Path, keep: int = 2):
+    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
         """Clears away what a killed process left unfinished.
 
         Args:
           directory: made where it does not exist.
           keep: how many of the latest checkpoints stay.
+          read_only: change nothing on disk: the run may belong to another process.
         """
-        self._directory, self._keep = directory, keep
+        self._directory, self._keep, self._read_only = directory, keep, read_only
         self._best: int | None = None
         self._saving: int | None = None
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+        if read_only:
+            return
         directory.mkdir(parents=True, exist_ok=True)
         for path in directory.iterdir():
             if _UNFINISHED.match(path.name):
@@ -40,6 +43,8 @@ class Checkpoints:
 
     def steps(self) -> list[int]:
         """Returns the steps of all finished checkpoints, oldest first."""
+        if not self._directory.is_dir():
+            return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
     def save(self, state: State, step: int, best: int | None = None) -> None:
@@ -81,7 +86,7 @@ class Checkpoints:
             if step != self._best and jax.process_index() == 0:
                 remove(self._directory / str(step))
 
-    def restore(self, like: State) -> State | None:
+    def restore(self, like: State, at: int | None = None) -> State | None:
         """Returns the newest checkpoint that is whole, None where there is none.
 
         A damaged one is passed over with a warning, and moved to the folder `damaged` beside
@@ -89,11 +94,12 @@ class Checkpoints:
 
         Args:
           like: a state of the same structure; its shapes, dtypes and shardings are taken.
+          at: the step to take, and no other; the newest where not given.
 
         Raises:
           UserError: a checkpoint is whole, but of another model or optimizer.
         """
-        for step in reversed(self.steps()):
+        for step in reversed([step for step in self.steps() if at in (None, step)]):
             path = self._directory / str(step)
             try:
                 record = self._read(path, 'record', ocp.args.JsonRestore())
@@ -106,7 +112,7 @@ class Checkpoints:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore make of a broken file
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
-                kept = self._set_aside(path)
+                kept = path if self._read_only else self._set_aside(path)
                 print(f'warning: checkpoint {step} is damaged ({reason}); passed over, kept as {kept}', file=sys.stderr)
         return None
 

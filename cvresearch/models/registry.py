@@ -1,16 +1,18 @@
-"""Finds every variant of every family: the modules beside this one that have a VARIANTS table."""
+"""Finds every variant of every family in the modules beside this one: their tables VARIANTS
+(what can be built) and REFERENCES (whose weights it takes)."""
 
 import dataclasses
 import functools
 import importlib
 import pkgutil
+from types import ModuleType
 
 import flax.linen as nn
 import jax.numpy as jnp
 
 from cvresearch import models
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.base.variant import Variant
+from cvresearch.base.variant import Reference, Variant
 
 
 @functools.cache
@@ -20,14 +22,18 @@ def catalogue() -> dict[str, Variant]:
     Raises:
       ValueError: two families use one name.
     """
-    found: dict[str, Variant] = {}
-    for info in pkgutil.iter_modules(models.__path__):
-        module = importlib.import_module(f'{models.__name__}.{info.name}')
-        for name, variant in getattr(module, 'VARIANTS', {}).items():
-            if name in found:
-                raise ValueError(f'variant {name!r} of {info.name} is defined twice')
-            found[name] = variant
-    return dict(sorted(found.items()))
+    return _gather('VARIANTS')
+
+
+@functools.cache
+def references() -> dict[str, Reference]:
+    """Returns all nets of other libraries whose weights we take, by name ('timm/resnet50'), sorted."""
+    return _gather('REFERENCES')
+
+
+def families() -> list[str]:
+    """Returns the names of the modules beside this one that have a VARIANTS table."""
+    return [name for name, module in _modules() if hasattr(module, 'VARIANTS')]
 
 
 def variant(name: str) -> Variant:
@@ -37,6 +43,15 @@ def variant(name: str) -> Variant:
       UserError: there is none; the message names the nearest.
     """
     return lookup('model', catalogue(), name)
+
+
+def reference(name: str) -> Reference:
+    """Returns the reference of that name.
+
+    Raises:
+      UserError: there is none; the message names the nearest.
+    """
+    return lookup('reference', references(), name)
 
 
 def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.float32, **arguments) -> nn.Module:
@@ -61,3 +76,16 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
     return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
 
 
+def _modules() -> list[tuple[str, ModuleType]]:
+    names = sorted(info.name for info in pkgutil.iter_modules(models.__path__))
+    return [(name, importlib.import_module(f'{models.__name__}.{name}')) for name in names if name != 'registry']
+
+
+def _gather(table: str) -> dict:
+    found: dict = {}
+    for family, module in _modules():
+        for name, entry in getattr(module, table, {}).items():
+            if name in found:
+                raise ValueError(f'{name!r} in {table} of {family} is defined twice')
+            found[name] = entry
+    return dict(sorted(found.items()))

@@ -3,6 +3,8 @@
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax import lax
 
 from cvresearch.nn.conv import Padding, explicit, pair
 
@@ -11,7 +13,15 @@ def max_pool(
     x: jax.Array, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
     padding: Padding = 'VALID', name: str = 'max_pool',
 ) -> jax.Array:  # fmt: skip
-    """Returns each window's maximum; `strides` is the window where not given."""
+    """Returns each window's maximum.
+
+    Args:
+      x: (batch, height, width, channels).
+      window: its size, one number or (vertical, horizontal).
+      strides: of the window; its size where not given.
+      padding: as `conv2d`'s; never the maximum.
+      name: scope under which summaries list it.
+    """
     with jax.named_scope(name):
         return nn.max_pool(x, pair(window), pair(strides or window), explicit(padding))
 
@@ -24,13 +34,37 @@ def avg_pool(
 
     (PyTorch counts the padding by default, TensorFlow and the papers do not.)
     """
+    window, strides = pair(window), pair(strides or window)
     with jax.named_scope(name):
-        return nn.avg_pool(
-            x, pair(window), pair(strides or window), explicit(padding), count_include_pad=count_include_pad
-        )
+        dims, steps = (1, *window, 1), (1, *strides, 1)
+        pads = explicit(padding)
+        if isinstance(pads, str):
+            pads = lax.padtype_to_pads(x.shape[1:3], window, strides, pads)
+        total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, dims, steps, [(0, 0), *pads, (0, 0)])
+        if count_include_pad:
+            return total / (window[0] * window[1])
+        rows, columns = (_counted(n, *rest) for n, *rest in zip(x.shape[1:3], window, strides, pads, strict=True))
+        return total / jnp.asarray((rows[:, None] * columns)[..., None], x.dtype)
+
+
+def _counted(size: int, window: int, stride: int, pad: tuple[int, int]) -> np.ndarray:
+    """Returns how many pixels of the image each window holds, along one axis."""
+    first = np.arange(0, size + sum(pad) - window + 1, stride) - pad[0]
+    return np.minimum(first + window, size) - np.maximum(first, 0)
 
 
 def global_avg_pool(x: jax.Array, name: str = 'global_avg_pool') -> jax.Array:
     """Maps (batch, height, width, channels) to (batch, channels)."""
     with jax.named_scope(name):
         return jnp.mean(x, axis=(1, 2))
+
+
+def ceil_padding(size: int, window: int, stride: int, pad: int = 0) -> tuple[int, int]:
+    """Returns the (before, after) padding that gives PyTorch's and Caffe's `ceil_mode` output size.
+
+    A window that would begin in the padding after the image is dropped, as PyTorch does.
+    """
+    outputs = -(-(size + 2 * pad - window) // stride) + 1
+    if (outputs - 1) * stride >= size + pad:
+        outputs -= 1
+    return pad, max(pad, (outputs - 1) * stride + window - size - pad)

@@ -1,0 +1,99 @@
+"""Writes golden files from the reference implementations: tensor names, shapes and outputs.
+
+    python tests/goldens/generate.py [NAME...]        # torchvision/resnet50 timm/... keras/...
+
+Without names, all references of the catalogue that have no file yet. Needs the packages of
+requirements.txt beside it. Nothing here runs a net of this project.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault('KERAS_BACKEND', 'jax')
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent.parent)]
+
+import numpy as np  # noqa: E402
+import seeded  # noqa: E402
+
+from cvresearch.models import registry  # noqa: E402
+
+BATCH, TRAIN_BATCH = 2, 4
+
+
+def directions(name: str, size: int) -> np.ndarray:
+    """Returns two seeded vectors along which a long statistic is summed up as two numbers."""
+    return seeded.image((2, size), f'direction {name}')
+
+
+def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
+    """Returns the golden record of a net of torchvision or timm."""
+    import torch
+    import torch_reference
+
+    model = torch_reference.build(name)
+    state = {key: torch.from_numpy(seeded.tensor(key, tuple(value.shape))) if value.dtype.is_floating_point else value
+             for key, value in model.state_dict().items()}  # fmt: skip
+    model.load_state_dict(state)
+    height, width, channels = image_shape
+
+    def images(batch: int) -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(seeded.image((batch, height, width, channels)).transpose(0, 3, 1, 2)))
+
+    with torch.no_grad():
+        logits = model.eval()(images(BATCH)).numpy()
+        model.train()
+        for module in model.modules():  # what is random in training, but for the batch's statistics
+            if isinstance(module, torch.nn.Dropout) or 'Drop' in type(module).__name__:
+                module.eval()
+        model(images(TRAIN_BATCH))
+    after = {key: value.numpy() for key, value in model.state_dict().items()
+             if key.endswith(('running_mean', 'running_var'))}  # fmt: skip
+    shapes = {key: list(value.shape) for key, value in state.items() if not key.endswith('num_batches_tracked')}
+    return dict(shapes=shapes, logits=logits, statistics=project(after))
+
+
+def keras_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
+    """Returns the golden record of a net of keras.applications, without its softmax."""
+    import keras
+
+    variant = name.partition('/')[2]
+    model = getattr(keras.applications, variant)(weights=None, input_shape=image_shape, classifier_activation=None)
+    shapes = {}
+    for layer in model.layers:
+        for weight in layer.weights:
+            key = f'{layer.name}/{weight.name}'
+            if layer.__class__.__name__ in ('Normalization', 'Rescaling'):
+                continue
+            shapes[key] = list(weight.shape)
+            weight.assign(seeded.tensor(key, tuple(weight.shape)))
+    logits = np.asarray(model(seeded.image((BATCH, *image_shape)), training=False))
+    return dict(shapes=shapes, logits=logits, statistics={})
+
+
+def project(statistics: dict[str, np.ndarray]) -> dict[str, list[float]]:
+    """Returns, for each statistic, its sums along two seeded directions."""
+    return {key: (directions(key, value.size) @ value.astype(np.float64)).tolist() for key, value in statistics.items()}
+
+
+def main(names: list[str]) -> None:
+    """Writes the golden files of `names`."""
+    references = registry.references()
+    for name in names or [name for name in references if not path_of(name).exists()]:
+        shape = references[name].input_shape
+        record = (keras_golden if name.startswith('keras/') else torch_golden)(name, shape)
+        path_of(name).parent.mkdir(parents=True, exist_ok=True)
+        meta = json.dumps(dict(name=name, image_shape=shape, shapes=record['shapes'], statistics=record['statistics']))
+        np.savez_compressed(path_of(name), logits=record['logits'].astype(np.float32), meta=np.array(meta))
+        print(name, shape, f'{len(record["shapes"])} tensors, largest logit {np.abs(record["logits"]).max():.3g}')
+
+
+def path_of(name: str) -> Path:
+    """Returns where the golden file of a reference lies."""
+    return HERE / 'files' / f'{name}.npz'
+
+
+if __name__ == '__main__':
+    main(sys.argv[1:])

@@ -1,0 +1,76 @@
+"""The contract of every variant of every family. A new file is tested without being named."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from cvresearch.base import trees
+from cvresearch.engine import trace
+from cvresearch.models import registry
+
+CATALOGUE = registry.catalogue()
+
+
+@pytest.mark.parametrize('name', CATALOGUE)
+def test_counts_equal_the_facts(name):
+    variant = CATALOGUE[name]
+    layers = trace.layers(registry.build(name), variant.input_shape)
+    shapes = trace.shapes(registry.build(name), variant.input_shape)
+    assert sum(layer.params for layer in layers) == trees.count(shapes['params'])
+    if variant.params is not None:
+        assert trees.count(shapes['params']) == variant.params
+    if variant.macs is not None:
+        assert sum(layer.macs for layer in layers) == variant.macs
+
+
+@pytest.mark.parametrize('name', CATALOGUE)
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+def test_logits_are_float32_and_of_the_asked_shape(name, dtype):
+    variant = CATALOGUE[name]
+    model = registry.build(name, num_classes=7, dtype=dtype)
+    image = jax.ShapeDtypeStruct((2, *variant.input_shape), jnp.float32)
+    logits, variables = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), image)
+    assert logits.shape == (2, 7) and logits.dtype == jnp.float32
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize('name', CATALOGUE)
+def test_last_layer_is_named_head(name):
+    variant = CATALOGUE[name]
+    used = [layer for layer in trace.layers(registry.build(name), variant.input_shape) if layer.macs]
+    assert used[-1].name == 'head'
+
+
+SMALL = [name for name, variant in CATALOGUE.items() if (variant.macs or 1e9) < 2e6]
+
+
+@pytest.mark.parametrize('name', SMALL)
+def test_every_parameter_moves_within_two_steps(name):
+    variant = CATALOGUE[name]
+    model = registry.build(name)
+    images = np.random.default_rng(0).standard_normal((4, *variant.input_shape)).astype(np.float32)
+    labels = jax.nn.one_hot(np.arange(4), variant.num_classes)
+    variables = model.init(jax.random.key(0), images, train=False)
+    tx = optax.sgd(0.01)
+
+    @jax.jit
+    def step(variables, opt_state):
+        def loss(params):
+            logits, state = model.apply(
+                {**variables, 'params': params}, images, train=True, mutable=['batch_stats'],
+                rngs={'dropout': jax.random.key(1)},
+            )  # fmt: skip
+            return optax.softmax_cross_entropy(logits, labels).mean(), state
+
+        gradients, state = jax.grad(loss, has_aux=True)(variables['params'])
+        updates, opt_state = tx.update(gradients, opt_state)
+        return {**variables, **state, 'params': optax.apply_updates(variables['params'], updates)}, opt_state
+
+    after, opt_state = variables, tx.init(variables['params'])
+    for _ in range(2):
+        after, opt_state = step(after, opt_state)
+    moved = dict(trees.named_leaves(after['params']))
+    still = [path for path, leaf in trees.named_leaves(variables['params']) if np.array_equal(leaf, moved[path])]
+    assert not still
