@@ -61,20 +61,20 @@ class Training:
         self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
 
         self.checkpoints = closing.enter_context(contextlib.closing(Checkpoints(path / 'checkpoints', config.keep)))
-        with self.clock.spent('restore'):
+        with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.step)  # the same number on the host, known without waiting
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
 
-        stream = Stream(
+        self.stream = Stream(
             self.splits['train'], program.seed, config.batch_size, jax.process_index(), jax.process_count()
         )
         with self.clock.spent('compile'):
-            batch = meshes.place(stream.batch(self.step), self.mesh)
+            batch = meshes.place(self.stream.batch(self.step), self.mesh)
             self.train_step = program.train_step().lower(self.state, batch).compile()
             self.eval_step = program.eval_step()
         self.batches = closing.enter_context(contextlib.closing(
-            prefetch(lambda step: meshes.place(stream.batch(step), self.mesh), self.step, self.plan.steps)
+            prefetch(lambda step: meshes.place(self.stream.batch(step), self.mesh), self.step, self.plan.steps)
         ))  # fmt: skip
         self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
         self.progress.say(self._greeting())
@@ -169,7 +169,7 @@ class Training:
             steps = self.checkpoints.steps()
             last = f'the last good checkpoint is of step {steps[-1]}' if steps else 'no checkpoint was due before it'
             raise RunError(
-                f'the loss or its gradient is not finite at step {bad}; {last}. A lower learning rate '
+                f'the loss or the parameters are not finite at step {bad}; {last}. A lower learning rate '
                 '(config.schedule.peak), a warm-up, or config.optimizer.clip_norm may help'
             )
 

@@ -74,10 +74,15 @@ def integer(flag: str, text: str) -> int:
 
 
 def run(main: Callable[[list[str]], int]) -> None:
-    """Runs a program and exits with its code; a UserError is one line on standard error."""
+    """Runs a program and exits with its code; a UserError is one line on standard error.
+
+    Under `python -X dev` it is a traceback.
+    """
     try:
         code = main(sys.argv[1:])
     except UserError as error:
+        if sys.flags.dev_mode:
+            raise
         print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
         code = error.code
     sys.exit(code)

@@ -58,16 +58,34 @@ def construct(kind: str, table: Mapping[str, Callable], spec: Mapping, **given):
         raise UserError(f'config.{kind} has no name; valid: {", ".join(sorted(table))}')
     name = arguments.pop('name')
     make = lookup(kind, table, name)
-    accepted = set(inspect.signature(make).parameters)
-    check_arguments(f'{kind} {name!r}', arguments, accepted - set(given))
+    parameters = inspect.signature(make).parameters
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in given}
+    check_arguments(f'{kind} {name!r}', arguments, defaults)
     try:
-        return make(**arguments, **{k: v for k, v in given.items() if k in accepted})
+        return make(**arguments, **{key: value for key, value in given.items() if key in parameters})
     except TypeError as error:
         raise UserError(f'{kind} {name!r}: {error}') from error
 
 
-def check_arguments(what: str, arguments: Iterable[str], accepted: Iterable[str]) -> None:
-    """Raises UserError where `arguments` holds a name that is not `accepted`."""
-    for argument in arguments:
-        if argument not in accepted:
-            raise UserError(f'{what} takes no argument {argument!r}; {nearest(argument, accepted)}')
+def check_arguments(what: str, arguments: Mapping, defaults: Mapping) -> None:
+    """Checks keyword arguments that come from a configuration.
+
+    Args:
+      what: takes them, for the message ("optimizer 'adamw'").
+      arguments: values by name.
+      defaults: the default of each argument that is accepted; a value must be of its default's
+        type, if that is a number, text or tuple (a whole number serves as a float).
+
+    Raises:
+      UserError: an argument that is not accepted, or of another type.
+    """
+    for argument, value in arguments.items():
+        if argument not in defaults:
+            raise UserError(f'{what} takes no argument {argument!r}; {nearest(argument, [*defaults, "name"])}')
+        expected, got = type(defaults[argument]), type(value)
+        fits = got is expected or (expected is float and got is int) or (expected is tuple and got is list)
+        if expected in (bool, int, float, str, tuple) and not fits:
+            raise UserError(
+                f'{what}: {argument} is {value!r} ({got.__name__}); expected {expected.__name__}, '
+                f'such as {defaults[argument]!r}'
+            )

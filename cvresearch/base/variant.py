@@ -44,6 +44,9 @@ class Reference:
         epsilon and the like, where libraries differ.
       flatten: {our module path: (channels, height, width)} of dense layers that follow the
         flattening of a map: their rows are in C, H, W order in PyTorch and in H, W, C order here.
+      as_convolution: our module paths of dense layers that are 1x1 convolutions there.
+      ignore: patterns (regular expressions, of the whole name) of tensors that the reference has
+        and our net has no use for.
       input_shape: (height, width, channels) of the golden file; small, where the net allows.
     """
 
@@ -51,4 +54,6 @@ class Reference:
     rename: Callable[[str], str]
     arguments: Mapping = dataclasses.field(default_factory=dict)
     flatten: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
+    as_convolution: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
     input_shape: tuple[int, int, int] = (224, 224, 3)

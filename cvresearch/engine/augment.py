@@ -57,5 +57,5 @@ def make(spec) -> Augment:
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    check_arguments('config.augment', spec, [field.name for field in dataclasses.fields(Augment)])
+    check_arguments('config.augment', spec, {field.name: field.default for field in dataclasses.fields(Augment)})
     return Augment(**spec)

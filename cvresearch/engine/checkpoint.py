@@ -1,5 +1,6 @@
 """Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read."""
 
+import logging
 import re
 import shutil
 import sys
@@ -12,6 +13,10 @@ from cvresearch.base import trees
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine.state import State
 
+# Orbax logs the tracebacks of its threads; the same errors are raised here, and said in one line.
+logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)
+
+MARGIN = 1 << 16  # bytes beside the arrays of a checkpoint
 _UNFINISHED = re.compile(r'.*(orbax-checkpoint-tmp|\.deleting).*')
 
 
@@ -62,6 +67,7 @@ class Checkpoints:
         if step in self.steps():
             return
         self._best, self._saving = best, step
+        self._check_space(state)
         record = {'step': step, 'sha256': trees.sha256(state), 'leaves': _leaves(state)}
         try:
             self._saver.save(
@@ -111,7 +117,7 @@ class Checkpoints:
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore make of a broken file
-                reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
+                reason = _one_line(error)
                 kept = path if self._read_only else self._set_aside(path)
                 print(f'warning: checkpoint {step} is damaged ({reason}); passed over, kept as {kept}', file=sys.stderr)
         return None
@@ -124,6 +130,13 @@ class Checkpoints:
     def _read(self, path: Path, item: str, args):
         return self._saver.restore(path, args=ocp.args.Composite(**{item: args}))[item]
 
+    def _check_space(self, state: State) -> None:
+        """Raises RunError where the disk has no room, before half a checkpoint is written."""
+        needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN
+        free = shutil.disk_usage(self._directory).free
+        if free < needed:
+            raise self._failed(OSError(f'No space left on device ({needed:,} bytes needed, {free:,} free)'))
+
     def _set_aside(self, path: Path) -> Path:
         folder = self._directory.parent / 'damaged'
         folder.mkdir(exist_ok=True)
@@ -134,7 +147,7 @@ class Checkpoints:
         return target
 
     def _failed(self, error: Exception) -> RunError:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        reason = _one_line(error)
         good = [step for step in self.steps() if step != self._saving]
         last = f'the last good one is of step {good[-1]}' if good else 'there is none before it'
         return RunError(f'cannot save the checkpoint of step {self._saving}: {reason}; {last}')
@@ -145,6 +158,16 @@ def remove(path: Path) -> None:
     doomed = path.with_name(f'{path.name}.deleting')
     path.rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _one_line(error: Exception) -> str:
+    text = str(error).strip()
+    if isinstance(error, OSError):
+        return text
+    for cause in ('No space left on device', 'Disk quota exceeded', 'Read-only file system', 'Permission denied'):
+        if cause in text:
+            return cause
+    return (text.splitlines() or [type(error).__name__])[0][:160]
 
 
 def _leaves(state) -> dict[str, str]:

@@ -88,10 +88,11 @@ class Program:
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if 'name' not in arguments:
             raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
-        if (arguments['num_classes'] or 0) < facts.num_classes:
+        classes = arguments['num_classes']
+        if type(classes) is not int or classes < facts.num_classes:
             raise UserError(
-                f'config.model.num_classes is {arguments["num_classes"]}, but {facts.name} has '
-                f'{facts.num_classes} classes; expected at least that many'
+                f'config.model.num_classes is {classes!r}, but {facts.name} has {facts.num_classes} classes; '
+                'expected a whole number, at least that many'
             )
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
         schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch)
@@ -108,7 +109,14 @@ class Program:
             std=_channels('std', config.normalize.std, facts.std),
             seed=config.seed,
         )
-        program.abstract_state()  # the image fits the model, or it says so
+        try:
+            program.abstract_state()  # the images fit the model, or it says so
+        except (TypeError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or [''])[0]
+            raise UserError(
+                f'model {config.model.name!r} cannot be made for images of {facts.image_shape} with '
+                f'{dict(config.model)}: {type(error).__name__}: {reason} (python -X dev shows where)'
+            ) from error
         return program
 
     def _create(self, seed: jax.Array) -> states.State:
@@ -150,7 +158,9 @@ def _check_numbers(config: ConfigDict) -> None:
 
 
 def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
-    values = tuple(of_dataset if given is None else given)
+    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
     if len(values) not in (1, len(of_dataset)):
         raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
     if name == 'std' and min(values) <= 0:

@@ -21,7 +21,7 @@ class State:
       model_state: the net's other collections, such as batch statistics; {} where it has none.
       opt_state: the optimizer's.
       sums: training metrics since they were last logged.
-      bad_step: int32 (), the first step whose loss was not finite; -1 while all were.
+      bad_step: int32 (), the first step whose loss or result was not finite; -1 while all were.
     """
 
     step: jax.Array

@@ -47,10 +47,13 @@ def make_train_step(
             state.params
         )
         updates, opt_state = tx.update(gradients, state.opt_state, state.params)
-        finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm(gradients))
+        params = optax.apply_updates(state.params, updates)
+        # The new parameters too: an update that overflows would show in the loss one step later,
+        # and a checkpoint in between would hold it.
+        finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
         return state.replace(
             step=state.step + 1,
-            params=optax.apply_updates(state.params, updates),
+            params=params,
             model_state=dict(model_state),
             opt_state=opt_state,
             sums=metrics.add(state.sums, metrics.of_batch(logits, batch['label'], losses)),

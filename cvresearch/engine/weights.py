@@ -3,6 +3,8 @@
 Strict both ways: every tensor is used once, every parameter is filled, every shape is checked.
 """
 
+import re
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -11,7 +13,7 @@ import numpy as np
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference
-from cvresearch.engine import trace
+from cvresearch.engine import trace, weight_files
 from cvresearch.models import registry
 
 Tensors = dict[str, np.ndarray]
@@ -20,7 +22,45 @@ Tensors = dict[str, np.ndarray]
 # here (a gain, say) is the same on both sides.
 _TORCH = {'kernel': 'weight', 'scale': 'weight', 'mean': 'running_mean', 'var': 'running_var'}
 _KERAS_NORM = {'scale': 'gamma', 'bias': 'beta', 'mean': 'moving_mean', 'var': 'moving_variance'}
-_UNUSED = ('num_batches_tracked',)
+# What no net of ours takes: PyTorch's counters, and the layers of Keras that prepare the input.
+_UNUSED = re.compile(r'(.*\.)?num_batches_tracked|(normalization|rescaling)(_\d+)?/.*')
+
+
+def load(path: str | Path, reference: str, num_classes: int | None = None) -> tuple[nn.Module, dict]:
+    """Returns our module and its variables, filled from a file of weights.
+
+    Args:
+      path: as `weight_files.read`'s.
+      reference: the net that the file's names are of, 'torchvision/resnet50'.
+      num_classes: number of classes; as many as the file's last layer has where not given.
+
+    Raises:
+      UserError: an unknown reference, a file that cannot be read, or weights that do not fit.
+    """
+    registry.reference(reference)  # a misspelt one is said before a large file is read
+    tensors = weight_files.read(path)
+    try:
+        return to_variables(tensors, reference, num_classes or classes_of(tensors, reference))
+    except UserError as error:
+        raise UserError(f'{path}: {error}') from error
+
+
+def save(path: str | Path, variables: dict, reference: str) -> None:
+    """Writes our variables under a reference's names: `load(path, reference)` gives them back.
+
+    Raises:
+      UserError: an unknown reference, or the file cannot be written.
+    """
+    weight_files.write(path, to_tensors(variables, reference))
+
+
+def classes_of(tensors: Tensors, name: str) -> int | None:
+    """Returns the number of classes of a reference's tensors, None where they have no last layer."""
+    for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0)):
+        key = tensor_name(name, registry.reference(name), f'params/head/{leaf}', {})
+        if key in tensors and tensors[key].ndim:
+            return tensors[key].shape[axis]
+    return None
 
 
 def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) -> tuple[nn.Module, dict]:
@@ -37,7 +77,7 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
     reference = registry.reference(name)
     module = registry.build(reference.variant, num_classes, **reference.arguments)
     shapes = trace.shapes(module, _image_shape(reference))
-    left = {key: value for key, value in tensors.items() if not key.endswith(_UNUSED)}
+    left = {key: value for key, value in tensors.items() if not is_unused(key, reference)}
     missing, wrong, filled = [], [], {}
     for path, leaf in trees.named_leaves(shapes):
         key = tensor_name(name, reference, path, shapes)
@@ -75,9 +115,18 @@ def tensor_name(name: str, reference: Reference, path: str, variables: dict) -> 
     _, _, rest = path.partition('/')
     module, _, leaf = rest.rpartition('/')
     if name.startswith('keras/'):
+        renamed = reference.rename(module)
+        layer, _, part = renamed.rpartition('/')
+        if (part := part.removesuffix('_kernel')) in ('depthwise', 'pointwise'):  # the two of a separable layer
+            return f'{layer}/{part}_kernel' if leaf == 'kernel' else f'{layer}/{leaf}'
         norm = leaf != 'kernel' and (leaf != 'bias' or _is_norm(module, variables))
-        return f'{reference.rename(module)}/{_KERAS_NORM.get(leaf, leaf) if norm else leaf}'
+        return f'{renamed}/{_KERAS_NORM.get(leaf, leaf) if norm else leaf}'
     return '.'.join(filter(None, (reference.rename(module), _TORCH.get(leaf, leaf))))
+
+
+def is_unused(key: str, reference: Reference) -> bool:
+    """Whether no net of ours takes the tensor of that name."""
+    return bool(_UNUSED.fullmatch(key)) or any(re.fullmatch(pattern, key) for pattern in reference.ignore)
 
 
 def _is_norm(module: str, variables: dict) -> bool:
@@ -100,7 +149,7 @@ def _to_ours(name: str, reference: Reference, path: str, tensor: np.ndarray, sha
             if module in reference.flatten and tensor.shape[1] == int(np.prod(reference.flatten[module])):
                 tensor = tensor.reshape(-1, *reference.flatten[module]).transpose(0, 2, 3, 1).reshape(tensor.shape)
             tensor = tensor.T
-        elif path.endswith('/kernel') and tensor.ndim == 4:
+        elif tensor.ndim == 4:
             tensor = tensor.transpose(2, 3, 1, 0)
     elif path.endswith('/kernel') and tensor.ndim == 4 and tensor.shape[3] == 1 and shape[2:] == (1, tensor.shape[2]):
         tensor = tensor.transpose(0, 1, 3, 2)  # depthwise
@@ -111,10 +160,15 @@ def _to_ours(name: str, reference: Reference, path: str, tensor: np.ndarray, sha
 
 def _to_theirs(name: str, reference: Reference, path: str, array: np.ndarray) -> np.ndarray:
     module = path.partition('/')[2].rpartition('/')[0]
-    if name.startswith('keras/') or not path.endswith('/kernel'):
-        return array
+    if module in reference.as_convolution and path.endswith('/kernel'):
+        array = array[None, None]
+    if name.startswith('keras/'):
+        depthwise = array.ndim == 4 and array.shape[2] == 1
+        return np.ascontiguousarray(array.transpose(0, 1, 3, 2)) if depthwise else array
     if array.ndim == 4:
         return np.ascontiguousarray(array.transpose(3, 2, 0, 1))
+    if not path.endswith('/kernel'):
+        return array
     if module in reference.flatten:
         channels, height, width = reference.flatten[module]
         rows = array.reshape(height, width, channels, -1).transpose(2, 0, 1, 3)

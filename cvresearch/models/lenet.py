@@ -17,7 +17,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Variant
+from cvresearch.nn.activations import activation, squash
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer, lecun_1998
 from cvresearch.nn.pool import avg_pool, max_pool
@@ -39,8 +41,8 @@ class LeNet5(nn.Module):
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=init, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        act = {'tanh': jnp.tanh, 'relu': nn.relu}[self.act]
-        pool = {'avg': avg_pool, 'max': max_pool}[self.pool]
+        act = activation(self.act)
+        pool = lookup('pool', {'avg': avg_pool, 'max': max_pool}, self.pool)
 
         x = padded_to_32(x.astype(self.dtype))
         x = act(conv(6, name='C1')(x))
@@ -78,11 +80,6 @@ class LeNet5Original(nn.Module):
         x = x.reshape(x.shape[0], -1)
         x = squash(nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name='F6')(x))
         return -RBF(self.num_classes, name='head')(x)
-
-
-def squash(x: jax.Array) -> jax.Array:
-    """The paper's sigmoid, 1.7159 tanh(2x/3): squash(1) = 1 (appendix A)."""
-    return 1.7159 * jnp.tanh(x * (2 / 3))
 
 
 def padded_to_32(x: jax.Array, background: float = 0.0) -> jax.Array:

@@ -3,13 +3,12 @@
 They take images of any size; the counts in VARIANTS hold at 28x28x1.
 """
 
-from collections.abc import Callable
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from cvresearch.base.variant import Variant
+from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
 
 
@@ -30,7 +29,7 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
-        act: Callable = {'relu': nn.relu, 'tanh': jnp.tanh}[self.act]
+        act = activation(self.act)
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.widths):
             x = nn.Dense(width, kernel_init=initializer(self.kernel_init), dtype=self.dtype, name=f'hidden{i + 1}')(x)

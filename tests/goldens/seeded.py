@@ -17,10 +17,10 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
     """
     random = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))
     last = name.replace('/', '.').rpartition('.')[2]
-    if last in ('running_var', 'moving_variance', 'gamma', 'gain') or (last == 'weight' and len(shape) == 1):
-        return random.uniform(0.5, 1.5, shape).astype(np.float32)
+    if last.endswith(('running_var', 'moving_variance', 'gamma', 'gain')) or (last == 'weight' and len(shape) == 1):
+        return np.asarray(random.uniform(0.5, 1.5, shape), np.float32)
     if len(shape) < 2:
-        return (0.1 * random.standard_normal(shape)).astype(np.float32)
+        return np.asarray(0.1 * random.standard_normal(shape), np.float32)
     # Keras kernels are HWIO and (in, out), those of PyTorch OIHW and (out, in).
     fan_in = np.prod(shape[:-1]) if '/' in name else np.prod(shape[1:])
     if last == 'depthwise_kernel':

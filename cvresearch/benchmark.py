@@ -1,0 +1,148 @@
+"""How fast a training step is: python -m cvresearch.benchmark --model lenet5 --batch_size 64.
+
+One update (forward, backward, SGD with momentum) on random images already on the device: median
+step time, images/s, multiply-adds/s, time to the first step, memory. With --config instead of
+--model: what the loop (stream, logging, progress) adds to the bare step of that experiment.
+"""
+
+import contextlib
+import json
+import resource
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from cvresearch.base import cli, tables
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.preemption import Preemption
+from cvresearch.engine import augment, steps, trace
+from cvresearch.engine import state as states
+from cvresearch.engine.program import DTYPES, Program
+from cvresearch.models import registry
+from cvresearch.objectives import losses
+from cvresearch.optim import optimizers
+from cvresearch.train import Training
+
+
+def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = None, dtype: str = 'float32',
+                   repeats: int = 30) -> dict:  # fmt: skip
+    """Returns the speed of one training step of a variant.
+
+    Args:
+      name: of the variant.
+      batch_size: images a step.
+      image_size: height and width; the variant's own where not given.
+      dtype: 'float32' or 'bfloat16', of the computation.
+      repeats: steps timed, after two that are not.
+    """
+    shape = registry.variant(name).input_shape
+    shape = (image_size, image_size, shape[2]) if image_size else shape
+    model = registry.build(name, dtype=lookup('dtype', DTYPES, dtype))
+    macs = trace.macs(model, shape)
+    tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
+    loss = losses.make({'name': 'softmax_cross_entropy'})
+    train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))
+    random = np.random.default_rng(0)
+    batch = jax.device_put({
+        'image': random.integers(0, 256, (batch_size, *shape), np.uint8),
+        'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
+        'epoch': np.zeros(batch_size, np.int32), 'index': np.arange(batch_size, dtype=np.int32),
+    })  # fmt: skip
+    begun = time.perf_counter()
+    state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
+    made = time.perf_counter()
+    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+    state = jax.block_until_ready(compiled(state, batch))
+    first = time.perf_counter()
+    times = []
+    for i in tqdm(range(repeats + 2), desc=name, leave=False):
+        start = time.perf_counter()
+        state = jax.block_until_ready(compiled(state, batch))
+        if i >= 2:
+            times.append(time.perf_counter() - start)
+    median = statistics.median(times)
+    memory = compiled.memory_analysis()
+    return dict(
+        model=name, device=jax.devices()[0].device_kind, dtype=dtype, batch_size=batch_size,
+        image_size=shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),
+        # A gradient costs about twice the forward pass: 3 * multiply-adds a training step, by convention.
+        gmacs_per_second=round(3 * macs * batch_size / median / 1e9, 2),
+        first_step_s=round(first - made, 3), initialise_s=round(made - begun, 3),
+        temporary_mib=round(memory.temp_size_in_bytes / 2**20, 1) if memory else None,
+        peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )  # fmt: skip
+
+
+def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5) -> dict:
+    """Returns the step time of the training loop, of the bare jitted step, and their ratio.
+
+    Both run the same compiled step in the same process, in turns. The loop has its stream, its
+    records and its progress bar; evaluations and saves, which it counts apart, are switched off.
+    """
+    config = config.copy_and_resolve_references()
+    with config.unlocked():
+        config.evaluate_every_epochs = config.save_every_epochs = 0.0
+    program = Program.of(config)
+    with config.unlocked():
+        config.epochs = steps_a_round * config.batch_size / program.plan.examples
+        if 'warmup_epochs' in config.schedule:
+            config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, config.epochs / 2)
+    program = Program.of(config)
+    loop_ms, bare_ms = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for number in tqdm(range(rounds), desc='rounds', leave=False):
+            path = Path(folder) / str(number)
+            path.mkdir()
+            with Preemption() as preemption, contextlib.ExitStack() as closing:
+                training = Training(program, config, path, preemption, closing)
+                start = time.perf_counter()
+                training.loop()
+                jax.block_until_ready(training.state)
+                loop_ms.append(1e3 * (time.perf_counter() - start) / training.plan.steps)
+                state, batch = training.state, meshes.place(training.stream.batch(0), program.mesh)
+                start = time.perf_counter()
+                for _ in range(training.plan.steps):
+                    state = training.train_step(state, batch)
+                jax.block_until_ready(state)
+                bare_ms.append(1e3 * (time.perf_counter() - start) / training.plan.steps)
+    ratios = [loop / bare for loop, bare in zip(loop_ms, bare_ms, strict=True)]
+    return dict(
+        model=config.model.name, device=jax.devices()[0].device_kind, batch_size=config.batch_size,
+        loop_ms=round(statistics.median(loop_ms), 3), bare_ms=round(statistics.median(bare_ms), 3),
+        ratio=round(statistics.median(ratios), 4), ratios=[round(ratio, 4) for ratio in ratios],
+    )  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Prints a benchmark; returns the exit code."""
+    options = cli.parse(
+        argv, __doc__, required=(), model='variant whose training step is timed',
+        config='experiment whose loop is compared with its bare step', batch_size='images a step (64)',
+        image_size='height and width; the variant\'s own by default', dtype='float32 (default) or bfloat16',
+        steps='steps timed (30; of the loop 200 a round)', format='text (default) or json: one line',
+    )  # fmt: skip
+    numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
+    repeats = numbers.pop('steps', None)
+    if bool(options.model) == bool(options.config):
+        raise UserError('expected either --model or --config')
+    if options.config:
+        result = loop_benchmark(cli.config_of(options), repeats or 200)
+    else:
+        result = step_benchmark(options.model, **numbers, dtype=options.dtype or 'float32', repeats=repeats or 30)
+    if options.format == 'json':
+        print(json.dumps(result))
+    else:
+        print(tables.render([dict(what=k, value=str(v)) for k, v in result.items()], ('what', 'value'), options.format or 'text'))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

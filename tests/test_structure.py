@@ -1,0 +1,84 @@
+"""The house: floors, no cycles, short chains, and neither TensorFlow nor JAX where they have no place."""
+
+import ast
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
+FLOORS = {'base': 0, 'nn': 1, 'data': 1, 'objectives': 1, 'optim': 1, 'models': 2, 'engine': 3}
+PROGRAMS = 4  # train, evaluate, predict, summary, benchmark, tables
+MAIN = 5
+
+
+def module_of(path):
+    parts = path.relative_to(ROOT).with_suffix('').parts
+    return '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+@cache
+def imports(module):
+    """Returns the modules of the project that a module imports, at any place in the file."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f'{node.module}.{alias.name}' for alias in node.names)]
+        found |= {name for name in names if name in MODULES and name not in ('cvresearch', module)}
+    # `from package import module` is an import of the module, not of the empty package.
+    return frozenset(name for name in found if not any(other.startswith(f'{name}.') for other in found))
+
+
+def floor(module):
+    parts = module.split('.')
+    if len(parts) == 1:
+        return 0
+    if parts[1] in FLOORS:
+        return FLOORS[parts[1]]
+    return MAIN if parts[1] == 'main' else PROGRAMS
+
+
+@cache
+def chain(module, above=()):
+    """Returns the longest chain of imports from a module on; a cycle fails."""
+    assert module not in above, f'import cycle: {" -> ".join([*above, module])}'
+    return 1 + max((chain(name, (*above, module)) for name in imports(module)), default=0)
+
+
+@pytest.mark.parametrize('module', MODULES)
+def test_a_file_imports_only_from_lower_floors_or_its_own_room(module):
+    room = module.split('.')[:2]
+    for name in imports(module):
+        assert name.split('.')[:2] == room or floor(name) < floor(module), f'{module} imports {name}'
+
+
+@pytest.mark.parametrize('module', [m for m in MODULES if m.startswith('cvresearch.models.') and 'registry' not in m])
+def test_models_import_no_sibling(module):
+    assert not [name for name in imports(module) if name.startswith('cvresearch.models')]
+
+
+def test_chains_are_short_and_there_is_no_cycle():
+    lengths = {module: chain(module) for module in MODULES}
+    assert max(lengths.values()) < 12, max(lengths, key=lengths.get)
+
+
+@pytest.mark.parametrize(
+    ('modules', 'absent'),
+    [
+        ('cvresearch.main, cvresearch.train, cvresearch.evaluate, cvresearch.summary', 'tensorflow'),
+        ('cvresearch.data.sources, cvresearch.data.stream', 'jax'),
+        ('configs.lenet5_mnist5k', 'jax'),
+    ],
+)
+def test_what_is_never_imported(modules, absent):
+    code = f'import {modules}; import sys; sys.exit({absent!r} in sys.modules)'
+    assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
