@@ -100,7 +100,7 @@ class Training:
                 with self.clock.spent('evaluate'):
                     self._evaluate(split)
 
-            best = self._best_step()
+            best = self._best_step() if save or evaluation or preemption.requested else None
             if save or best == self.step or preemption.requested:
                 with self.clock.spent('save'):
                     self.records.sync()

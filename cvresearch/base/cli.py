@@ -29,6 +29,7 @@ def parse(
       UserError: an unknown flag, a flag without a value, a missing one.
     """
     defined = flags.FlagValues()
+    defined.set_gnu_getopt()  # flags may follow the arguments without one
     for name, help_text in options.items():
         flags.DEFINE_string(name, None, help_text, flag_values=defined)
     for name, help_text in (switches or {}).items():

@@ -47,4 +47,6 @@ def check_batch(name: str, size: int, mesh: Mesh) -> None:
 def place(batch, mesh: Mesh):
     """Puts a batch, a dict of NumPy arrays holding this host's examples, on the mesh."""
     sharding = by_example(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)

@@ -1,19 +1,176 @@
 """From a photograph to a net's input, as the publishers of each set of weights evaluate it.
 
-What is stored beside a file of weights, FILE.json, overrides the table here:
-{"resize": 232, "crop": 224, "interpolation": "bilinear", "mean": [...], "std": [...]}.
+A sidecar beside a file of weights, FILE.json, overrides the table here and can name the classes:
+{"resize": 232, "crop": 224, "interpolation": "bilinear", "mean": [0.485, 0.456, 0.406],
+"std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.
 """
 
 import dataclasses
+import importlib.resources
 import json
 import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cvresearch.base.errors import UserError, check_keys
+from cvresearch.base.errors import UserError, check_arguments, lookup
 
 INTERPOLATIONS = {
     'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC,
 }  # fmt: skip
+CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1)}
+MARGIN = 32  # of the resized short side over the crop: 256 for 224
+MOST_PIXELS = 2**27  # of a resized image: only a sliver has more
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Resize, crop the centre, normalise.
+
+    Attributes:
+      crop: side of the square that the net sees.
+      resize: length of the short side before that; of both sides where `squash`.
+      interpolation: 'nearest', 'bilinear' or 'bicubic', averaging over the pixels where it shrinks.
+      mean: of each channel, in the order of `channels`, of pixels in [0, 1].
+      std: likewise.
+      squash: do not keep the aspect ratio.
+      channels: 'RGB' or 'BGR'.
+    """
+
+    crop: int = 224
+    resize: int = 224 + MARGIN
+    interpolation: str = 'bilinear'
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    squash: bool = False
+    channels: str = 'RGB'
+
+    def __call__(self, image: Image.Image) -> np.ndarray:
+        """Returns the net's input, float32 (crop, crop, 3).
+
+        Raises:
+          UserError: the image is too narrow to be resized.
+        """
+        width, height = image.size
+        if self.squash:
+            size = (self.resize, self.resize)
+        else:
+            short = min(width, height)
+            size = tuple(self.resize if side == short else int(self.resize * side / short) for side in (width, height))
+        if size[0] * size[1] > MOST_PIXELS:
+            raise UserError(f'it is {width} pixels wide and {height} high, which is too narrow')
+        image = image.resize(size, INTERPOLATIONS[self.interpolation])
+        left, top = (round((side - self.crop) / 2) for side in size)
+        image = image.crop((left, top, left + self.crop, top + self.crop))
+        pixels = np.asarray(image, np.float32)[..., CHANNELS[self.channels]] / 255
+        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+
+_HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
+_CAFFE = dict(
+    channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
+)  # fmt: skip
+# Patterns of references' names; of several that match, the later one counts. torchvision: the
+# transforms of IMAGENET1K_V1 (V2 resizes to 232). timm: its default weights of release 1.0.31.
+TABLE = (
+    (r'torchvision/inception_v3', dict(resize=342)),
+    (r'torchvision/(mnasnet0_75|mnasnet1_3|resnext101_64x4d|shufflenet_v2_x1_5|shufflenet_v2_x2_0)', dict(resize=232)),
+    (r'torchvision/efficientnet_.*', dict(interpolation='bicubic')),
+    (r'torchvision/efficientnet_b1', dict(resize=256)),
+    (r'torchvision/efficientnet_b2', dict(crop=288, resize=288)),
+    (r'torchvision/efficientnet_b3', dict(resize=320)),
+    (r'torchvision/efficientnet_b4', dict(resize=384)),
+    (r'torchvision/efficientnet_b5', dict(resize=456)),
+    (r'torchvision/efficientnet_b6', dict(resize=528)),
+    (r'torchvision/efficientnet_b7', dict(resize=600)),
+    (r'timm/.*', dict(interpolation='bicubic')),
+    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=236)),
+    (r'timm/(legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
+    (r'timm/(inception_v.)', dict(resize=342) | _HALF),
+    (r'timm/(inception_resnet_v2|legacy_xception)', dict(resize=333) | _HALF),
+    (r'timm/(mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
+    (r'timm/dm_nfnet_.*', dict(squash=True)),
+    (r'keras/.*', _HALF),
+    (r'keras/(VGG\d+|ResNet\d+)', _CAFFE),
+    (r'keras/(DenseNet|EfficientNet).*', dict(mean=Preprocessing.mean, std=Preprocessing.std)),
+    (
+        r'lukemelas/efficientnet-lite.*',
+        dict(interpolation='bicubic', mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
+    ),
+)
+
+
+def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preprocessing, tuple[str, ...] | None]:
+    """Returns how images are prepared for a reference's weights, and the names of the classes if they are stored.
+
+    Args:
+      reference: 'torchvision/resnet50'.
+      size: side of the net's usual input, which is cropped where nothing else is said.
+      weights: the file of weights, beside which a FILE.json may lie.
+
+    Raises:
+      UserError: the sidecar is no JSON, or has a key or value that makes no sense.
+    """
+    values = {'crop': size}
+    for pattern, row in TABLE:
+        if re.fullmatch(pattern, reference):
+            values |= row
+    stored, classes = _sidecar(weights) if weights else ({}, None)
+    if 'crop' in stored:
+        values.pop('resize', None)
+    values |= stored
+    return Preprocessing(**{'resize': values['crop'] + MARGIN, **values}), classes
+
+
+def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
+    path = weights.with_name(f'{weights.name}.json')
+    if not path.is_file():
+        return {}, None
+    try:
+        stored = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f'{path} is no JSON: {error}') from error
+    if not isinstance(stored, dict):
+        raise UserError(f'{path} holds a {type(stored).__name__}; expected an object with keys such as "crop"')
+    check_arguments(str(path), stored, dataclasses.asdict(Preprocessing()) | {'classes': ()})
+    classes = stored.pop('classes', None)
+    if classes is not None and not all(isinstance(name, str) for name in classes):
+        raise UserError(f'{path}: classes holds something that is no name')
+    for key in ('mean', 'std'):
+        values = stored.get(key, (1.0, 1.0, 1.0))
+        if len(values) != 3 or not all(isinstance(value, (int, float)) for value in values):
+            raise UserError(f'{path}: {key} is {values}; expected three numbers')
+        if key in stored:
+            stored[key] = tuple(map(float, values))
+    lookup('interpolation', INTERPOLATIONS, stored.get('interpolation', 'bilinear'))
+    lookup('channels', CHANNELS, stored.get('channels', 'RGB'))
+    crop = stored.get('crop', 1)
+    if crop < 1 or stored.get('resize', crop) < crop or 0.0 in stored.get('std', ()):
+        raise UserError(f'{path}: a crop of 0, a resize below the crop, or a std of 0')
+    return stored, None if classes is None else tuple(classes)
+
+
+def open_image(path: str | Path) -> Image.Image:
+    """Returns a photograph as it is to be looked at, in RGB.
+
+    Raises:
+      UserError: no such file, or not an image (the message does not name it).
+    """
+    if not Path(path).is_file():
+        raise UserError('there is no such file')
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            # Transparency of palettes is in bytes, which RGB would warn of.
+            return (upright.convert('RGBA') if upright.mode == 'P' else upright).convert('RGB')
+    except UnidentifiedImageError as error:
+        raise UserError('it is not an image of a known format') from error
+    except Exception as error:  # whatever a decoder meets in a damaged file
+        raise UserError(f'it is a damaged image ({type(error).__name__}: {error})') from error
+
+
+def imagenet_classes() -> tuple[str, ...]:
+    """Returns the names of the 1000 classes of ImageNet-1k, in the order in which all libraries have them."""
+    text = importlib.resources.files('cvresearch.data').joinpath('imagenet_classes.txt').read_text()
+    return tuple(text.splitlines())

@@ -1,6 +1,7 @@
 """The data stream: a pure function of (examples, seed, step). Nothing to save, O(1) to seek."""
 
 import dataclasses
+import functools
 import queue
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from cvresearch.data.permutation import permute
 from cvresearch.data.sources import Examples
 
 Batch = dict[str, np.ndarray]
+
+BLOCK = 1 << 12  # positions of the sequence drawn at once
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +39,36 @@ class Stream:
         """
         local = self.batch_size // self.hosts
         first = step * self.batch_size + self.host * local
-        epoch, place = np.divmod(np.arange(first, first + local), len(self.examples))
-        index = permute(place, len(self.examples), self.seed, epoch)
+        epoch, index = self._drawn(first, first + local)
         images, labels = self.examples.take(index)
         return {
             'image': images, 'label': labels,
             'epoch': epoch.astype(np.int32), 'index': index.astype(np.int32),
         }  # fmt: skip
+
+    def _drawn(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the epochs and the indices of the positions [start, stop) of the sequence."""
+        parts = []
+        for number in range(start // BLOCK, -(-stop // BLOCK)):
+            epoch, index = self._block(number)
+            inside = slice(max(start - number * BLOCK, 0), stop - number * BLOCK)
+            parts.append((epoch[inside], index[inside]))
+        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+
+    def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws many positions at once, as that costs little more than one batch; keeps the last."""
+        found = self._blocks.get(number)
+        if found is None:
+            position = np.arange(number * BLOCK, (number + 1) * BLOCK)
+            epoch, place = np.divmod(position, len(self.examples))
+            found = epoch, permute(place, len(self.examples), self.seed, epoch)
+            self._blocks.clear()
+            self._blocks[number] = found
+        return found
+
+    @functools.cached_property
+    def _blocks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        return {}
 
 
 def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1) -> Iterator[Batch]:
