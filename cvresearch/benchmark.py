@@ -152,7 +152,8 @@ def main(argv: list[str]) -> int:
     if options.format == 'json':
         print(json.dumps(result))
     else:
-        print(tables.render([dict(what=k, value=str(v)) for k, v in result.items()], ('what', 'value'), options.format or 'text'))
+        rows = [dict(what=key, value=str(value)) for key, value in result.items()]
+        print(tables.render(rows, ('what', 'value'), options.format or 'text'))
     return 0
 
 

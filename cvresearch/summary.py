@@ -83,7 +83,8 @@ def main(argv: list[str]) -> int:
         name = options.rest[0]
         shape = registry.variant(name).input_shape
         if options.image_size:
-            shape = (cli.integer('image_size', options.image_size), cli.integer('image_size', options.image_size), shape[2])
+            size = cli.integer('image_size', options.image_size)
+            shape = (size, size, shape[2])
         classes = options.num_classes and cli.integer('num_classes', options.num_classes)
         if options.parameters:
             model = registry.build(name, classes)

@@ -18,7 +18,6 @@ from cvresearch.data.stream import Stream, prefetch
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.program import Program
-from cvresearch.engine.state import State
 from cvresearch.objectives import metrics
 
 

@@ -12,9 +12,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
     os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='cvresearch-tests-')
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
-import pytest  # noqa: E402
+import pytest
 
-from cvresearch.base import config as configs  # noqa: E402
+from cvresearch.base import config as configs
 
 SMOKE = 'configs/lenet5_fake.py:smoke'
 

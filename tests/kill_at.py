@@ -14,11 +14,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-import cvresearch.main as main  # noqa: E402
-from cvresearch import train  # noqa: E402
-from cvresearch.base import cli  # noqa: E402
-from cvresearch.engine.checkpoint import Checkpoints  # noqa: E402
-from cvresearch.engine.program import Program  # noqa: E402
+import cvresearch.main as main
+from cvresearch import train
+from cvresearch.base import cli
+from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.program import Program
 
 
 def armed(function, visit: int, delay: float, signal_number: int):

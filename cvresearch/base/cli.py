@@ -39,11 +39,13 @@ def parse(
     try:
         rest = defined([sys.argv[0], *own])[1:]  # the first is taken for the program's name
     except flags.UnrecognizedFlagError as error:
-        raise UserError(f'unknown flag --{error.flagname}; {nearest(error.flagname, [*options, *(switches or {})])}') from error
+        valid = [*options, *(switches or {})]
+        raise UserError(f'unknown flag --{error.flagname}; {nearest(error.flagname, valid)}') from error
     except flags.Error as error:
         raise UserError(str(error)) from error
     if defined.help:
-        print(f'{usage}\n\n{defined.get_help()}' + '\n--config.KEY=VALUE overrides a value of the configuration.')
+        more = '--config.KEY=VALUE overrides a value of the configuration.'
+        print(f'{usage}\n\n{defined.get_help()}\n{more}')
         sys.exit(0)
     if rest and positional is None:
         raise UserError(f'unexpected argument {rest[0]!r}; flags begin with --, see --help')

@@ -61,7 +61,8 @@ def _csv(rows: Sequence[dict], columns: Sequence[str]) -> str:
 
 def _latex(rows: Sequence[dict], columns: Sequence[str]) -> str:
     align = ''.join('r' if _right(rows, column) else 'l' for column in columns)
-    lines = [[c.replace('_', ' ') for c in columns], *([_cell(row[c]).translate(_LATEX) for c in columns] for row in rows)]
+    head = [column.replace('_', ' ') for column in columns]
+    lines = [head, *([_cell(row[column]).translate(_LATEX) for column in columns] for row in rows)]
     body = [' & '.join(line) + r' \\' for line in lines]
     return '\n'.join([rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule', *body[1:],
                       r'\bottomrule', r'\end{tabular}'])  # fmt: skip

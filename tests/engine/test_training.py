@@ -169,7 +169,7 @@ def test_half_written_checkpoint_and_half_written_record_are_cleared_away(alone,
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(smoke, tmp_path):
     broken = dict(optimizer__name='sgd', schedule__peak=1e12, schedule__warmup_epochs=0.0, optimizer__momentum=0.0)
     broken |= dict(save_every_epochs=0.0625, evaluate_every_epochs=0.0)  # a save is due at every step
-    with pytest.raises(RunError, match='not finite at step [0-4]; (the last good|no checkpoint)'):
+    with pytest.raises(RunError, match=r'not finite at step [0-4]; (the last good|no checkpoint)'):
         train.run(smoke(**broken), tmp_path / 'run')
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True)
     for step in checkpoints.steps():
@@ -218,7 +218,7 @@ def test_more_devices_see_the_same_images_and_count_the_same(alone, smoke, tmp_p
 
 
 def test_batch_that_does_not_divide_over_the_devices_is_refused(smoke, tmp_path):
-    with pytest.raises(UserError, match='config.batch_size is 60, which does not divide over 8 devices'):
+    with pytest.raises(UserError, match=r'config\.batch_size is 60, which does not divide over 8 devices'):
         train.run(smoke(mesh__data=8, batch_size=60), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 

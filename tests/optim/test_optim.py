@@ -27,7 +27,8 @@ def test_warm_up_rises_to_the_peak_and_the_rest_fills_the_run():
 
 
 def test_multi_step_and_exponential_by_hand():
-    assert values({'name': 'multi_step', 'peak': 1.0, 'epochs': (2, 4)}) == pytest.approx([1] * 4 + [0.1] * 4 + [0.01] * 2)
+    drops = values({'name': 'multi_step', 'peak': 1.0, 'epochs': (2, 4)})
+    assert drops == pytest.approx([1] * 4 + [0.1] * 4 + [0.01] * 2)
     assert values({'name': 'exponential', 'peak': 1.0, 'every_epochs': 1.5, 'rate': 0.5}) == pytest.approx(
         [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
     )
