@@ -36,12 +36,15 @@ def make_train_step(
         images, target = augment.mix(images, target, rng.step_key(state.seed, 'mix', state.step))
 
         def objective(params):
-            logits, model_state = model.apply(
+            outputs, model_state = model.apply(
                 {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
                 rngs={'dropout': rng.step_key(state.seed, 'dropout', state.step)},
             )  # fmt: skip
+            # A net with auxiliary heads returns their logits too while it trains.
+            logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
             losses = loss(logits, target)
-            return jnp.mean(losses), (logits, losses, model_state)
+            objective = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
+            return jnp.mean(objective), (logits, losses, model_state)
 
         (mean_loss, (logits, losses, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(
             state.params

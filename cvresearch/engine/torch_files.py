@@ -29,7 +29,7 @@ STORAGES = {
 }  # fmt: skip
 
 
-class Refused(ValueError):
+class RefusedError(ValueError):
     """The pickle asks for code."""
 
 
@@ -87,7 +87,7 @@ def _read_legacy(path: Path) -> dict[str, np.ndarray]:
     with open(path, 'rb') as file:
         try:
             ours = unpickle(file) == LEGACY_MAGIC and unpickle(file) == LEGACY_PROTOCOL
-        except Refused:
+        except RefusedError:
             raise
         except Exception as error:  # bytes of another kind taken for instructions
             raise ValueError('it is neither a zip archive nor a pickle') from error
@@ -182,9 +182,8 @@ def _a(kind: type | tuple[type, ...], value):
 
 def _allowed(name: str) -> Global:
     if name not in _CALLS and name.removeprefix('torch.') not in STORAGES:
-        raise Refused(
-            f'its pickle asks for {name!r}, which is code and not weights, and was refused; '
-            'save the state_dict() alone'
+        raise RefusedError(
+            f'its pickle asks for {name!r}, which is code and not weights, and was refused; save the state_dict() alone'
         )
     return Global(name)
 
@@ -194,7 +193,7 @@ def _dict(pairs: Iterable[tuple] = ()) -> dict:
     return {_a((str, int), key): value for key, value in pairs}
 
 
-def _storage(kind: str, storage_type: Global, key: str, location: str, count: int, view: tuple | None = None) -> Storage:
+def _storage(kind: str, storage_type: Global, key: str, _: str, count: int, view: tuple | None = None) -> Storage:
     """Returns the storage of a persistent id; `view` (legacy) is (key, start, count) of a part of it."""
     if _a(str, kind) != 'storage':
         raise ValueError(f'its pickle refers to a {kind!r}')

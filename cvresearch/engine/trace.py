@@ -81,7 +81,7 @@ def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
             row.shape = tuple(result.shape[1:])
             row.activation_bytes = math.prod(row.shape) * result.dtype.itemsize
         row.receptive_field = field.size if field else row.receptive_field
-    for path in params.keys() - rows.keys():  # parameters that evaluation does not use: auxiliary heads
+    for path in sorted(params.keys() - rows.keys()):  # parameters that evaluation does not use: auxiliary heads
         rows[path] = Layer(path, params=params[path])
     scales = {path.rpartition('/')[0] for path, _ in trees.named_leaves(variables['params']) if path.endswith('/scale')}
     for row in rows.values():

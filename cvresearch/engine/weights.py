@@ -63,6 +63,31 @@ def classes_of(tensors: Tensors, name: str) -> int | None:
     return None
 
 
+def infer(tensors: Tensors, model: str) -> str:
+    """Returns the one reference of a variant whose tensors have the names of `tensors`.
+
+    Raises:
+      UserError: none has (the difference to the nearest is shown), or several have.
+    """
+    candidates = {name: found for name, found in registry.references().items() if found.variant == model}
+    if not candidates:
+        raise UserError(f"no library's weights are known for model {model!r}")
+    names = {name: _names(name, found) for name, found in candidates.items()}
+    given = {name: {key for key in tensors if not is_unused(key, found)} for name, found in candidates.items()}
+    fitting = [name for name in candidates if names[name] == given[name]]
+    if len(fitting) > 1:
+        raise UserError(f'the weights may be of {" or of ".join(fitting)}; say which with --reference')
+    if not fitting:
+        nearest = max(candidates, key=lambda name: len(names[name] & given[name]))
+        to_variables(tensors, nearest)
+    return fitting[0]
+
+
+def _names(name: str, reference: Reference) -> set[str]:
+    shapes = trace.shapes(registry.build(reference.variant, **reference.arguments), _image_shape(reference))
+    return {tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
+
+
 def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) -> tuple[nn.Module, dict]:
     """Returns our module and its variables, filled from a reference's tensors.
 
@@ -178,5 +203,3 @@ def _to_theirs(name: str, reference: Reference, path: str, array: np.ndarray) ->
 
 def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(size for size in shape if size != 1)
-
-

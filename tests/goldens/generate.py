@@ -40,7 +40,8 @@ def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
     height, width, channels = image_shape
 
     def images(batch: int) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(seeded.image((batch, height, width, channels)).transpose(0, 3, 1, 2)))
+        nhwc = seeded.image((batch, height, width, channels))
+        return torch.from_numpy(np.ascontiguousarray(nhwc.transpose(0, 3, 1, 2)))
 
     with torch.no_grad():
         logits = model.eval()(images(BATCH)).numpy()
@@ -60,6 +61,7 @@ def keras_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
     import keras
 
     variant = name.partition('/')[2]
+    keras.utils.clear_session()  # it numbers layers across all nets of a process
     model = getattr(keras.applications, variant)(weights=None, input_shape=image_shape, classifier_activation=None)
     shapes = {}
     for layer in model.layers:

@@ -1,0 +1,313 @@
+"""GoogLeNet, or Inception-v1. Szegedy et al. 2015, "Going deeper with convolutions", CVPR,
+arXiv:1409.4842, table 1 and section 5.
+
+- `googlenet_2014`, the paper's: no batch norm, response normalisation after the first pooling
+  and after conv2, biases, 5x5 kernels. `googlenet_2014_aux` has the two auxiliary classifiers
+  on 4a and 4d, whose losses count 0.3 in training; they are not run at evaluation.
+- `googlenet`, as torchvision has it, and `googlenet_aux`: with batch norm and without
+  normalisation of responses; a slip made the 5x5 kernels 3x3, and stayed for the weights' sake;
+  the last max-pooling is 2x2; the auxiliary heads average to 4x4 rather than 5x5 windows.
+
+Pitfalls: the 6.8 million of the paper's table 1 is with K = 1024, not 1000. Its conv1 row (2.7K
+weights) is a separable 7x7 convolution; here, as in every re-implementation, it is a plain one.
+The paper states neither initialisation nor the constants of its response normalisation: both
+are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; biases from 0.2).
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.conv import Conv, pair
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm, local_response_norm
+from cvresearch.nn.pool import avg_pool, ceil_padding, global_avg_pool, max_pool
+
+# Table 1: features of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, projection after the pooling.
+STAGES = (
+    ((64, 96, 128, 16, 32, 32), (128, 128, 192, 32, 96, 64)),
+    (
+        (192, 96, 208, 16, 48, 64),
+        (160, 112, 224, 24, 64, 64),
+        (128, 128, 256, 24, 64, 64),
+        (112, 144, 288, 32, 64, 64),
+        (256, 160, 320, 32, 128, 128),
+    ),
+    ((256, 160, 320, 32, 128, 128), (384, 192, 384, 48, 128, 128)),
+)
+AUXILIARY = {(2, 0): 'aux1', (2, 3): 'aux2'}  # after 4a and 4d
+
+
+def naive(widths: tuple[int, ...], wide_kernel: int = 5) -> tuple:
+    """Figure 2(a): no reductions. The pooling keeps all channels, so that modules only ever grow."""
+    ones, _, threes, _, fives, _ = widths
+    return ((ones, 1),), ((threes, 3),), ((fives, wide_kernel),), ('max',)
+
+
+def reduced(widths: tuple[int, ...], wide_kernel: int = 5) -> tuple:
+    """Figure 2(b): 1x1 convolutions before the 3x3 and the 5x5, and after the pooling."""
+    ones, three_reduce, threes, five_reduce, fives, projection = widths
+    return (
+        ((ones, 1),),
+        ((three_reduce, 1), (threes, 3)),
+        ((five_reduce, 1), (fives, wide_kernel)),
+        ('max', (projection, 1)),
+    )
+
+
+class GoogLeNet(nn.Module):
+    """GoogLeNet.
+
+    Attributes:
+      num_classes: number of logits.
+      aux: has the auxiliary heads; in training the call returns (logits, [auxiliary logits]).
+      aux_weight: of each auxiliary loss beside the main one.
+      batch_norm: after every convolution, instead of biases and response normalisation.
+      naive: modules without 1x1 reductions (figure 2a), to see what these save.
+      wide_kernel: size of the kernels called 5x5.
+      last_pool: size of the last max-pooling window.
+      aux_pool: 'windows', of 5x5 three pixels apart, or 'adaptive', to 4x4 from any size.
+      transform_input: takes images normalised with ImageNet's mean and deviation to [-1, 1].
+      padding: 'torch' (and Caffe): half the kernel on every side, sizes after pooling rounded
+        up; or 'SAME' as TensorFlow.
+    """
+
+    num_classes: int
+    aux: bool = False
+    aux_weight: float = 0.3
+    batch_norm: bool = False
+    naive: bool = False
+    wide_kernel: int = 5
+    last_pool: int = 3
+    aux_pool: str = 'windows'
+    transform_input: bool = False
+    padding: str = 'torch'
+    dropout: float = 0.4
+    aux_dropout: float = 0.7
+    bn_momentum: float = 0.9
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    kernel_init: str = 'lecun_normal'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False):
+        """Maps (batch, height, width, channels) to (batch, num_classes).
+
+        Raises:
+          UserError: images too small for the poolings.
+        """
+        require_at_least('GoogLeNet', x.shape, 31 if self.last_pool == 3 else 15)
+        init = initializer(self.kernel_init)
+        plain = functools.partial(
+            Conv, use_bias=not self.batch_norm, kernel_init=init, bias_init=nn.initializers.constant(0.2),
+            dtype=self.dtype,
+        )  # fmt: skip
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
+            dtype=self.dtype,
+        )  # fmt: skip
+        conv = functools.partial(ConvBN, padding=self.padding, conv=plain, norm=norm if self.batch_norm else None)
+        dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
+        pool = functools.partial(halve, padding=self.padding)
+        lrn = (lambda x: x) if self.batch_norm else functools.partial(local_response_norm, alpha=1e-4 / 5, bias=1.0)
+        pools = dict(max=functools.partial(max_pool, window=3, strides=1, padding='SAME'))
+        module = naive if self.naive else reduced
+        head = functools.partial(
+            AuxiliaryHead, self.num_classes, conv, dense, lookup('aux_pool', AUX_POOLS, self.aux_pool),
+            self.aux_dropout, train,
+        )  # fmt: skip
+
+        x = (to_unit_range(x) if self.transform_input else x).astype(self.dtype)
+        x = conv(64, 7, 2, name='stem_conv1')(x)
+        x = lrn(pool(x, name='stem_pool1'))
+        x = conv(64, 1, name='stem_conv2')(x)
+        x = lrn(conv(192, 3, name='stem_conv3')(x))
+        extra = []
+        for i, stage in enumerate(STAGES, 1):
+            x = pool(x, window=self.last_pool if i == len(STAGES) else 3, name=f'pool{i + 1}')
+            for j, widths in enumerate(stage):
+                x = Inception(module(widths, self.wide_kernel), conv, pools, name=f'stage{i}_block{j}')(x)
+                if (i, j) in AUXILIARY and self.aux and (train or self.is_initializing()):
+                    extra.append(head(name=AUXILIARY[i, j])(x))
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        logits = dense(self.num_classes, name='head')(x).astype(jnp.float32)
+        return (logits, extra) if train and self.aux else logits
+
+
+class ConvBN(nn.Module):
+    """Convolution, batch normalisation if `norm` is given, ReLU."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    strides: int = 1
+    padding: str = 'SAME'
+    conv: Callable = Conv
+    norm: Callable | None = BatchNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
+        padding = [size // 2 for size in pair(self.kernel_size)] if self.padding == 'torch' else self.padding
+        x = self.conv(self.features, self.kernel_size, self.strides, padding, name='conv')(x)
+        return nn.relu(self.norm(name='bn')(x) if self.norm else x)
+
+
+def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
+    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
+
+    Args:
+      x: the input.
+      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
+        side by side (a, b), whose results are concatenated.
+      conv: makes a convolution layer.
+      pools: pooling functions.
+      name: prefix.
+    """
+    for i, step in enumerate(steps):
+        if isinstance(step, str):
+            x = pools[step](x, name=f'{name}_{i}')
+        elif isinstance(step[0], tuple):
+            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
+            x = jnp.concatenate(pair, -1)
+        else:
+            x = conv(*step, name=f'{name}_{i}')(x)
+    return x
+
+
+class Inception(nn.Module):
+    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
+
+    branches: tuple
+    conv: Callable
+    pools: Mapping[str, Callable]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
+        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
+        return jnp.concatenate(outputs, -1)
+
+
+class AuxiliaryHead(nn.Module):
+    """A classifier on a map inside the net (section 5)."""
+
+    num_classes: int
+    conv: Callable
+    dense: Callable
+    pool: Callable
+    dropout: float
+    train: bool
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, num_classes)."""
+        x = self.conv(128, 1, name='conv')(self.pool(x))
+        x = nn.relu(self.dense(1024, name='fc1')(x.reshape(x.shape[0], -1)))
+        x = nn.Dropout(self.dropout, deterministic=not self.train)(x)
+        return self.dense(self.num_classes, name='fc2')(x).astype(jnp.float32)
+
+
+def window_pool(x: jax.Array) -> jax.Array:
+    """Averages 5x5 windows three pixels apart: 4x4 at 224 pixels.
+
+    Raises:
+      UserError: a map that is not 14x14 to 16x16: the dense layer behind takes 4x4 only.
+    """
+    height, width = x.shape[1:3]
+    if not all(14 <= size < 17 for size in (height, width)):
+        raise UserError(
+            f"GoogLeNet's auxiliary heads got a map of {height}x{width}, expected 14x14: "
+            "give images of 224x224, or aux_pool='adaptive', or aux=False"
+        )
+    return avg_pool(x, 5, 3)
+
+
+def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
+    """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
+
+    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
+    """
+    with jax.named_scope(name):
+        for axis in (1, 2):
+            n = x.shape[axis]
+            if n != size:
+                bins = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+                x = jnp.stack([jax.lax.slice_in_dim(x, *ends, axis=axis).mean(axis) for ends in bins], axis)
+        return x
+
+
+AUX_POOLS = {'windows': window_pool, 'adaptive': functools.partial(adaptive_avg_pool, size=4)}
+
+
+def halve(x: jax.Array, padding: str, window: int = 3, name: str = 'max_pool') -> jax.Array:
+    """Returns the maxima of windows two pixels apart; padding 'torch' is a size rounded up, and none in front."""
+    pads = [ceil_padding(size, window, 2) for size in x.shape[1:3]] if padding == 'torch' else padding
+    return max_pool(x, window, 2, pads, name=name)
+
+
+def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
+    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
+    height, width, depth = image[-3:]
+    if min(height, width) < size:
+        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
+
+
+def to_unit_range(x: jax.Array) -> jax.Array:
+    """Maps images (..., 3) normalised with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    return x * (std / 0.5) + (mean - 0.5) / 0.5
+
+
+_TORCH = {'stem_conv1': 'conv1', 'stem_conv2': 'conv2', 'stem_conv3': 'conv3', 'head': 'fc'}
+
+
+def torch_name(path: str) -> str:
+    """Maps 'stage2_block0/branch1_0/conv' to torchvision's 'inception4a.branch2.0.conv'."""
+    found = re.fullmatch(r'stage(\d)_block(\d)/branch(\d)_(\d)/(\w+)', path)
+    if not found:
+        first, *rest = path.split('/')
+        return '.'.join([_TORCH.get(first, first), *rest])
+    i, j, b, step = map(int, found.groups()[:4])
+    branch = f'branch{b + 1}.{step}' if b else 'branch1'
+    return f'inception{i + 2}{"abcde"[j]}.{branch}.{found[5]}'
+
+
+_FACTS = dict(
+    module=GoogLeNet, input_shape=(224, 224, 3), num_classes=1000, paper='Szegedy et al. 2014, arXiv:1409.4842'
+)
+_TORCHVISION = dict(
+    batch_norm=True, wide_kernel=3, last_pool=2, aux_pool='adaptive', dropout=0.2, kernel_init='he_normal'
+)  # fmt: skip
+VARIANTS = {
+    'googlenet_2014': Variant(
+        **_FACTS, params=6_998_552, macs=1_582_671_872, evidence='arithmetic, layer by layer; = BVLC Caffe googlenet',
+    ),
+    'googlenet_2014_aux': Variant(
+        **_FACTS, params=13_378_280, macs=1_582_671_872, arguments=dict(aux=True),
+        evidence='arithmetic, layer by layer; multiply-adds of evaluation (1,591,044,096 with both heads run)',
+    ),
+    'googlenet': Variant(
+        **_FACTS, params=6_624_904, macs=1_498_376_192, arguments=_TORCHVISION,
+        evidence='torchvision 0.28.0 without auxiliary heads, measured; MACs by forward hooks',
+    ),
+    'googlenet_aux': Variant(
+        **_FACTS, params=13_004_888, macs=1_498_376_192, arguments=dict(**_TORCHVISION, aux=True),
+        evidence='torchvision 0.28.0, measured; multiply-adds of evaluation',
+    ),
+}  # fmt: skip
+
+REFERENCES = {
+    'torchvision/googlenet': Reference(
+        variant='googlenet_aux', rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3),
+        flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
+    ),
+}  # fmt: skip

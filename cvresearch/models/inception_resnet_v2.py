@@ -1,0 +1,236 @@
+"""Inception-ResNet-v2. Szegedy, Ioffe, Vanhoucke & Alemi 2017, "Inception-v4, Inception-ResNet and
+the impact of residual connections on learning", AAAI, arXiv:1602.07261, sections 3.2 and 3.3.
+
+One variant, `inception_resnet_v2`, with the widths and scales of the authors' release (TF-slim),
+which timm and Keras follow. It departs from the figures of the paper: the stem is that of
+Inception-v3 and one module, not Inception-v4's; the maps have 320, 1088 and 2080 channels
+where the figures have 384, 1154 and 2048; the residuals are scaled by 0.17, 0.10 and 0.20
+(section 3.3 says 0.1 to 0.3), and the last block has neither scale nor ReLU.
+
+Residual branches end in a 1x1 convolution with a bias and without batch norm. Average pooling
+is over the pixels inside the image. The release and Keras have no gammas (`bn_scale=False`).
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import UserError
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+
+TALL, WIDE = (7, 1), (1, 7)
+
+STEM = ((32, 3, 2, 'VALID'), (32, 3, 1, 'VALID'), (64, 3), 'max', (80, 1), (192, 3, 1, 'VALID'), 'max')
+MIXED = (((96, 1),), ((48, 1), (64, 5)), ((64, 1), (96, 3), (96, 3)), ('avg', (64, 1)))
+REDUCTION_A = (((384, 3, 2, 'VALID'),), ((256, 1), (256, 3), (384, 3, 2, 'VALID')), ('max',))
+REDUCTION_B = (
+    ((256, 1), (384, 3, 2, 'VALID')),
+    ((256, 1), (288, 3, 2, 'VALID')),
+    ((256, 1), (288, 3), (320, 3, 2, 'VALID')),
+    ('max',),
+)
+# Figures 16, 17 and 19, whose results are added to their input.
+A = (((32, 1),), ((32, 1), (32, 3)), ((32, 1), (48, 3), (64, 3)))
+B = (((192, 1),), ((128, 1), (160, WIDE), (192, TALL)))
+C = (((192, 1),), ((192, 1), (224, (1, 3)), (256, (3, 1))))
+# A first module, then residual blocks: (branches, how many, scale).
+STAGES = ((MIXED, A, 10, 0.17), (REDUCTION_A, B, 20, 0.10), (REDUCTION_B, C, 10, 0.20))
+
+
+class InceptionResNetV2(nn.Module):
+    """Inception-ResNet-v2."""
+
+    num_classes: int
+    dropout: float = 0.2
+    bn_scale: bool = True
+    bn_momentum: float = 0.9
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    kernel_init: str = 'he_normal'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, num_classes).
+
+        Raises:
+          UserError: images under 75x75.
+        """
+        height, width, channels = x.shape[1:]
+        if min(height, width) < 75:
+            raise UserError(f'Inception-ResNet-v2 got images of {height}x{width}x{channels}, expected at least 75x75')
+        init = initializer(self.kernel_init)
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
+            unbiased=self.bn_unbiased, dtype=self.dtype,
+        )  # fmt: skip
+        linear = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
+        conv = functools.partial(ConvBN, conv=functools.partial(linear, use_bias=False), norm=norm)
+        average = functools.partial(avg_pool, window=3, strides=1, padding='SAME')
+        pools = dict(avg=average, max=functools.partial(max_pool, window=3, strides=2))
+
+        x = chain(x.astype(self.dtype), STEM, conv, pools, 'stem')
+        for i, (first, branches, blocks, scale) in enumerate(STAGES, 1):
+            x = Inception(first, conv, pools, name=f'stage{i}_block0')(x)
+            for j in range(1, blocks + 1):
+                last = i == len(STAGES) and j == blocks
+                residual = Residual(branches, conv, linear, 1.0 if last else scale, name=f'stage{i}_block{j}')
+                x = residual(x) if last else nn.relu(residual(x))
+        x = conv(1536, 1, name='final')(x)
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+
+
+class ConvBN(nn.Module):
+    """Convolution, batch normalisation, ReLU."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    strides: int = 1
+    padding: str = 'SAME'
+    conv: Callable = Conv
+    norm: Callable = BatchNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
+        x = self.conv(self.features, self.kernel_size, self.strides, self.padding, name='conv')(x)
+        return nn.relu(self.norm(name='bn')(x))
+
+
+def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
+    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
+
+    Args:
+      x: the input.
+      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
+        side by side (a, b), whose results are concatenated.
+      conv: makes a convolution layer.
+      pools: pooling functions.
+      name: prefix.
+    """
+    for i, step in enumerate(steps):
+        if isinstance(step, str):
+            x = pools[step](x, name=f'{name}_{i}')
+        elif isinstance(step[0], tuple):
+            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
+            x = jnp.concatenate(pair, -1)
+        else:
+            x = conv(*step, name=f'{name}_{i}')(x)
+    return x
+
+
+class Inception(nn.Module):
+    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
+
+    branches: tuple
+    conv: Callable
+    pools: Mapping[str, Callable]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
+        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
+        return jnp.concatenate(outputs, -1)
+
+
+class Residual(nn.Module):
+    """Adds to a map what its branches make of it: x + scale * up(branches(x))."""
+
+    branches: tuple
+    conv: Callable
+    linear: Callable
+    scale: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to the same shape."""
+        outputs = [chain(x, steps, self.conv, {}, f'branch{b}') for b, steps in enumerate(self.branches)]
+        return x + self.scale * self.linear(x.shape[-1], 1, name='up')(jnp.concatenate(outputs, -1))
+
+
+def layer_names(steps: tuple, name: str) -> list[str]:
+    """Returns the names of the convolutions that `chain` makes, in its order."""
+    names = []
+    for i, step in enumerate(steps):
+        if not isinstance(step, str):
+            letters = 'ab' if isinstance(step[0], tuple) else ('',)
+            names += [f'{name}_{i}{letter}' for letter in letters]
+    return names
+
+
+def conv_paths() -> list[str]:
+    """Returns the module paths of the convolutions with batch norm, in the order in which Keras numbers them."""
+    paths = layer_names(STEM, 'stem')
+    for i, (first, branches, blocks, _) in enumerate(STAGES, 1):
+        for j in range(blocks + 1):
+            for b, steps in enumerate(branches if j else first):
+                paths += [f'stage{i}_block{j}/{name}' for name in layer_names(steps, f'branch{b}')]
+    return paths
+
+
+_TIMM = {
+    'stem_0': 'conv2d_1a', 'stem_1': 'conv2d_2a', 'stem_2': 'conv2d_2b', 'stem_4': 'conv2d_3b', 'stem_5': 'conv2d_4a',
+    'stage1_block0': 'mixed_5b', 'stage2_block0': 'mixed_6a', 'stage3_block0': 'mixed_7a', 'stage3_block10': 'block8',
+    'final': 'conv2d_7b', 'head': 'classif',
+}  # fmt: skip
+_TIMM_STAGES = ('repeat', 'repeat_1', 'repeat_2')
+_KERAS_STAGES = ('block35', 'block17', 'block8')
+_KERAS_NUMBER = {path: number for number, path in enumerate(conv_paths())}
+
+
+def timm_name(path: str) -> str:
+    """Maps 'stage2_block1/branch1_2/conv' to timm's 'repeat_1.0.branch1.2.conv'."""
+    first, *rest = path.split('/')
+    found = re.fullmatch(r'stage(\d)_block(\d+)', first)
+    if not found:
+        return '.'.join([_TIMM[first], *rest])
+    i, j = map(int, found.groups())
+    block = _TIMM.get(first) or f'{_TIMM_STAGES[i - 1]}.{j - 1}'
+    if rest == ['up']:
+        return f'{block}.conv2d'
+    b, step = map(int, re.fullmatch(r'branch(\d)_(\d)', rest[0]).groups())
+    alone = len(STAGES[i - 1][1 if j else 0][b]) == 1
+    return f'{block}.branch{b}{"" if alone else f".{step}"}.{rest[1]}'
+
+
+def keras_name(path: str) -> str:
+    """Maps 'stem_1/bn' to Keras's 'batch_normalization_1': it numbers the layers as it makes them, unless named."""
+    named = {'head': 'predictions', 'final/conv': 'conv_7b', 'final/bn': 'conv_7b_bn'}
+    if path in named:
+        return named[path]
+    layer, _, kind = path.rpartition('/')
+    if kind == 'up':
+        i, j = re.fullmatch(r'stage(\d)_block(\d+)', layer).groups()
+        return f'{_KERAS_STAGES[int(i) - 1]}_{j}_conv'
+    number = _KERAS_NUMBER[layer]
+    return {'conv': 'conv2d', 'bn': 'batch_normalization'}[kind] + (f'_{number}' if number else '')
+
+
+VARIANTS = {
+    'inception_resnet_v2': Variant(
+        module=InceptionResNetV2, input_shape=(299, 299, 3), num_classes=1000, params=55_843_464, macs=13_155_794_016,
+        paper='Szegedy et al. 2016, arXiv:1602.07261',
+        evidence='timm 1.0.31, measured; Keras has 30,272 gammas fewer',
+    ),
+}  # fmt: skip
+
+REFERENCES = {
+    'timm/inception_resnet_v2': Reference(
+        variant='inception_resnet_v2', rename=timm_name, arguments=dict(bn_unbiased=True, dropout=0.0),
+        input_shape=(128, 107, 3),
+    ),
+    'keras/InceptionResNetV2': Reference(
+        variant='inception_resnet_v2', rename=keras_name,
+        arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0), input_shape=(128, 107, 3),
+    ),
+}  # fmt: skip

@@ -1,0 +1,190 @@
+"""Inception-v4. Szegedy, Ioffe, Vanhoucke & Alemi 2017, "Inception-v4, Inception-ResNet and the
+impact of residual connections on learning", AAAI, arXiv:1602.07261, section 3.1 and figures 3
+to 9.
+
+One variant, `inception_v4`: Inception modules without any residual connection (the residual
+nets of the same paper are Inception-ResNets, in inception_resnet_v2.py). Convolutions marked V
+in the figures are VALID, the rest SAME. The widths are those of the authors' release (TF-slim),
+as in the figures; its training-time auxiliary head is not in the paper, nor here. Average
+pooling is over the pixels inside the image.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import UserError
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+
+TALL, WIDE = (7, 1), (1, 7)
+
+STEM = ((32, 3, 2, 'VALID'), (32, 3, 1, 'VALID'), (64, 3))
+# Figure 3: the stem goes on in three modules.
+STEM_MODULES = (
+    (('max',), ((96, 3, 2, 'VALID'),)),
+    (((64, 1), (96, 3, 1, 'VALID')), ((64, 1), (64, WIDE), (64, TALL), (96, 3, 1, 'VALID'))),
+    (((192, 3, 2, 'VALID'),), ('max',)),
+)
+# Figures 4, 5 and 6: Inception-A, B and C.
+A = (((96, 1),), ((64, 1), (96, 3)), ((64, 1), (96, 3), (96, 3)), ('avg', (96, 1)))
+B = (
+    ((384, 1),),
+    ((192, 1), (224, WIDE), (256, TALL)),
+    ((192, 1), (192, TALL), (224, WIDE), (224, TALL), (256, WIDE)),
+    ('avg', (128, 1)),
+)
+FORK = ((256, (1, 3)), (256, (3, 1)))
+C = (((256, 1),), ((384, 1), FORK), ((384, 1), (448, (3, 1)), (512, (1, 3)), FORK), ('avg', (256, 1)))
+# Figure 7 with k, l, m, n = 192, 224, 256, 384 (table 1), and figure 8.
+REDUCTION_A = (((384, 3, 2, 'VALID'),), ((192, 1), (224, 3), (256, 3, 2, 'VALID')), ('max',))
+REDUCTION_B = (
+    ((192, 1), (192, 3, 2, 'VALID')),
+    ((256, 1), (256, WIDE), (320, TALL), (320, 3, 2, 'VALID')),
+    ('max',),
+)
+STAGES = ((A,) * 4, (REDUCTION_A, *(B,) * 7), (REDUCTION_B, *(C,) * 3))
+
+
+class InceptionV4(nn.Module):
+    """Inception-v4."""
+
+    num_classes: int
+    dropout: float = 0.2
+    bn_scale: bool = True
+    bn_momentum: float = 0.9
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    kernel_init: str = 'he_normal'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, num_classes).
+
+        Raises:
+          UserError: images under 75x75.
+        """
+        height, width, channels = x.shape[1:]
+        if min(height, width) < 75:
+            raise UserError(f'Inception-v4 got images of {height}x{width}x{channels}, expected at least 75x75')
+        init = initializer(self.kernel_init)
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
+            unbiased=self.bn_unbiased, dtype=self.dtype,
+        )  # fmt: skip
+        conv = functools.partial(
+            ConvBN, conv=functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype), norm=norm
+        )
+        average = functools.partial(avg_pool, window=3, strides=1, padding='SAME')
+        pools = dict(avg=average, max=functools.partial(max_pool, window=3, strides=2))
+
+        x = chain(x.astype(self.dtype), STEM, conv, pools, 'stem')
+        for j, branches in enumerate(STEM_MODULES):
+            x = Inception(branches, conv, pools, name=f'stem_block{j}')(x)
+        for i, stage in enumerate(STAGES, 1):
+            for j, branches in enumerate(stage):
+                x = Inception(branches, conv, pools, name=f'stage{i}_block{j}')(x)
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+
+
+class ConvBN(nn.Module):
+    """Convolution, batch normalisation, ReLU."""
+
+    features: int
+    kernel_size: int | tuple[int, int]
+    strides: int = 1
+    padding: str = 'SAME'
+    conv: Callable = Conv
+    norm: Callable = BatchNorm
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
+        x = self.conv(self.features, self.kernel_size, self.strides, self.padding, name='conv')(x)
+        return nn.relu(self.norm(name='bn')(x))
+
+
+def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
+    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
+
+    Args:
+      x: the input.
+      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
+        side by side (a, b), whose results are concatenated.
+      conv: makes a convolution layer.
+      pools: pooling functions.
+      name: prefix.
+    """
+    for i, step in enumerate(steps):
+        if isinstance(step, str):
+            x = pools[step](x, name=f'{name}_{i}')
+        elif isinstance(step[0], tuple):
+            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
+            x = jnp.concatenate(pair, -1)
+        else:
+            x = conv(*step, name=f'{name}_{i}')(x)
+    return x
+
+
+class Inception(nn.Module):
+    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
+
+    branches: tuple
+    conv: Callable
+    pools: Mapping[str, Callable]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
+        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
+        return jnp.concatenate(outputs, -1)
+
+
+_BLOCKS = {f'stem_block{j}': branches for j, branches in enumerate(STEM_MODULES)}
+_BLOCKS |= {f'stage{i}_block{j}': branches for i, stage in enumerate(STAGES, 1) for j, branches in enumerate(stage)}
+# timm numbers everything before the pooling through.
+_FEATURES = {name: f'features.{n}' for n, name in enumerate(['stem_0', 'stem_1', 'stem_2', *_BLOCKS])}
+
+
+def timm_name(path: str) -> str:
+    """Maps 'stage3_block1/branch1_1a/conv' to timm's 'features.19.branch1_1a.conv'."""
+    if path == 'head':
+        return 'last_linear'
+    block, *rest = path.split('/')
+    if block not in _BLOCKS:
+        return '.'.join([_FEATURES[block], *rest])
+    branch, leaf = rest
+    b, step = re.fullmatch(r'branch(\d)_(\d)\w?', branch).groups()
+    steps = _BLOCKS[block][int(b)]
+    if block in ('stem_block0', 'stem_block2'):
+        branch = 'conv'
+    elif len(steps) == 1:
+        branch = f'branch{b}'
+    elif FORK not in steps:  # a Sequential
+        branch = f'branch{b}.{step}'
+    return f'{_FEATURES[block]}.{branch}.{leaf}'
+
+
+VARIANTS = {
+    'inception_v4': Variant(
+        module=InceptionV4, input_shape=(299, 299, 3), num_classes=1000, params=42_679_816, macs=12_253_974_624,
+        paper='Szegedy et al. 2016, arXiv:1602.07261', evidence='timm 1.0.31, measured',
+    ),
+}  # fmt: skip
+
+REFERENCES = {
+    'timm/inception_v4': Reference(
+        variant='inception_v4', rename=timm_name, arguments=dict(bn_unbiased=True, dropout=0.0),
+        input_shape=(128, 107, 3),
+    ),
+}  # fmt: skip
