@@ -11,8 +11,8 @@ import pytest
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
 FLOORS = {'base': 0, 'nn': 1, 'data': 1, 'objectives': 1, 'optim': 1, 'models': 2, 'engine': 3}
-PROGRAMS = 4  # train, evaluate, predict, summary, benchmark, tables
-MAIN = 5
+PROGRAMS = 4  # train, evaluate, predict, summary, tables
+ABOVE_TRAIN = ('main', 'benchmark')
 
 
 def module_of(path):
@@ -44,7 +44,7 @@ def floor(module):
         return 0
     if parts[1] in FLOORS:
         return FLOORS[parts[1]]
-    return MAIN if parts[1] == 'main' else PROGRAMS
+    return PROGRAMS + (parts[1] in ABOVE_TRAIN)
 
 
 @cache

@@ -34,9 +34,11 @@ def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
     import torch_reference
 
     model = torch_reference.build(name)
-    state = {key: torch.from_numpy(seeded.tensor(key, tuple(value.shape))) if value.dtype.is_floating_point else value
-             for key, value in model.state_dict().items()}  # fmt: skip
-    model.load_state_dict(state)
+    state = model.state_dict()
+    with torch.no_grad():
+        for key, value in state.items():
+            if value.dtype.is_floating_point:
+                value.copy_(torch.from_numpy(seeded.tensor(key, tuple(value.shape))))
     height, width, channels = image_shape
 
     def images(batch: int) -> torch.Tensor:
@@ -71,7 +73,10 @@ def keras_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
                 continue
             shapes[key] = list(weight.shape)
             weight.assign(seeded.tensor(key, tuple(weight.shape)))
-    logits = np.asarray(model(seeded.image((BATCH, *image_shape)), training=False))
+    images = seeded.image((BATCH, *image_shape))
+    if any(layer.__class__.__name__ == 'Rescaling' for layer in model.layers):
+        images = images * 255  # which the net divides by again
+    logits = np.asarray(model(images, training=False))
     return dict(shapes=shapes, logits=logits, statistics={})
 
 
@@ -86,6 +91,9 @@ def main(names: list[str]) -> None:
     for name in names or [name for name in references if not path_of(name).exists()]:
         shape = references[name].input_shape
         record = (keras_golden if name.startswith('keras/') else torch_golden)(name, shape)
+        first, second = record['logits'][:2]
+        if np.abs(first - second).max() < 1e-3 * np.abs(first).max():
+            sys.exit(f'{name}: two images have the same logits; such a golden file would prove nothing')
         path_of(name).parent.mkdir(parents=True, exist_ok=True)
         meta = json.dumps(dict(name=name, image_shape=shape, shapes=record['shapes'], statistics=record['statistics']))
         np.savez_compressed(path_of(name), logits=record['logits'].astype(np.float32), meta=np.array(meta))

@@ -23,7 +23,7 @@ def tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
         return np.asarray(0.1 * random.standard_normal(shape), np.float32)
     # Keras kernels are HWIO and (in, out), those of PyTorch OIHW and (out, in).
     fan_in = np.prod(shape[:-1]) if '/' in name else np.prod(shape[1:])
-    if last == 'depthwise_kernel':
+    if last == 'depthwise_kernel' or ('/' in name and len(shape) == 4 and shape[3] == 1):  # depthwise in Keras
         fan_in = shape[0] * shape[1]
     return (np.sqrt(2 / fan_in) * random.standard_normal(shape)).astype(np.float32)
 

@@ -1,0 +1,263 @@
+"""MnasNet. Tan, Chen, Pang, Vasudevan, Sandler, Howard & Le 2018, "MnasNet: platform-aware neural
+architecture search for mobile", arXiv:1807.11626 (CVPR 2019), figure 7; the block tables of B1 and
+small are those of the authors' repository (tensorflow/tpu, models/official/mnasnet).
+
+- A1 (`semnasnet_100`): found with squeeze-and-excitation in the search space.
+- B1 (`mnasnet1_0`): found without.
+- `mnasnet_small`: the 68 M multiply-adds of table 4. A2 and A3 are not published block by block.
+Other widths scale all channels but the 1280 of the last convolution, rounded to multiples of 8.
+
+Pitfalls:
+- A squeeze has a quarter of the channels that come into the block, not of the expanded ones.
+- The first block has no expansion. In `mnasnet_small` it is as wide as the stem; the authors' code
+  adds no identity there, timm's does (`first_skip`).
+- Padding, epsilon and momentum are by default the authors' (TensorFlow's SAME, 1e-3, 0.99).
+  torchvision and timm pad symmetrically with epsilon 1e-5; torchvision takes 0.9997 for the
+  momentum, timm 0.9.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import lookup
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.pool import global_avg_pool
+
+
+class Stage(NamedTuple):
+    """Blocks of one width: the first has the strides. `squeeze` is a fraction of a block's input, 0 for none."""
+
+    blocks: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    features: int
+    squeeze: float = 0.0
+
+
+A1 = (
+    Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24), Stage(3, 5, 2, 3, 40, 0.25), Stage(4, 3, 2, 6, 80),
+    Stage(2, 3, 1, 6, 112, 0.25), Stage(3, 5, 2, 6, 160, 0.25), Stage(1, 3, 1, 6, 320),
+)  # fmt: skip
+B1 = (
+    Stage(1, 3, 1, 1, 16), Stage(3, 3, 2, 3, 24), Stage(3, 5, 2, 3, 40), Stage(3, 5, 2, 6, 80),
+    Stage(2, 3, 1, 6, 96), Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320),
+)  # fmt: skip
+SMALL = (
+    Stage(1, 3, 1, 1, 8), Stage(1, 3, 2, 3, 16), Stage(2, 3, 2, 6, 16), Stage(4, 5, 2, 6, 32, 0.25),
+    Stage(3, 3, 1, 6, 32, 0.25), Stage(3, 5, 2, 6, 88, 0.25), Stage(1, 3, 1, 6, 144),
+)  # fmt: skip
+
+PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
+
+
+def he_fan_out(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    """Normal with variance 2 / fan-out; that of a depthwise kernel is its window, as the authors count."""
+    mode = 'fan_in' if shape[-2] == 1 else 'fan_out'
+    return nn.initializers.variance_scaling(2.0, mode, 'normal')(key, shape, dtype)
+
+
+# Uniform in +-1 / sqrt(classes).
+HEAD_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
+
+
+def scaled(features: int, width: float) -> int:
+    """Returns features * width as a multiple of 8, at least 8 and not under nine tenths of it."""
+    wanted = features * width
+    rounded = max(8, int(wanted + 4) // 8 * 8)
+    return rounded if rounded >= 0.9 * wanted else rounded + 8
+
+
+class MnasNet(nn.Module):
+    """MnasNet.
+
+    Attributes:
+      stages: the block table.
+      width: factor of all channels but those of the last convolution.
+      first_skip: an identity around the first block where the widths allow, as in timm.
+      stochastic_depth: drop rate of the last block's residual branch, growing linearly with depth.
+      padding: 'SAME' as TensorFlow or 'torch' (symmetric).
+    """
+
+    num_classes: int
+    stages: tuple[Stage, ...] = B1
+    stem: int = 32
+    width: float = 1.0
+    first_skip: bool = False
+    dropout: float = 0.2
+    stochastic_depth: float = 0.0
+    padding: str = 'SAME'
+    bn_momentum: float = 0.99
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    kernel_init: str | Callable = he_fan_out
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, height, width, channels) to (batch, num_classes)."""
+        pad = lookup('padding', PADDINGS, self.padding)
+        init = initializer(self.kernel_init)
+
+        def conv(features: int, kernel_size: int, **more) -> Conv:
+            more = dict(use_bias=False, padding=pad(kernel_size), kernel_init=init, dtype=self.dtype) | more
+            return Conv(features, kernel_size, **more)
+
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
+            dtype=self.dtype,
+        )  # fmt: skip
+        depth, block = sum(stage.blocks for stage in self.stages), 0
+
+        x = x.astype(self.dtype)
+        x = nn.relu(norm(name='stem_bn')(conv(scaled(self.stem, self.width), 3, strides=2, name='stem_conv')(x)))
+        for i, stage in enumerate(self.stages, 1):
+            for j in range(stage.blocks):
+                drop = self.stochastic_depth * block / (depth - 1) if train else 0.0
+                x = InvertedResidual(
+                    stage._replace(features=scaled(stage.features, self.width), strides=1 if j else stage.strides),
+                    skip=self.first_skip or block > 0, drop=drop, conv=conv, norm=norm, name=f'stage{i}_block{j}',
+                )(x)  # fmt: skip
+                block += 1
+        x = nn.relu(norm(name='last_bn')(conv(1280, 1, name='last_conv')(x)))
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+
+
+class InvertedResidual(nn.Module):
+    """1x1 convolution that widens, depthwise convolution, squeeze-and-excitation, 1x1 that narrows.
+
+    The last is linear. The input is added where `skip` and the shapes allow.
+    """
+
+    stage: Stage
+    skip: bool
+    drop: float
+    conv: Callable
+    norm: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, ceil(height / strides), ..., features)."""
+        _, kernel_size, strides, expansion, features, squeeze = self.stage
+        inputs, wide = x, x.shape[-1] * expansion
+        if expansion > 1:
+            x = nn.relu(self.norm(name='expand_bn')(self.conv(wide, 1, name='expand_conv')(x)))
+        x = self.conv(wide, kernel_size, strides=strides, groups=wide, name='depthwise_conv')(x)
+        x = nn.relu(self.norm(name='depthwise_bn')(x))
+        if squeeze:
+            gate = global_avg_pool(x)[:, None, None, :]
+            reduced = max(1, int(inputs.shape[-1] * squeeze))
+            gate = nn.relu(self.conv(reduced, 1, use_bias=True, name='squeeze_reduce')(gate))
+            x = x * nn.sigmoid(self.conv(wide, 1, use_bias=True, name='squeeze_expand')(gate))
+        x = self.norm(name='project_bn')(self.conv(features, 1, name='project_conv')(x))
+        if not self.skip or x.shape != inputs.shape:
+            return x
+        if self.drop:
+            keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.drop, (x.shape[0], 1, 1, 1))
+            x = jnp.where(keep, x / (1 - self.drop), 0)
+        return x + inputs
+
+
+_MNASNET = dict(
+    module=MnasNet, input_shape=(224, 224, 3), num_classes=1000, paper='Tan et al. 2018, arXiv:1807.11626'
+)  # fmt: skip
+_TORCHVISION = 'torchvision 0.28.0 measured; macs: forward hooks (conv + linear)'
+_TIMM = 'timm 1.0.31 measured; macs: forward hooks (conv + linear)'
+_NO_COUNT = 'timm has the net; its tensors are compared by name and shape'
+_SMALL = dict(stages=SMALL, stem=8, dropout=0.0)
+
+VARIANTS = {
+    'mnasnet0_5': Variant(
+        **_MNASNET, arguments=dict(width=0.5), params=2_218_512, macs=104_455_968, evidence=_TORCHVISION
+    ),
+    'mnasnet0_75': Variant(
+        **_MNASNET, arguments=dict(width=0.75), params=3_170_208, macs=215_493_104, evidence=_TORCHVISION
+    ),
+    'mnasnet1_0': Variant(
+        **_MNASNET, params=4_383_312, macs=314_415_872, evidence=f"{_TORCHVISION}; authors' repository 4.4 M, 315 M"
+    ),
+    'mnasnet1_3': Variant(
+        **_MNASNET, arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION
+    ),
+    'mnasnet_140': Variant(**_MNASNET, arguments=dict(width=1.4), params=None, macs=None, evidence=_NO_COUNT),
+    'mnasnet_small': Variant(
+        **_MNASNET, arguments=_SMALL, params=2_030_264, macs=68_339_184, evidence=f'{_TIMM}; paper 2.0 M, 68 M'
+    ),
+    'semnasnet_100': Variant(
+        **_MNASNET, arguments=dict(stages=A1), params=3_887_038, macs=311_579_072,
+        evidence=f'{_TIMM}; paper 3.9 M, 312 M',
+    ),
+} | {
+    name: Variant(**_MNASNET, arguments=dict(stages=A1, width=width), params=None, macs=None, evidence=_NO_COUNT)
+    for name, width in {'semnasnet_050': 0.5, 'semnasnet_075': 0.75, 'semnasnet_140': 1.4}.items()
+}  # fmt: skip
+
+
+# Our name of a layer: torchvision's position in a block, torchvision's in the first block, timm's name.
+_LAYERS = {
+    'expand_conv': ('0', None, 'conv_pw'),
+    'expand_bn': ('1', None, 'bn1'),
+    'depthwise_conv': ('3', '3', 'conv_dw'),
+    'depthwise_bn': ('4', '4', 'bn2'),
+    'squeeze_reduce': (None, None, 'se.conv_reduce'),
+    'squeeze_expand': (None, None, 'se.conv_expand'),
+    'project_conv': ('6', '6', 'conv_pwl'),
+    'project_bn': ('7', '7', 'bn3'),
+}
+# timm counts from the first layer that a block has: one less without the expansion.
+_TIMM_FIRST = {'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
+
+
+def _torchvision(path: str) -> str:
+    outside = {
+        'stem_conv': 'layers.0', 'stem_bn': 'layers.1', 'last_conv': 'layers.14', 'last_bn': 'layers.15',
+        'head': 'classifier.1',
+    }  # fmt: skip
+    if path in outside:
+        return outside[path]
+    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
+    if stage == '1':
+        return f'layers.{_LAYERS[layer][1]}'
+    return f'layers.{6 + int(stage)}.{block}.layers.{_LAYERS[layer][0]}'
+
+
+def _timm(path: str) -> str:
+    outside = {
+        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'
+    }  # fmt: skip
+    if path in outside:
+        return outside[path]
+    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
+    name = _LAYERS[layer][2]
+    return f'blocks.{int(stage) - 1}.{block}.{_TIMM_FIRST.get(layer, name) if stage == "1" else name}'
+
+
+_AS_TORCH = dict(padding='torch', bn_eps=1e-5, bn_unbiased=True)
+
+REFERENCES = {
+    f'torchvision/{name}': Reference(
+        variant=name, rename=_torchvision, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997)
+    )
+    for name in ('mnasnet0_5', 'mnasnet0_75', 'mnasnet1_0', 'mnasnet1_3')
+} | {
+    f'timm/{name}': Reference(
+        variant=variant, rename=_timm, input_shape=(64, 64, 3),
+        arguments=dict(_AS_TORCH, bn_momentum=0.9, first_skip=name == 'mnasnet_small'),
+    )
+    for name, variant in {
+        'mnasnet_050': 'mnasnet0_5', 'mnasnet_075': 'mnasnet0_75', 'mnasnet_100': 'mnasnet1_0',
+        **{name: name for name in ('mnasnet_140', 'mnasnet_small')},
+        **{name: name for name in VARIANTS if name.startswith('semnasnet')},
+    }.items()
+}  # fmt: skip
