@@ -71,8 +71,10 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
         num_classes = found.num_classes
     if num_classes < 1:
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
-    accepted = {field.name for field in dataclasses.fields(found.module)} - {'parent', 'name'}
-    check_arguments(f'model {name!r}', arguments, accepted)
+    fields = {field.name: field.default for field in dataclasses.fields(found.module)}
+    given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
+    defaults = {**fields, **found.arguments}
+    check_arguments(f'model {name!r}', arguments, {k: v for k, v in defaults.items() if k not in given_by_the_program})
     return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
 
 
