@@ -23,13 +23,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import local_response_norm
-from cvresearch.nn.pool import max_pool
-from cvresearch.nn.shapes import require_size
+from cvresearch.nn.pool import adaptive_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least, require_size
 
 POOLED = (1, 2, 5)  # convolutions that a max-pooling follows
 NORMALISED = (1, 2)
@@ -106,27 +106,6 @@ def normalised(x: jax.Array, name: str) -> jax.Array:
         return local_response_norm(x, size=5, alpha=1e-4, beta=0.75, bias=2.0)
 
 
-def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
-    """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
-
-    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
-    """
-    with jax.named_scope(name):
-        for axis in (1, 2):
-            n = x.shape[axis]
-            if n != size:
-                bins = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
-                x = jnp.stack([jax.lax.slice_in_dim(x, *ends, axis=axis).mean(axis) for ends in bins], axis)
-        return x
-
-
-def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
-    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
-    height, width, depth = image[-3:]
-    if min(height, width) < size:
-        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
-
-
 _2012 = 'Krizhevsky et al. 2012, NIPS'
 _227 = dict(module=AlexNet, input_shape=(227, 227, 3), num_classes=1000)
 
@@ -136,7 +115,7 @@ VARIANTS = {
         paper='Krizhevsky 2014, arXiv:1404.5997', evidence='torchvision 0.28.0 measured; MACs by forward hooks',
         arguments=dict(
             widths=(64, 192, 384, 256, 256), groups=(1,) * 5, lrn='none', torchvision=True,
-            kernel_init=nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform'),  # PyTorch's own
+            kernel_init='pytorch',
         ),
     ),
     'alexnet_2012': Variant(

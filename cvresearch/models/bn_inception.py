@@ -15,7 +15,6 @@ maps have even sizes. Caffe's average pooling counts the padding, TensorFlow's d
 """
 
 import functools
-from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
@@ -23,10 +22,11 @@ import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Variant
-from cvresearch.nn.conv import Conv, pair
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
-from cvresearch.nn.pool import avg_pool, ceil_padding, global_avg_pool, max_pool
+from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 
 # Figure 5: features of 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3; pooling, projection.
 # Modules without a 1x1 halve the grid. The projection of 4c and 4d is a choice (None).
@@ -131,66 +131,6 @@ class BNInception(nn.Module):
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
-
-
-class ConvBN(nn.Module):
-    """Convolution, batch normalisation, ReLU."""
-
-    features: int
-    kernel_size: int | tuple[int, int]
-    strides: int = 1
-    padding: str = 'SAME'
-    conv: Callable = Conv
-    norm: Callable = BatchNorm
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
-        padding = [size // 2 for size in pair(self.kernel_size)] if self.padding == 'torch' else self.padding
-        x = self.conv(self.features, self.kernel_size, self.strides, padding, name='conv')(x)
-        return nn.relu(self.norm(name='bn')(x))
-
-
-def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
-    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
-
-    Args:
-      x: the input.
-      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
-        side by side (a, b), whose results are concatenated.
-      conv: makes a convolution layer.
-      pools: pooling functions.
-      name: prefix.
-    """
-    for i, step in enumerate(steps):
-        if isinstance(step, str):
-            x = pools[step](x, name=f'{name}_{i}')
-        elif isinstance(step[0], tuple):
-            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
-            x = jnp.concatenate(pair, -1)
-        else:
-            x = conv(*step, name=f'{name}_{i}')(x)
-    return x
-
-
-class Inception(nn.Module):
-    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
-
-    branches: tuple
-    conv: Callable
-    pools: Mapping[str, Callable]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
-        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
-        return jnp.concatenate(outputs, -1)
-
-
-def halve(x: jax.Array, padding: str, window: int = 3, name: str = 'max_pool') -> jax.Array:
-    """Returns the maxima of windows two pixels apart; padding 'torch' is a size rounded up, and none in front."""
-    pads = [ceil_padding(size, window, 2) for size in x.shape[1:3]] if padding == 'torch' else padding
-    return max_pool(x, window, 2, pads, name=name)
 
 
 _FACTS = dict(

@@ -28,12 +28,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 
 class DenseNet(nn.Module):
@@ -103,9 +103,7 @@ class DenseNet(nn.Module):
         least = 2 ** (len(self.layers) - 1)
         if self.stem == 'imagenet':
             least = 4 * (least - 1) + 1
-        height, width, channels = x.shape[-3:]
-        if min(height, width) < least:
-            raise UserError(f'DenseNet got images of {height}x{width}x{channels}, expected at least {least}x{least}')
+        require_at_least('DenseNet', x.shape, least)
 
 
 class DenseLayer(nn.Module):

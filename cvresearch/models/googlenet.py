@@ -16,19 +16,20 @@ are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; biases from 0.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.variant import Reference, Variant
-from cvresearch.nn.conv import Conv, pair
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.inception import ConvBN, Inception, halve, to_unit_range
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm, local_response_norm
-from cvresearch.nn.pool import avg_pool, ceil_padding, global_avg_pool, max_pool
+from cvresearch.nn.pool import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 # Table 1: features of 1x1, 3x3 reduce, 3x3, 5x5 reduce, 5x5, projection after the pooling.
 STAGES = (
@@ -143,60 +144,6 @@ class GoogLeNet(nn.Module):
         return (logits, extra) if train and self.aux else logits
 
 
-class ConvBN(nn.Module):
-    """Convolution, batch normalisation if `norm` is given, ReLU."""
-
-    features: int
-    kernel_size: int | tuple[int, int]
-    strides: int = 1
-    padding: str = 'SAME'
-    conv: Callable = Conv
-    norm: Callable | None = BatchNorm
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
-        padding = [size // 2 for size in pair(self.kernel_size)] if self.padding == 'torch' else self.padding
-        x = self.conv(self.features, self.kernel_size, self.strides, padding, name='conv')(x)
-        return nn.relu(self.norm(name='bn')(x) if self.norm else x)
-
-
-def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
-    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
-
-    Args:
-      x: the input.
-      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
-        side by side (a, b), whose results are concatenated.
-      conv: makes a convolution layer.
-      pools: pooling functions.
-      name: prefix.
-    """
-    for i, step in enumerate(steps):
-        if isinstance(step, str):
-            x = pools[step](x, name=f'{name}_{i}')
-        elif isinstance(step[0], tuple):
-            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
-            x = jnp.concatenate(pair, -1)
-        else:
-            x = conv(*step, name=f'{name}_{i}')(x)
-    return x
-
-
-class Inception(nn.Module):
-    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
-
-    branches: tuple
-    conv: Callable
-    pools: Mapping[str, Callable]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
-        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
-        return jnp.concatenate(outputs, -1)
-
-
 class AuxiliaryHead(nn.Module):
     """A classifier on a map inside the net (section 5)."""
 
@@ -231,40 +178,7 @@ def window_pool(x: jax.Array) -> jax.Array:
     return avg_pool(x, 5, 3)
 
 
-def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
-    """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
-
-    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
-    """
-    with jax.named_scope(name):
-        for axis in (1, 2):
-            n = x.shape[axis]
-            if n != size:
-                bins = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
-                x = jnp.stack([jax.lax.slice_in_dim(x, *ends, axis=axis).mean(axis) for ends in bins], axis)
-        return x
-
-
 AUX_POOLS = {'windows': window_pool, 'adaptive': functools.partial(adaptive_avg_pool, size=4)}
-
-
-def halve(x: jax.Array, padding: str, window: int = 3, name: str = 'max_pool') -> jax.Array:
-    """Returns the maxima of windows two pixels apart; padding 'torch' is a size rounded up, and none in front."""
-    pads = [ceil_padding(size, window, 2) for size in x.shape[1:3]] if padding == 'torch' else padding
-    return max_pool(x, window, 2, pads, name=name)
-
-
-def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
-    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
-    height, width, depth = image[-3:]
-    if min(height, width) < size:
-        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
-
-
-def to_unit_range(x: jax.Array) -> jax.Array:
-    """Maps images (..., 3) normalised with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    return x * (std / 0.5) + (mean - 0.5) / 0.5
 
 
 _TORCH = {'stem_conv1': 'conv1', 'stem_conv2': 'conv2', 'stem_conv3': 'conv3', 'head': 'fc'}

@@ -18,19 +18,20 @@ specified well enough to be built; BN-Inception is in bn_inception.py.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
+from cvresearch.nn.inception import ConvBN, Inception, chain, layer_names, to_unit_range
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 
 def grid35(projection: int) -> tuple:
@@ -98,9 +99,7 @@ class InceptionV3(nn.Module):
         Raises:
           UserError: images under 75x75, or under 299x299 where the auxiliary head runs.
         """
-        height, width, channels = x.shape[1:]
-        if min(height, width) < 75:
-            raise UserError(f'Inception-v3 got images of {height}x{width}x{channels}, expected at least 75x75')
+        require_at_least('Inception-v3', x.shape, 75)
         init = initializer(self.kernel_init)
         norm = functools.partial(
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
@@ -128,59 +127,6 @@ class InceptionV3(nn.Module):
         return (logits, extra) if train and self.aux else logits
 
 
-class ConvBN(nn.Module):
-    """Convolution, batch normalisation, ReLU."""
-
-    features: int
-    kernel_size: int | tuple[int, int]
-    strides: int = 1
-    padding: str = 'SAME'
-    conv: Callable = Conv
-    norm: Callable = BatchNorm
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
-        x = self.conv(self.features, self.kernel_size, self.strides, self.padding, name='conv')(x)
-        return nn.relu(self.norm(name='bn')(x))
-
-
-def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
-    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
-
-    Args:
-      x: the input.
-      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
-        side by side (a, b), whose results are concatenated.
-      conv: makes a convolution layer.
-      pools: pooling functions.
-      name: prefix.
-    """
-    for i, step in enumerate(steps):
-        if isinstance(step, str):
-            x = pools[step](x, name=f'{name}_{i}')
-        elif isinstance(step[0], tuple):
-            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
-            x = jnp.concatenate(pair, -1)
-        else:
-            x = conv(*step, name=f'{name}_{i}')(x)
-    return x
-
-
-class Inception(nn.Module):
-    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
-
-    branches: tuple
-    conv: Callable
-    pools: Mapping[str, Callable]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
-        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
-        return jnp.concatenate(outputs, -1)
-
-
 class AuxiliaryHead(nn.Module):
     """The classifier on the last 17x17 map (section 4, figure 8)."""
 
@@ -204,22 +150,6 @@ class AuxiliaryHead(nn.Module):
         # A small start, as released: the main classifier should lead at first.
         init = nn.initializers.truncated_normal(1e-3)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='fc')(x).astype(jnp.float32)
-
-
-def to_unit_range(x: jax.Array) -> jax.Array:
-    """Maps images (..., 3) normalised with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    return x * (std / 0.5) + (mean - 0.5) / 0.5
-
-
-def layer_names(steps: tuple, name: str) -> list[str]:
-    """Returns the names of the convolutions that `chain` makes, in its order."""
-    names = []
-    for i, step in enumerate(steps):
-        if not isinstance(step, str):
-            letters = 'ab' if isinstance(step[0], tuple) else ('',)
-            names += [f'{name}_{i}{letter}' for letter in letters]
-    return names
 
 
 def conv_paths() -> list[str]:

@@ -11,18 +11,18 @@ pooling is over the pixels inside the image.
 
 import functools
 import re
-from collections.abc import Callable, Mapping
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
+from cvresearch.nn.inception import ConvBN, Inception, chain
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 TALL, WIDE = (7, 1), (1, 7)
 
@@ -72,9 +72,7 @@ class InceptionV4(nn.Module):
         Raises:
           UserError: images under 75x75.
         """
-        height, width, channels = x.shape[1:]
-        if min(height, width) < 75:
-            raise UserError(f'Inception-v4 got images of {height}x{width}x{channels}, expected at least 75x75')
+        require_at_least('Inception-v4', x.shape, 75)
         init = initializer(self.kernel_init)
         norm = functools.partial(
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
@@ -95,59 +93,6 @@ class InceptionV4(nn.Module):
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
-
-
-class ConvBN(nn.Module):
-    """Convolution, batch normalisation, ReLU."""
-
-    features: int
-    kernel_size: int | tuple[int, int]
-    strides: int = 1
-    padding: str = 'SAME'
-    conv: Callable = Conv
-    norm: Callable = BatchNorm
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', features)."""
-        x = self.conv(self.features, self.kernel_size, self.strides, self.padding, name='conv')(x)
-        return nn.relu(self.norm(name='bn')(x))
-
-
-def chain(x: jax.Array, steps: tuple, conv: Callable, pools: Mapping[str, Callable], name: str) -> jax.Array:
-    """Returns x (batch, height, width, channels) after the steps, one by one; step i is named {name}_{i}.
-
-    Args:
-      x: the input.
-      steps: each a key of `pools`, the arguments of a convolution, or two of these: convolutions
-        side by side (a, b), whose results are concatenated.
-      conv: makes a convolution layer.
-      pools: pooling functions.
-      name: prefix.
-    """
-    for i, step in enumerate(steps):
-        if isinstance(step, str):
-            x = pools[step](x, name=f'{name}_{i}')
-        elif isinstance(step[0], tuple):
-            pair = [conv(*one, name=f'{name}_{i}{letter}')(x) for letter, one in zip('ab', step, strict=True)]
-            x = jnp.concatenate(pair, -1)
-        else:
-            x = conv(*step, name=f'{name}_{i}')(x)
-    return x
-
-
-class Inception(nn.Module):
-    """Branches from one map, concatenated: step i of branch b is named branch{b}_{i}."""
-
-    branches: tuple
-    conv: Callable
-    pools: Mapping[str, Callable]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height', width', sum of the branches')."""
-        outputs = [chain(x, steps, self.conv, self.pools, f'branch{b}') for b, steps in enumerate(self.branches)]
-        return jnp.concatenate(outputs, -1)
 
 
 _BLOCKS = {f'stem_block{j}': branches for j, branches in enumerate(STEM_MODULES)}

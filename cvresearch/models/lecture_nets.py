@@ -16,12 +16,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import global_avg_pool, max_pool
-from cvresearch.nn.shapes import require_size
+from cvresearch.nn.shapes import require_at_least, require_size
 
 
 class SmallCNN(nn.Module):
@@ -84,13 +83,6 @@ class ToyInception(nn.Module):
         ]
         x = global_avg_pool(jnp.concatenate(branches, axis=-1))
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
-
-
-def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
-    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
-    height, width, depth = image[-3:]
-    if min(height, width) < size:
-        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
 
 
 _LECTURE = dict(num_classes=10, paper='no paper: lectures of G. Boracchi, Politecnico di Milano')

@@ -31,6 +31,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
+from cvresearch.nn.stochastic_depth import drop_path
 
 
 class Stage(NamedTuple):
@@ -58,12 +59,6 @@ SMALL = (
 )  # fmt: skip
 
 PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
-
-
-def he_fan_out(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """Normal with variance 2 / fan-out; that of a depthwise kernel is its window, as the authors count."""
-    mode = 'fan_in' if shape[-2] == 1 else 'fan_out'
-    return nn.initializers.variance_scaling(2.0, mode, 'normal')(key, shape, dtype)
 
 
 # Uniform in +-1 / sqrt(classes).
@@ -99,7 +94,7 @@ class MnasNet(nn.Module):
     bn_momentum: float = 0.99
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
-    kernel_init: str | Callable = he_fan_out
+    kernel_init: str | Callable = 'he_fan_out'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -164,8 +159,7 @@ class InvertedResidual(nn.Module):
         if not self.skip or x.shape != inputs.shape:
             return x
         if self.drop:
-            keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.drop, (x.shape[0], 1, 1, 1))
-            x = jnp.where(keep, x / (1 - self.drop), 0)
+            x = drop_path(x, self.drop, self.make_rng('dropout'))
         return x + inputs
 
 

@@ -38,6 +38,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.stochastic_depth import drop_path
 
 
 class Plan(NamedTuple):
@@ -217,8 +218,7 @@ class Cell(nn.Module):
         else:
             x = POOLS[operation](x, window, strides, padding='SAME', name=name)
         if self.drop:
-            keep = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.drop, (x.shape[0], 1, 1, 1))
-            x = jnp.where(keep, x / (1 - self.drop), 0)
+            x = drop_path(x, self.drop, self.make_rng('dropout'))
         return x
 
 

@@ -18,11 +18,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, ceil_padding, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 # Of each stage: kernel size, stride and padding of its first convolution, then the three widths;
 # the very last width is the number of classes.
@@ -47,7 +48,7 @@ class NiN(nn.Module):
     pools: tuple[str, ...] = ('max', 'max')
     dropped: tuple[int, ...] = (1, 2)
     dropout: float = 0.5
-    kernel_init: str | Callable = nn.initializers.normal(0.05)
+    kernel_init: str | Callable = 'normal_0.05'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -75,9 +76,7 @@ class NiN(nn.Module):
         size = 2 ** (len(self.stages) - 1)
         if padding == 'VALID':
             size = (size - 1) * stride + kernel
-        _, height, width, depth = image
-        if min(height, width) < size:
-            raise UserError(f'NiN got images of {height}x{width}x{depth}, expected at least {size}x{size}')
+        require_at_least('NiN', image, size)
 
 
 VARIANTS = {

@@ -19,11 +19,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import ceil_padding, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 BYPASSES = {'none': (), 'simple': ('identity',), 'complex': ('identity', 'conv')}
 
@@ -42,7 +43,7 @@ class SqueezeNet(nn.Module):
     stages: tuple[tuple[int, ...], ...] = ((64, 64, 128), (128, 192, 192, 256), (256,))
     bypass: str = 'none'
     dropout: float = 0.5
-    kernel_init: str | Callable = nn.initializers.lecun_uniform()  # what Caffe calls xavier
+    kernel_init: str | Callable = 'lecun_uniform'  # what Caffe calls xavier
     head_init: str | Callable = 'normal_0.01'
     dtype: jnp.dtype = jnp.float32
 
@@ -66,9 +67,7 @@ class SqueezeNet(nn.Module):
     def require_enough(self, image: tuple[int, ...]) -> None:
         """Raises UserError unless a pixel of `image` (batch, height, width, channels) is left at the end."""
         size = (2 ** len(self.stages) - 1) * 2 + self.stem[1]
-        _, height, width, depth = image
-        if min(height, width) < size:
-            raise UserError(f'SqueezeNet got images of {height}x{width}x{depth}, expected at least {size}x{size}')
+        require_at_least('SqueezeNet', image, size)
 
 
 class Fire(nn.Module):

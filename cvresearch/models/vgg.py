@@ -22,12 +22,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm, local_response_norm
-from cvresearch.nn.pool import max_pool
+from cvresearch.nn.pool import adaptive_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 # Table 1: kernel sizes of the convolutions of each stage, and the width of the stage.
 CONFIGURATIONS = {
@@ -110,27 +111,6 @@ def windows(x: jax.Array, size: int) -> jax.Array:
     rows, columns = (n - size + 1 for n in x.shape[1:3])
     cut = [x[:, i : i + size, j : j + size].reshape(x.shape[0], -1) for i in range(rows) for j in range(columns)]
     return jnp.stack(cut, axis=1)
-
-
-def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
-    """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
-
-    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
-    """
-    with jax.named_scope(name):
-        for axis in (1, 2):
-            n = x.shape[axis]
-            if n != size:
-                bins = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
-                x = jnp.stack([jax.lax.slice_in_dim(x, *ends, axis=axis).mean(axis) for ends in bins], axis)
-        return x
-
-
-def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
-    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
-    height, width, depth = image[-3:]
-    if min(height, width) < size:
-        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
 
 
 _PAPER = 'Simonyan & Zisserman 2014, arXiv:1409.1556'

@@ -24,12 +24,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
 
 # Figure 5. Stages of (strides, blocks); a block is the widths of its separable convolutions.
 STAGES = (
@@ -71,8 +72,7 @@ class Xception(nn.Module):
         Raises:
           UserError: images of less than 7x7, which the stem leaves nothing of.
         """
-        if min(x.shape[1:3]) < 7:
-            raise UserError(f'Xception got images of {"x".join(map(str, x.shape[1:]))}, expected at least 7x7')
+        require_at_least('Xception', x.shape, 7)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
         norm = functools.partial(

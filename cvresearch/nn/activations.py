@@ -19,6 +19,7 @@ ACTIVATIONS: dict[str, Callable] = {
     'squash': squash,
     'relu': nn.relu,
     'relu6': nn.relu6,
+    'elu': nn.elu,
     'silu': nn.silu,
     'gelu': nn.gelu,
 }

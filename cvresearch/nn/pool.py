@@ -68,3 +68,17 @@ def ceil_padding(size: int, window: int, stride: int, pad: int = 0) -> tuple[int
     if (outputs - 1) * stride >= size + pad:
         outputs -= 1
     return pad, max(pad, (outputs - 1) * stride + window - size - pad)
+
+
+def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
+    """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
+
+    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
+    """
+    with jax.named_scope(name):
+        for axis in (1, 2):
+            n = x.shape[axis]
+            if n != size:
+                bins = [(i * n // size, -(-(i + 1) * n // size)) for i in range(size)]
+                x = jnp.stack([lax.slice_in_dim(x, *ends, axis=axis).mean(axis) for ends in bins], axis)
+        return x

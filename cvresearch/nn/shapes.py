@@ -16,3 +16,10 @@ def require_size(net: str, image: tuple[int, ...], sizes: tuple[int, ...], chann
     if height != width or height not in sizes or channels not in (None, depth):
         expected = ' or '.join(f'{size}x{size}x{channels or depth}' for size in sizes)
         raise UserError(f'{net} got images of {height}x{width}x{depth}, expected {expected}')
+
+
+def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
+    """Raises UserError unless both sides of `image` (..., height, width, channels) reach `size`."""
+    height, width, depth = image[-3:]
+    if min(height, width) < size:
+        raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')

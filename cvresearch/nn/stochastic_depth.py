@@ -1,0 +1,18 @@
+"""Stochastic depth. Huang et al. 2016, "Deep networks with stochastic depth", arXiv:1603.09382."""
+
+import jax
+import jax.numpy as jnp
+
+
+def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
+    """Zeroes whole images of a branch at `rate`, the others scaled by 1 / (1 - rate).
+
+    In this form, common since, evaluation needs no change (the paper scales there instead).
+
+    Args:
+      x: (batch, ...), what a residual branch returns.
+      rate: probability that an image's branch is dropped; below 1.
+      key: of the random stream 'dropout'.
+    """
+    kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0],) + (1,) * (x.ndim - 1))
+    return jnp.where(kept, x / jnp.asarray(1 - rate, x.dtype), 0)
