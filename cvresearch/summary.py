@@ -5,6 +5,9 @@ counted from the traced program; every parameter with --parameters; or all varia
 facts with --all.
 """
 
+import csv
+from pathlib import Path
+
 from clu import parameter_overview
 
 from cvresearch.base import cli, tables, trees
@@ -14,8 +17,13 @@ from cvresearch.models import registry
 
 LAYER_COLUMNS = ('layer', 'kind', 'output', 'params', 'macs', 'activation_bytes', 'receptive_field')
 CATALOGUE_COLUMNS = (
-    'name', 'family', 'input', 'params', 'params_reference', 'macs', 'macs_reference', 'equal', 'paper', 'evidence',
+    'name', 'family', 'input', 'params', 'params_reference', 'macs', 'macs_reference', 'equal', 'parity', 'paper',
+    'evidence',
 )  # fmt: skip
+# The largest difference from a reference's logits over the largest logit, as measured by
+# tests/goldens/measure.py.
+PARITY = Path(__file__).parent.parent / 'docs' / 'records' / 'parity.csv'
+
 
 
 def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arguments) -> list[dict]:
@@ -44,8 +52,8 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
 
 
 def catalogue_rows() -> list[dict]:
-    """Returns one row per variant: our counts, those of the facts, and whether they are equal."""
-    rows = []
+    """Returns one row per variant: our counts, those of the facts, whether they are equal, and parity."""
+    rows, parity = [], _parity()
     for name, variant in registry.catalogue().items():
         model = registry.build(name)
         shapes = trace.shapes(model, variant.input_shape)
@@ -57,9 +65,19 @@ def catalogue_rows() -> list[dict]:
             input='x'.join(map(str, variant.input_shape)),
             params=params, params_reference=variant.params, macs=macs, macs_reference=variant.macs,
             equal='' if not known else 'yes' if all(a == b for a, b in known) else 'NO',
-            paper=variant.paper, evidence=variant.evidence,
+            parity=parity.get(name), paper=variant.paper, evidence=variant.evidence,
         ))  # fmt: skip
     return rows
+
+
+def _parity() -> dict[str, str]:
+    """Returns 'torchvision 1e-06, keras 9e-07' by variant, from the measurements kept in the docs."""
+    found: dict[str, list[str]] = {}
+    if PARITY.exists():
+        for row in csv.DictReader(PARITY.read_text().splitlines()):
+            library = row['reference'].partition('/')[0]
+            found.setdefault(row['variant'], []).append(f'{library} {float(row["relative_error"]):.0e}')
+    return {variant: ', '.join(errors) for variant, errors in found.items()}
 
 
 def main(argv: list[str]) -> int:

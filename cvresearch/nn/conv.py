@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cvresearch.base.errors import UserError
+
 Padding = str | int | Sequence[int | tuple[int, int]]
 
 
@@ -63,6 +65,7 @@ class Conv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (batch, height, width, channels) to (batch, height', width', features)."""
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
+        self._check_channels(x.shape, shape)
         kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
         bias = self.param('bias', self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
         x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
@@ -70,3 +73,18 @@ class Conv(nn.Module):
             x, kernel, strides=self.strides, padding=self.padding, groups=self.groups, dilation=self.dilation
         )
         return y if bias is None else y + bias
+
+    def _check_channels(self, image: tuple[int, ...], kernel: tuple[int, ...]) -> None:
+        """Raises UserError where the parameters are those of another number of channels."""
+        if image[-1] % self.groups:
+            raise UserError(
+                f'convolution {"/".join(self.path)} got {image[-1]} channels, expected a multiple of its '
+                f'{self.groups} groups'
+            )
+        if self.has_variable('params', 'kernel'):
+            taken = self.get_variable('params', 'kernel').shape[2]
+            if taken != kernel[2]:
+                raise UserError(
+                    f'convolution {"/".join(self.path)} got {image[-1]} channels, expected {taken * self.groups}, '
+                    'as its kernel has them'
+                )

@@ -1,0 +1,43 @@
+"""Measures how far our logits are from the references', and writes docs/records/parity.csv.
+
+    python tests/goldens/measure.py
+
+Of all golden files, with no package of the references at hand.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from cvresearch.engine import weights
+from cvresearch.models import registry
+from cvresearch.summary import PARITY
+from tests.goldens import seeded
+from tests.models.test_parity import NAMES, load, relative_error
+
+
+def measure(name: str) -> dict:
+    """Returns one row: the reference, our variant, the image, and the relative error of the logits."""
+    meta, logits, tensors = load(name)
+    module, variables = weights.to_variables(tensors, name)
+    images = seeded.image((len(logits), *meta['image_shape']))
+    ours = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
+    return dict(
+        reference=name, variant=registry.reference(name).variant, image='x'.join(map(str, meta['image_shape'])),
+        relative_error=f'{relative_error(np.asarray(ours), logits):.2e}',
+    )  # fmt: skip
+
+
+if __name__ == '__main__':
+    rows = [measure(name) for name in tqdm(NAMES)]
+    PARITY.parent.mkdir(parents=True, exist_ok=True)
+    with open(PARITY, 'w', newline='') as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator='\n')
+        writer.writeheader()
+        writer.writerows(rows)
