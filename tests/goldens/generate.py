@@ -21,6 +21,7 @@ import seeded  # noqa: E402
 from cvresearch.models import registry  # noqa: E402
 
 BATCH, TRAIN_BATCH = 2, 4
+CONDITION = 2e-5
 
 
 def directions(name: str, size: int) -> np.ndarray:
@@ -28,17 +29,17 @@ def directions(name: str, size: int) -> np.ndarray:
     return seeded.image((2, size), f'direction {name}')
 
 
-def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
-    """Returns the golden record of a net of torchvision or timm."""
+def torch_golden(name: str, image_shape: tuple[int, int, int], calm: bool = False) -> dict:
+    """Returns the golden record of a net of torchvision or timm.
+
+    Where the net's own float32 and float64 logits differ by more than CONDITION, the seeding is
+    too wild for a test in float32, and a calm one is taken.
+    """
     import torch
     import torch_reference
 
-    model = torch_reference.build(name)
+    model = torch_reference.build(name).eval()
     state = model.state_dict()
-    with torch.no_grad():
-        for key, value in state.items():
-            if value.dtype.is_floating_point:
-                value.copy_(torch.from_numpy(seeded.tensor(key, tuple(value.shape))))
     height, width, channels = image_shape
 
     def images(batch: int) -> torch.Tensor:
@@ -46,8 +47,14 @@ def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
         return torch.from_numpy(np.ascontiguousarray(nhwc.transpose(0, 3, 1, 2)))
 
     with torch.no_grad():
-        logits = model.eval()(images(BATCH)).numpy()
-        model.train()
+        for key, value in state.items():
+            if value.dtype.is_floating_point:
+                value.copy_(torch.from_numpy(seeded.tensor(key, tuple(value.shape), calm)))
+        logits = model(images(BATCH)).numpy()
+        exact = model.double()(images(BATCH).double()).numpy()
+        if not calm and np.abs(logits - exact).max() > CONDITION * np.abs(exact).max():
+            return torch_golden(name, image_shape, calm=True)
+        model.float().train()
         for module in model.modules():  # what is random in training, but for the batch's statistics
             if isinstance(module, torch.nn.Dropout) or 'Drop' in type(module).__name__:
                 module.eval()
@@ -55,7 +62,7 @@ def torch_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
     after = {key: value.numpy() for key, value in model.state_dict().items()
              if key.endswith(('running_mean', 'running_var'))}  # fmt: skip
     shapes = {key: list(value.shape) for key, value in state.items() if not key.endswith('num_batches_tracked')}
-    return dict(shapes=shapes, logits=logits, statistics=project(after))
+    return dict(shapes=shapes, logits=logits, statistics=project(after), calm=calm)
 
 
 def keras_golden(name: str, image_shape: tuple[int, int, int]) -> dict:
@@ -95,7 +102,8 @@ def main(names: list[str]) -> None:
         if np.abs(first - second).max() < 1e-3 * np.abs(first).max():
             sys.exit(f'{name}: two images have the same logits; such a golden file would prove nothing')
         path_of(name).parent.mkdir(parents=True, exist_ok=True)
-        meta = json.dumps(dict(name=name, image_shape=shape, shapes=record['shapes'], statistics=record['statistics']))
+        meta = {key: record[key] for key in ('shapes', 'statistics', 'calm') if key in record}
+        meta = json.dumps(dict(name=name, image_shape=shape, **meta))
         np.savez_compressed(path_of(name), logits=record['logits'].astype(np.float32), meta=np.array(meta))
         print(name, shape, f'{len(record["shapes"])} tensors, largest logit {np.abs(record["logits"]).max():.3g}')
 

@@ -19,7 +19,8 @@ def load(name):
     """Returns (meta, logits, seeded tensors) of a golden file."""
     golden = np.load(FILES / f'{name}.npz')
     meta = json.loads(str(golden['meta']))
-    tensors = {key: seeded.tensor(key, tuple(shape)) for key, shape in meta['shapes'].items()}
+    calm = meta.get('calm', False)
+    tensors = {key: seeded.tensor(key, tuple(shape), calm) for key, shape in meta['shapes'].items()}
     return meta, golden['logits'], tensors
 
 
