@@ -28,6 +28,10 @@ def define_missing_operators() -> None:
 def build(name: str) -> torch.nn.Module:
     """Returns 'torchvision/resnet50' or 'timm/tf_efficientnet_b0' with uninitialised weights."""
     library, _, variant = name.partition('/')
+    if library == 'lukemelas':
+        from efficientnet_lite_pytorch import EfficientNet
+
+        return EfficientNet.from_name(variant)
     if library == 'torchvision':
         define_missing_operators()
         import torchvision

@@ -1,0 +1,347 @@
+"""EfficientNet. Tan & Le 2019, "EfficientNet: Rethinking Model Scaling for Convolutional Neural
+Networks", ICML, arXiv:1905.11946, table 1, and the nets scaled or simplified from it.
+
+- `efficientnet_b0` to `_b7`: the paper's. `_b8`: Xie et al. 2019, "AdvProp", arXiv:1911.09665.
+- `efficientnet_l2`, at 800 pixels, and `_l2_475`: Xie et al. 2019, "Noisy Student",
+  arXiv:1911.04252. Meta Pseudo Labels, ALIGN and SAM report on the same net.
+- `efficientnet_lite0` to `_lite4`: the authors' nets for small devices (2020, tensorflow/tpu,
+  models/official/efficientnet/lite): no squeeze-and-excitation, ReLU6, and stem, head and the
+  depth of the first and last stage not scaled. `_lite3_300` and `_lite4_380` are the sizes of timm.
+
+Pitfalls:
+- B1 to B7 are not `compound_scaling` at whole phi: the coefficients were rounded by hand, and are
+  listed in NETS.
+- Squeeze-and-excitation narrows to a quarter of the block's input, not of its expanded channels.
+- Stage 1 expands by one: such a block has no expanding convolution at all.
+- Our multiply-adds exceed the paper's for B4 to B7 (4.39G against 4.2G, and so on).
+- torchvision and timm's `efficientnet_*` pad symmetrically; TensorFlow, Keras and timm's
+  `tf_efficientnet_*` pad 'SAME' (the default here). Weights do not carry over.
+- Images: B0 to L2 take ImageNet mean and deviation, Lite takes (x - 127) / 128 of 0 to 255. Keras
+  has the first inside the model, from 0 to 255 (with `weights=None` only the division by 255).
+"""
+
+import functools
+import math
+import re
+from collections.abc import Callable
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import lookup
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.activations import activation
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.pool import global_avg_pool
+from cvresearch.nn.stochastic_depth import drop_path
+
+
+class Stage(NamedTuple):
+    """One row of table 1; `strides` is that of the first block."""
+
+    repeats: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    features: int
+
+
+BASELINE = (
+    Stage(1, 3, 1, 1, 16), Stage(2, 3, 2, 6, 24), Stage(2, 5, 2, 6, 40), Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112), Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320),
+)  # fmt: skip
+
+# Uniform in +-1 / sqrt(classes), as in the authors' code.
+HEAD_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
+
+
+def compound_scaling(
+    phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15
+) -> tuple[float, float, float]:
+    """Returns the multipliers (width, depth, resolution) of equation 3 at compound coefficient phi.
+
+    Depth alpha ** phi, width beta ** phi, resolution gamma ** phi. The multiply-adds grow by
+    (alpha * beta^2 * gamma^2) ** phi, about 2 ** phi with the constants of the paper's grid search.
+    """
+    return beta**phi, alpha**phi, gamma**phi
+
+
+def round_features(features: int, width: float, divisor: int = 8) -> int:
+    """Returns the number of channels under a width multiplier.
+
+    The nearest multiple of `divisor`, or the next one where that would lose more than a tenth.
+    """
+    wanted = features * width
+    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * wanted else nearest + divisor
+
+
+def round_repeats(repeats: int, depth: float) -> int:
+    """Returns the number of blocks of a stage under a depth multiplier, rounded up."""
+    return math.ceil(depth * repeats)
+
+
+def scaled_stages(width: float, depth: float, fixed_ends: bool = False) -> list[Stage]:
+    """Returns the stages of the baseline under a width and a depth multiplier.
+
+    Args:
+      width: multiplier of the numbers of channels.
+      depth: multiplier of the numbers of blocks.
+      fixed_ends: keep the depth of the first and the last stage, as EfficientNet-Lite does.
+    """
+    kept = (0, len(BASELINE) - 1) if fixed_ends else ()
+    return [
+        stage._replace(
+            features=round_features(stage.features, width),
+            repeats=stage.repeats if i in kept else round_repeats(stage.repeats, depth),
+        )
+        for i, stage in enumerate(BASELINE)
+    ]
+
+
+class EfficientNet(nn.Module):
+    """EfficientNet, and with `se_ratio=0, act='relu6', fixed_ends=True` EfficientNet-Lite.
+
+    Attributes:
+      width: multiplier of the numbers of channels.
+      depth: multiplier of the numbers of blocks.
+      se_ratio: channels of the squeeze-and-excitation's bottleneck by the block's input; 0 for none.
+      act: 'silu' (swish) or 'relu6'.
+      fixed_ends: do not scale stem, head, and the depth of the first and the last stage.
+      stochastic_depth: drop rate at the end of the net; block b of n drops at b / n of it.
+      padding: 'SAME' as in TensorFlow, or 'torch': half the kernel on every side.
+    """
+
+    num_classes: int
+    width: float = 1.0
+    depth: float = 1.0
+    se_ratio: float = 0.25
+    act: str = 'silu'
+    fixed_ends: bool = False
+    dropout: float = 0.2
+    stochastic_depth: float = 0.2
+    bn_momentum: float = 0.99
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    padding: str = 'SAME'
+    kernel_init: str | Callable = 'he_fan_out'
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
+        conv = functools.partial(
+            padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
+        )
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
+        )
+        act = activation(self.act)
+        block = functools.partial(MBConv, se_ratio=self.se_ratio, train=train, conv=conv, norm=norm, act=act)
+        stages = scaled_stages(self.width, self.depth, self.fixed_ends)
+        total = sum(stage.repeats for stage in stages)
+        ends_width = 1.0 if self.fixed_ends else self.width
+
+        x = conv(round_features(32, ends_width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
+        x = act(norm(name='stem_bn')(x))
+        before = 0
+        for i, stage in enumerate(stages, 1):
+            for j in range(stage.repeats):
+                rate = self.stochastic_depth * before / total
+                strides = stage.strides if j == 0 else 1
+                x = block(
+                    stage.features, stage.kernel_size, strides, stage.expansion, drop_rate=rate,
+                    name=f'stage{i}_block{j}',
+                )(x)  # fmt: skip
+                before += 1
+        x = conv(round_features(1280, ends_width), 1, name='last_conv')(x)
+        x = act(norm(name='last_bn')(x))
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        head = nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name='head')
+        return head(x).astype(jnp.float32)
+
+
+class MBConv(nn.Module):
+    """Inverted residual block (Sandler et al. 2018) with squeeze-and-excitation (Hu et al. 2018)."""
+
+    features: int
+    kernel_size: int
+    strides: int
+    expansion: int
+    se_ratio: float
+    drop_rate: float
+    train: bool
+    conv: Callable
+    norm: Callable
+    act: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
+        shortcut, narrow = x, x.shape[-1]
+        channels = narrow * self.expansion
+        if self.expansion != 1:
+            x = self.conv(channels, 1, name='expand_conv')(x)
+            x = self.act(self.norm(name='expand_bn')(x))
+        x = self.conv(channels, self.kernel_size, strides=self.strides, groups=channels, name='depthwise_conv')(x)
+        x = self.act(self.norm(name='depthwise_bn')(x))
+        if self.se_ratio:
+            gate = global_avg_pool(x, name='se_pool')[:, None, None, :]
+            gate = self.act(self.conv(max(1, int(narrow * self.se_ratio)), 1, use_bias=True, name='se_reduce')(gate))
+            x *= nn.sigmoid(self.conv(channels, 1, use_bias=True, name='se_expand')(gate))
+        x = self.conv(self.features, 1, name='project_conv')(x)
+        x = self.norm(name='project_bn')(x)
+        if self.strides != 1 or self.features != narrow:
+            return x
+        if self.train and self.drop_rate:
+            x = drop_path(x, self.drop_rate, self.make_rng('dropout'))
+        return x + shortcut
+
+
+PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
+
+
+def padded_conv(features: int, kernel_size: int, *, padding: str, use_bias: bool = False, **arguments) -> Conv:
+    """Returns a convolution; padding 'torch' is half the kernel on every side."""
+    padding = lookup('padding', PADDINGS, padding)(kernel_size)
+    return Conv(features, kernel_size, padding=padding, use_bias=use_bias, **arguments)
+
+
+_TAN = 'Tan & Le 2019, arXiv:1905.11946, table 2'
+_NOISY = 'Xie et al. 2019, arXiv:1911.04252'
+_THREE = 'timm 1.0.31 (parameters, hooks on convolutions and dense layers) = torchvision = keras; paper: '
+_TIMM = 'timm 1.0.31: parameters, forward hooks on convolutions and dense layers'
+
+# Name: width, depth, resolution, dropout, trainable parameters, multiply-adds, paper, evidence.
+NETS = {
+    'b0': (1.0, 1.0, 224, 0.2, 5_288_548, 385_814_752, _TAN, _THREE + '5.3M, 0.39B'),
+    'b1': (1.0, 1.1, 240, 0.2, 7_794_184, 686_802_832, _TAN, _THREE + '7.8M, 0.70B'),
+    'b2': (1.1, 1.2, 260, 0.3, 9_109_994, 993_561_872, _TAN, _THREE + '9.2M, 1.0B'),
+    'b3': (1.2, 1.4, 300, 0.3, 12_233_232, 1_827_141_392, _TAN, _THREE + '12M, 1.8B'),
+    'b4': (1.4, 1.8, 380, 0.4, 19_341_616, 4_393_771_024, _TAN, _THREE + '19M, 4.2B'),
+    'b5': (1.6, 2.2, 456, 0.4, 30_389_784, 10_266_384_752, _TAN, _THREE + '30M, 9.9B'),
+    'b6': (1.8, 2.6, 528, 0.5, 43_040_704, 19_067_593_536, _TAN, _THREE + '43M, 19B'),
+    'b7': (2.0, 3.1, 600, 0.5, 66_347_960, 37_745_884_192, _TAN, _THREE + '66M, 37B'),
+    'b8': (2.2, 3.6, 672, 0.5, 87_413_142, 62_597_461_568, 'Xie et al. 2019, arXiv:1911.09665', _TIMM),
+    'l2': (4.3, 5.3, 800, 0.5, 480_309_308, 475_703_653_280, _NOISY, _TIMM),
+    'l2_475': (4.3, 5.3, 475, 0.5, 480_309_308, 170_892_857_680, _NOISY, _TIMM),
+}
+
+# The same for EfficientNet-Lite. Its table counts more than convolutions and dense layers: 407M for Lite0.
+LITE_NETS = {
+    'lite0': (1.0, 1.0, 224, 0.2, 4_652_008, 385_187_552),
+    'lite1': (1.0, 1.1, 240, 0.2, 5_416_680, 600_185_232),
+    'lite2': (1.1, 1.2, 260, 0.3, 6_092_072, 859_736_272),
+    'lite3': (1.2, 1.4, 280, 0.3, 8_197_096, 1_383_321_872),
+    'lite3_300': (1.2, 1.4, 300, 0.3, 8_197_096, 1_607_554_544),
+    'lite4': (1.4, 1.8, 300, 0.3, 13_006_568, 2_553_034_336),
+    'lite4_380': (1.4, 1.8, 380, 0.3, 13_006_568, 3_943_564_112),
+}
+
+VARIANTS = {
+    f'efficientnet_{name}': Variant(
+        module=EfficientNet, arguments=dict(width=width, depth=depth, dropout=dropout), input_shape=(size, size, 3),
+        num_classes=1000, params=params, macs=macs, paper=paper, evidence=evidence,
+    )
+    for name, (width, depth, size, dropout, params, macs, paper, evidence) in NETS.items()
+} | {
+    f'efficientnet_{name}': Variant(
+        module=EfficientNet, input_shape=(size, size, 3), num_classes=1000, params=params, macs=macs,
+        arguments=dict(width=width, depth=depth, dropout=dropout, se_ratio=0.0, act='relu6', fixed_ends=True),
+        paper='Tan & Le 2019, arXiv:1905.11946; tensorflow/tpu efficientnet/lite, 2020', evidence=_TIMM,
+    )
+    for name, (width, depth, size, dropout, params, macs) in LITE_NETS.items()
+}  # fmt: skip
+
+
+def _torchvision(path: str) -> str:
+    outer = {
+        'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.8.0', 'last_bn': 'features.8.1',
+        'head': 'classifier.1',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    first = 0 if i == 1 else 1  # the first stage does not expand
+    inner = {
+        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': f'{first}.0', 'depthwise_bn': f'{first}.1',
+        'se_reduce': f'{first + 1}.fc1', 'se_expand': f'{first + 1}.fc2',
+        'project_conv': f'{first + 2}.0', 'project_bn': f'{first + 2}.1',
+    }  # fmt: skip
+    return f'features.{i}.{j}.block.{inner[layer]}'
+
+
+def _timm(path: str) -> str:
+    outer = {
+        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    inner = {'depthwise_conv': 'conv_dw', 'se_reduce': 'se.conv_reduce', 'se_expand': 'se.conv_expand'}
+    if i == 1:  # does not expand
+        inner |= {'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
+    else:
+        inner |= {
+            'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_bn': 'bn2', 'project_conv': 'conv_pwl',
+            'project_bn': 'bn3',
+        }  # fmt: skip
+    return f'blocks.{i - 1}.{j}.{inner[layer]}'
+
+
+def _keras(path: str) -> str:
+    outer = {'last_conv': 'top_conv', 'last_bn': 'top_bn', 'head': 'predictions'}
+    if '/' not in path:
+        return outer.get(path, path)
+    i, j, layer = _parts(path)
+    return f'block{i}{chr(ord("a") + j)}_' + {'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn'}.get(layer, layer)
+
+
+def _lukemelas(path: str) -> str:
+    outer = {
+        'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    number = sum(stage.repeats for stage in BASELINE[: i - 1]) + j  # of Lite0, whose depth is the baseline's
+    inner = {'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2'}
+    return f'_blocks.{number}._{inner.get(layer, layer)}'
+
+
+def _parts(path: str) -> tuple[int, int, str]:
+    stage, block, layer = re.fullmatch(r'stage(\d+)_block(\d+)/(\w+)', path).groups()
+    return int(stage), int(block), layer
+
+
+_SMALL = dict(input_shape=(72, 64, 3))
+_SAME = dict(bn_momentum=0.9, bn_unbiased=True)
+_SYMMETRIC = dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True)
+_SYMMETRIC_B5 = dict(padding='torch', bn_eps=1e-3, bn_momentum=0.99, bn_unbiased=True)
+_LIBRARY_NETS = [name for name in (*NETS, *LITE_NETS) if '_' not in name]  # those of another size are the same net
+
+REFERENCES = {
+    f'torchvision/efficientnet_{b}': Reference(
+        variant=f'efficientnet_{b}', rename=_torchvision, **_SMALL,
+        arguments=_SYMMETRIC_B5 if b in ('b5', 'b6', 'b7') else _SYMMETRIC,
+    )
+    for b in list(NETS)[:8]
+} | {
+    f'timm/{prefix}efficientnet_{net}': Reference(
+        variant=f'efficientnet_{net}', rename=_timm, arguments=arguments, **_SMALL
+    )
+    for net in _LIBRARY_NETS
+    for prefix, arguments in (('tf_', _SAME), ('', _SYMMETRIC))
+} | {
+    f'keras/EfficientNet{b.upper()}': Reference(variant=f'efficientnet_{b}', rename=_keras, **_SMALL)
+    for b in list(NETS)[:8]
+} | {
+    'lukemelas/efficientnet-lite0': Reference(
+        variant='efficientnet_lite0', rename=_lukemelas, arguments=dict(bn_unbiased=True)
+    ),
+}  # fmt: skip

@@ -1,0 +1,209 @@
+"""MobileNetV2. Sandler, Howard, Zhu, Zhmoginov & Chen 2018, "MobileNetV2: Inverted Residuals and
+Linear Bottlenecks", arXiv:1801.04381, table 2.
+
+The residual connects narrow maps; in between, a block expands six times, convolves depthwise and
+projects back without an activation. Variants `mobilenetv2_100`, `_140`, `_075`, `_050`, `_035`:
+the width multiplier, all at 224 pixels; the net takes any size.
+
+Pitfalls:
+- Numbers of channels are rounded to multiples of 8. The last convolution keeps 1280 features at
+  widths below one and grows above (section 4.1).
+- The paper counts 6.9M parameters at width 1.4; the released net has 6,108,776.
+- What the paper leaves out is as in the authors' code (TF-slim): weights from a normal of
+  deviation 0.09 cut at two deviations, batch norm with momentum 0.997 and epsilon 1e-3, dropout
+  of 20 %. Keras has momentum 0.999; torchvision and timm pad symmetrically, with epsilon 1e-5.
+"""
+
+import functools
+import re
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import lookup
+from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.conv import Conv
+from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.pool import global_avg_pool
+
+# Table 2: (expansion t, features c, repeats n, stride of the first block s).
+STAGES = (
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1),
+)  # fmt: skip
+
+
+class MobileNetV2(nn.Module):
+    """MobileNetV2.
+
+    Attributes:
+      width: multiplier of the numbers of channels.
+      padding: 'SAME' as in TensorFlow, or 'torch': one pixel on every side.
+    """
+
+    num_classes: int
+    width: float = 1.0
+    dropout: float = 0.2
+    bn_momentum: float = 0.997
+    bn_eps: float = 1e-3
+    bn_unbiased: bool = False
+    padding: str = 'SAME'
+    kernel_init: str | Callable = nn.initializers.truncated_normal(0.09)
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
+        init = initializer(self.kernel_init)
+        conv = functools.partial(padded_conv, padding=self.padding, kernel_init=init, dtype=self.dtype)
+        norm = functools.partial(
+            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
+        )
+        act = nn.relu6
+
+        x = conv(scaled(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
+        x = act(norm(name='stem_bn')(x))
+        for i, (expansion, features, repeats, strides) in enumerate(STAGES, 1):
+            for j in range(repeats):
+                x = InvertedResidual(
+                    scaled(features, self.width), strides if j == 0 else 1, expansion, conv, norm, act,
+                    name=f'stage{i}_block{j}',
+                )(x)  # fmt: skip
+        x = conv(scaled(1280, max(1.0, self.width)), 1, name='last_conv')(x)
+        x = act(norm(name='last_bn')(x))
+        x = global_avg_pool(x)
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+
+
+class InvertedResidual(nn.Module):
+    """Table 1: expand by 1x1, convolve each channel by 3x3, project by 1x1 without activation."""
+
+    features: int
+    strides: int
+    expansion: int
+    conv: Callable
+    norm: Callable
+    act: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
+        shortcut, channels = x, self.expansion * x.shape[-1]
+        if self.expansion != 1:
+            x = self.conv(channels, 1, name='expand_conv')(x)
+            x = self.act(self.norm(name='expand_bn')(x))
+        x = self.conv(channels, 3, strides=self.strides, groups=channels, name='depthwise_conv')(x)
+        x = self.act(self.norm(name='depthwise_bn')(x))
+        x = self.conv(self.features, 1, name='project_conv')(x)
+        x = self.norm(name='project_bn')(x)
+        return x + shortcut if self.strides == 1 and x.shape[-1] == shortcut.shape[-1] else x
+
+
+PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
+
+
+def padded_conv(features: int, kernel_size: int, *, padding: str, **arguments) -> Conv:
+    """Returns a convolution without bias; padding 'torch' is half the kernel on every side."""
+    padding = lookup('padding', PADDINGS, padding)(kernel_size)
+    return Conv(features, kernel_size, padding=padding, use_bias=False, **arguments)
+
+
+def scaled(features: int, width: float, divisor: int = 8) -> int:
+    """Returns the number of channels under a width multiplier.
+
+    The nearest multiple of `divisor`, or the next one where that would lose more than a tenth.
+    """
+    wanted = features * width
+    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
+    return nearest if nearest >= 0.9 * wanted else nearest + divisor
+
+
+_PAPER = 'Sandler et al. 2018, arXiv:1801.04381, table 4'
+_TIMM_HOOKS = 'timm 1.0.31: parameters, forward hooks on convolutions and dense layers'
+
+# Width: trainable parameters, multiply-adds, evidence.
+_COUNTS = {
+    1.0: (3_504_872, 300_774_272, 'torchvision 0.28.0 (hooks) = keras 3.15.1; paper: 3.4M, 300M'),
+    1.4: (6_108_776, 582_195_824, f'{_TIMM_HOOKS} = keras 3.15.1; paper: 6.9M (high), 585M'),
+    0.75: (2_636_424, 209_069_792, _TIMM_HOOKS),
+    0.5: (1_968_680, 97_131_840, _TIMM_HOOKS),
+    0.35: (1_677_128, 59_285_808, _TIMM_HOOKS),
+}
+
+VARIANTS = {
+    f'mobilenetv2_{100 * width:03.0f}': Variant(
+        module=MobileNetV2, arguments=dict(width=width), input_shape=(224, 224, 3), num_classes=1000,
+        params=params, macs=macs, paper=_PAPER, evidence=evidence,
+    )
+    for width, (params, macs, evidence) in _COUNTS.items()
+}  # fmt: skip
+
+
+def _torchvision(path: str) -> str:
+    outer = {
+        'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.18.0',
+        'last_bn': 'features.18.1', 'head': 'classifier.1',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    first = 0 if i == 1 else 1  # the first stage does not expand
+    inner = {
+        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': f'{first}.0', 'depthwise_bn': f'{first}.1',
+        'project_conv': first + 1, 'project_bn': first + 2,
+    }  # fmt: skip
+    return f'features.{_number(i, j) + 1}.conv.{inner[layer]}'
+
+
+def _timm(path: str) -> str:
+    outer = {
+        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    if i == 1:  # does not expand
+        inner = {'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
+    else:
+        inner = {
+            'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
+            'project_conv': 'conv_pwl', 'project_bn': 'bn3',
+        }  # fmt: skip
+    return f'blocks.{i - 1}.{j}.{inner[layer]}'
+
+
+def _keras(path: str) -> str:
+    outer = {
+        'stem_conv': 'Conv1', 'stem_bn': 'bn_Conv1', 'last_conv': 'Conv_1', 'last_bn': 'Conv_1_bn',
+        'head': 'predictions',
+    }  # fmt: skip
+    if path in outer:
+        return outer[path]
+    i, j, layer = _parts(path)
+    block = 'expanded_conv' if i == 1 else f'block_{_number(i, j)}'
+    return f'{block}_{layer.replace("_conv", "").replace("_bn", "_BN")}'
+
+
+def _parts(path: str) -> tuple[int, int, str]:
+    stage, block, layer = re.fullmatch(r'stage(\d+)_block(\d+)/(\w+)', path).groups()
+    return int(stage), int(block), layer
+
+
+def _number(stage: int, block: int) -> int:
+    """Returns how many blocks come before this one."""
+    return sum(repeats for _, _, repeats, _ in STAGES[: stage - 1]) + block
+
+
+_TORCH = dict(
+    arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True), input_shape=(72, 64, 3)
+)  # fmt: skip
+
+REFERENCES = {
+    'torchvision/mobilenet_v2': Reference(variant='mobilenetv2_100', rename=_torchvision, **_TORCH),
+    'keras/MobileNetV2': Reference(
+        variant='mobilenetv2_100', rename=_keras, arguments=dict(bn_momentum=0.999), input_shape=(72, 64, 3)
+    ),
+} | {f'timm/{name}': Reference(variant=name, rename=_timm, **_TORCH) for name in VARIANTS}
