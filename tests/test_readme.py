@@ -27,7 +27,8 @@ def test_records_are_whole_and_made_by_their_configuration():
 
 def test_lenet5_reaches_97_percent_and_the_order_is_as_expected():
     def mean(model):
-        cards = [json.loads((path / 'run.json').read_text()) for path in RECORDS if path.name.startswith(f'{model}_mnist5k')]
+        paths = [path for path in RECORDS if path.name.startswith(f'{model}_mnist5k')]
+        cards = [json.loads((path / 'run.json').read_text()) for path in paths]
         assert sorted(card['seed'] for card in cards) == [0, 1, 2]
         return statistics.mean(card['final']['test']['top1'] for card in cards)
 

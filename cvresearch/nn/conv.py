@@ -1,5 +1,6 @@
 """The one place where a convolution is written. Every model goes through it."""
 
+import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -8,6 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import UserError
+
+DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to, on CPU
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -29,10 +32,39 @@ def conv2d(
     Returns:
       (batch, height', width', features).
     """
-    return lax.conv_general_dilated(
-        x, kernel, pair(strides), explicit(padding), rhs_dilation=pair(dilation),
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=groups,
+    plain = functools.partial(
+        lax.conv_general_dilated, window_strides=pair(strides), padding=explicit(padding),
+        rhs_dilation=pair(dilation), dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
     )  # fmt: skip
+    grouped = functools.partial(plain, feature_group_count=groups)
+    if groups == 1 or kernel.shape[2] == 1:
+        return grouped(x, kernel)
+    # The same mathematics; which of the two is lowered is the platform's business.
+    return lax.platform_dependent(
+        x, kernel, cpu=functools.partial(_dense_groups, plain, groups), default=grouped
+    )
+
+
+def _dense_groups(plain: Callable, groups: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Computes a grouped convolution as dense ones, over as many groups at once as fill DENSE_CHANNELS.
+
+    Each dense kernel holds those groups' kernels on its diagonal, and zeros. XLA's CPU backend has
+    no fast code for groups: the gradient of a kernel in 32 groups took 15 s where this takes 8 ms.
+    """
+    depth = kernel.shape[2]
+    together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * depth <= DENSE_CHANNELS))
+    parts = groups // together
+    images, kernels = jnp.split(x, parts, axis=-1), jnp.split(kernel, parts, axis=-1)
+    results = [plain(image, _on_diagonal(part, together)) for image, part in zip(images, kernels, strict=True)]
+    return jnp.concatenate(results, axis=-1)
+
+
+def _on_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
+    """Returns (height, width, groups * depth, features), zero but where depth and features share a group."""
+    height, width, depth, features = kernel.shape
+    blocks = kernel.reshape(height, width, 1, depth, groups, features // groups)
+    diagonal = jnp.eye(groups, dtype=kernel.dtype).reshape(groups, 1, groups, 1)
+    return (blocks * diagonal).reshape(height, width, groups * depth, features)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
