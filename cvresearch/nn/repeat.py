@@ -1,0 +1,200 @@
+"""Identical blocks, one after another, compiled once: a deep stage costs the compile time of one block.
+
+A block's variables have its own name (stage1_block3/conv1/kernel) whether the blocks are unrolled
+or scanned, so that checkpoints and imported weights are the same for both. Scanning then joins the
+variables of all blocks at the start of each call (a copy) and cuts the new batch statistics and
+the gradients up again. Those pieces, and what an optimizer does to each, still cost compile time,
+more than in proportion to the depth. `stacked=True` has neither cost: all blocks of a stage are one
+entry, stage1_block1-17/conv1/kernel, with the block as first axis. `unstack` and `stack` turn the one
+layout into the other, for variables and for whatever has their structure (optimizer states). What
+an optimizer does by the number of axes (weight decay of kernels only) or by the norm of a leaf (layer
+by layer) it does differently to stacked leaves.
+
+Initial values, and dropout and other random draws, are the same in all three: block k of a stage
+draws from the key of the stage with k folded in.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from flax.core.scope import LazyRng
+from jax import lax
+
+_ENTRY = re.compile(r'(.*?)(\d+)-(\d+)')  # stage1_block1-17
+
+
+def repeat(
+    parent: nn.Module, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array,
+    *per_block: jax.Array, scan: bool = True, remat: bool = False, stacked: bool = False,
+) -> jax.Array:  # fmt: skip
+    """Applies blocks to x, one after another; to be called in the `nn.compact` method of `parent`.
+
+    Values that a block sows, and captured intermediates, are kept only where it is unrolled.
+
+    Args:
+      parent: the module whose children the blocks are.
+      block: makes one of them, given `name` and `parent`: a linen class, or a partial of one. Its
+        call takes x and one element of each of `per_block`, and returns an array like x.
+      prefix: of their names, 'stage1_block'.
+      numbers: the numbers in their names, consecutive; none at all returns x.
+      x: input of the first block.
+      *per_block: arrays whose first axis is the block, such as drop rates.
+      scan: compile the block once, as the body of a `lax.scan`; otherwise as often as it occurs.
+      remat: in the backward pass compute a block anew from its input, instead of keeping its values.
+      stacked: keep the variables in one entry for all blocks (only where `scan`).
+
+    Returns:
+      The output of the last block, like x.
+    """
+    if not len(numbers):
+        return x
+    names = [f'{prefix}{number}' for number in numbers]
+    entry = f'{prefix}{numbers[0]}-{numbers[-1]}'
+    keys = _keys(parent, len(names))
+    if parent.is_initializing():
+        _initialize(parent, block, names, entry if stacked and scan else None, keys, x, per_block)
+    if scan:
+        return _scanned(parent, block, names, entry, keys, x, per_block, remat)
+    run = nn.remat(_call) if remat else _call
+    for j, name in enumerate(names):
+        scope = parent.scope.push(name)
+        scope.rngs = {stream: LazyRng.create(key[j]) for stream, key in keys.items()}
+        x = run(block(name=name, parent=scope), x, *(values[j] for values in per_block))
+    return x
+
+
+def unstack(tree):
+    """Returns the tree with every stacked entry replaced by one for each block.
+
+    Args:
+      tree: variables, or any pytree that holds dicts of their structure.
+    """
+
+    def of_dict(node):
+        if not _has_entries(node):
+            return node
+        result = {}
+        for name, value in node.items():
+            match = _ENTRY.fullmatch(name)
+            if match is None:
+                result[name] = value
+                continue
+            names = _names(match)
+            result.update(zip(names, _split(value, len(names)), strict=True))
+        return result
+
+    return jax.tree.map(of_dict, tree, is_leaf=_has_entries)
+
+
+def stack(tree, like):
+    """Returns the tree with blocks joined where `like`, of the stacked layout, has one entry for them.
+
+    Args:
+      tree: as `unstack` returns it.
+      like: the same in the stacked layout; only its structure counts.
+    """
+
+    def of_dict(node, blocks):
+        if not _has_entries(node):
+            return blocks
+        result = {}
+        for name in node:
+            match = _ENTRY.fullmatch(name)
+            result[name] = blocks[name] if match is None else _join([blocks[each] for each in _names(match)])
+        return result
+
+    return jax.tree.map(of_dict, like, tree, is_leaf=_has_entries)
+
+
+def _has_entries(node) -> bool:
+    return isinstance(node, dict) and any(isinstance(name, str) and _ENTRY.fullmatch(name) for name in node)
+
+
+def _names(match: re.Match) -> list[str]:
+    prefix, first, last = match.groups()
+    return [f'{prefix}{number}' for number in range(int(first), int(last) + 1)]
+
+
+def _call(module: nn.Module, *arguments) -> jax.Array:
+    return module(*arguments)
+
+
+def _keys(parent: nn.Module, count: int) -> dict[str, jax.Array]:
+    """Returns, for each random stream of the call, the keys of the blocks."""
+    fold = jax.vmap(jax.random.fold_in, (None, 0))
+    return {stream: fold(parent.make_rng(stream), jnp.arange(count)) for stream in parent.scope.rngs}
+
+
+def _initialize(parent: nn.Module, block, names: list[str], entry: str | None, keys, x, per_block) -> None:
+    """Makes the variables of all blocks by initialising one in a loop.
+
+    A loop, since random numbers for a batch of keys (`vmap`) take several times as long to compile.
+    """
+    module = block(name=names[0], parent=None)
+    example = jnp.zeros_like(x)  # the block's output is not used, so the compiler drops its convolutions
+    variables = lax.map(lambda slices: module.init(slices[0], example, *slices[1]), (keys, per_block))
+    for collection, tree in variables.items():
+        if entry:
+            parent.put_variable(collection, entry, tree)
+        else:
+            _put_each(parent, collection, names, tree)
+
+
+def _scanned(parent: nn.Module, block, names: list[str], entry: str, keys, x, per_block, remat: bool) -> jax.Array:
+    own = parent.variables
+    stacked = any(entry in tree for tree in own.values())
+    if stacked:
+        variables = {collection: tree[entry] for collection, tree in own.items() if entry in tree}
+    else:
+        variables = {
+            collection: _join([tree[name] for name in names]) for collection, tree in own.items() if names[0] in tree
+        }
+    mutable = [name for name in variables if name != 'params' and parent.is_mutable_collection(name)]
+    module = block(name=entry, parent=None)
+
+    def body(x, slices):
+        variables, keys, arguments = slices
+        return module.apply(variables, x, *arguments, rngs=keys, mutable=mutable)
+
+    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    x, changed = lax.scan(body, x, (variables, keys, per_block))
+    if not parent.is_initializing():
+        for collection, tree in changed.items():
+            if stacked:
+                parent.put_variable(collection, entry, tree)
+            else:
+                _put_each(parent, collection, names, tree)
+    return x
+
+
+def _put_each(parent: nn.Module, collection: str, names: list[str], tree) -> None:
+    for name, part in zip(names, _split(tree, len(names)), strict=True):
+        parent.put_variable(collection, name, part)
+
+
+def _join(trees: list):
+    """Stacks trees leaf by leaf, along a new first axis."""
+
+    def leaf(*leaves):
+        if leaves[0].ndim == 0:
+            return jnp.stack(leaves)
+        # Not jnp.stack: that traces one more operation for each of what may be thousands of leaves.
+        return lax.concatenate(leaves, 0).reshape(len(leaves), *leaves[0].shape)
+
+    return jax.tree.map(leaf, *trees)
+
+
+def _split(tree, count: int) -> list:
+    """Returns the `count` trees that `_join` stacked."""
+
+    def leaf(stacked):
+        if stacked.ndim == 1:
+            return list(stacked)
+        rows = stacked.shape[1]
+        return lax.split(stacked.reshape(count * rows, *stacked.shape[2:]), (rows,) * count)
+
+    leaves, structure = jax.tree.flatten(tree)
+    return [structure.unflatten(parts) for parts in zip(*map(leaf, leaves), strict=True)]
