@@ -38,6 +38,8 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
       UserError: an unknown variant or argument, an image that does not fit.
     """
     model = registry.build(name, **arguments)
+    if hasattr(model, 'scan'):
+        model = model.clone(scan=False)  # a row for every block, not one for all that are alike
     layers = trace.layers(model, image_shape or registry.variant(name).input_shape)
     rows = [
         dict(

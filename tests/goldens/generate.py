@@ -104,6 +104,8 @@ def main(names: list[str]) -> None:
         if np.abs(first - second).max() < 1e-3 * np.abs(first).max():
             sys.exit(f'{name}: two images have the same logits; such a golden file would prove nothing')
         path_of(name).parent.mkdir(parents=True, exist_ok=True)
+        if name.startswith('lukemelas/'):
+            record['statistics'] = {}  # its drop-connect cannot be switched off while it trains
         meta = {key: record[key] for key in ('shapes', 'statistics', 'calm') if key in record}
         meta = json.dumps(dict(name=name, image_shape=shape, **meta))
         np.savez_compressed(path_of(name), logits=record['logits'].astype(np.float32), meta=np.array(meta))
