@@ -35,7 +35,8 @@ class Checkpoints:
           keep: how many of the latest checkpoints stay.
           read_only: change nothing on disk: the run may belong to another process.
         """
-        self._directory, self._keep, self._read_only = directory, keep, read_only
+        self._directory = directory = directory.absolute()  # Orbax takes no other
+        self._keep, self._read_only = keep, read_only
         self._best: int | None = None
         self._saving: int | None = None
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())

@@ -118,6 +118,11 @@ def test_sigterm_in_evaluation_saves_and_the_evaluation_is_done_again(alone, smo
     assert rows(tmp_path / 'run') == rows(alone)
 
 
+def test_evaluation_takes_a_relative_workdir(alone, monkeypatch):
+    monkeypatch.chdir(alone.parent)
+    assert evaluation.run('run')['n_seen'] == 256
+
+
 def damage_truncate(path):
     largest = max((file for file in path.rglob('*') if file.is_file()), key=lambda file: file.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
