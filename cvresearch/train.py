@@ -87,7 +87,7 @@ class Training:
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
             evaluation = [name for name in self._evaluations() if not self.records.has(self.step, name)]
             save = plan.due(self.step, every_epochs=config.save_every_epochs)
-            if log or evaluation or save or preemption.requested:
+            if log or evaluation or save:
                 jax.block_until_ready(self.state)  # steps under way count as training
                 self._check_finite()
 
@@ -99,13 +99,17 @@ class Training:
                 with self.clock.spent('evaluate'):
                     self._evaluate(split)
 
-            best = self._best_step() if save or evaluation or preemption.requested else None
-            if save or best == self.step or preemption.requested:
+            # Asked once for the rest of this turn: a signal that came between saving and returning
+            # would otherwise end the run without its last step.
+            stop = preemption.requested
+            best = self._best_step() if save or evaluation or stop else None
+            if save or best == self.step or stop:
+                self._check_finite()
                 with self.clock.spent('save'):
                     self.records.sync()
                     self.checkpoints.save(self.state, self.step, best)
 
-            if self.step == plan.steps or preemption.requested:
+            if self.step == plan.steps or stop:
                 with self.clock.spent('save'):
                     self.checkpoints.wait()
                 complete = all(self.records.has(plan.steps, name) for name in self._evaluations())

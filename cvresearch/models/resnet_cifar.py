@@ -28,6 +28,7 @@ from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.repeat import repeat
+from cvresearch.nn.stochastic_depth import drop_path
 
 
 class CifarNet(nn.Module):
@@ -186,12 +187,6 @@ def zero_padded(x: jax.Array, features: int, strides: int) -> jax.Array:
     """Option A: every second pixel, and zeros for the channels that x lacks."""
     missing = features - x.shape[-1]
     return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
-
-
-def drop_path(x: jax.Array, rate: jax.Array, key: jax.Array) -> jax.Array:
-    """Zeroes whole images of (batch, height, width, channels) at `rate`, scaling the others by 1 / (1 - rate)."""
-    kept = jax.random.bernoulli(key, 1 - rate, (x.shape[0], 1, 1, 1))
-    return jnp.where(kept, x / (1 - rate).astype(x.dtype), 0)
 
 
 # Depth: parameters, multiply-adds at 32x32 with 10 classes, parameters in the paper.

@@ -101,6 +101,30 @@ def test_preempted_run_saves_this_step_and_goes_on_bit_for_bit(alone, smoke, tmp
     assert rows(tmp_path / 'run') == rows(alone)
 
 
+def test_signal_between_saving_and_returning_loses_no_step(alone, smoke, tmp_path, monkeypatch):
+    # The flag turns true the second time the loop reads it after step 6, where no save is due.
+    reads = 0
+
+    def requested(preemption):
+        nonlocal reads
+        reads += last == 6
+        return (last == 6 and reads > 1) or last > 6
+
+    last, real = 0, train.Progress.step
+
+    def step(progress, at):
+        nonlocal last
+        last = at
+        real(progress, at)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.Progress, 'step', step)
+        patch.setattr(train.Preemption, 'requested', property(requested))
+        assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
+    saved = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1]
+    assert saved == read_card(tmp_path / 'run')['step']
+
+
 def test_sigterm_in_evaluation_saves_and_the_evaluation_is_done_again(alone, smoke, tmp_path, monkeypatch):
     real = train.evaluate
 
