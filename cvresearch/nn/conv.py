@@ -1,7 +1,8 @@
 """The one place where a convolution is written. Every model goes through it."""
 
-import functools
-from collections.abc import Callable, Sequence
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -9,8 +10,9 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import UserError
+from cvresearch.nn.conv_primitives import Window, forward_p, plain
 
-DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to, on CPU
+_PLAIN = contextvars.ContextVar('plain', default=False)
 
 Padding = str | int | Sequence[int | tuple[int, int]]
 
@@ -32,39 +34,26 @@ def conv2d(
     Returns:
       (batch, height', width', features).
     """
-    plain = functools.partial(
-        lax.conv_general_dilated, window_strides=pair(strides), padding=explicit(padding),
-        rhs_dilation=pair(dilation), dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    strides, dilation = pair(strides), pair(dilation)
+    size = [(k - 1) * gap + 1 for k, gap in zip(kernel.shape[:2], dilation, strict=True)]
+    pads = explicit(padding)
+    if isinstance(pads, str):
+        pads = lax.padtype_to_pads(x.shape[1:3], size, strides, pads)
+    window = Window(
+        image=x.shape[1:3], size=kernel.shape[:2], strides=strides, padding=tuple(map(tuple, pads)), dilation=dilation,
+        groups=groups,
     )  # fmt: skip
-    grouped = functools.partial(plain, feature_group_count=groups)
-    if groups == 1 or kernel.shape[2] == 1:
-        return grouped(x, kernel)
-    # The same mathematics; which of the two is lowered is the platform's business.
-    return lax.platform_dependent(
-        x, kernel, cpu=functools.partial(_dense_groups, plain, groups), default=grouped
-    )
+    return plain(x, kernel, window) if _PLAIN.get() else forward_p.bind(x, kernel, window=window, members=False)
 
 
-def _dense_groups(plain: Callable, groups: int, x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Computes a grouped convolution as dense ones, over as many groups at once as fill DENSE_CHANNELS.
-
-    Each dense kernel holds those groups' kernels on its diagonal, and zeros. XLA's CPU backend has
-    no fast code for groups: the gradient of a kernel in 32 groups took 15 s where this takes 8 ms.
-    """
-    depth = kernel.shape[2]
-    together = max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * depth <= DENSE_CHANNELS))
-    parts = groups // together
-    images, kernels = jnp.split(x, parts, axis=-1), jnp.split(kernel, parts, axis=-1)
-    results = [plain(image, _on_diagonal(part, together)) for image, part in zip(images, kernels, strict=True)]
-    return jnp.concatenate(results, axis=-1)
-
-
-def _on_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
-    """Returns (height, width, groups * depth, features), zero but where depth and features share a group."""
-    height, width, depth, features = kernel.shape
-    blocks = kernel.reshape(height, width, 1, depth, groups, features // groups)
-    diagonal = jnp.eye(groups, dtype=kernel.dtype).reshape(groups, 1, groups, 1)
-    return (blocks * diagonal).reshape(height, width, groups * depth, features)
+@contextlib.contextmanager
+def plain_lowering() -> Iterator[None]:
+    """Within it, convolutions are traced as XLA's own operation on every platform: for comparison."""
+    token = _PLAIN.set(True)
+    try:
+        yield
+    finally:
+        _PLAIN.reset(token)
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -1,0 +1,330 @@
+"""Convolutions and their gradients in forms for which XLA's CPU backend has fast code.
+
+XLA:CPU (jax 0.10) hands matrix products and dense convolutions in canonical order (NHWC, HWIO) to a fast
+library, and compiles elementwise loops well. Everything else (grouped and depthwise convolutions, dilated
+images, a transposed left factor, any other order of dimensions inside a loop) falls to code that is tens to
+thousands of times slower. So here
+
+- a 1x1 convolution is a matrix product;
+- a depthwise one is a sum over the taps of shifted images times numbers;
+- a grouped one is a few dense ones, with zeros between groups;
+- the input gradient of a dense one is again one, or one for each phase of the stride;
+- the kernel gradient is a few matrix products whose left factor is transposed beforehand.
+
+Sums are in another order than the one operation's, so results differ by rounding. float16 and bfloat16 are
+computed in float32 and rounded once.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
+UNROLLED_PARTS = 8
+THIN = 32  # numbers under the kernel up to which they are written out for every place
+LOW_MAP = 8  # rows up to which kernel gradients cut rows out of the image; above, they pad the gradient
+
+
+def _in_float32(function):
+    """Makes a function of (left, right, window) compute 16-bit floats in float32."""
+
+    @functools.wraps(function)
+    def wide(left, right, window):
+        if left.dtype.itemsize >= 4:
+            return function(left, right, window)
+        return function(left.astype(jnp.float32), right.astype(jnp.float32), window).astype(left.dtype)
+
+    return wide
+
+
+@_in_float32
+def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
+
+    Args:
+      x: images.
+      kernel: (kernel height, kernel width, channels / groups, features).
+      window: a `conv_primitives.Window`.
+    """
+    if not x.size or not kernel.size:
+        return jnp.zeros((x.shape[0], *window.output, kernel.shape[3]), x.dtype)
+    if window.groups > 1:
+        if kernel.shape[2] > 1:
+            return _grouped(forward, x, kernel, window)
+        return _depthwise(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
+    if _is_product(window):
+        return jnp.einsum('nhwc,co->nhwo', _strided(x, window.strides), kernel[0, 0])
+    if _is_thin(x, window):
+        product = kernel.reshape(-1, kernel.shape[3]).T @ _met(x, window)
+        return product.reshape(-1, x.shape[0], *window.output).transpose(1, 2, 3, 0)
+    return _dense(x, kernel, window.strides, window.padding, window.dilation)
+
+
+@_in_float32
+def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
+    channels = kernel.shape[2] * window.groups
+    if not g.size or not kernel.size:
+        return jnp.zeros((g.shape[0], *window.image, channels), g.dtype)
+    if window.groups > 1 and kernel.shape[2] > 1:
+        return _grouped(input_gradient, g, kernel, window)
+    if window.groups > 1:
+        result = _phases(_depthwise_full, g, kernel, window)
+        return result.reshape(*result.shape[:3], channels, -1).sum(-1) if result.shape[-1] != channels else result
+    if _is_product(window):
+        pads = [(0, n - (o - 1) * s - 1, s - 1) for n, o, s in
+                zip(window.image, window.output, window.strides, strict=True)]  # fmt: skip
+        product = jnp.einsum('nhwo,co->nhwc', g, kernel[0, 0])
+        return lax.pad(product, np.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    return _phases(_dense_full, g, kernel, window)
+
+
+@_in_float32
+def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
+    if not x.size or not g.size:
+        return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)
+    if window.groups > 1:
+        if x.shape[-1] > window.groups:
+            return _grouped_kernel_gradient(x, g, window)
+        return _depthwise_kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
+    if _is_product(window):
+        x, g = (each.reshape(-1, each.shape[-1]) for each in (_strided(x, window.strides), g))
+        return (x.T @ g)[None, None]
+    if _is_thin(x, window):
+        return (_met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
+    return _dense_kernel_gradient(x, g, window)
+
+
+def _is_product(window) -> bool:
+    return window.size == (1, 1) and not any(map(any, window.padding))
+
+
+def _is_thin(x: jax.Array, window) -> bool:
+    """Whether all that a kernel meets at one place is so little that it is best written out: MNIST, CIFAR stems."""
+    return window.strides == (1, 1) and math.prod(window.size) * x.shape[-1] <= THIN
+
+
+def _strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    return x[:, :: strides[0], :: strides[1]]
+
+
+def _repeat(x: jax.Array, times: int) -> jax.Array:
+    """Repeats each channel, so that a depthwise convolution has one feature a channel."""
+    return x if times == 1 else jnp.repeat(x, times, axis=-1)
+
+
+def _written(x: jax.Array) -> jax.Array:
+    """Returns x itself, computed before what uses it and not again within each use."""
+    return lax.optimization_barrier(x)
+
+
+def _pad(x: jax.Array, padding) -> jax.Array:
+    """Pads, or crops where a number is negative."""
+    if not any(map(any, padding)):
+        return x
+    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in padding), (0, 0, 0)])
+
+
+def _taps(x: jax.Array, window, row: int, column: int) -> jax.Array:
+    """Returns the pixels of the padded x that one tap of the kernel meets, (batch, *window.output, channels)."""
+    start = (row * window.dilation[0], column * window.dilation[1])
+    stop = [at + (n - 1) * step + 1 for at, n, step in zip(start, window.output, window.strides, strict=True)]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.strides, 1))
+
+
+# Dense.
+
+
+def _dense(x: jax.Array, kernel: jax.Array, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1)) -> jax.Array:
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
+    """Convolves with the kernel turned by 180 degrees and its channels and features exchanged."""
+    return _dense(g, lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2), padding=padding)
+
+
+def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns the input gradient of a strided convolution, without a gradient full of zeros.
+
+    Padded row s * u + a of the input met the taps a, a + s, a + 2s ... of the kernel, at the rows u, u - 1,
+    u - 2 ... of the output. So each of the s * s phases a is a convolution of its own with a part of the kernel.
+    """
+    if window.dilation != (1, 1):
+        zeros = [*((0, 0, gap - 1) for gap in window.dilation), (0, 0, 0), (0, 0, 0)]
+        kernel = lax.pad(kernel, np.zeros((), kernel.dtype), zeros)
+    counts = [(n - 1 + pad[0]) // s + 1 for n, pad, s in zip(window.image, window.padding, window.strides, strict=True)]
+    down, across = window.strides
+
+    def phase(a: int, b: int) -> jax.Array:
+        part = kernel[a::down, b::across]
+        if not part.size:
+            return jnp.zeros((g.shape[0], *counts, features), g.dtype)
+        padding = [(t - 1, n - size) for t, n, size in zip(part.shape[:2], counts, g.shape[1:3], strict=True)]
+        return full(g, part, padding)
+
+    features = jax.eval_shape(lambda: full(g, kernel[:1, :1], [(0, 0), (0, 0)])).shape[-1]
+    rows = [jnp.stack([phase(a, b) for b in range(across)], 3) if across > 1 else phase(a, 0) for a in range(down)]
+    rows = [row.reshape(row.shape[0], row.shape[1], -1, features) for row in rows]
+    x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
+    # Rows that no window met, after the last, are zeros.
+    pads = [(-pad[0], n + pad[0] - size) for n, pad, size in zip(window.image, window.padding, x.shape[1:3], strict=True)]
+    return _pad(x, pads)
+
+
+def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the kernel gradient as one matrix product for each row of the kernel."""
+    if x.shape[-1] > g.shape[-1] and window.strides == window.dilation == (1, 1):
+        # The fewer channels are those to be shifted: image and gradient exchange their parts.
+        padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
+        turned = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
+        return lax.rev(_kernel_rows(g, x, turned), (0, 1)).transpose(0, 1, 3, 2)
+    return _kernel_rows(x, g, window)
+
+
+def _kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns products of what the kernel's columns meet with the gradient.
+
+    For each row of the kernel, either what it meets is cut out of the left factor, or the gradient is padded to
+    that place, which is cheaper unless the map is low.
+    """
+    left = _met_in_columns(x, window)
+    columns, channels, _, height, _ = left.shape
+    rows, features = g.shape[1], g.shape[-1]
+
+    def product(i: int) -> jax.Array:
+        i *= window.dilation[0]
+        if window.strides[0] == 1 and rows > LOW_MAP and height < 2 * rows:
+            right = _written(_pad(g, [(i, height - rows - i), (0, 0)]))
+            return left.reshape(columns * channels, -1) @ right.reshape(-1, features)
+        cut = left[:, :, :, i : i + (rows - 1) * window.strides[0] + 1 : window.strides[0]]
+        return _written(cut.reshape(columns * channels, -1)) @ g.reshape(-1, features)
+
+    return jnp.stack([product(i) for i in range(window.size[0])]).reshape(*window.size, channels, features)
+
+
+def _met(x: jax.Array, window) -> jax.Array:
+    """Returns what the kernel meets, (taps * channels, batch * output height * output width)."""
+    left = _met_in_columns(x, window)
+    reach = (window.output[0] - 1) * window.strides[0] + 1
+    starts = range(0, window.size[0] * window.dilation[0], window.dilation[0])
+    rows = jnp.stack([left[:, :, :, i : i + reach : window.strides[0]] for i in starts])
+    return _written(rows).reshape(-1, x.shape[0] * math.prod(window.output))
+
+
+def _met_in_columns(x: jax.Array, window) -> jax.Array:
+    """Returns what each column of the kernel meets, (columns, channels, batch, padded height, output width)."""
+    x = _written(_pad(_written(x), window.padding).transpose(3, 0, 1, 2))
+    reach = (window.output[1] - 1) * window.strides[1] + 1
+    starts = range(0, window.size[1] * window.dilation[1], window.dilation[1])
+    return _written(jnp.stack([x[..., j : j + reach : window.strides[1]] for j in starts]))
+
+
+# Depthwise: x and the kernel have as many channels as there are features.
+
+
+def _depthwise(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    x = _written(_pad(x, window.padding))
+    total = None
+    for i, j in np.ndindex(window.size):
+        term = _taps(x, window, i, j) * kernel[i, j, 0]
+        total = term if total is None else total + term
+    return total
+
+
+def _depthwise_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
+    g = _written(_pad(g, padding))
+    height, width = (n - k + 1 for n, k in zip(g.shape[1:3], kernel.shape[:2], strict=True))
+    total = None
+    for i, j in np.ndindex(kernel.shape[:2]):
+        term = g[:, i : i + height, j : j + width] * kernel[kernel.shape[0] - 1 - i, kernel.shape[1] - 1 - j, 0]
+        total = term if total is None else total + term
+    return total
+
+
+def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Sums products of shifted images and the gradient, image by image: so they stay in the cache."""
+    x = _written(_pad(x, window.padding))
+    taps = list(np.ndindex(window.size))
+
+    def products(x, g):
+        return [_taps(x[None], window, i, j)[0] * g for i, j in taps]
+
+    if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > LOW_MAP:
+
+        def body(total, pair):
+            terms, zeros = products(*pair), [np.zeros((), x.dtype)] * len(taps)
+            sums = lax.reduce(terms, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1))
+            return total + jnp.stack(sums), None
+
+        total, _ = lax.scan(body, jnp.zeros((len(taps), g.shape[-1]), x.dtype), (x, g))
+    else:  # many taps: sums of whole images, added up at the end
+
+        def body(totals, pair):
+            return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
+
+        totals, _ = lax.scan(body, [jnp.zeros(g.shape[1:], x.dtype)] * len(taps), (x, g))
+        total = jnp.stack([each.sum((0, 1)) for each in totals])
+    return total.reshape(*window.size, 1, g.shape[-1])
+
+
+# Grouped: dense convolutions over as many groups at once as fill DENSE_CHANNELS.
+
+
+def _grouped(function, left: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns `forward` or `input_gradient` of each part, side by side."""
+    together = _together(window.groups, kernel.shape[2])
+    dense = dataclasses.replace(window, groups=1)
+    parts = [_parts(each, window.groups // together) for each in (left, kernel)]
+    return _over_parts(lambda part: function(part[0], _on_diagonal(part[1], together), dense), parts)
+
+
+def _grouped_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    together = _together(window.groups, x.shape[-1] // window.groups)
+    dense = dataclasses.replace(window, groups=1)
+    parts = [_parts(each, window.groups // together) for each in (x, g)]
+    return _over_parts(lambda part: _diagonal(kernel_gradient(*part, dense), together), parts)
+
+
+def _parts(x: jax.Array, count: int) -> list[jax.Array]:
+    """Returns x cut along its channels."""
+    return jnp.split(x, count, axis=-1)
+
+
+def _over_parts(function, parts: list[list[jax.Array]]) -> jax.Array:
+    """Returns the results for all parts, joined along the channels: many of them by a loop, which compiles once."""
+    if len(parts[0]) <= UNROLLED_PARTS:
+        return jnp.concatenate([function(part) for part in zip(*parts, strict=True)], axis=-1)
+    results = jnp.moveaxis(lax.map(function, [jnp.stack(each) for each in parts]), 0, -2)
+    return results.reshape(*results.shape[:-2], -1)
+
+
+def _together(groups: int, depth: int) -> int:
+    """Returns how many groups of `depth` channels make one dense convolution."""
+    return max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * depth <= DENSE_CHANNELS))
+
+
+def _on_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
+    """Returns (height, width, groups * depth, features), zero but where depth and features share a group."""
+    height, width, depth, features = kernel.shape
+    blocks = kernel.reshape(height, width, 1, depth, groups, features // groups) * _same_group(groups, kernel.dtype)
+    return blocks.reshape(height, width, groups * depth, features)
+
+
+def _diagonal(kernel: jax.Array, groups: int) -> jax.Array:
+    """Returns what `_on_diagonal` spread out, (height, width, depth, features)."""
+    height, width, channels, features = kernel.shape
+    blocks = kernel.reshape(height, width, groups, -1, groups, features // groups) * _same_group(groups, kernel.dtype)
+    return blocks.sum(2).reshape(height, width, channels // groups, features)
+
+
+def _same_group(groups: int, dtype) -> jax.Array:
+    return jnp.eye(groups, dtype=dtype).reshape(groups, 1, groups, 1)

@@ -1,0 +1,150 @@
+"""A convolution and its two gradients as three JAX primitives, each lowered as suits the platform.
+
+For a window that is fixed, <g, x * k> is linear in the image x, the kernel k and the gradient g. So the
+three maps that leave one of them out,
+
+    forward(x, k)    input_gradient(g, k)    kernel_gradient(x, g)
+
+are each other's transposes, and derivatives of any order, forward or backward, stay among them. On CPU they are
+lowered by `conv_cpu`; on every other platform as the convolutions that JAX itself would derive.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from cvresearch.nn import conv_cpu
+
+
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """What is fixed in a convolution.
+
+    Attributes:
+      image: (height, width) of the input.
+      size: (height, width) of the kernel.
+      strides: vertical and horizontal.
+      padding: ((top, bottom), (left, right)).
+      dilation: distance between taps, vertical and horizontal.
+      groups: of channels.
+    """
+
+    image: tuple[int, int]
+    size: tuple[int, int]
+    strides: tuple[int, int] = (1, 1)
+    padding: tuple[tuple[int, int], tuple[int, int]] = ((0, 0), (0, 0))
+    dilation: tuple[int, int] = (1, 1)
+    groups: int = 1
+
+    @property
+    def output(self) -> tuple[int, int]:
+        """(height, width) of the result."""
+        axes = zip(self.image, self.size, self.strides, self.padding, self.dilation, strict=True)
+        return tuple(max((n + sum(pad) - (k - 1) * gap - 1) // step + 1, 0) for n, k, step, pad, gap in axes)
+
+
+def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    """Returns the convolution as XLA's one operation."""
+    return lax.conv_general_dilated(
+        x, kernel, window_strides=window.strides, padding=window.padding, rhs_dilation=window.dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=window.groups,
+    )  # fmt: skip
+
+
+def _image_shape(g, kernel, window: Window) -> tuple[int, ...]:
+    return (g.shape[0], *window.image, kernel.shape[2] * window.groups)
+
+
+def _kernel_shape(x, g, window: Window) -> tuple[int, ...]:
+    return (*window.size, x.shape[-1] // window.groups, g.shape[-1])
+
+
+def _plain_input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+    image = jax.ShapeDtypeStruct(_image_shape(g, kernel, window), g.dtype)
+    return jax.linear_transpose(lambda x: plain(x, kernel, window), image)(g)[0]
+
+
+def _plain_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+    kernel = jax.ShapeDtypeStruct(_kernel_shape(x, g, window), x.dtype)
+    return jax.linear_transpose(lambda k: plain(x, k, window), kernel)(g)[0]
+
+
+def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> Primitive:
+    """Returns a primitive of two arrays, bilinear but for its transposes.
+
+    Args:
+      name: under which it stands in a jaxpr.
+      shape: of the result, from the two operands and the window.
+      default: (left, right, window) -> result, on any platform.
+      cpu: the same, on CPU.
+    """
+    primitive = Primitive(name)
+
+    def abstract(left, right, *, window, members):
+        if not members:
+            return left.update(shape=shape(left, right, window))
+        one = shape(left.update(shape=left.shape[1:]), right.update(shape=right.shape[1:]), window)
+        return left.update(shape=(left.shape[0], *one))
+
+    def lowered(rule, over):
+        def function(left, right, *, window, members):
+            of_one = functools.partial(rule, window=window)
+            return over(of_one, left, right) if members else of_one(left, right)
+
+        return mlir.lower_fun(function, multiple_results=False)
+
+    def batched(operands, axes, *, window, members):
+        size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
+        left, right = (
+            jnp.broadcast_to(x, (size, *x.shape)) if axis is None else jnp.moveaxis(x, axis, 0)
+            for x, axis in zip(operands, axes, strict=True)
+        )
+        shared = None in axes
+        if shared and not members and name != 'conv2d_kernel_gradient' and axes[0] is not None:
+            # One kernel for all: a larger batch.
+            result = primitive.bind(left.reshape(-1, *left.shape[2:]), operands[1], window=window, members=False)
+            return result.reshape(size, -1, *result.shape[1:]), 0
+        if members:
+            count = size * left.shape[1]
+            left, right = left.reshape(count, *left.shape[2:]), right.reshape(count, *right.shape[2:])
+        result = primitive.bind(left, right, window=window, members=True)
+        return result.reshape(size, -1, *result.shape[1:]) if members else result, 0
+
+    primitive.def_abstract_eval(abstract)
+    primitive.def_impl(jax.jit(primitive.bind, static_argnames=('window', 'members')))
+    batching.primitive_batchers[primitive] = batched
+    mlir.register_lowering(primitive, lowered(default, lambda rule, *both: jax.vmap(rule)(*both)))
+    mlir.register_lowering(primitive, lowered(cpu, lambda rule, *both: lax.map(lambda pair: rule(*pair), both)), 'cpu')
+    return primitive
+
+
+forward_p = _primitive(
+    'conv2d', lambda x, kernel, window: (x.shape[0], *window.output, kernel.shape[3]), plain, conv_cpu.forward
+)
+input_gradient_p = _primitive('conv2d_input_gradient', _image_shape, _plain_input_gradient, conv_cpu.input_gradient)
+kernel_gradient_p = _primitive(
+    'conv2d_kernel_gradient', _kernel_shape, _plain_kernel_gradient, conv_cpu.kernel_gradient
+)
+
+# Of each, the transposes with respect to its left and its right operand, given the cotangent and the other.
+ad.defbilinear(
+    forward_p,
+    lambda g, x, kernel, **fixed: input_gradient_p.bind(g, kernel, **fixed),
+    lambda g, x, kernel, **fixed: kernel_gradient_p.bind(x, g, **fixed),
+)
+ad.defbilinear(
+    input_gradient_p,
+    lambda x, g, kernel, **fixed: forward_p.bind(x, kernel, **fixed),
+    lambda x, g, kernel, **fixed: kernel_gradient_p.bind(x, g, **fixed),
+)
+ad.defbilinear(
+    kernel_gradient_p,
+    lambda kernel, x, g, **fixed: input_gradient_p.bind(g, kernel, **fixed),
+    lambda kernel, x, g, **fixed: forward_p.bind(x, kernel, **fixed),
+)
