@@ -29,6 +29,7 @@ from cvresearch.engine import augment, steps, trace
 from cvresearch.engine import state as states
 from cvresearch.engine.program import DTYPES, Program
 from cvresearch.models import registry
+from cvresearch.nn.repeat import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 from cvresearch.train import Training
@@ -47,7 +48,7 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     """
     shape = registry.variant(name).input_shape
     shape = (image_size, image_size, shape[2]) if image_size else shape
-    model = registry.build(name, dtype=lookup('dtype', DTYPES, dtype))
+    model = with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype)))
     macs = trace.macs(model, shape)
     tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
     loss = losses.make({'name': 'softmax_cross_entropy'})

@@ -18,6 +18,7 @@ from cvresearch.data.stream import Stream, prefetch
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.program import Program
+from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
 
@@ -121,9 +122,8 @@ class Training:
 
     def end(self, how: str) -> None:
         """Writes the run card."""
-        good = {} if how == 'failed' else dict(
-            params=trees.count(self.state.params), params_sha256=trees.sha256(self.state.params),
-        )  # fmt: skip
+        params = unstack(jax.device_get(self.state.params))
+        good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
         final = {name: rows[-1] for name in self.splits if (rows := self.records.of(name))}
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, final=final,

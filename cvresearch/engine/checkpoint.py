@@ -1,4 +1,7 @@
-"""Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read."""
+"""Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read.
+
+On disk every block of a deep stage has its own names, however the state holds them (nn/repeat.py).
+"""
 
 import logging
 import re
@@ -7,11 +10,13 @@ import sys
 from pathlib import Path
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from cvresearch.base import trees
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine.state import State
+from cvresearch.nn.repeat import stack, unstack
 
 # Orbax logs the tracebacks of its threads; the same errors are raised here, and said in one line.
 logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)
@@ -68,6 +73,7 @@ class Checkpoints:
         if step in self.steps():
             return
         self._best, self._saving = best, step
+        state = unstack(jax.device_get(state))  # may be views of the device's memory: Orbax copies before it returns
         self._check_space(state)
         record = {'step': step, 'sha256': trees.sha256(state), 'leaves': _leaves(state)}
         try:
@@ -106,21 +112,24 @@ class Checkpoints:
         Raises:
           UserError: a checkpoint is whole, but of another model or optimizer.
         """
+        blocks = unstack(jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
         for step in reversed([step for step in self.steps() if at in (None, step)]):
             path = self._directory / str(step)
             try:
                 record = self._read(path, 'record', ocp.args.JsonRestore())
-                _compare(path, record['leaves'], _leaves(like))
-                state = self._read(path, 'state', ocp.args.StandardRestore(_abstract(like)))
+                _compare(path, record['leaves'], _leaves(blocks))
+                state = self._read(path, 'state', ocp.args.StandardRestore(blocks))
                 if trees.sha256(state) != record['sha256']:
                     raise ValueError('its SHA-256 differs from the recorded one')
-                return state
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore make of a broken file
                 reason = _one_line(error)
                 kept = path if self._read_only else self._set_aside(path)
                 print(f'warning: checkpoint {step} is damaged ({reason}); passed over, kept as {kept}', file=sys.stderr)
+            else:
+                shardings = jax.tree.map(lambda x: x.sharding, like)
+                return jax.device_put(stack(state, like), shardings, may_alias=False)
         return None
 
     def close(self) -> None:
@@ -187,7 +196,3 @@ def _compare(path: Path, saved: dict[str, str], expected: dict[str, str]) -> Non
             f'checkpoint {path} does not fit the program (saved -> expected: {"; ".join(different[:4])}{more}); '
             'use the version that wrote it, or another --workdir'
         )
-
-
-def _abstract(state):
-    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.engine import trace
+from cvresearch.nn.repeat import unstack
 
 
 def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -20,6 +21,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
     Returns:
       {name: shape of one image's feature}; nothing is computed.
     """
+    model = _plain(model)
     variables = trace.shapes(model, image_shape)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found: dict[str, tuple[int, ...]] = {}
@@ -31,7 +33,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
         return result
 
     with nn.intercept_methods(note):
-        jax.eval_shape(lambda v, x: _plain(model).apply(v, x, train=False), variables, image)
+        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, image)
     stages = {_stage(name): shape for name, shape in found.items() if _stage(name)}
     return {**found, **stages}
 
@@ -41,7 +43,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
 
     Args:
       model: of `registry.build`.
-      variables: its parameters and statistics.
+      variables: its parameters and statistics, in either layout of nn/repeat.py.
       images: (batch, height, width, channels), normalised as the model expects.
       wanted: names, as `names` gives them.
 
@@ -57,7 +59,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {_stage(child): child for child in there if _stage(child)}
     _, state = _plain(model).apply(
-        variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
+        unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
     )
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
 

@@ -17,6 +17,7 @@ from cvresearch.data import sources
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.models import registry
+from cvresearch.nn.repeat import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
@@ -96,11 +97,12 @@ class Program:
             )
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
         schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch)
+        model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         program = cls(
             mesh=mesh,
             source=source,
             plan=plan,
-            model=registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype)),
+            model=model if 'stacked' in arguments else with_stacked(model),
             tx=optimizers.make(config.optimizer, schedule),
             schedule=schedule,
             loss=losses.make(config.loss),

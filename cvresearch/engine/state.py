@@ -17,7 +17,8 @@ class State:
     Attributes:
       step: int32 (), the number of updates made.
       seed: uint32 (), from which every random stream of the run derives.
-      params: the trainable parameters, float32.
+      params: the trainable parameters, float32. Here, in `model_state` and in `opt_state` the blocks of a
+        deep stage are one entry, unless the model is built with `stacked=False` (nn/repeat.py).
       model_state: the net's other collections, such as batch statistics; {} where it has none.
       opt_state: the optimizer's.
       sums: training metrics since they were last logged.

@@ -15,6 +15,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference
 from cvresearch.engine import trace, weight_files
 from cvresearch.models import registry
+from cvresearch.nn.repeat import unstack
 
 Tensors = dict[str, np.ndarray]
 
@@ -127,10 +128,10 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
 
 
 def to_tensors(variables: dict, name: str) -> Tensors:
-    """Returns our variables as tensors under a reference's names: the inverse of `to_variables`."""
-    reference = registry.reference(name)
+    """Returns our variables, in either layout of nn/repeat.py, under a reference's names: back from `to_variables`."""
+    reference, variables = registry.reference(name), unstack(jax.device_get(variables))
     return {
-        tensor_name(name, reference, path, variables): _to_theirs(name, reference, path, np.asarray(leaf))
+        tensor_name(name, reference, path, variables): _to_theirs(name, reference, path, leaf)
         for path, leaf in trees.named_leaves(variables)
     }
 

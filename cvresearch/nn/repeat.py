@@ -1,14 +1,14 @@
 """Identical blocks, one after another, compiled once: a deep stage costs the compile time of one block.
 
 A block's variables have its own name (stage1_block3/conv1/kernel) whether the blocks are unrolled
-or scanned, so that checkpoints and imported weights are the same for both. Scanning then joins the
-variables of all blocks at the start of each call (a copy) and cuts the new batch statistics and
-the gradients up again. Those pieces, and what an optimizer does to each, still cost compile time,
-more than in proportion to the depth. `stacked=True` has neither cost: all blocks of a stage are one
-entry, stage1_block1-17/conv1/kernel, with the block as first axis. `unstack` and `stack` turn the one
-layout into the other, for variables and for whatever has their structure (optimizer states). What
-an optimizer does by the number of axes (weight decay of kernels only) or by the norm of a leaf (layer
-by layer) it does differently to stacked leaves.
+or scanned, so that imported weights are the same for both. Scanning then joins the variables of all
+blocks at the start of each call (a copy) and cuts the new batch statistics and the gradients up
+again. Those pieces, and what an optimizer does to each, still cost compile time, more than in
+proportion to the depth. `stacked=True` has neither cost: all blocks of a stage are one entry,
+stage1_block1-17/conv1/kernel, with the block as first axis. So training keeps its state, and nobody
+sees it: `unstack` and `stack` turn the one layout into the other, for variables and for whatever has
+their structure (optimizer states), and checkpoints and digests are per block. An optimizer must not
+go by the number of axes of a leaf, nor by its norm: those differ between the layouts.
 
 Initial values, and dropout and other random draws, are the same in all three: block k of a stage
 draws from the key of the stage with k folded in.
@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax.core.scope import LazyRng
 from jax import lax
 
@@ -66,11 +67,17 @@ def repeat(
     return x
 
 
+def with_stacked(model: nn.Module) -> nn.Module:
+    """Returns the net with its variables in the stacked layout; itself where it repeats no blocks."""
+    return model.clone(stacked=True) if hasattr(model, 'stacked') else model
+
+
 def unstack(tree):
     """Returns the tree with every stacked entry replaced by one for each block.
 
     Args:
-      tree: variables, or any pytree that holds dicts of their structure.
+      tree: variables, or any pytree that holds dicts of their structure. Of NumPy's arrays the blocks
+        are views, at no cost; JAX's are cut up on the device.
     """
 
     def of_dict(node):
@@ -179,6 +186,8 @@ def _join(trees: list):
     """Stacks trees leaf by leaf, along a new first axis."""
 
     def leaf(*leaves):
+        if isinstance(leaves[0], np.ndarray):
+            return np.stack(leaves)
         if leaves[0].ndim == 0:
             return jnp.stack(leaves)
         # Not jnp.stack: that traces one more operation for each of what may be thousands of leaves.
@@ -191,6 +200,8 @@ def _split(tree, count: int) -> list:
     """Returns the `count` trees that `_join` stacked."""
 
     def leaf(stacked):
+        if isinstance(stacked, np.ndarray):
+            return [stacked[j, ...] for j in range(count)]
         if stacked.ndim == 1:
             return list(stacked)
         rows = stacked.shape[1]

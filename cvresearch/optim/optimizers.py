@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import optax
 
+from cvresearch.base import trees
 from cvresearch.base.errors import construct
 
 
@@ -60,11 +61,16 @@ def make(spec, learning_rate: optax.Schedule) -> optax.GradientTransformation:
 
 
 def _decay(weight_decay: float, decay_all: bool) -> optax.GradientTransformation:
-    """Decays kernels; biases and the scales of norms (one axis) only with `decay_all`."""
+    """Decays kernels, by their name; biases, gains and the scales of norms only with `decay_all`."""
     if not weight_decay:
         return optax.identity()
-    mask = None if decay_all else lambda params: jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+    mask = None if decay_all else _kernels
     return optax.add_decayed_weights(weight_decay, mask)
+
+
+def _kernels(params):
+    # Not by the number of axes: where blocks are stacked (nn/repeat.py) a scale has two.
+    return jax.tree_util.tree_map_with_path(lambda path, _: trees.key_name(path[-1]) == 'kernel', params)
 
 
 def _chain(clip_norm: float | None, *parts: optax.GradientTransformation) -> optax.GradientTransformation:

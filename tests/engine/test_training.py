@@ -11,10 +11,14 @@ import pytest
 
 from cvresearch import evaluate as evaluation
 from cvresearch import train
+from cvresearch.base import config as configs
+from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import read_card, read_metrics
+from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.program import Plan, Program
+from cvresearch.nn.repeat import unstack
 
 TIMES = ('steps_per_second',)
 
@@ -31,8 +35,6 @@ def digest(workdir):
 @pytest.fixture(scope='module')
 def alone(tmp_path_factory):
     """A run that nothing disturbed."""
-    from cvresearch.base import config as configs
-
     config = configs.load('configs/lenet5_fake.py:smoke', {'mesh.data': '1', 'model.name': 'softmax_regression'})
     workdir = tmp_path_factory.mktemp('alone') / 'run'
     assert train.run(config, workdir) == 0
@@ -278,3 +280,75 @@ def test_plan_counts_whole_periods_of_images(every):
         assert plan.due(step, every_epochs=every) == bool(images & ends)
     assert plan.due(plan.steps, every_epochs=every) and not plan.due(0, every_epochs=every)
     assert not plan.due(plan.steps, every_epochs=0)
+
+
+def deep(stacked):
+    """Returns a short training of a block and three more that are alike, with their variables stacked or not."""
+    values = {
+        'model.name': 'preact_resnet110_cifar10', 'model.stage_sizes': '(4,)', 'model.stacked': stacked, 'mesh.data': 1,
+        'data.image_size': 8, 'data.channels': 3, 'optimizer.name': 'sgd',
+    }  # fmt: skip
+    return configs.load('configs/lenet5_fake.py:smoke', {key: str(value) for key, value in values.items()})
+
+
+def per_block(state):
+    return unstack(jax.device_get(state))
+
+
+@pytest.fixture(scope='module')
+def deep_runs(tmp_path_factory):
+    """Undisturbed runs, {stacked: workdir}."""
+    workdirs = {stacked: tmp_path_factory.mktemp('deep') / 'run' for stacked in (True, False)}
+    for stacked, workdir in workdirs.items():
+        assert train.run(deep(stacked), workdir) == 0
+    return workdirs
+
+
+def test_layout_of_the_variables_cannot_be_told_from_a_run(deep_runs):
+    records = [json.loads((run / 'checkpoints/8/record/metadata').read_text()) for run in deep_runs.values()]
+    assert records[0]['leaves'] == records[1]['leaves']
+    assert 'params/stage1_block3/conv1/kernel' in records[0]['leaves']
+    assert not [name for name in records[0]['leaves'] if '-' in name]
+    assert len({read_card(run)['params'] for run in deep_runs.values()}) == 1
+    assert len({evaluation.run(run, batch_size=64)['top1'] for run in deep_runs.values()}) == 1
+
+
+def test_layouts_begin_alike_to_the_bit_and_train_alike(deep_runs):
+    programs = {stacked: Program.of(deep(stacked)) for stacked in deep_runs}
+    assert len({trees.sha256(per_block(program.initial_state())) for program in programs.values()}) == 1
+    ends = [
+        per_block(Checkpoints(deep_runs[stacked] / 'checkpoints', read_only=True).restore(program.abstract_state()))
+        for stacked, program in programs.items()
+    ]
+    for (name, a), (_, b) in zip(*map(trees.named_leaves, ends), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+@pytest.mark.parametrize('stacked', [True, False])
+def test_a_run_goes_on_in_the_other_layout(deep_runs, tmp_path, monkeypatch, stacked):
+    with monkeypatch.context() as patch:
+        StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert train.run(deep(stacked), tmp_path / 'run') == PREEMPTED
+    (tmp_path / 'run' / 'config.json').write_text(configs.to_json(deep(not stacked)))
+    restored = Checkpoints(tmp_path / 'run/checkpoints').restore(Program.of(deep(not stacked)).abstract_state())
+    assert trees.sha256(per_block(restored.params)) == digest(tmp_path / 'run')
+    assert train.run(deep(not stacked), tmp_path / 'run') == 0
+    for ours, theirs in zip(rows(tmp_path / 'run'), rows(deep_runs[stacked]), strict=True):
+        assert ours['n_seen'] == theirs['n_seen'] and ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)
+
+
+def test_a_checkpoint_of_another_depth_is_refused_by_the_names_of_its_blocks(deep_runs):
+    config = deep(True)
+    configs.override(config, 'model.stage_sizes', '(5,)')
+    with pytest.raises(UserError, match=r'stage1_block4/norm1/mean: absent -> float32\[16\]'):
+        Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
+
+
+def test_training_is_a_program_of_one_size_for_every_depth(smoke):
+    def lines(depth):
+        net = dict(model__name=f'resnet{depth}_cifar10', data__image_size=32, data__channels=3)
+        program = Program.of(smoke(**net, optimizer__clip_norm=1.0))
+        batch = Stream(program.source.splits['train'], 0, 64).batch(0)
+        return program.train_step().lower(program.abstract_state(), batch).as_text().count('\n')
+
+    assert lines(56) == lines(20)

@@ -21,11 +21,12 @@ import safetensors.numpy
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference, Variant
-from cvresearch.engine import weight_files, weights
+from cvresearch.engine import trace, weight_files, weights
 from cvresearch.models import registry
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
+from cvresearch.nn.repeat import with_stacked
 
 DATA = Path(__file__).parent / 'data'
 
@@ -368,6 +369,15 @@ def test_tensors_have_the_shapes_of_the_reference(tiny):
         'sep/depthwise_kernel': (3, 3, 4, 1), 'sep/pointwise_kernel': (1, 1, 4, 5), 'sep/bias': (5,)
     }  # fmt: skip
     assert 'bn1/moving_variance' in keras and 'bn1/gamma' in keras
+
+
+def test_layout_of_the_variables_cannot_be_told_from_the_tensors():
+    name = 'timm/resnetv2_50'
+    model = registry.build('resnetv2_50', **registry.reference(name).arguments)
+    shapes = trace.shapes(with_stacked(model), (64, 64, 3))
+    assert 'stage3_block1-5' in shapes['params']
+    tensors = weights.to_tensors(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), name)
+    assert weights.infer(tensors, 'resnetv2_50') == name
 
 
 def test_tensors_that_no_net_needs_are_left(tiny, tmp_path):

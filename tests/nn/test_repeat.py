@@ -137,6 +137,10 @@ def test_layouts_turn_into_each_other_with_the_optimizer():
     assert jax.tree.structure(unstack(state)) == jax.tree.structure(per_block)
     assert trees.sha256(unstack(state)) == trees.sha256(per_block)
     assert trees.sha256(stack(per_block, like=state)) == trees.sha256(state)
+    on_host = unstack(jax.device_get(state))
+    assert trees.sha256(on_host) == trees.sha256(per_block)
+    assert trees.sha256(stack(on_host, like=state)) == trees.sha256(state)
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves((on_host, stack(on_host, like=state))))
 
 
 def test_no_blocks_are_the_identity():

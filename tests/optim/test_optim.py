@@ -1,12 +1,15 @@
 """Schedules and optimizers against hand-worked sequences."""
 
+import functools
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
+from cvresearch.nn.repeat import unstack
 from cvresearch.optim import optimizers, schedules
 
 
@@ -81,3 +84,23 @@ def test_adamw_by_hand():
 def test_clipping_by_the_global_norm():
     path = run({'name': 'sgd', 'momentum': 0.0, 'clip_norm': 1.0}, [3.0])  # norm 3 * sqrt(2)
     np.testing.assert_allclose(path, 1 - 0.1 / math.sqrt(2), rtol=1e-6)
+
+
+@pytest.mark.parametrize('name', optimizers.OPTIMIZERS)
+def test_stacked_blocks_are_updated_like_single_ones(name):
+    # Stacked, the scale and the bias have two axes, and the gain has one.
+    shapes = {'block1-3': {'kernel': (3, 2, 2), 'scale': (3, 2), 'bias': (3, 2), 'gain': (3,)}, 'head': {'bias': (2,)}}
+    random = np.random.default_rng(0)
+
+    def values():
+        draw = functools.partial(random.standard_normal, dtype=np.float32)
+        return jax.tree.map(draw, shapes, is_leaf=lambda node: isinstance(node, tuple))
+
+    params, gradients = values(), values()
+    tx = optimizers.make({'name': name, 'weight_decay': 0.5}, lambda step: 0.1)
+
+    def update(params, gradients):
+        return tx.update(gradients, tx.init(params), params)[0]
+
+    stacked = unstack(jax.device_get(update(params, gradients)))
+    jax.tree.map(np.testing.assert_array_equal, stacked, update(unstack(params), unstack(gradients)))
