@@ -31,6 +31,17 @@ def test_stages_of_resnet50():
     assert sizes == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]
 
 
+@pytest.mark.parametrize('stacked', [False, True])
+def test_blocks_that_are_compiled_once_can_be_looked_at_one_by_one(stacked):
+    model = registry.build('resnet20_cifar10', stacked=stacked)
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(0))
+    found = jax.jit(lambda v: features.features(model, v, images, ['stage2_block1', 'stage2', 'head']))(variables)
+    assert found['stage2_block1'].shape == found['stage2'].shape == (2, 4, 4, 32)
+    assert np.abs(found['stage2_block1'] - found['stage2']).max() > 0.01
+    np.testing.assert_allclose(found['head'], model.apply(variables, images), rtol=1e-5, atol=1e-5)
+
+
 def test_unknown_name():
     model = registry.build('lenet5')
     with pytest.raises(UserError, match="LeNet5 has no feature 'C4'; did you mean C5 or C3 or C1"):
