@@ -38,8 +38,6 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
       UserError: an unknown variant or argument, an image that does not fit.
     """
     model = registry.build(name, **arguments)
-    if hasattr(model, 'scan'):
-        model = model.clone(scan=False)  # a row for every block, not one for all that are alike
     layers = trace.layers(model, image_shape or registry.variant(name).input_shape)
     rows = [
         dict(
@@ -82,6 +80,12 @@ def _parity() -> dict[str, str]:
     return {variant: ', '.join(errors) for variant, errors in found.items()}
 
 
+def _only(names: list[str]) -> str:
+    if len(names) != 1:
+        raise UserError(f'expected the name of one variant, got {" ".join(names) or "none"}; or --all')
+    return names[0]
+
+
 def main(argv: list[str]) -> int:
     """Prints a summary; returns the exit code."""
     options = cli.parse(
@@ -90,6 +94,7 @@ def main(argv: list[str]) -> int:
             all='one row for every variant, against the facts',
             parameters='every parameter by name, shape and size instead of the layers',
         ),
+        model='the variant, where a flag is preferred',
         format='text, markdown, csv or latex',
         image_size='height and width in pixels; the variant\'s own by default',
         num_classes='number of classes; the variant\'s own by default',
@@ -97,10 +102,8 @@ def main(argv: list[str]) -> int:
     style = options.format or 'text'
     if options.all:
         rows, columns = catalogue_rows(), CATALOGUE_COLUMNS
-    elif len(options.rest) != 1:
-        raise UserError(f'expected the name of one variant, got {" ".join(options.rest) or "none"}; or --all')
     else:
-        name = options.rest[0]
+        name = _only(options.rest + [options.model] * bool(options.model))
         shape = registry.variant(name).input_shape
         if options.image_size:
             size = cli.integer('image_size', options.image_size)

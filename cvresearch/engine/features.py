@@ -1,7 +1,8 @@
 """Feature maps inside a net, by name: for transfer, visualisation and dense prediction.
 
 One mechanism for all architectures: whatever the top module's children return. A name is a child's
-('C3', 'stage2_block0'), or a stage's ('stage2'), which is what its last block returns.
+('C3', 'stage2_block0'), or a stage's ('stage2'), which is what its last child returns. An activation
+that the top module applies to it, as VGG does to its convolutions, comes after.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,6 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.engine import trace
 from cvresearch.nn.repeat import unstack
 
 
@@ -21,8 +21,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
     Returns:
       {name: shape of one image's feature}; nothing is computed.
     """
-    model = _plain(model)
-    variables = trace.shapes(model, image_shape)
+    model = _unrolled(model)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found: dict[str, tuple[int, ...]] = {}
 
@@ -33,7 +32,9 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
         return result
 
     with nn.intercept_methods(note):
-        jax.eval_shape(lambda v, x: model.apply(v, x, train=False), variables, image)
+        # Variables are made on the way. Not by `init`, which runs auxiliary heads too.
+        make = dict(mutable=True, rngs={'params': jax.random.key(0)})
+        jax.eval_shape(lambda x: model.apply({}, x, train=False, **make), image)
     stages = {_stage(name): shape for name, shape in found.items() if _stage(name)}
     return {**found, **stages}
 
@@ -43,7 +44,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
 
     Args:
       model: of `registry.build`.
-      variables: its parameters and statistics, in either layout of nn/repeat.py.
+      variables: its parameters and statistics, in any layout of its blocks (nn/repeat.py).
       images: (batch, height, width, channels), normalised as the model expects.
       wanted: names, as `names` gives them.
 
@@ -53,12 +54,12 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
     Raises:
       UserError: a name that the net does not have.
     """
-    there = names(model, images.shape[1:])
+    wanted, there = list(wanted), names(model, images.shape[1:])
     for name in wanted:
         if name not in there:
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {_stage(child): child for child in there if _stage(child)}
-    _, state = _plain(model).apply(
+    _, state = _unrolled(model).apply(
         unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
     )
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
@@ -74,6 +75,6 @@ def _stage(name: str) -> str:
     return stage if separator and stage.startswith('stage') and stage[5:].isdigit() else ''
 
 
-def _plain(model: nn.Module) -> nn.Module:
+def _unrolled(model: nn.Module) -> nn.Module:
     """Returns the net with its blocks one by one: those inside a scan cannot be looked at."""
     return model.clone(scan=False) if hasattr(model, 'scan') else model

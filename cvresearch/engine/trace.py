@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from cvresearch.base import trees
+from cvresearch.nn.repeat import block_path, unstack
 
 
 @dataclasses.dataclass
@@ -58,12 +59,16 @@ class _Field:
 
 
 def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
-    """Returns the layers of a net in the order in which they run, in evaluation mode."""
+    """Returns the layers of a net in the order in which they run, in evaluation mode.
+
+    Blocks that are compiled once, as the body of a scan, have rows each, as if they were not.
+    """
     variables = shapes(model, image_shape)
+    separate = jax.eval_shape(unstack, variables['params'])
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     rows: dict[str, Layer] = {}
     params: dict[str, int] = {}
-    for path, leaf in trees.named_leaves(variables['params']):
+    for path, leaf in trees.named_leaves(separate):
         owner = path.rpartition('/')[0]
         params[owner] = params.get(owner, 0) + math.prod(leaf.shape)
     traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, image).jaxpr
@@ -83,7 +88,7 @@ def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
         row.receptive_field = field.size if field else row.receptive_field
     for path in sorted(params.keys() - rows.keys()):  # parameters that evaluation does not use: auxiliary heads
         rows[path] = Layer(path, params=params[path])
-    scales = {path.rpartition('/')[0] for path, _ in trees.named_leaves(variables['params']) if path.endswith('/scale')}
+    scales = {path.rpartition('/')[0] for path, _ in trees.named_leaves(separate) if path.endswith('/scale')}
     for row in rows.values():
         if row.kind == 'other' and row.name in scales:
             row.kind = 'norm'
@@ -114,14 +119,16 @@ def count_macs(function, *arguments) -> int:
     return sum(_cost(equation)[1] for _, equation, _ in _equations(traced, {}))
 
 
-def _equations(jaxpr: core.Jaxpr, fields: dict, prefix: str = '') -> Iterator[tuple[str, core.JaxprEqn, _Field | None]]:
+def _equations(
+    jaxpr: core.Jaxpr, fields: dict, prefix: str = '', turn: int = 0
+) -> Iterator[tuple[str, core.JaxprEqn, _Field | None]]:
     """Yields (module path, equation, receptive field of its result), entering every sub-program.
 
     `fields` maps variables to fields and is filled on the way. The body of a scan comes as often
-    as it runs.
+    as it runs; `turn` counts how often it has.
     """
     for equation in jaxpr.eqns:
-        path = '/'.join(filter(None, (prefix, _path(equation))))
+        path = '/'.join(filter(None, (prefix, block_path(_path(equation), turn))))
         known = [fields.get(v) if isinstance(v, core.Var) else None for v in equation.invars]
         inner = _inner(equation)
         if inner is None:
@@ -130,9 +137,9 @@ def _equations(jaxpr: core.Jaxpr, fields: dict, prefix: str = '') -> Iterator[tu
             yield path.partition('/')[2], equation, field
             continue
         body, times, carried = inner
-        for _ in range(times):
+        for i in range(times):
             own = dict(zip(body.invars, known[-len(body.invars):], strict=True))  # fmt: skip
-            yield from _equations(body, own, path)
+            yield from _equations(body, own, path, turn if carried is None else i)
             results = [own.get(v) if isinstance(v, core.Var) else None for v in body.outvars]
             if carried is not None:  # the carry of a scan goes round
                 first, count = carried

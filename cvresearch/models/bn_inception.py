@@ -27,6 +27,7 @@ from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_channels
 
 # Figure 5: features of 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3; pooling, projection.
 # Modules without a 1x1 halve the grid. The projection of 4c and 4d is a choice (None).
@@ -111,6 +112,9 @@ class BNInception(nn.Module):
         x = x.astype(self.dtype)
         if self.separable_stem:
             maps = x.shape[-1]
+            if self.has_variable('params', 'stem_depthwise'):
+                kernel = self.get_variable('params', 'stem_depthwise')['kernel']
+                require_channels('BN-Inception', maps, kernel.shape[-1] // 8)
             padding = 3 if self.padding == 'torch' else self.padding
             x = plain(8 * maps, 7, 2, padding, groups=maps, use_bias=False, name='stem_depthwise')(x)
             x = conv(64, 1, name='stem_conv1')(x)

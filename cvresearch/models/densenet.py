@@ -64,7 +64,7 @@ class DenseNet(nn.Module):
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

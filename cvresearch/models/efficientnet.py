@@ -30,13 +30,14 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.activations import activation
-from cvresearch.nn.conv import Conv
+from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
+from cvresearch.nn.squeeze_excitation import squeeze_excitation
 from cvresearch.nn.stochastic_depth import drop_path
 
 
@@ -55,10 +56,6 @@ BASELINE = (
     Stage(3, 5, 1, 6, 112), Stage(4, 5, 2, 6, 192), Stage(1, 3, 1, 6, 320),
 )  # fmt: skip
 
-# Uniform in +-1 / sqrt(classes), as in the authors' code.
-HEAD_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
-
-
 def compound_scaling(
     phi: float, alpha: float = 1.2, beta: float = 1.1, gamma: float = 1.15
 ) -> tuple[float, float, float]:
@@ -68,16 +65,6 @@ def compound_scaling(
     (alpha * beta^2 * gamma^2) ** phi, about 2 ** phi with the constants of the paper's grid search.
     """
     return beta**phi, alpha**phi, gamma**phi
-
-
-def round_features(features: int, width: float, divisor: int = 8) -> int:
-    """Returns the number of channels under a width multiplier.
-
-    The nearest multiple of `divisor`, or the next one where that would lose more than a tenth.
-    """
-    wanted = features * width
-    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * wanted else nearest + divisor
 
 
 def round_repeats(repeats: int, depth: float) -> int:
@@ -96,7 +83,7 @@ def scaled_stages(width: float, depth: float, fixed_ends: bool = False) -> list[
     kept = (0, len(BASELINE) - 1) if fixed_ends else ()
     return [
         stage._replace(
-            features=round_features(stage.features, width),
+            features=scaled_channels(stage.features, width),
             repeats=stage.repeats if i in kept else round_repeats(stage.repeats, depth),
         )
         for i, stage in enumerate(BASELINE)
@@ -129,6 +116,7 @@ class EfficientNet(nn.Module):
     bn_unbiased: bool = False
     padding: str = 'SAME'
     kernel_init: str | Callable = 'he_fan_out'
+    head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -146,7 +134,7 @@ class EfficientNet(nn.Module):
         total = sum(stage.repeats for stage in stages)
         ends_width = 1.0 if self.fixed_ends else self.width
 
-        x = conv(round_features(32, ends_width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
+        x = conv(scaled_channels(32, ends_width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
         x = act(norm(name='stem_bn')(x))
         before = 0
         for i, stage in enumerate(stages, 1):
@@ -158,11 +146,11 @@ class EfficientNet(nn.Module):
                     name=f'stage{i}_block{j}',
                 )(x)  # fmt: skip
                 before += 1
-        x = conv(round_features(1280, ends_width), 1, name='last_conv')(x)
+        x = conv(scaled_channels(1280, ends_width), 1, name='last_conv')(x)
         x = act(norm(name='last_bn')(x))
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        head = nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name='head')
+        head = nn.Dense(self.num_classes, kernel_init=initializer(self.head_init), dtype=self.dtype, name='head')
         return head(x).astype(jnp.float32)
 
 
@@ -191,9 +179,9 @@ class MBConv(nn.Module):
         x = self.conv(channels, self.kernel_size, strides=self.strides, groups=channels, name='depthwise_conv')(x)
         x = self.act(self.norm(name='depthwise_bn')(x))
         if self.se_ratio:
-            gate = global_avg_pool(x, name='se_pool')[:, None, None, :]
-            gate = self.act(self.conv(max(1, int(narrow * self.se_ratio)), 1, use_bias=True, name='se_reduce')(gate))
-            x *= nn.sigmoid(self.conv(channels, 1, use_bias=True, name='se_expand')(gate))
+            reduce = self.conv(max(1, int(narrow * self.se_ratio)), 1, use_bias=True, name='se_reduce')
+            expand = self.conv(channels, 1, use_bias=True, name='se_expand')
+            x = squeeze_excitation(x, reduce, expand, self.act)
         x = self.conv(self.features, 1, name='project_conv')(x)
         x = self.norm(name='project_bn')(x)
         if self.strides != 1 or self.features != narrow:
@@ -201,15 +189,6 @@ class MBConv(nn.Module):
         if self.train and self.drop_rate:
             x = drop_path(x, self.drop_rate, self.make_rng('dropout'))
         return x + shortcut
-
-
-PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
-
-
-def padded_conv(features: int, kernel_size: int, *, padding: str, use_bias: bool = False, **arguments) -> Conv:
-    """Returns a convolution; padding 'torch' is half the kernel on every side."""
-    padding = lookup('padding', PADDINGS, padding)(kernel_size)
-    return Conv(features, kernel_size, padding=padding, use_bias=use_bias, **arguments)
 
 
 _TAN = 'Tan & Le 2019, arXiv:1905.11946, table 2'

@@ -11,7 +11,8 @@ arXiv:1409.4842, table 1 and section 5.
 Pitfalls: the 6.8 million of the paper's table 1 is with K = 1024, not 1000. Its conv1 row (2.7K
 weights) is a separable 7x7 convolution; here, as in every re-implementation, it is a plain one.
 The paper states neither initialisation nor the constants of its response normalisation: both
-are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; biases from 0.2).
+are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; weights uniform with variance
+1 / fan-in, which Caffe calls xavier, and biases from 0.2).
 """
 
 import functools
@@ -95,7 +96,7 @@ class GoogLeNet(nn.Module):
     bn_momentum: float = 0.9
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
-    kernel_init: str = 'lecun_normal'
+    kernel_init: str = 'lecun_uniform'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact

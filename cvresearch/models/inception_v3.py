@@ -148,7 +148,7 @@ class AuxiliaryHead(nn.Module):
         x = self.conv(768, 5, 1, 'VALID', name='conv1')(x)
         x = global_avg_pool(x)
         # A small start, as released: the main classifier should lead at first.
-        init = nn.initializers.truncated_normal(1e-3)
+        init = initializer('truncated_normal_0.001')
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='fc')(x).astype(jnp.float32)
 
 

@@ -11,6 +11,7 @@ Three nets go by that name, and their counts differ:
 """
 
 import functools
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -21,7 +22,7 @@ from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Variant
 from cvresearch.nn.activations import activation, squash
 from cvresearch.nn.conv import Conv
-from cvresearch.nn.initializers import initializer, lecun_1998
+from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, max_pool
 from cvresearch.nn.shapes import require_size
 
@@ -64,21 +65,23 @@ class LeNet5Original(nn.Module):
 
     num_classes: int
     background: float = -0.1
+    kernel_init: str = 'lecun_1998'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, 32, 32, channels), or 28x28 padded to that, to (batch, num_classes)."""
-        conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=lecun_1998, dtype=self.dtype)
+        init = initializer(self.kernel_init)
+        conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=init, dtype=self.dtype)
 
         x = padded_to_32(x.astype(self.dtype), self.background)
         x = squash(conv(6, name='C1')(x))
         x = squash(Subsampling(name='S2')(x))
-        x = squash(PartialConv(name='C3')(x))
+        x = squash(PartialConv(init, name='C3')(x))
         x = squash(Subsampling(name='S4')(x))
         x = squash(conv(120, name='C5')(x))
         x = x.reshape(x.shape[0], -1)
-        x = squash(nn.Dense(84, kernel_init=lecun_1998, dtype=self.dtype, name='F6')(x))
+        x = squash(nn.Dense(84, kernel_init=init, dtype=self.dtype, name='F6')(x))
         return -RBF(self.num_classes, name='head')(x)
 
 
@@ -119,6 +122,8 @@ C3_TABLE = (
 class PartialConv(nn.Module):
     """C3: 16 maps of 5x5 kernels, each over the S2 maps that Table I gives it (1,516 parameters)."""
 
+    kernel_init: Callable
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (batch, height, width, 6) to (batch, height - 4, width - 4, 16)."""
@@ -126,7 +131,7 @@ class PartialConv(nn.Module):
         for seen in C3_TABLE:
             chosen = x[..., np.array(seen).reshape(-1)]
             conv = Conv(
-                len(seen), 5, padding='VALID', groups=len(seen), kernel_init=lecun_1998, dtype=x.dtype,
+                len(seen), 5, padding='VALID', groups=len(seen), kernel_init=self.kernel_init, dtype=x.dtype,
                 name=f'from{len(seen[0])}',
             )  # fmt: skip
             outputs.append(conv(chosen))

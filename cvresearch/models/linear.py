@@ -3,10 +3,13 @@
 They take images of any size; the counts in VARIANTS hold at 28x28x1.
 """
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
@@ -28,13 +31,26 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
+        """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes).
+
+        Raises:
+          UserError: images of another size than the parameters are for.
+        """
         act, init = activation(self.act), initializer(self.kernel_init)
+        self._require_pixels(x.shape[1:])
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.widths):
             x = act(nn.Dense(width, kernel_init=init, dtype=self.dtype, name=f'hidden{i + 1}')(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+
+    def _require_pixels(self, image: tuple[int, ...]) -> None:
+        first = 'hidden1' if self.widths else 'head'
+        got = math.prod(image)
+        expected = self.get_variable('params', first)['kernel'].shape[0] if self.has_variable('params', first) else got
+        if got != expected:
+            size = 'x'.join(map(str, image))
+            raise UserError(f'MLP got images of {size}, {got} numbers, expected {expected}, as its first layer has')
 
 
 _LECUN = 'LeCun et al. 1998, Proc. IEEE 86(11)'

@@ -25,12 +25,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
-from cvresearch.nn.conv import Conv
+from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
+from cvresearch.nn.squeeze_excitation import squeeze_excitation
 from cvresearch.nn.stochastic_depth import drop_path
 
 
@@ -58,20 +59,6 @@ SMALL = (
     Stage(3, 3, 1, 6, 32, 0.25), Stage(3, 5, 2, 6, 88, 0.25), Stage(1, 3, 1, 6, 144),
 )  # fmt: skip
 
-PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
-
-
-# Uniform in +-1 / sqrt(classes).
-HEAD_INIT = nn.initializers.variance_scaling(1 / 3, 'fan_out', 'uniform')
-
-
-def scaled(features: int, width: float) -> int:
-    """Returns features * width as a multiple of 8, at least 8 and not under nine tenths of it."""
-    wanted = features * width
-    rounded = max(8, int(wanted + 4) // 8 * 8)
-    return rounded if rounded >= 0.9 * wanted else rounded + 8
-
-
 class MnasNet(nn.Module):
     """MnasNet.
 
@@ -95,38 +82,37 @@ class MnasNet(nn.Module):
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
     kernel_init: str | Callable = 'he_fan_out'
+    head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to (batch, num_classes)."""
-        pad = lookup('padding', PADDINGS, self.padding)
-        init = initializer(self.kernel_init)
-
-        def conv(features: int, kernel_size: int, **more) -> Conv:
-            more = dict(use_bias=False, padding=pad(kernel_size), kernel_init=init, dtype=self.dtype) | more
-            return Conv(features, kernel_size, **more)
-
+        conv = functools.partial(
+            padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
+        )
         norm = functools.partial(
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
             dtype=self.dtype,
         )  # fmt: skip
+        scaled = functools.partial(scaled_channels, width=self.width)
         depth, block = sum(stage.blocks for stage in self.stages), 0
 
         x = x.astype(self.dtype)
-        x = nn.relu(norm(name='stem_bn')(conv(scaled(self.stem, self.width), 3, strides=2, name='stem_conv')(x)))
+        x = nn.relu(norm(name='stem_bn')(conv(scaled(self.stem), 3, strides=2, name='stem_conv')(x)))
         for i, stage in enumerate(self.stages, 1):
             for j in range(stage.blocks):
                 drop = self.stochastic_depth * block / (depth - 1) if train else 0.0
                 x = InvertedResidual(
-                    stage._replace(features=scaled(stage.features, self.width), strides=1 if j else stage.strides),
+                    stage._replace(features=scaled(stage.features), strides=1 if j else stage.strides),
                     skip=self.first_skip or block > 0, drop=drop, conv=conv, norm=norm, name=f'stage{i}_block{j}',
                 )(x)  # fmt: skip
                 block += 1
         x = nn.relu(norm(name='last_bn')(conv(1280, 1, name='last_conv')(x)))
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return nn.Dense(self.num_classes, kernel_init=HEAD_INIT, dtype=self.dtype, name='head')(x).astype(jnp.float32)
+        head = nn.Dense(self.num_classes, kernel_init=initializer(self.head_init), dtype=self.dtype, name='head')
+        return head(x).astype(jnp.float32)
 
 
 class InvertedResidual(nn.Module):
@@ -151,10 +137,8 @@ class InvertedResidual(nn.Module):
         x = self.conv(wide, kernel_size, strides=strides, groups=wide, name='depthwise_conv')(x)
         x = nn.relu(self.norm(name='depthwise_bn')(x))
         if squeeze:
-            gate = global_avg_pool(x)[:, None, None, :]
-            reduced = max(1, int(inputs.shape[-1] * squeeze))
-            gate = nn.relu(self.conv(reduced, 1, use_bias=True, name='squeeze_reduce')(gate))
-            x = x * nn.sigmoid(self.conv(wide, 1, use_bias=True, name='squeeze_expand')(gate))
+            reduce = self.conv(max(1, int(inputs.shape[-1] * squeeze)), 1, use_bias=True, name='squeeze_reduce')
+            x = squeeze_excitation(x, reduce, self.conv(wide, 1, use_bias=True, name='squeeze_expand'))
         x = self.norm(name='project_bn')(self.conv(features, 1, name='project_conv')(x))
         if not self.skip or x.shape != inputs.shape:
             return x

@@ -26,12 +26,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.activations import activation
-from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 
 # Table 1: (features, stride of the first layer) of the layers at one resolution.
@@ -59,7 +58,7 @@ class MobileNet(nn.Module):
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
     padding: str = 'SAME'
-    kernel_init: str | Callable = nn.initializers.truncated_normal(0.09)
+    kernel_init: str | Callable = 'truncated_normal_0.09'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -106,15 +105,6 @@ class Layer(nn.Module):
         x = self.act(self.norm(name='depthwise_bn')(x))
         x = self.conv(self.features, 1, name='pointwise_conv')(x)
         return self.act(self.norm(name='pointwise_bn')(x))
-
-
-PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
-
-
-def padded_conv(features: int, kernel_size: int, *, padding: str, **arguments) -> Conv:
-    """Returns a convolution without bias; padding 'torch' is half the kernel on every side."""
-    padding = lookup('padding', PADDINGS, padding)(kernel_size)
-    return Conv(features, kernel_size, padding=padding, use_bias=False, **arguments)
 
 
 def scaled(features: int, width: float) -> int:

@@ -22,11 +22,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
-from cvresearch.nn.conv import Conv
+from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 
 # Table 2: (expansion t, features c, repeats n, stride of the first block s).
@@ -50,7 +50,7 @@ class MobileNetV2(nn.Module):
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
     padding: str = 'SAME'
-    kernel_init: str | Callable = nn.initializers.truncated_normal(0.09)
+    kernel_init: str | Callable = 'truncated_normal_0.09'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -63,15 +63,15 @@ class MobileNetV2(nn.Module):
         )
         act = nn.relu6
 
-        x = conv(scaled(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
+        x = conv(scaled_channels(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
         x = act(norm(name='stem_bn')(x))
         for i, (expansion, features, repeats, strides) in enumerate(STAGES, 1):
             for j in range(repeats):
                 x = InvertedResidual(
-                    scaled(features, self.width), strides if j == 0 else 1, expansion, conv, norm, act,
+                    scaled_channels(features, self.width), strides if j == 0 else 1, expansion, conv, norm, act,
                     name=f'stage{i}_block{j}',
                 )(x)  # fmt: skip
-        x = conv(scaled(1280, max(1.0, self.width)), 1, name='last_conv')(x)
+        x = conv(scaled_channels(1280, max(1.0, self.width)), 1, name='last_conv')(x)
         x = act(norm(name='last_bn')(x))
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
@@ -100,25 +100,6 @@ class InvertedResidual(nn.Module):
         x = self.conv(self.features, 1, name='project_conv')(x)
         x = self.norm(name='project_bn')(x)
         return x + shortcut if self.strides == 1 and x.shape[-1] == shortcut.shape[-1] else x
-
-
-PADDINGS = {'SAME': lambda kernel_size: 'SAME', 'torch': lambda kernel_size: kernel_size // 2}
-
-
-def padded_conv(features: int, kernel_size: int, *, padding: str, **arguments) -> Conv:
-    """Returns a convolution without bias; padding 'torch' is half the kernel on every side."""
-    padding = lookup('padding', PADDINGS, padding)(kernel_size)
-    return Conv(features, kernel_size, padding=padding, use_bias=False, **arguments)
-
-
-def scaled(features: int, width: float, divisor: int = 8) -> int:
-    """Returns the number of channels under a width multiplier.
-
-    The nearest multiple of `divisor`, or the next one where that would lose more than a tenth.
-    """
-    wanted = features * width
-    nearest = max(divisor, int(wanted + divisor / 2) // divisor * divisor)
-    return nearest if nearest >= 0.9 * wanted else nearest + divisor
 
 
 _PAPER = 'Sandler et al. 2018, arXiv:1801.04381, table 4'

@@ -32,12 +32,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
+from cvresearch.nn.separable import SeparableConv
+from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.stochastic_depth import drop_path
 
 
@@ -81,12 +83,6 @@ REDUCTION = Plan(
 POOLS = {'avg': avg_pool, 'max': max_pool}
 
 
-def he_fan_out(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
-    """Truncated normal of variance 2 / fan-out; that of a depthwise kernel is its window, as TensorFlow counts."""
-    mode = 'fan_in' if shape[-2] == 1 else 'fan_out'
-    return nn.initializers.variance_scaling(2.0, mode, 'truncated_normal')(key, shape, dtype)
-
-
 class NASNetA(nn.Module):
     """NASNet-A (cells @ penultimate).
 
@@ -112,7 +108,7 @@ class NASNetA(nn.Module):
     bn_momentum: float = 0.9997
     bn_eps: float = 1e-3
     bn_unbiased: bool = False
-    kernel_init: str | Callable = he_fan_out
+    kernel_init: str | Callable = 'he_fan_out_truncated'
     dtype: jnp.dtype = jnp.float32
 
     @nn.nowrap
@@ -135,10 +131,7 @@ class NASNetA(nn.Module):
         Raises:
           UserError: images that leave nothing for the cells or for the auxiliary classifier's pooling.
         """
-        smallest = 67 if self.aux else 3
-        if min(x.shape[1:3]) < smallest:
-            got = 'x'.join(map(str, x.shape[1:]))
-            raise UserError(f'NASNet-A got images of {got}, expected at least {smallest}x{smallest}')
+        require_at_least('NASNet-A', x.shape, 67 if self.aux else 3)
         for pool in self.zero_padded:
             lookup('pooling', POOLS, pool)
         init = initializer(self.kernel_init)
@@ -235,25 +228,9 @@ class TwoSeparable(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (batch, height, width, channels) to (batch, ceil(height / strides), ..., features)."""
         for i, strides in enumerate((self.strides, 1)):
-            sep = SeparableConv(self.features, self.kernel_size, strides, conv=self.conv, name=f'sep{i}')
+            sep = SeparableConv(self.features, self.conv, self.kernel_size, strides, name=f'sep{i}')
             x = self.norm(name=f'bn{i}')(sep(nn.relu(x)))
         return x
-
-
-class SeparableConv(nn.Module):
-    """A convolution of each channel by itself, then a 1x1 convolution across them."""
-
-    features: int
-    kernel_size: int
-    strides: int
-    conv: Callable
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, ceil(height / strides), ..., features)."""
-        channels = x.shape[-1]
-        x = self.conv(channels, self.kernel_size, strides=self.strides, groups=channels, name='depthwise')(x)
-        return self.conv(self.features, 1, name='pointwise')(x)
 
 
 class AuxHead(nn.Module):

@@ -33,6 +33,8 @@ from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, global_avg_pool
+from cvresearch.nn.shapes import require_channels
+from cvresearch.nn.squeeze_excitation import SqueezeExcitation
 
 # 1 / standard deviation of each activation of a standard normal variable.
 GAMMA = {'gelu': 1.7015043497085571, 'relu': 1.7139588594436646, 'silu': 1.7881293296813965}
@@ -62,7 +64,7 @@ class NFNet(nn.Module):
     act: str = 'gelu_tanh'
     eps: float = 1e-4
     eps_added: bool = False
-    kernel_init: str | Callable = nn.initializers.variance_scaling(1.0, 'fan_in', 'normal')
+    kernel_init: str | Callable = 'lecun_fan_in'
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -116,6 +118,9 @@ class StandardisedConv(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Maps (batch, height, width, channels) to (batch, height / strides, width / strides, features)."""
         shape = (self.kernel_size, self.kernel_size, x.shape[-1] // self.groups, self.features)
+        if self.has_variable('params', 'kernel'):
+            expected = self.get_variable('params', 'kernel').shape[2] * self.groups
+            require_channels(f'convolution {"/".join(self.path)}', x.shape[-1], expected)
         kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
         gain = self.param('gain', nn.initializers.ones_init(), (1, 1, 1, self.features), jnp.float32)
         bias = self.param('bias', nn.initializers.zeros_init(), (self.features,), jnp.float32)
@@ -155,24 +160,13 @@ class NFBlock(nn.Module):
         y = grouped(strides=self.strides, name='conv2')(self.act(y))
         y = grouped(name='conv2b')(self.act(y))
         y = self.conv(self.width, 1, name='conv3')(self.act(y))
-        y = 2 * SqueezeExcite(name='se')(y)  # a sigmoid is 1/2 on average
+        gate = SqueezeExcitation(2, functools.partial(Conv, kernel_size=1, dtype=y.dtype), name='se')
+        y = 2 * gate(y)  # a sigmoid is 1/2 on average
         if self.train and self.drop:
             kept = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.drop, (len(y), 1, 1, 1))
             y *= kept.astype(y.dtype)
         gain = self.param('skipinit_gain', nn.initializers.zeros_init(), (), jnp.float32)
         return x + y * (self.alpha * gain).astype(y.dtype)
-
-
-class SqueezeExcite(nn.Module):
-    """Weighs each channel by a gate from the means of all (Hu et al. 2018); the hidden layer has half the width."""
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to the same shape."""
-        channels = x.shape[-1]
-        gate = global_avg_pool(x)[:, None, None]
-        gate = nn.relu(Conv(channels // 2, 1, dtype=x.dtype, name='fc1')(gate))
-        return x * nn.sigmoid(Conv(channels, 1, dtype=x.dtype, name='fc2')(gate))
 
 
 _PAPER = 'Brock et al. 2021, ICML, arXiv:2102.06171, tables 1 and 2'

@@ -30,6 +30,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -52,6 +53,8 @@ class PreActResNet(nn.Module):
       projection: of shortcuts where the number of channels changes; otherwise zeros are appended.
       conv_bias: convolutions that no norm follows have a bias.
       zeros_in_pool: pooling pads the map with zeros.
+      zero_init_last: the last convolution of each block starts at zero, and so each block as its
+        shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
       scan: compile the identical blocks of a stage once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
       stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
@@ -68,10 +71,11 @@ class PreActResNet(nn.Module):
     projection: bool = True
     conv_bias: bool = False
     zeros_in_pool: bool = False
+    zero_init_last: bool = False
     scan: bool = True
     remat: bool = False
     stacked: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
@@ -86,13 +90,15 @@ class PreActResNet(nn.Module):
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
             dtype=self.dtype,
         )  # fmt: skip
+        end = functools.partial(conv, use_bias=self.conv_bias)
+        last = functools.partial(end, kernel_init=initializer('zeros')) if self.zero_init_last else end
         block = functools.partial(
-            Block, conv=conv, end=functools.partial(conv, use_bias=self.conv_bias), norm=norm, act=nn.relu,
-            projection=self.projection, bottleneck=self.bottleneck, stride_first=self.stride_first,
+            Block, conv=conv, end=end, last=last, norm=norm, act=nn.relu, projection=self.projection,
+            bottleneck=self.bottleneck, stride_first=self.stride_first,
         )  # fmt: skip
         again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
 
-        x = self._stem(x.astype(self.dtype), block.keywords['end'], norm)
+        x = self._stem(x.astype(self.dtype), end, norm)
         stages = len(self.stage_sizes)
         for i, size in enumerate(self.stage_sizes):
             prefix, of_stage = f'stage{i + 1}_block', functools.partial(block, features=self.width * 2**i)
@@ -124,13 +130,15 @@ class Block(nn.Module):
 
     Attributes:
       features: channels of the output.
-      end: makes the convolutions that no norm follows, the last and the projection.
+      end: makes the projection, which no norm follows.
+      last: makes the last convolution, which none follows either.
       activated: the input is already.
     """
 
     features: int
     conv: Callable
     end: Callable
+    last: Callable
     norm: Callable
     act: Callable
     bottleneck: bool
@@ -148,7 +156,7 @@ class Block(nn.Module):
         for number, (features, size, strides) in enumerate(plan, 1):
             if number > 1:
                 y = self.act(self.norm(name=f'norm{number}')(y))
-            conv = self.end if number == len(plan) else self.conv
+            conv = self.last if number == len(plan) else self.conv
             y = conv(features, size, strides=strides, padding=size // 2, name=f'conv{number}')(y)
         return y + shortcut
 
@@ -160,10 +168,9 @@ class Block(nn.Module):
         return [(self.features // 4, 1, first), (self.features // 4, 3, second), (self.features, 1, 1)]
 
     def _shortcut(self, x: jax.Array, activated: jax.Array) -> jax.Array:
-        missing = self.features - x.shape[-1]
-        if missing and self.projection:
+        if x.shape[-1] != self.features and self.projection:
             return self.end(self.features, 1, strides=self.strides, name='shortcut_conv')(activated)
-        return jnp.pad(x[:, :: self.strides, :: self.strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
+        return zero_padded(x, self.features, self.strides)
 
 
 _PAPER = 'He et al. 2016, arXiv:1603.05027'

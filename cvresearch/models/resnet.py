@@ -28,6 +28,7 @@ import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
 from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -52,7 +53,7 @@ class ResNet(nn.Module):
     shortcut: str = 'B'
     zero_init_last: bool = False
     conv_bias: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
@@ -140,10 +141,9 @@ class Bottleneck(nn.Module):
         return self.act(y + self.shortcut(x, outer, self.strides))
 
 
-def zero_padded(x: jax.Array, features: int, strides: int, conv: Callable, norm: Callable) -> jax.Array:
+def appended(x: jax.Array, features: int, strides: int, conv: Callable, norm: Callable) -> jax.Array:
     """Option A: every second pixel, and zeros for the channels that x lacks. No parameters."""
-    missing = features - x.shape[-1]
-    return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
+    return zero_padded(x, features, strides)
 
 
 def projected(x: jax.Array, features: int, strides: int, conv: Callable, norm: Callable) -> jax.Array:
@@ -164,7 +164,7 @@ def absent(x: jax.Array, features: int, strides: int, conv: Callable, norm: Call
 
 
 # Section 4.1, "Identity vs. projection shortcuts".
-SHORTCUTS = {'A': zero_padded, 'B': projected_where_needed, 'C': projected, 'none': absent}
+SHORTCUTS = {'A': appended, 'B': projected_where_needed, 'C': projected, 'none': absent}
 
 # Table 1.
 STAGE_SIZES = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -23,6 +23,7 @@ import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Variant
+from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -38,6 +39,7 @@ class CifarNet(nn.Module):
       depth: layers with weights on the longest way, shortcuts aside: a multiple of the layers of three
         blocks, plus 2.
       stochastic_depth: drop rate of the last block; block b of n drops at b / n of it.
+      zero_init_last: the last norm of each block starts at zero, and so each block as its shortcut.
       scan: compile the identical blocks of a stage once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
       stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
@@ -46,10 +48,11 @@ class CifarNet(nn.Module):
     num_classes: int
     depth: int
     stochastic_depth: float = 0.0
+    zero_init_last: bool = False
     scan: bool = True
     remat: bool = False
     stacked: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
@@ -58,7 +61,7 @@ class CifarNet(nn.Module):
     stem_width = 16
     block_layers = 2
 
-    def block(self, conv: Callable, norm: Callable) -> Callable[..., nn.Module]:
+    def block(self, **bricks: Callable) -> Callable[..., nn.Module]:
         """Returns what makes a block, given its width and strides."""
         raise NotImplementedError
 
@@ -74,6 +77,8 @@ class CifarNet(nn.Module):
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
             dtype=self.dtype,
         )  # fmt: skip
+        last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
+        bricks = dict(conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init), act=nn.relu)
         drops = train and self.stochastic_depth > 0
         rates = self.stochastic_depth * jnp.arange(1, 3 * size + 1) / (3 * size)
         again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
@@ -82,7 +87,7 @@ class CifarNet(nn.Module):
         x = nn.relu(norm(name='stem_norm')(x))
         for i in range(3):
             prefix = f'stage{i + 1}_block'
-            block = functools.partial(self.block(conv, norm), width=self.stem_width * 2**i)
+            block = functools.partial(self.block(**bricks), width=self.stem_width * 2**i)
             rate = [rates[i * size : (i + 1) * size]] if drops else []
             x = block(strides=2 if i else 1, name=f'{prefix}0')(x, *(r[0] for r in rate))
             x = again(block, prefix, range(1, size), x, *(r[1:] for r in rate))
@@ -99,9 +104,9 @@ class CifarResNet(CifarNet):
 
     residual: bool = True
 
-    def block(self, conv: Callable, norm: Callable) -> Callable[..., nn.Module]:
+    def block(self, **bricks: Callable) -> Callable[..., nn.Module]:
         """Returns what makes a block, given its width and strides."""
-        return functools.partial(BasicBlock, conv=conv, norm=norm, act=nn.relu, residual=self.residual)
+        return functools.partial(BasicBlock, **bricks, residual=self.residual)
 
 
 class CifarResNeXt(CifarNet):
@@ -118,11 +123,9 @@ class CifarResNeXt(CifarNet):
     stem_width = 64
     block_layers = 3
 
-    def block(self, conv: Callable, norm: Callable) -> Callable[..., nn.Module]:
+    def block(self, **bricks: Callable) -> Callable[..., nn.Module]:
         """Returns what makes a block, given its width and strides."""
-        return functools.partial(
-            Bottleneck, conv=conv, norm=norm, act=nn.relu, groups=self.cardinality, group_width=self.group_width
-        )
+        return functools.partial(Bottleneck, **bricks, groups=self.cardinality, group_width=self.group_width)
 
 
 class BasicBlock(nn.Module):
@@ -131,6 +134,7 @@ class BasicBlock(nn.Module):
     width: int
     conv: Callable
     norm: Callable
+    last_norm: Callable
     act: Callable
     residual: bool
     strides: int = 1
@@ -146,7 +150,7 @@ class BasicBlock(nn.Module):
         y = self.conv(self.width, 3, strides=self.strides, padding=1, name='conv1')(x)
         y = self.act(self.norm(name='norm1')(y))
         y = self.conv(self.width, 3, padding=1, name='conv2')(y)
-        y = self.norm(name='norm2')(y)
+        y = self.last_norm(name='norm2')(y)
         if rate is not None:
             y = drop_path(y, rate, self.make_rng('dropout'))
         return self.act(y + zero_padded(x, self.width, self.strides) if self.residual else y)
@@ -158,6 +162,7 @@ class Bottleneck(nn.Module):
     width: int
     conv: Callable
     norm: Callable
+    last_norm: Callable
     act: Callable
     groups: int
     group_width: int
@@ -175,18 +180,12 @@ class Bottleneck(nn.Module):
         y = self.act(self.norm(name='norm1')(self.conv(inner, 1, name='conv1')(x)))
         y = self.conv(inner, 3, strides=self.strides, padding=1, groups=self.groups, name='conv2')(y)
         y = self.act(self.norm(name='norm2')(y))
-        y = self.norm(name='norm3')(self.conv(outer, 1, name='conv3')(y))
+        y = self.last_norm(name='norm3')(self.conv(outer, 1, name='conv3')(y))
         if rate is not None:
             y = drop_path(y, rate, self.make_rng('dropout'))
         if x.shape[-1] != outer:
             x = self.norm(name='shortcut_norm')(self.conv(outer, 1, strides=self.strides, name='shortcut_conv')(x))
         return self.act(y + x)
-
-
-def zero_padded(x: jax.Array, features: int, strides: int) -> jax.Array:
-    """Option A: every second pixel, and zeros for the channels that x lacks."""
-    missing = features - x.shape[-1]
-    return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
 
 
 # Depth: parameters, multiply-adds at 32x32 with 10 classes, parameters in the paper.

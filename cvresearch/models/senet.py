@@ -24,6 +24,8 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import ceil_padding, global_avg_pool, max_pool
+from cvresearch.nn.shapes import require_at_least
+from cvresearch.nn.squeeze_excitation import SqueezeExcitation
 
 
 class SENet(nn.Module):
@@ -35,7 +37,7 @@ class SENet(nn.Module):
       stem: (kernel size, features) of the stem's convolutions; the first has stride 2.
       ceil_pool: the stem's pool has no padding but rounds its output size up, as Caffe; otherwise
         it is padded by 1 on every side.
-      reduction: channels per hidden unit of squeeze-and-excitation.
+      reduction: channels by hidden units of squeeze-and-excitation.
       dropout: rate before the classifier; 0.2 in the paper's SENet-154.
       zero_init_last: the last norm of each block starts at zero; not in the paper.
     """
@@ -48,7 +50,7 @@ class SENet(nn.Module):
     reduction: int = 16
     dropout: float = 0.0
     zero_init_last: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
@@ -56,7 +58,8 @@ class SENet(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
-        """Maps images (batch, height, width, channels) of any size to (batch, num_classes)."""
+        """Maps images (batch, height, width, channels) to (batch, num_classes)."""
+        require_at_least('SENet', x.shape, 3 if self.ceil_pool else 1)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
         norm = functools.partial(
@@ -67,7 +70,7 @@ class SENet(nn.Module):
         block = functools.partial(
             self.block, conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init),
             recalibrate=functools.partial(
-                SqueezeExcitation, reduction=self.reduction, kernel_init=init, dtype=self.dtype
+                SqueezeExcitation, self.reduction, functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
             ),
         )  # fmt: skip
 
@@ -125,24 +128,6 @@ class SEBottleneck(nn.Module):
             x = self.conv(outer, kernel, strides=self.strides, padding=kernel // 2, name='shortcut_conv')(x)
             x = self.norm(name='shortcut_norm')(x)
         return nn.relu(x + y)
-
-
-class SqueezeExcitation(nn.Module):
-    """Weighs the channels of a map by what all of the map shows (section 3, figure 1)."""
-
-    reduction: int
-    kernel_init: Callable
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns (batch, height, width, channels), the channels times 0 to 1."""
-        dense = functools.partial(nn.Dense, kernel_init=self.kernel_init, dtype=self.dtype)
-        channels = x.shape[-1]
-        weights = global_avg_pool(x, name='squeeze')
-        weights = nn.relu(dense(channels // self.reduction, name='fc1')(weights))
-        weights = nn.sigmoid(dense(channels, name='fc2')(weights))
-        return x * weights[:, None, None, :]
 
 
 _SENET154 = dict(

@@ -27,6 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.variant import Variant
+from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -108,11 +109,6 @@ class ShuffleUnit(nn.Module):
             return self.act(x + y)
         shortcut = avg_pool(x, 3, 2, padding=1, count_include_pad=True, name='shortcut_pool')
         return self.act(jnp.concatenate([shortcut, y], axis=-1))
-
-
-def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
-    """Returns (..., channels) with the groups interleaved: 8 channels of 2 groups as 0 4 1 5 2 6 3 7."""
-    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
 _SHUFFLENET = dict(

@@ -25,6 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.variant import Reference, Variant
+from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -105,11 +106,6 @@ class ShuffleUnitV2(nn.Module):
         y = norm(name='bn2')(depthwise(half, groups=half, name='conv2')(y))
         y = act(norm(name='bn3')(conv(half, 1, name='conv3')(y)))
         return channel_shuffle(jnp.concatenate([kept, y], axis=-1), 2)
-
-
-def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
-    """Returns (..., channels) with the groups interleaved: 8 channels of 2 groups as 0 4 1 5 2 6 3 7."""
-    return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
 _TORCH = {'stem_conv': 'conv1.0', 'stem_bn': 'conv1.1', 'last_conv': 'conv5.0', 'last_bn': 'conv5.1', 'head': 'fc'}

@@ -32,6 +32,8 @@ class WideResNet(nn.Module):
       depth: 6n + 4, for n blocks in each of three groups.
       widen: factor to the widths 16, 32 and 64.
       dropout: rate, between the convolutions of a block.
+      zero_init_last: the last convolution of each block starts at zero, and so each block as its
+        shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
       scan: compile the identical blocks of a group once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
       stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
@@ -41,10 +43,11 @@ class WideResNet(nn.Module):
     depth: int
     widen: int
     dropout: float = 0.0
+    zero_init_last: bool = False
     scan: bool = True
     remat: bool = False
     stacked: bool = False
-    kernel_init: str = 'he_normal'
+    kernel_init: str = 'he_fan_in'
     bn_momentum: float = 0.9
     bn_eps: float = 1e-5
     bn_unbiased: bool = False
@@ -62,12 +65,15 @@ class WideResNet(nn.Module):
             BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
             dtype=self.dtype,
         )  # fmt: skip
+        last = functools.partial(conv, kernel_init=initializer('zeros')) if self.zero_init_last else conv
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
 
         x = conv(16, 3, padding=1, name='stem_conv')(x.astype(self.dtype))
         for i in range(3):
             prefix = f'stage{i + 1}_block'
-            block = functools.partial(WideBlock, 16 * 2**i * self.widen, conv=conv, norm=norm, act=nn.relu, drop=drop)
+            block = functools.partial(
+                WideBlock, 16 * 2**i * self.widen, conv=conv, last=last, norm=norm, act=nn.relu, drop=drop
+            )
             x = block(strides=2 if i else 1, name=f'{prefix}0')(x)
             x = repeat(
                 self, block, prefix, range(1, size), x, scan=self.scan, remat=self.remat, stacked=self.stacked
@@ -81,6 +87,7 @@ class WideBlock(nn.Module):
 
     features: int
     conv: Callable
+    last: Callable
     norm: Callable
     act: Callable
     drop: Callable
@@ -96,7 +103,7 @@ class WideBlock(nn.Module):
             x = x[:, :: self.strides, :: self.strides]
         y = self.conv(self.features, 3, strides=self.strides, padding=1, name='conv1')(y)
         y = self.drop(name='drop')(self.act(self.norm(name='norm2')(y)))
-        return x + self.conv(self.features, 3, padding=1, name='conv2')(y)
+        return x + self.last(self.features, 3, padding=1, name='conv2')(y)
 
 
 # (Depth, widening): parameters, multiply-adds at 32x32 with 10 classes, parameters in the paper.

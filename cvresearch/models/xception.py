@@ -29,7 +29,9 @@ from cvresearch.base.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.padding import padding_of
 from cvresearch.nn.pool import global_avg_pool, max_pool
+from cvresearch.nn.separable import SeparableConv
 from cvresearch.nn.shapes import require_at_least
 
 # Figure 5. Stages of (strides, blocks); a block is the widths of its separable convolutions.
@@ -41,7 +43,6 @@ STAGES = (
 TAIL = (1536, 2048)
 
 BETWEEN = {'none': None, 'relu': nn.relu, 'elu': nn.elu}  # section 4.7
-PADDINGS = {'SAME': 'SAME', 'torch': 1}
 
 
 class Xception(nn.Module):
@@ -81,7 +82,7 @@ class Xception(nn.Module):
         )  # fmt: skip
         between = lookup('intermediate activation', BETWEEN, self.intermediate_act)
         sep = functools.partial(SeparableConv, conv=conv, between=between)
-        pool = functools.partial(max_pool, window=3, strides=2, padding=lookup('padding', PADDINGS, self.padding))
+        pool = functools.partial(max_pool, window=3, strides=2, padding=padding_of(self.padding, 3))
 
         x = x.astype(self.dtype)
         for i, (features, strides) in enumerate([(32, 2), (64, 1)]):
@@ -130,21 +131,6 @@ class Block(nn.Module):
             skip = self.conv(self.widths[-1], 1, strides=self.strides, name='skip_conv')(skip)
             skip = self.norm(name='skip_bn')(skip)
         return x + skip
-
-
-class SeparableConv(nn.Module):
-    """A 3x3 convolution of each channel by itself, then a 1x1 convolution across them."""
-
-    features: int
-    conv: Callable
-    between: Callable | None = None
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Maps (batch, height, width, channels) to (batch, height, width, features)."""
-        x = self.conv(x.shape[-1], 3, groups=x.shape[-1], name='depthwise')(x)
-        x = self.between(x) if self.between else x
-        return self.conv(self.features, 1, name='pointwise')(x)
 
 
 VARIANTS = {

@@ -116,6 +116,17 @@ def stack(tree, like):
     return jax.tree.map(of_dict, like, tree, is_leaf=_has_entries)
 
 
+def block_path(path: str, number: int) -> str:
+    """Returns a module path with the name of one block in place of the entry of all, if it has one.
+
+    Args:
+      path: 'stage1_block1-17/conv1', as the body of the scan has it.
+      number: of the block in the entry, from 0: 2 gives 'stage1_block3/conv1'.
+    """
+    parts = [(part, _ENTRY.fullmatch(part)) for part in path.split('/')]
+    return '/'.join(f'{match[1]}{int(match[2]) + number}' if match else part for part, match in parts)
+
+
 def _has_entries(node) -> bool:
     return isinstance(node, dict) and any(isinstance(name, str) and _ENTRY.fullmatch(name) for name in node)
 

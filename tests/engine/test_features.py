@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.engine import features, trace
+from cvresearch.engine import features
 from cvresearch.models import registry
-from cvresearch.nn.repeat import unstack, with_stacked
 
 
 def test_names_and_shapes_of_lenet5():
@@ -32,18 +31,15 @@ def test_stages_of_resnet50():
     assert sizes == [(56, 56, 256), (28, 28, 512), (14, 14, 1024), (7, 7, 2048)]
 
 
-def test_layout_of_the_variables_changes_no_feature():
-    model = registry.build('preact_resnet110_cifar10', stage_sizes=(3,))
-    stacked, random = with_stacked(model), np.random.default_rng(0)
-    images = random.standard_normal((2, 8, 8, 3)).astype(np.float32)
-    variables = jax.tree.map(
-        lambda leaf: random.uniform(0.1, 1, leaf.shape).astype(leaf.dtype), trace.shapes(stacked, (8, 8, 3))
-    )
-    wanted = features.names(stacked, (8, 8, 3))
-    assert wanted == features.names(model, (8, 8, 3)) and 'stage1_block2' in wanted
-    ours = features.features(stacked, variables, images, wanted)
-    theirs = features.features(model, unstack(variables), images, wanted)
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+@pytest.mark.parametrize('stacked', [False, True])
+def test_blocks_that_are_compiled_once_can_be_looked_at_one_by_one(stacked):
+    model = registry.build('resnet20_cifar10', stacked=stacked)
+    images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
+    variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(0))
+    found = jax.jit(lambda v: features.features(model, v, images, ['stage2_block1', 'stage2', 'head']))(variables)
+    assert found['stage2_block1'].shape == found['stage2'].shape == (2, 4, 4, 32)
+    assert np.abs(found['stage2_block1'] - found['stage2']).max() > 0.01
+    np.testing.assert_allclose(found['head'], model.apply(variables, images), rtol=1e-5, atol=1e-5)
 
 
 def test_unknown_name():

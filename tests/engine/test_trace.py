@@ -55,9 +55,18 @@ def test_strides_dilation_groups_scan_and_slices():
     assert trace.macs(Odd(), (32, 32, 3)) == sum(row.macs for row in rows.values())
 
 
+@pytest.mark.parametrize('name', ['resnet20_cifar10', 'preact_resnet164_cifar10', 'wide_resnet16_8_cifar10'])
+def test_blocks_that_are_compiled_once_have_rows_as_if_they_were_not(name):
+    model, shape = registry.build(name), registry.variant(name).input_shape
+    expected = trace.layers(model.clone(scan=False), shape)
+    assert not [row.name for row in expected if '-' in row.name]
+    for layout in (dict(), dict(stacked=True), dict(remat=True)):
+        assert trace.layers(model.clone(scan=True, **layout), shape) == expected
+
+
 @pytest.mark.parametrize('style', ['text', 'markdown', 'csv', 'latex'])
 def test_summary_prints_the_totals(style, capsys):
-    assert summary.main(['lenet5', '--format', style]) == 0
+    assert summary.main(['lenet5' if style == 'text' else '--model=lenet5', '--format', style]) == 0
     out = capsys.readouterr().out
     assert ('61706' if style == 'csv' else '61,706') in out and 'C5' in out
 
@@ -70,6 +79,7 @@ def test_summary_prints_the_totals(style, capsys):
         (['lenet5', '--image_size', '-1'], "--image_size is '-1'; expected a whole number"),
         (['lenet5', '--format', 'html'], "unknown format 'html'"),
         ([], 'expected the name of one variant'),
+        (['lenet5', '--model', 'mlp'], 'expected the name of one variant, got lenet5 mlp'),
     ],
 )
 def test_summary_mistakes(argv, message):

@@ -1,0 +1,43 @@
+"""Squeeze-and-excitation. Hu et al. 2017, "Squeeze-and-excitation networks", arXiv:1709.01507, section 3."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import jax
+
+from cvresearch.nn.pool import global_avg_pool
+
+
+def squeeze_excitation(x: jax.Array, reduce: Callable, expand: Callable, act: Callable = nn.relu) -> jax.Array:
+    """Weighs the channels of a map by what all of the map shows (figure 1).
+
+    Args:
+      x: (batch, height, width, channels).
+      reduce: layer from (batch, 1, 1, channels) to (batch, 1, 1, hidden): dense, or a 1x1 convolution.
+      expand: layer back to (batch, 1, 1, channels).
+      act: between the two.
+
+    Returns:
+      (batch, height, width, channels), the channels times 0 to 1.
+    """
+    means = global_avg_pool(x, name='squeeze')[:, None, None, :]
+    return x * nn.sigmoid(expand(act(reduce(means))))
+
+
+class SqueezeExcitation(nn.Module):
+    """The same with its two layers, fc1 and fc2.
+
+    Attributes:
+      reduction: channels by features of fc1.
+      layer: makes a layer, given its features and its name.
+    """
+
+    reduction: int
+    layer: Callable
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps (batch, height, width, channels) to the same shape."""
+        channels = x.shape[-1]
+        reduce, expand = self.layer(channels // self.reduction, name='fc1'), self.layer(channels, name='fc2')
+        return squeeze_excitation(x, reduce, expand)
