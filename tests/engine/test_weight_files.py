@@ -233,6 +233,16 @@ def test_the_hand_written_pickle_is_right(tmp_path):
     assert_equal(weight_files.read(path), {'w': eighths(2, 2)})
 
 
+@pytest.mark.parametrize('wrappers', [('model',), ('state_dict_ema',), ('model', 'state_dict')])
+@pytest.mark.parametrize('prefix', ['module.', 'module._orig_mod.', '_orig_mod.module.'])
+def test_state_dicts_are_found_in_checkpoints(tmp_path, wrappers, prefix):
+    program = state_dict(*WHOLE).replace(text('w'), text(f'{prefix}w'))
+    for wrapper in wrappers:
+        program = b'\x80\x02}' + text('epoch') + number(3) + b's' + text(wrapper) + program[2:-1] + b's.'
+    path = archive_of(tmp_path / 'checkpoint.pth', program, {'0': eighths(4).tobytes()})
+    assert_equal(weight_files.read(path), {'w': eighths(2, 2)})
+
+
 @pytest.mark.parametrize(
     'arguments',
     [
@@ -389,6 +399,24 @@ def test_tensors_that_no_net_needs_are_left(tiny, tmp_path):
     weights.load(path, 'torch/tiny')
     weight_files.write(path, weights.to_tensors(tiny, 'keras/Tiny') | {'normalization/mean': eighths(3)})
     weights.load(path, 'keras/Tiny')
+
+
+def test_a_file_without_tensors_fits_no_net(tiny, tmp_path):
+    weight_files.write(tmp_path / 'empty.safetensors', {})
+    with pytest.raises(UserError, match='12 missing'):
+        weights.load(tmp_path / 'empty.safetensors', 'torch/tiny')
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float64'])
+def test_weights_of_another_precision_come_as_float32(tiny, tmp_path, dtype):
+    tensors = {key: tensor.astype(dtype) for key, tensor in weights.to_tensors(tiny, 'torch/tiny').items()}
+    safetensors.numpy.save_file(tensors, tmp_path / 'tiny.safetensors')
+    _, variables = weights.load(tmp_path / 'tiny.safetensors', 'torch/tiny')
+    jax.tree.map(
+        lambda got, ours: np.testing.assert_array_equal(got, np.asarray(ours).astype(dtype).astype(np.float32)),
+        variables, tiny,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype('float32')}
 
 
 def test_published_files_may_have_older_names(tiny, tmp_path):
