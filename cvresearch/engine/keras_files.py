@@ -6,6 +6,7 @@ archive. Tensors come under 'layer/weight' names, as Keras 3 gives them.
 """
 
 import io
+import itertools
 import json
 import re
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ def _read(file: Path | BinaryIO, size: int, names: dict[str, str]) -> dict[str, 
             datasets = _keras_3(root['layers'], names)
         elif _has_group(root, 'model_weights'):
             datasets = _keras_2(root['model_weights'])
-        elif 'layer_names' in root.attrs:
+        elif _layer_names(root):
             datasets = _keras_2(root)
         else:
             raise ValueError('it holds no weights of Keras')
@@ -107,10 +108,12 @@ def _keras_3(layers: h5py.Group, names: dict[str, str]) -> dict[str, h5py.Datase
 
 
 def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
-    found = {}
+    found, names = {}, _layer_names(layers)
     for path, dataset in _datasets(layers):
-        layer, *scopes, weight = path.split('/')
-        if scopes and len(layers[layer]) > 1:  # a model inside the model: its layers' scopes tell them apart
+        *scopes, weight = path.split('/')
+        above = list(itertools.accumulate(scopes, '{}/{}'.format))
+        layer = next((name for name in above if name in names), above[0])  # a name may have a '/', conv1/bn
+        if layer != above[-1] and len(layers[layer]) > 1:  # a model in the model: its layers' scopes tell them apart
             layer = scopes[-1]
         # VGG's file is from Keras 1: block1_conv1_W_1:0
         weight = re.sub(r'^.*_([Wb])(_\d+)?$', lambda m: {'W': 'kernel', 'b': 'bias'}[m[1]], weight.partition(':')[0])
@@ -120,6 +123,12 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
         if f'{layer}/pointwise_kernel' not in found:  # Keras 3 calls it so in separable layers only
             found[f'{layer}/kernel'] = found.pop(name)
     return found
+
+
+def _layer_names(root: h5py.Group) -> set[str]:
+    """Returns the names of all layers; where they are many, they lie in several attributes."""
+    lists = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
+    return {name.decode() if isinstance(name, bytes) else name for names in lists for name in names}
 
 
 def _has_group(root: h5py.Group, name: str) -> bool:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from cvresearch.base import trees
+from cvresearch.nn.conv import plain_lowering
 from cvresearch.nn.repeat import block_path, unstack
 
 
@@ -71,7 +72,7 @@ def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
     for path, leaf in trees.named_leaves(separate):
         owner = path.rpartition('/')[0]
         params[owner] = params.get(owner, 0) + math.prod(leaf.shape)
-    traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, train=False))(variables, image).jaxpr
+    traced = _traced(lambda v, x: model.apply(v, x, train=False))(variables, image).jaxpr
     fields = dict(zip(traced.invars, [None] * (len(traced.invars) - 1) + [_Field()], strict=True))
     for path, equation, field in _equations(traced, fields):
         kind, macs = _cost(equation)
@@ -115,7 +116,7 @@ def count_macs(function, *arguments) -> int:
       function: anything JAX can trace.
       *arguments: arrays or `jax.ShapeDtypeStruct`s.
     """
-    traced = jax.make_jaxpr(function)(*arguments).jaxpr
+    traced = _traced(function)(*arguments).jaxpr
     return sum(_cost(equation)[1] for _, equation, _ in _equations(traced, {}))
 
 
@@ -159,7 +160,7 @@ def _inner(equation: core.JaxprEqn):
     if name == 'scan':
         carry = (parameters['num_consts'], parameters['num_carry'])
         return parameters['jaxpr'].jaxpr, parameters['length'], carry
-    if name == 'cond':  # one branch runs; for a choice by platform, the last is the plain one
+    if name == 'cond':  # one branch runs; for a choice by platform, the last is that of all others
         return parameters['branches'][-1].jaxpr, 1, None
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
         if key in parameters and not name.startswith('reduce'):  # a reduction's is its operator

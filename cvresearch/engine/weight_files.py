@@ -5,7 +5,7 @@ format, or hostile is an error of one line with nothing half loaded.
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import ml_dtypes  # noqa: F401  (teaches NumPy the name bfloat16, which safetensors asks for)
@@ -41,10 +41,14 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     except Exception as error:  # whatever a parser meets in a damaged file
         why = f'{error}' if isinstance(error, ValueError) else f'damaged or cut off ({type(error).__name__}: {error})'
         raise UserError(f'cannot read {path} as {kind}: {" ".join(why.split())}') from error
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    while prefix := _prefix_of_all(tensors):
+        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     return tensors
+
+
+def _prefix_of_all(names: Iterable[str]) -> str | None:
+    names = tuple(names)
+    return next((prefix for prefix in PREFIXES if names and all(name.startswith(prefix) for name in names)), None)
 
 
 def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:

@@ -57,8 +57,10 @@ def save(path: str | Path, variables: dict, reference: str) -> None:
 
 def classes_of(tensors: Tensors, name: str) -> int | None:
     """Returns the number of classes of a reference's tensors, None where they have no last layer."""
+    reference = registry.reference(name)
+    tensors = needed(tensors, reference)
     for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0)):
-        key = tensor_name(name, registry.reference(name), f'params/head/{leaf}', {})
+        key = tensor_name(name, reference, f'params/head/{leaf}', {})
         if key in tensors and tensors[key].ndim:
             return tensors[key].shape[axis]
     return None
@@ -74,7 +76,7 @@ def infer(tensors: Tensors, model: str) -> str:
     if not candidates:
         raise UserError(f"no library's weights are known for model {model!r}")
     names = {name: _names(name, found) for name, found in candidates.items()}
-    given = {name: {key for key in tensors if not is_unused(key, found)} for name, found in candidates.items()}
+    given = {name: set(needed(tensors, found)) for name, found in candidates.items()}
     fitting = [name for name in candidates if names[name] == given[name]]
     if len(fitting) > 1:
         raise UserError(f'the weights may be of {" or of ".join(fitting)}; say which with --reference')
@@ -103,7 +105,7 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
     reference = registry.reference(name)
     module = registry.build(reference.variant, num_classes, **reference.arguments)
     shapes = trace.shapes(module, _image_shape(reference))
-    left = {key: value for key, value in tensors.items() if not is_unused(key, reference)}
+    left = needed(tensors, reference)
     missing, wrong, filled = [], [], {}
     for path, leaf in trees.named_leaves(shapes):
         key = tensor_name(name, reference, path, shapes)
@@ -150,9 +152,19 @@ def tensor_name(name: str, reference: Reference, path: str, variables: dict) -> 
     return '.'.join(filter(None, (reference.rename(module), _TORCH.get(leaf, leaf))))
 
 
-def is_unused(key: str, reference: Reference) -> bool:
-    """Whether no net of ours takes the tensor of that name."""
-    return bool(_UNUSED.fullmatch(key)) or any(re.fullmatch(pattern, key) for pattern in reference.ignore)
+def needed(tensors: Tensors, reference: Reference) -> Tensors:
+    """Returns the tensors without those that no net of ours takes, by the names that the library's code gives today."""
+    found = {}
+    for key, tensor in tensors.items():
+        if _UNUSED.fullmatch(key) or any(re.fullmatch(pattern, key) for pattern in reference.ignore):
+            continue
+        today = key
+        for pattern, replacement in reference.published:
+            if match := re.fullmatch(pattern, today):
+                today = match.expand(replacement)
+        taken = today in tensors or today in found  # two tensors under one name would hide one
+        found[key if taken else today] = tensor
+    return found
 
 
 def _is_norm(module: str, variables: dict) -> bool:
@@ -176,7 +188,9 @@ def _to_ours(name: str, reference: Reference, path: str, tensor: np.ndarray, sha
                 tensor = tensor.reshape(-1, *reference.flatten[module]).transpose(0, 2, 3, 1).reshape(tensor.shape)
             tensor = tensor.T
         elif tensor.ndim == 4:
+            whole_map = tensor.shape[1:] == reference.flatten.get(module)
             tensor = tensor.transpose(2, 3, 1, 0)
+            tensor = tensor.reshape(-1, tensor.shape[-1]) if whole_map else tensor
     elif path.endswith('/kernel') and tensor.ndim == 4 and tensor.shape[3] == 1 and shape[2:] == (1, tensor.shape[2]):
         tensor = tensor.transpose(0, 1, 3, 2)  # depthwise
     if tensor.shape != shape and _squeezed(tensor.shape) == _squeezed(shape):
@@ -186,8 +200,9 @@ def _to_ours(name: str, reference: Reference, path: str, tensor: np.ndarray, sha
 
 def _to_theirs(name: str, reference: Reference, path: str, array: np.ndarray) -> np.ndarray:
     module = path.partition('/')[2].rpartition('/')[0]
-    if module in reference.as_convolution and path.endswith('/kernel'):
-        array = array[None, None]
+    if path.endswith('/kernel') and any(re.fullmatch(pattern, module) for pattern in reference.as_convolution):
+        channels, height, width = reference.flatten.get(module, (len(array), 1, 1))
+        array = array.reshape(height, width, channels, -1)
     if name.startswith('keras/'):
         depthwise = array.ndim == 4 and array.shape[2] == 1
         return np.ascontiguousarray(array.transpose(0, 1, 3, 2)) if depthwise else array

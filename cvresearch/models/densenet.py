@@ -5,6 +5,7 @@ Each layer sees the maps of all layers before it in its block and adds `growth` 
 
 - `densenet121`, `169`, `201`, `264`: table 1, for ImageNet; all are DenseNet-BC (bottleneck and
   compression) with growth 32. By its own rule, 2 * sum(layers) + 5, the 264 has 265 layers.
+- `densenet161`: of torchvision and timm, with growth 48 and a stem of 96 maps. Not in table 1.
 - `densenet{depth}_k{growth}_cifar10`: section 3, plain, stem of 16 maps.
 - `densenetbc{depth}_k{growth}_cifar10`: the same with bottleneck and compression, stem of twice
   the growth.
@@ -184,6 +185,11 @@ def _bc(layers: int, growth: int) -> dict:
 
 VARIANTS = {
     'densenet121': Variant(**_IMAGENET, params=7_978_856, macs=2_834_161_664, evidence=_MEASURED),
+    'densenet161': Variant(
+        **_IMAGENET | dict(paper=f'torchvision, after {_PAPER}'), params=28_681_000, macs=7_727_907_072,
+        evidence='torchvision 0.28.0 = timm 1.0.31, measured; multiply-adds by forward hooks',
+        arguments=dict(layers=(6, 12, 36, 24), growth=48, stem_width=96),
+    ),
     'densenet169': Variant(
         **_IMAGENET, params=14_149_480, macs=3_359_843_328, evidence=_MEASURED,
         arguments=dict(layers=(6, 12, 32, 32)),
@@ -218,14 +224,21 @@ VARIANTS = {
 }  # fmt: skip
 
 _SMALL = (72, 80, 3)  # odd at the last two transitions, and not square
-_LIBRARIES = {
-    'torchvision/densenet': dict(rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=_SMALL),
-    'timm/densenet': dict(rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=_SMALL),
-    'keras/DenseNet': dict(rename=keras_name, arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=_SMALL),
-}
+_TORCH_REFERENCE = dict(
+    rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=_SMALL,
+    published=((r'(.*\.denselayer\d+\.(?:norm|conv))\.([12]\..*)', r'\1\2'),),  # norm.1, since numbers were modules
+)  # fmt: skip
+_KERAS_REFERENCE = dict(
+    rename=keras_name, arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=_SMALL,
+    # As keras-applications 1.0 named them, when the files were made.
+    published=((r'conv1/(conv|bn)/(.*)', r'conv1_\1/\2'), (r'fc1000/(.*)', r'predictions/\1')),
+)  # fmt: skip
 
 REFERENCES = {
-    f'{prefix}{depth}': Reference(variant=f'densenet{depth}', **rest)
-    for prefix, rest in _LIBRARIES.items()
-    for depth in (121, 169, 201)
+    **{
+        f'{library}/densenet{depth}': Reference(f'densenet{depth}', **_TORCH_REFERENCE)
+        for library in ('torchvision', 'timm')
+        for depth in (121, 161, 169, 201)
+    },
+    **{f'keras/DenseNet{depth}': Reference(f'densenet{depth}', **_KERAS_REFERENCE) for depth in (121, 169, 201)},
 }

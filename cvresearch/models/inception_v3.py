@@ -220,9 +220,14 @@ REFERENCES = {
         variant='inception_v3_aux', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
         input_shape=(299, 299, 3),
     ),
+    # inception_v3(aux_logits=False).
+    'torchvision/inception_v3_no_aux': Reference(
+        variant='inception_v3', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
+        ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),
+    ),
     'timm/inception_v3': Reference(
         variant='inception_v3', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.0),
-        input_shape=(128, 107, 3),
+        ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),  # of its tv_in1k
     ),
     'keras/InceptionV3': Reference(
         variant='inception_v3', rename=keras_name, arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0),

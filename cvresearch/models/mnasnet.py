@@ -152,7 +152,6 @@ _MNASNET = dict(
 )  # fmt: skip
 _TORCHVISION = 'torchvision 0.28.0 measured; macs: forward hooks (conv + linear)'
 _TIMM = 'timm 1.0.31 measured; macs: forward hooks (conv + linear)'
-_NO_COUNT = 'timm has the net; its tensors are compared by name and shape'
 _SMALL = dict(stages=SMALL, stem=8, dropout=0.0)
 
 VARIANTS = {
@@ -168,7 +167,9 @@ VARIANTS = {
     'mnasnet1_3': Variant(
         **_MNASNET, arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION
     ),
-    'mnasnet_140': Variant(**_MNASNET, arguments=dict(width=1.4), params=None, macs=None, evidence=_NO_COUNT),
+    'mnasnet_140': Variant(
+        **_MNASNET, arguments=dict(width=1.4), params=7_115_728, macs=588_799_408, evidence=_TIMM
+    ),
     'mnasnet_small': Variant(
         **_MNASNET, arguments=_SMALL, params=2_030_264, macs=68_339_184, evidence=f'{_TIMM}; paper 2.0 M, 68 M'
     ),
@@ -177,8 +178,12 @@ VARIANTS = {
         evidence=f'{_TIMM}; paper 3.9 M, 312 M',
     ),
 } | {
-    name: Variant(**_MNASNET, arguments=dict(stages=A1, width=width), params=None, macs=None, evidence=_NO_COUNT)
-    for name, width in {'semnasnet_050': 0.5, 'semnasnet_075': 0.75, 'semnasnet_140': 1.4}.items()
+    name: Variant(**_MNASNET, arguments=dict(stages=A1, width=width), params=params, macs=macs, evidence=_TIMM)
+    for name, width, params, macs in (
+        ('semnasnet_050', 0.5, 2_082_006, 103_162_992),
+        ('semnasnet_075', 0.75, 2_912_278, 223_448_480),
+        ('semnasnet_140', 1.4, 6_105_992, 586_317_952),
+    )
 }  # fmt: skip
 
 

@@ -168,13 +168,16 @@ def _parts(path: str) -> tuple[int, int, str]:
     return int(stage), int(block), layer
 
 
+# Keras's MobileNet(alpha=0.75) is 'keras/MobileNet_075'.
 REFERENCES = {
     'timm/mobilenetv1_100': Reference(
         variant='mobilenetv1_100', rename=_timm, input_shape=(72, 64, 3),
         arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True),
     ),
-    'keras/MobileNet': Reference(
-        variant='mobilenetv1_100', rename=_keras, arguments=dict(bn_momentum=0.99), input_shape=(96, 64, 3),
+} | {
+    name.replace('mobilenetv1_', 'keras/MobileNet_').removesuffix('_100'): Reference(
+        variant=name, rename=_keras, arguments=dict(bn_momentum=0.99), input_shape=(96, 64, 3),
         as_convolution=('head',),
-    ),
+    )
+    for name in ('mobilenetv1_100', 'mobilenetv1_075', 'mobilenetv1_050', 'mobilenetv1_025')
 }  # fmt: skip

@@ -2,7 +2,7 @@
 Linear Bottlenecks", arXiv:1801.04381, table 2.
 
 The residual connects narrow maps; in between, a block expands six times, convolves depthwise and
-projects back without an activation. Variants `mobilenetv2_100`, `_140`, `_075`, `_050`, `_035`:
+projects back without an activation. Variants `mobilenetv2_100`, `_140`, `_130`, `_075`, `_050`, `_035`:
 the width multiplier, all at 224 pixels; the net takes any size.
 
 Pitfalls:
@@ -109,6 +109,7 @@ _TIMM_HOOKS = 'timm 1.0.31: parameters, forward hooks on convolutions and dense 
 _COUNTS = {
     1.0: (3_504_872, 300_774_272, 'torchvision 0.28.0 (hooks) = keras 3.15.1; paper: 3.4M, 300M'),
     1.4: (6_108_776, 582_195_824, f'{_TIMM_HOOKS} = keras 3.15.1; paper: 6.9M (high), 585M'),
+    1.3: (5_386_792, 509_374_560, 'keras 3.15.1: trainable parameters and layer shapes'),
     0.75: (2_636_424, 209_069_792, _TIMM_HOOKS),
     0.5: (1_968_680, 97_131_840, _TIMM_HOOKS),
     0.35: (1_677_128, 59_285_808, _TIMM_HOOKS),
@@ -181,10 +182,23 @@ def _number(stage: int, block: int) -> int:
 _TORCH = dict(
     arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True), input_shape=(72, 64, 3)
 )  # fmt: skip
+# The released files are older than the names of today.
+_KERAS_PUBLISHED = (
+    (r'mobl(\d+)_conv_\d+_(\w+/.*)', r'block_\1_\2'),
+    (r'bn(\d+)_conv_\d+_bn_(\w+)(/.*)', r'block_\1_\2_BN\3'),
+    (r'block_0_(.*)', r'expanded_conv_\1'),
+    (r'Logits/(.*)', r'predictions/\1'),
+)
 
+# Keras's MobileNetV2(alpha=0.75) is 'keras/MobileNetV2_075'.
 REFERENCES = {
     'torchvision/mobilenet_v2': Reference(variant='mobilenetv2_100', rename=_torchvision, **_TORCH),
-    'keras/MobileNetV2': Reference(
-        variant='mobilenetv2_100', rename=_keras, arguments=dict(bn_momentum=0.999), input_shape=(72, 64, 3)
-    ),
-} | {f'timm/{name}': Reference(variant=name, rename=_timm, **_TORCH) for name in VARIANTS}
+} | {
+    f'timm/{name}': Reference(variant=name, rename=_timm, **_TORCH) for name in VARIANTS if name != 'mobilenetv2_130'
+} | {
+    name.replace('mobilenetv2_', 'keras/MobileNetV2_').removesuffix('_100'): Reference(
+        variant=name, rename=_keras, arguments=dict(bn_momentum=0.999), published=_KERAS_PUBLISHED,
+        input_shape=(72, 64, 3),
+    )
+    for name in VARIANTS
+}  # fmt: skip

@@ -191,7 +191,8 @@ VARIANTS = {
     'dm_nfnet_f6': _variant(7, 576, 438_359_116, 377_280_307_200, dropout=0.5),
     'dm_nfnet_f4_plus': _variant(
         5, 512, 526_959_220, 366_205_976_576, dropout=0.5, widths=(384, 768, 2048, 2048),
-        evidence='timm 1.0.31 code with these widths and inner width 192 in stage 1; paper: 527 M, 367 G',
+        evidence='timm 1.0.31 code with these widths and inner width 192 in stage 1; paper: 527 M, 367 G, '
+                 'as a stem of 192 has',
     ),
 }  # fmt: skip
 

@@ -249,14 +249,16 @@ def keras_name(path: str) -> str:
 REFERENCES = {
     **{
         f'timm/resnetv2_{depth}': Reference(
-            f'resnetv2_{depth}', timm_name, dict(norm_in_stem=False, bn_unbiased=True), input_shape=(64, 64, 3)
+            f'resnetv2_{depth}', timm_name, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
+            input_shape=(64, 64, 3),
         )
         for depth in _IMAGENET
     },
     **{
         f'keras/ResNet{depth}V2': Reference(
-            f'resnetv2_{depth}_keras', keras_name, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3)
+            f'resnetv2_{depth}_keras', keras_name, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
+            published=((r'probs/(.*)', r'predictions/\1'),),  # as keras-applications 1.0 named it
         )
         for depth in _IMAGENET
     },
-}
+}  # fmt: skip

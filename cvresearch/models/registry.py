@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import importlib
 import pkgutil
+import re
 from types import ModuleType
 
 import flax.linen as nn
@@ -13,6 +14,22 @@ import jax.numpy as jnp
 from cvresearch import models
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.base.variant import Reference, Variant
+
+# timm's names before 2023 and what they are today, as its own list of deprecated names has them.
+_OLD_NAMES = (
+    (r'tv_(\w+)', r'\1.tv_in1k'),
+    (r'gluon_(\w+?)(?:_v1b)?', r'\1.gluon_in1k'),
+    (r'ssl_(\w+)', r'\1.fb_ssl_yfcc100m_ft_in1k'),
+    (r'swsl_(\w+)', r'\1.fb_swsl_ig1b_ft_in1k'),
+    (r'ig_(\w+)', r'\1.fb_wsl_ig1b_ft_in1k'),
+    (r'(tf_efficientnet_b\d)_ap', r'\1.ap_in1k'),
+    (r'(tf_efficientnet_(?:b\d|l2))_ns(_475)?', r'\1.ns_jft_in1k\2'),
+    (r'tf_inception_v3', r'inception_v3.tf_in1k'),
+    (r'((?:ens_)?adv)_(inception_\w+)', r'\2.tf_\1_in1k'),
+    (r'xception', r'legacy_xception'),
+    (r'mnasnet_a1', r'semnasnet_100'),
+    (r'mnasnet_b1', r'mnasnet_100'),
+)
 
 
 @functools.cache
@@ -48,10 +65,22 @@ def variant(name: str) -> Variant:
 def reference(name: str) -> Reference:
     """Returns the reference of that name.
 
+    A name may have a tag, that of published weights: 'timm/resnet50.a1_in1k'. It says how they came
+    about and how images are prepared, and changes nothing of the net.
+
     Raises:
       UserError: there is none; the message names the nearest.
     """
-    return lookup('reference', references(), name)
+    return lookup('reference', references(), current_name(name).partition('.')[0])
+
+
+def current_name(name: str) -> str:
+    """Returns 'timm/resnet50.tv_in1k' for 'timm/tv_resnet50', and other names as they are."""
+    library, _, variant = name.partition('/')
+    for pattern, replacement in _OLD_NAMES if library == 'timm' else ():
+        if match := re.fullmatch(pattern, variant):
+            return f'timm/{match.expand(replacement)}'
+    return name
 
 
 def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.float32, **arguments) -> nn.Module:

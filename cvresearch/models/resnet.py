@@ -179,6 +179,7 @@ def _resnext(groups: int, group_width: int) -> Callable:
 _HE = 'He et al. 2015, arXiv:1512.03385'
 _ZAGORUYKO = 'Zagoruyko & Komodakis 2016, arXiv:1605.07146'
 _XIE = 'Xie et al. 2016, arXiv:1611.05431'
+_MAHAJAN = 'Mahajan et al. 2018, arXiv:1805.00932'
 _TALLY = 'arithmetic, layer by layer'
 _TORCHVISION = 'torchvision 0.28.0, measured: parameters, and forward hooks on convolutions and linear layers'
 _TIMM = 'timm 1.0.31, measured: parameters, and forward hooks on convolutions and linear layers'
@@ -206,12 +207,15 @@ VARIANTS = {
     'resnet101': _variant(101, Bottleneck, 44_549_160, 7_801_405_440, _TORCHVISION),
     'resnet152': _variant(152, Bottleneck, 60_192_808, 11_513_626_624, _TORCHVISION),
     'wide_resnet50_2': _variant(50, _resnext(1, 128), 68_883_240, 11_398_021_120, _TORCHVISION, _ZAGORUYKO),
+    'wide_resnet101_2': _variant(
+        101, _resnext(1, 128), 126_886_696, 22_753_050_624, _TORCHVISION, f'torchvision, after {_ZAGORUYKO}'
+    ),
     'resnext50_32x4d': _variant(50, _resnext(32, 4), 25_028_904, 4_230_479_872, _TORCHVISION, _XIE),
     'resnext101_32x4d': _variant(101, _resnext(32, 4), 44_177_704, 7_969_996_800, _TIMM, _XIE),
     'resnext101_64x4d': _variant(101, _resnext(64, 4), 83_455_272, 15_460_270_080, _TORCHVISION, _XIE),
-    'resnext101_32x8d': _variant(
-        101, _resnext(32, 8), 88_791_336, 16_414_015_488, _TORCHVISION, 'Mahajan et al. 2018, arXiv:1805.00932'
-    ),
+    'resnext101_32x8d': _variant(101, _resnext(32, 8), 88_791_336, 16_414_015_488, _TORCHVISION, _MAHAJAN),
+    'resnext101_32x16d': _variant(101, _resnext(32, 16), 194_026_792, 36_163_289_088, _TIMM, _MAHAJAN),
+    'resnext101_32x32d': _variant(101, _resnext(32, 32), 468_530_472, 87_106_781_184, _TIMM, _MAHAJAN),
 }  # fmt: skip
 
 
@@ -236,16 +240,18 @@ def _torch(variant: str) -> Reference:
 
 def _keras(variant: str) -> Reference:
     arguments = dict(conv_bias=True, bn_eps=1.001e-5, bn_momentum=0.99)
-    return Reference(variant, keras_name, arguments=arguments, input_shape=(64, 64, 3))
+    # As keras-applications 1.0 named it, when the files were made.
+    published = ((r'probs/(.*)', r'predictions/\1'),)
+    return Reference(variant, keras_name, arguments=arguments, published=published, input_shape=(64, 64, 3))
 
 
 _BOTH = (
-    'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'wide_resnet50_2', 'resnext50_32x4d',
-    'resnext101_32x8d', 'resnext101_64x4d',
+    'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'wide_resnet50_2', 'wide_resnet101_2',
+    'resnext50_32x4d', 'resnext101_32x8d', 'resnext101_64x4d',
 )  # fmt: skip
 
 REFERENCES = {
     **{f'{library}/{name}': _torch(name) for library in ('torchvision', 'timm') for name in _BOTH},
-    'timm/resnext101_32x4d': _torch('resnext101_32x4d'),
+    **{f'timm/{name}': _torch(name) for name in ('resnext101_32x4d', 'resnext101_32x16d', 'resnext101_32x32d')},
     **{f'keras/ResNet{depth}': _keras(f'resnet{depth}_v1') for depth in (50, 101, 152)},
 }

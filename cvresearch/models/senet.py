@@ -4,6 +4,7 @@ sections 3 and 4, table 1 and figure 3.
 - `legacy_seresnet50`, `101` and `152` are the paper's: ResNets with squeeze-and-excitation on each
   residual branch, before the addition. As in the authors' Caffe files, the stride is in the first
   1x1 convolution, and the stem pools without padding, output sizes rounded up.
+- `legacy_seresnext50_32x4d` and `101` (table 2): the same on ResNeXts, whose stride is in the 3x3.
 - `seresnet50` is the later form: the stride in the 3x3, symmetric padding.
 - `legacy_senet154` is the net of the ILSVRC 2017 entry: 64 groups, 3x3 convolutions in the stem and
   on the shortcuts, half as many channels in the first 1x1, dropout before the classifier.
@@ -134,6 +135,7 @@ _SENET154 = dict(
     stage_sizes=(3, 8, 36, 3), stem=((3, 64), (3, 64), (3, 128)), dropout=0.2,
     block=functools.partial(SEBottleneck, inner=(2, 4), groups=64, stride_first=False, shortcut_kernel=3),
 )  # fmt: skip
+_RESNEXT = functools.partial(SEBottleneck, inner=(2, 2), groups=32, stride_first=False)
 _V15 = dict(block=functools.partial(SEBottleneck, stride_first=False), ceil_pool=False)
 
 
@@ -149,6 +151,8 @@ VARIANTS = {
     'legacy_seresnet50': _variant(28_088_024, 3_860_488_192, stage_sizes=(3, 4, 6, 3), block=SEBottleneck),
     'legacy_seresnet101': _variant(49_326_872, 7_574_937_600, stage_sizes=(3, 4, 23, 3), block=SEBottleneck),
     'legacy_seresnet152': _variant(66_821_848, 11_288_993_792, stage_sizes=(3, 8, 36, 3), block=SEBottleneck),
+    'legacy_seresnext50_32x4d': _variant(27_559_896, 4_232_994_816, stage_sizes=(3, 4, 6, 3), block=_RESNEXT),
+    'legacy_seresnext101_32x4d': _variant(48_955_416, 7_974_739_968, stage_sizes=(3, 4, 23, 3), block=_RESNEXT),
     'seresnet50': _variant(28_088_024, 4_091_699_200, stage_sizes=(3, 4, 6, 3), **_V15),
     'legacy_senet154': _variant(115_088_984, 20_688_363_520, **_SENET154),
 }
@@ -183,7 +187,10 @@ def timm_deep_stem_name(path: str) -> str:
 
 def _reference(variant: str, rename: Callable[[str], str], **arguments) -> Reference:
     size = 32 if variant == 'legacy_senet154' else 64
-    return Reference(variant, rename, arguments=dict(bn_unbiased=True, **arguments), input_shape=(size, size, 3))
+    return Reference(
+        variant, rename, arguments=dict(bn_unbiased=True, **arguments), as_convolution=(r'.*/se/fc\d',),
+        input_shape=(size, size, 3),
+    )  # fmt: skip
 
 
 REFERENCES = {
@@ -191,5 +198,9 @@ REFERENCES = {
     'timm/seresnet50': _reference('seresnet50', timm_name),
     'timm/seresnet101': _reference('legacy_seresnet101', timm_name, **_V15),
     'timm/seresnet152': _reference('legacy_seresnet152', timm_name, **_V15),
+    **{
+        f'timm/{name}': _reference(f'legacy_{name}', timm_name, ceil_pool=False)
+        for name in ('seresnext50_32x4d', 'seresnext101_32x4d')
+    },
     'timm/senet154': _reference('legacy_senet154', timm_deep_stem_name, ceil_pool=False),
 }

@@ -144,21 +144,30 @@ VARIANTS = {
 }
 
 
-def _torchvision(variant: str) -> Reference:
-    """Returns torchvision's net: one list of layers, in which ReLU and pooling have numbers too."""
-    arguments = VARIANTS[variant].arguments
-    names = {'fc6': 'classifier.0', 'fc7': 'classifier.3', 'head': 'classifier.6'}
+def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -> Reference:
+    """Returns a net of one list of layers, in which ReLU and pooling have numbers too, and three dense ones."""
+    made = VARIANTS[variant].arguments
+    names = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
     number = 0
-    for i, j, _ in convolutions(arguments['configuration']):
+    for i, j, _ in convolutions(made['configuration']):
         number += i > 1 and j == 0  # the pooling before
         names[f'stage{i}_block{j}_conv'] = f'features.{number}'
         names[f'stage{i}_block{j}_bn'] = f'features.{number + 1}'
-        number += 3 if arguments.get('batch_norm') else 2
-    more = dict(bn_unbiased=True) if arguments.get('batch_norm') else {}
-    return Reference(
-        variant=variant, rename=names.__getitem__, arguments=dict(adaptive_pool=True, **more),
-        flatten={'fc6': (512, 7, 7)}, input_shape=(128, 96, 3),
-    )  # fmt: skip
+        number += 3 if made.get('batch_norm') else 2
+    if made.get('batch_norm'):
+        arguments = dict(arguments, bn_unbiased=True)
+    return Reference(variant, names.__getitem__, arguments, flatten={'fc6': (512, 7, 7)}, **more)
+
+
+def _torchvision(variant: str) -> Reference:
+    dense = ('classifier.0', 'classifier.3', 'classifier.6')
+    return _torch(variant, dense, dict(adaptive_pool=True), input_shape=(128, 96, 3))
+
+
+def _timm(variant: str) -> Reference:
+    """Returns timm's net, which has the dense layers as convolutions: it evaluates larger images as the paper does."""
+    dense = ('pre_logits.fc1', 'pre_logits.fc2', 'head.fc')
+    return _torch(variant, dense, {}, as_convolution=('fc[67]',), input_shape=(224, 256, 3))
 
 
 def _keras(variant: str) -> Reference:
@@ -168,8 +177,11 @@ def _keras(variant: str) -> Reference:
     return Reference(variant=variant, rename=names.__getitem__, input_shape=(224, 224, 3))
 
 
+_LIBRARY_NETS = [name for name in VARIANTS if name not in ('vgg11_lrn', 'vgg16_c')]
+
 REFERENCES = {
-    **{f'torchvision/{name}': _torchvision(name) for name in VARIANTS if name not in ('vgg11_lrn', 'vgg16_c')},
+    **{f'torchvision/{name}': _torchvision(name) for name in _LIBRARY_NETS},
+    **{f'timm/{name}': _timm(name) for name in _LIBRARY_NETS},
     'keras/VGG16': _keras('vgg16'),
     'keras/VGG19': _keras('vgg19'),
 }

@@ -25,7 +25,6 @@ from cvresearch.engine import trace, weight_files, weights
 from cvresearch.models import registry
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
-from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.repeat import with_stacked
 
 DATA = Path(__file__).parent / 'data'
@@ -125,13 +124,18 @@ def test_layers_without_a_stored_name_are_found_by_the_configuration(files, tmp_
 def test_names_of_older_keras(tmp_path):
     path = tmp_path / 'old.h5'
     with h5py.File(path, 'w') as root:
-        root.attrs['layer_names'] = [b'block1_conv1', b'conv_dw_1']
+        root.attrs['layer_names0'] = [b'block1_conv1', b'conv_dw_1']  # of many layers, in several attributes
+        root.attrs['layer_names1'] = [b'batch_normalization_9', b'conv1/bn', b'bn']
+        root['conv1/bn/conv1/bn/gamma:0'] = eighths(5)
+        root['bn/bn/gamma:0'] = eighths(6)
         root['block1_conv1/block1_conv1_W_1:0'] = eighths(2)
         root['block1_conv1/block1_conv1_b_1:0'] = eighths(1)
         root['conv_dw_1/conv_dw_1/depthwise_kernel:0'] = eighths(3)
         root['batch_normalization_9/batch_normalization_9_1/gamma:0'] = eighths(4)
-    expected = {'block1_conv1/kernel', 'block1_conv1/bias', 'conv_dw_1/kernel', 'batch_normalization/gamma'}
-    assert weight_files.read(path).keys() == expected
+    assert_equal(weight_files.read(path), {
+        'block1_conv1/kernel': eighths(2), 'block1_conv1/bias': eighths(1), 'conv_dw_1/kernel': eighths(3),
+        'batch_normalization/gamma': eighths(4), 'conv1/bn/gamma': eighths(5), 'bn/gamma': eighths(6),
+    })  # fmt: skip
 
 
 def test_bfloat16_of_safetensors_comes_as_float32(tmp_path):
@@ -227,6 +231,16 @@ WHOLE = (number(0), number(2) + number(2) + b'\x86', number(2) + number(1) + b'\
 
 def test_the_hand_written_pickle_is_right(tmp_path):
     path = archive_of(tmp_path / 'good.pth', state_dict(*WHOLE), {'0': eighths(4).tobytes()})
+    assert_equal(weight_files.read(path), {'w': eighths(2, 2)})
+
+
+@pytest.mark.parametrize('wrappers', [('model',), ('state_dict_ema',), ('model', 'state_dict')])
+@pytest.mark.parametrize('prefix', ['module.', 'module._orig_mod.', '_orig_mod.module.'])
+def test_state_dicts_are_found_in_checkpoints(tmp_path, wrappers, prefix):
+    program = state_dict(*WHOLE).replace(text('w'), text(f'{prefix}w'))
+    for wrapper in wrappers:
+        program = b'\x80\x02}' + text('epoch') + number(3) + b's' + text(wrapper) + program[2:-1] + b's.'
+    path = archive_of(tmp_path / 'checkpoint.pth', program, {'0': eighths(4).tobytes()})
     assert_equal(weight_files.read(path), {'w': eighths(2, 2)})
 
 
@@ -330,7 +344,8 @@ class Tiny(nn.Module):
         x = BatchNorm(train=train, name='bn1')(Conv(4, 3, use_bias=False, name='conv1')(x))
         x = Conv(4, 3, groups=4, use_bias=False, name='sep/depthwise')(x)
         x = Conv(5, 1, name='sep/pointwise')(x)
-        return nn.Dense(self.num_classes, name='head')(global_avg_pool(x))
+        x = nn.relu(nn.Dense(7, name='fc')(x.reshape(len(x), -1)))
+        return nn.Dense(self.num_classes, name='head')(x)
 
 
 @pytest.fixture
@@ -339,8 +354,13 @@ def tiny(monkeypatch):
     facts = dict(input_shape=(8, 8, 3), num_classes=10, params=None, macs=None, paper='', evidence='')
     monkeypatch.setattr(registry, 'catalogue', lambda: {'tiny': Variant(module=Tiny, **facts)})
     references = {
-        'torch/tiny': Reference('tiny', lambda path: path.replace('/', '.'), ignore=(r'mask\..*',)),
-        'torch/tiny_conv': Reference('tiny', lambda path: f'features.{path}', as_convolution=('head',)),
+        'torch/tiny': Reference(
+            'tiny', lambda path: path.replace('/', '.'), flatten={'fc': (5, 8, 8)}, ignore=(r'mask\..*',),
+            published=((r'bn\.(\d)\.(.*)', r'bn\1.\2'), (r'last\.(.*)', r'head.\1')),
+        ),
+        'torch/tiny_conv': Reference(
+            'tiny', lambda path: f'features.{path}', flatten={'fc': (5, 8, 8)}, as_convolution=('fc|he.d',),
+        ),
         'keras/Tiny': Reference('tiny', lambda path: path.replace('conv1', 'conv2d')),
     }
     monkeypatch.setattr(registry, 'references', lambda: references)
@@ -360,9 +380,11 @@ def test_what_is_saved_is_loaded_and_the_classes_are_counted(tiny, tmp_path, ref
 
 def test_tensors_have_the_shapes_of_the_reference(tiny):
     torch = weights.to_tensors(tiny, 'torch/tiny')
-    assert torch['conv1.weight'].shape == (4, 3, 3, 3) and torch['head.weight'].shape == (3, 5)
-    assert torch['sep.depthwise.weight'].shape == (4, 1, 3, 3)
-    assert weights.to_tensors(tiny, 'torch/tiny_conv')['features.head.weight'].shape == (3, 5, 1, 1)
+    assert torch['conv1.weight'].shape == (4, 3, 3, 3) and torch['head.weight'].shape == (3, 7)
+    assert torch['sep.depthwise.weight'].shape == (4, 1, 3, 3) and torch['fc.weight'].shape == (7, 320)
+    convolutions = weights.to_tensors(tiny, 'torch/tiny_conv')
+    assert convolutions['features.head.weight'].shape == (3, 7, 1, 1)
+    np.testing.assert_array_equal(convolutions['features.fc.weight'], torch['fc.weight'].reshape(7, 5, 8, 8))
     keras = weights.to_tensors(tiny, 'keras/Tiny')
     shapes = {name: array.shape for name, array in keras.items() if name.startswith('sep/')}
     assert shapes == {
@@ -387,6 +409,42 @@ def test_tensors_that_no_net_needs_are_left(tiny, tmp_path):
     weights.load(path, 'torch/tiny')
     weight_files.write(path, weights.to_tensors(tiny, 'keras/Tiny') | {'normalization/mean': eighths(3)})
     weights.load(path, 'keras/Tiny')
+
+
+def test_a_file_without_tensors_fits_no_net(tiny, tmp_path):
+    weight_files.write(tmp_path / 'empty.safetensors', {})
+    with pytest.raises(UserError, match='12 missing'):
+        weights.load(tmp_path / 'empty.safetensors', 'torch/tiny')
+
+
+@pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float64'])
+def test_weights_of_another_precision_come_as_float32(tiny, tmp_path, dtype):
+    tensors = {key: tensor.astype(dtype) for key, tensor in weights.to_tensors(tiny, 'torch/tiny').items()}
+    safetensors.numpy.save_file(tensors, tmp_path / 'tiny.safetensors')
+    _, variables = weights.load(tmp_path / 'tiny.safetensors', 'torch/tiny')
+    jax.tree.map(
+        lambda got, ours: np.testing.assert_array_equal(got, np.asarray(ours).astype(dtype).astype(np.float32)),
+        variables, tiny,
+    )  # fmt: skip
+    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype('float32')}
+
+
+def test_published_files_may_have_older_names(tiny, tmp_path):
+    path = tmp_path / 'tiny.npz'
+    tensors = weights.to_tensors(tiny, 'torch/tiny')
+    older = {key.replace('bn1', 'bn.1').replace('head', 'last'): tensor for key, tensor in tensors.items()}
+    weight_files.write(path, older)
+    module, variables = weights.load(path, 'torch/tiny')
+    assert module.num_classes == 3 and weights.infer(older, 'tiny') == 'torch/tiny'
+    jax.tree.map(np.testing.assert_array_equal, variables, tiny)
+    weight_files.write(path, older | {'head.bias': eighths(3)})
+    with pytest.raises(UserError, match=r'left over \(last.bias\)'):
+        weights.load(path, 'torch/tiny')
+
+
+def test_a_tag_changes_nothing_of_the_net(tiny, tmp_path):
+    weights.save(tmp_path / 'tiny.npz', tiny, 'torch/tiny.a1_in1k')
+    jax.tree.map(np.testing.assert_array_equal, weights.load(tmp_path / 'tiny.npz', 'torch/tiny.v2')[1], tiny)
 
 
 def test_weights_of_another_net_show_the_difference(tiny, tmp_path):
