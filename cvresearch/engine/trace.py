@@ -120,6 +120,16 @@ def count_macs(function, *arguments) -> int:
     return sum(_cost(equation)[1] for _, equation, _ in _equations(traced, {}))
 
 
+def _traced(function):
+    """Returns `jax.make_jaxpr(function)` with every convolution as the one operation that it is."""
+
+    def make(*arguments):
+        with plain_lowering():
+            return jax.make_jaxpr(function)(*arguments)
+
+    return make
+
+
 def _equations(
     jaxpr: core.Jaxpr, fields: dict, prefix: str = '', turn: int = 0
 ) -> Iterator[tuple[str, core.JaxprEqn, _Field | None]]:

@@ -176,8 +176,8 @@ def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     rows = [row.reshape(row.shape[0], row.shape[1], -1, features) for row in rows]
     x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
     # Rows that no window met, after the last, are zeros.
-    pads = [(-pad[0], n + pad[0] - size) for n, pad, size in zip(window.image, window.padding, x.shape[1:3], strict=True)]
-    return _pad(x, pads)
+    axes = zip(window.image, window.padding, x.shape[1:3], strict=True)
+    return _pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
 
 
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:

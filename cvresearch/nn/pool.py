@@ -1,5 +1,7 @@
 """Pooling over windows and over whole maps. Each has a scope, so that summaries can name it."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -23,7 +25,51 @@ def max_pool(
       name: scope under which summaries list it.
     """
     with jax.named_scope(name):
-        return nn.max_pool(x, pair(window), pair(strides or window), explicit(padding))
+        strides, pads = pair(strides or window), explicit(padding)
+        if isinstance(pads, str):
+            pads = lax.padtype_to_pads(x.shape[1:3], pair(window), strides, pads)
+        return _max_pool(x, pair(window), strides, tuple(map(tuple, pads)))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _max_pool(x: jax.Array, window, strides, padding) -> jax.Array:
+    return nn.max_pool(x, window, strides, padding)
+
+
+@_max_pool.defjvp
+def _max_pool_jvp(window, strides, padding, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y = _max_pool(x, window, strides, padding)
+    if not y.size:
+        return y, jnp.zeros_like(y)
+    derived = lambda x, dx, y: jax.jvp(lambda x: nn.max_pool(x, window, strides, padding), (x,), (dx,))[1]  # noqa: E731
+    written_out = functools.partial(_first_maximum, window, strides, padding)
+    return y, lax.platform_dependent(x, dx, y, cpu=written_out, default=derived)
+
+
+def _first_maximum(window, strides, padding, x: jax.Array, dx: jax.Array, y: jax.Array) -> jax.Array:
+    """Returns dx at the first maximum of each window.
+
+    XLA:CPU compiles the transpose of this sum, which is the gradient, better than the scatter that JAX derives.
+    """
+    values = _phases(x, np.asarray(-np.inf, x.dtype), y.shape, window, strides, padding)
+    changes = _phases(dx, np.zeros((), x.dtype), y.shape, window, strides, padding)
+    found, total = jnp.zeros(y.shape, bool), jnp.zeros_like(y)
+    for i, j in np.ndindex(window):
+        phase, (u, v) = (i % strides[0], j % strides[1]), (i // strides[0], j // strides[1])
+        tap = np.s_[:, u : u + y.shape[1], v : v + y.shape[2]]
+        here = (values[phase][tap] == y) & ~found
+        total += jnp.where(here, changes[phase][tap], 0)
+        found |= here
+    return total
+
+
+def _phases(x: jax.Array, outside, result, window, strides, padding) -> dict[tuple[int, int], jax.Array]:
+    """Returns the padded x in strides, for each place (row, column) within a stride to start from."""
+    reach = [(n - 1) * s + k for n, s, k in zip(result[1:3], strides, window, strict=True)]
+    x = lax.pad(x, outside, [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)])[:, : reach[0], : reach[1]]
+    places = np.ndindex(*map(min, strides, window))
+    return {(a, b): x[:, a :: strides[0], b :: strides[1]] for a, b in places}
 
 
 def avg_pool(

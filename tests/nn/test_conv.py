@@ -1,13 +1,19 @@
-"""The convolution layer: nn.Conv's contract, and clear words where channels do not fit."""
+"""Convolutions against XLA's one operation: values, derivatives, transformations; and the layer's contract."""
+
+import functools
+import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cvresearch.base.errors import UserError
-from cvresearch.nn.conv import Conv, conv2d
+from cvresearch.base.mesh import by_example, make_mesh, replicated
+from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
 @pytest.mark.parametrize(
@@ -37,35 +43,124 @@ def test_another_number_of_channels_is_said_in_one_line():
         Conv(4, 3, groups=2).init(jax.random.key(0), np.zeros((1, 8, 8, 3), np.float32))
 
 
-GROUPS = [(3, 24, 12), (12, 96, 12), (2, 6, 4), (6, 18, 6), (8, 64, 32), (4, 96, 8), (32, 128, 256)]
+def operation(x, kernel, strides=1, padding='SAME', groups=1, dilation=1):
+    return jax.lax.conv_general_dilated(
+        x, kernel, pair(strides), explicit(padding), rhs_dilation=pair(dilation), feature_group_count=groups,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )  # fmt: skip
 
 
-@pytest.mark.parametrize(('groups', 'channels', 'features'), GROUPS)
-@pytest.mark.parametrize('strides', [1, 2])
-def test_groups_on_cpu_equal_the_plain_convolution_and_its_gradients(groups, channels, features, strides):
+def value_and_gradients(function, x, kernel, weight):
+    value, pullback = jax.vjp(function, x, kernel)
+    return value, *pullback(weight.astype(value.dtype))
+
+
+@st.composite
+def convolutions(draw):
+    """Draws shapes and arguments: what the papers use, and beyond it."""
+    groups, depth, multiple = (draw(st.sampled_from(each)) for each in ((1, 1, 2, 3, 8, 40), (1, 1, 2, 5), (1, 2, 3)))
+    size = draw(st.sampled_from([(1, 1), (2, 2), (3, 3), (5, 5), (1, 7), (4, 3)]))
+    strides = (draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    dilation = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), (1, 3)]))
+    side = st.integers(0, 3)
+    padding = draw(st.one_of(st.sampled_from(['SAME', 'VALID']), side, st.tuples(*[st.tuples(side, side)] * 2)))
+    reach = [(k - 1) * gap + 1 for k, gap in zip(size, dilation, strict=True)]
+    image = [max(n, k) for n, k in zip((draw(st.integers(1, 20)), draw(st.integers(1, 13))), reach, strict=True)]
+    shapes = (draw(st.integers(0, 3)), *image, groups * depth), (*size, depth, groups * multiple)
+    return *shapes, dict(strides=strides, padding=padding, groups=groups, dilation=dilation)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(convolutions())
+def test_value_and_both_gradients_in_float64(drawn):
+    image, size, arguments = drawn
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 7, 8, channels)).astype(np.float32)
-    kernel = 0.1 * rng.standard_normal((3, 3, channels // groups, features)).astype(np.float32)
-
-    def plain(x, kernel):
-        return jax.lax.conv_general_dilated(
-            x, kernel, (strides, strides), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-            feature_group_count=groups,
-        )  # fmt: skip
-
-    def ours(x, kernel):
-        return conv2d(x, kernel, strides=strides, groups=groups)
-
-    for got, expected in zip(
-        jax.jit(jax.value_and_grad(lambda *a: (ours(*a) ** 3).sum(), (0, 1)))(x, kernel),
-        jax.jit(jax.value_and_grad(lambda *a: (plain(*a) ** 3).sum(), (0, 1)))(x, kernel),
-        strict=True,
-    ):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-3), got, expected)
+    with jax.enable_x64(True):
+        x, kernel = (jnp.asarray(rng.standard_normal(shape)) for shape in (image, size))
+        expected = jax.eval_shape(functools.partial(operation, **arguments), x, kernel)
+        weight = jnp.asarray(rng.standard_normal(expected.shape))
+        ours, theirs = (
+            jax.jit(functools.partial(value_and_gradients, functools.partial(function, **arguments)))(x, kernel, weight)
+            for function in (conv2d, operation)
+        )
+        for got, wanted in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-def test_on_other_platforms_the_program_is_the_plain_grouped_convolution():
-    x, kernel = jnp.zeros((2, 8, 8, 64)), jnp.zeros((3, 3, 8, 64))
-    lowered = jax.jit(lambda x, k: conv2d(x, k, groups=8)).trace(x, kernel).lower(lowering_platforms=('cuda',))
-    text = lowered.as_text()
-    assert text.count('stablehlo.convolution') == 1 and 'feature_group_count = 8' in text
+# One of each form that CPU has: product, strided product, dense, dense strided, thin, dense with the fewer channels
+# last, depthwise low, depthwise high, depthwise strided, grouped, grouped in many parts.
+FORMS = [
+    ((2, 8, 8, 16), (1, 1, 16, 8), {}), ((2, 8, 8, 16), (1, 1, 16, 8), dict(strides=2)),
+    ((2, 12, 11, 8), (3, 3, 8, 16), {}), ((2, 12, 12, 8), (5, 3, 8, 16), dict(strides=2)),
+    ((2, 12, 12, 1), (5, 5, 1, 6), {}), ((2, 12, 12, 16), (3, 3, 16, 8), {}),
+    ((2, 8, 8, 24), (5, 5, 1, 24), dict(groups=24)), ((2, 16, 16, 24), (3, 3, 1, 24), dict(groups=24)),
+    ((2, 9, 9, 24), (3, 3, 1, 48), dict(groups=24, strides=2)),
+    ((2, 8, 8, 64), (3, 3, 4, 64), dict(groups=16, strides=2)), ((2, 6, 6, 320), (3, 3, 10, 320), dict(groups=32)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
+def test_bfloat16_is_rounded_once(image, size, arguments):
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.standard_normal(shape), jnp.bfloat16) for shape in (image, size))
+    exact = functools.partial(operation, **arguments)
+    weight = jnp.asarray(rng.standard_normal(jax.eval_shape(exact, x, kernel).shape), jnp.bfloat16)
+    with jax.enable_x64(True):
+        wanted = value_and_gradients(exact, *(each.astype(jnp.float64) for each in (x, kernel, weight)))
+    for got, exactly in zip(value_and_gradients(functools.partial(conv2d, **arguments), x, kernel, weight), wanted,
+                            strict=True):  # fmt: skip
+        assert got.dtype == jnp.bfloat16
+        # Half a unit in the last of 8 bits, and what a float32 sum of numbers that cancel leaves.
+        np.testing.assert_allclose(np.asarray(got, np.float64), exactly, rtol=2**-8, atol=1e-4)
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
+def test_on_other_platforms_the_program_is_the_plain_one(image, size, arguments):
+    x, kernel = jnp.zeros(image), jnp.zeros(size)
+    for platform in ('cuda', 'tpu'):
+        for derivative in (lambda f: f, lambda f: jax.grad(lambda *a: (f(*a) ** 2).sum(), (0, 1))):
+            texts = []
+            for function in (conv2d, operation):
+                program = derivative(functools.partial(function, **arguments))
+                text = jax.jit(lambda *a, program=program: program(*a)).trace(x, kernel).lower(
+                    lowering_platforms=(platform,)).as_text()  # fmt: skip
+                # Names and order of the results aside.
+                operations = [re.sub(r'%[\w.#:]+', '%', line).strip() for line in text.splitlines()]
+                texts.append(sorted(line for line in operations if 'stablehlo.' in line and 'constant' not in line))
+            assert texts[0] == texts[1] and any('stablehlo.convolution' in line for line in texts[0])
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
+def test_transformations(image, size, arguments):
+    rng = np.random.default_rng(0)
+    x, kernel, dx, dk = (jnp.asarray(rng.standard_normal(each), jnp.float32) for each in (image, size, image, size))
+    def everything(function):
+        f = functools.partial(function, **arguments)
+        loss = lambda x, k: jnp.sum(jnp.sin(f(x, k)))  # noqa: E731
+        gradient = jax.grad(loss, (0, 1))
+        along = lambda x, k: sum(map(jnp.vdot, gradient(x, k), (dx, dk)))  # noqa: E731
+        images, kernels = jnp.stack([x, dx]), jnp.stack([kernel, dk])
+        return dict(
+            forward_over_reverse=jax.jvp(gradient, (x, kernel), (dx, dk))[1],
+            reverse_over_reverse=jax.grad(along, (0, 1))(x, kernel),
+            each_image=jax.vmap(lambda one: gradient(one[None], kernel)[1])(x),
+            one_kernel=jax.vmap(f, (0, None))(images, kernel),
+            nested=jax.vmap(jax.vmap(gradient, (None, 0)), (0, None))(images, kernels),
+            loop=jax.grad(lambda k: jax.lax.scan(lambda c, k: (c + loss(x, k), None), 0.0, k)[0])(kernels),
+        )
+
+    results = [jax.jit(functools.partial(everything, function))() for function in (conv2d, operation)]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3), *results)
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
+def test_over_eight_devices(image, size, arguments):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((16, *image[1:])).astype(np.float32)
+    kernel = rng.standard_normal(size).astype(np.float32)
+    mesh = make_mesh()
+    assert mesh.size == 8
+    gradient = jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k, **arguments))), (0, 1))
+    divided = jax.jit(gradient)(jax.device_put(x, by_example(mesh)), jax.device_put(kernel, replicated(mesh)))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), divided,
+                 jax.jit(gradient)(x, kernel))  # fmt: skip

@@ -1,0 +1,31 @@
+"""Pooling on CPU against the operations that JAX derives."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cvresearch.nn.conv import pair
+from cvresearch.nn.pool import max_pool
+
+
+@pytest.mark.parametrize('equal', [False, True])  # the first of equal maxima takes the gradient
+@pytest.mark.parametrize(
+    ('window', 'strides', 'padding'),
+    [(2, 2, 'VALID'), (3, 2, 'SAME'), ((3, 2), (1, 3), ((0, 1), (1, 0))), (2, 3, 'VALID'), (3, 1, ((1, 1), (1, 1)))],
+)
+def test_max_pool_and_its_gradient(window, strides, padding, equal):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 9, 10, 3)).astype(np.float32)
+    x = np.round(x) if equal else x
+
+    def derived(x):
+        return nn.max_pool(x, pair(window), pair(strides), padding)
+
+    weight = rng.standard_normal(derived(x).shape).astype(np.float32)
+    results = [
+        jax.jit(jax.value_and_grad(lambda x, f=f: jnp.vdot(f(x), weight)))(x)
+        for f in (lambda x: max_pool(x, window, strides, padding), derived)
+    ]
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
