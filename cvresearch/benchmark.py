@@ -6,6 +6,7 @@ step time, images/s, multiply-adds/s, time to the first step, memory. With --con
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 import resource
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,6 +26,7 @@ from tqdm import tqdm
 from cvresearch.base import cli, tables
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.memory import keep_freed_pages
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps, trace
 from cvresearch.engine import state as states
@@ -33,6 +36,58 @@ from cvresearch.nn.repeat import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 from cvresearch.train import Training
+
+
+@dataclasses.dataclass
+class Step:
+    """One compiled update of a variant, ready to be timed.
+
+    Attributes:
+      model: the net.
+      image_shape: (height, width, channels).
+      initialise_s: seconds to make the state, compiling included.
+      compile_s: seconds to trace and compile the update.
+      memory: XLA's account of it.
+    """
+
+    model: nn.Module
+    image_shape: tuple[int, int, int]
+    initialise_s: float
+    compile_s: float
+    memory: object
+    _compiled: Callable
+    _state: states.State
+    _batch: dict
+
+    @classmethod
+    def of(cls, name: str, batch_size: int, image_size: int | None = None, dtype: str = 'float32') -> 'Step':
+        """Compiles the update of a variant; see `step_benchmark` for the arguments."""
+        shape = registry.variant(name).input_shape
+        shape = (image_size, image_size, shape[2]) if image_size else shape
+        model = with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype)))
+        tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
+        loss = losses.make({'name': 'softmax_cross_entropy'})
+        train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))
+        random = np.random.default_rng(0)
+        batch = jax.device_put({
+            'image': random.integers(0, 256, (batch_size, *shape), np.uint8),
+            'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
+            'epoch': np.zeros(batch_size, np.int32), 'index': np.arange(batch_size, dtype=np.int32),
+        })  # fmt: skip
+        if jax.default_backend() == 'cpu':
+            keep_freed_pages()
+        begun = time.perf_counter()
+        state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
+        made = time.perf_counter()
+        compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+        done = time.perf_counter()
+        return cls(model, shape, made - begun, done - made, compiled.memory_analysis(), compiled, state, batch)
+
+    def __call__(self) -> float:
+        """Makes one update; returns its seconds."""
+        start = time.perf_counter()
+        self._state = jax.block_until_ready(self._compiled(self._state, self._batch))
+        return time.perf_counter() - start
 
 
 def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = None, dtype: str = 'float32',
@@ -46,40 +101,19 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
       dtype: 'float32' or 'bfloat16', of the computation.
       repeats: steps timed, after two that are not.
     """
-    shape = registry.variant(name).input_shape
-    shape = (image_size, image_size, shape[2]) if image_size else shape
-    model = with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype)))
-    macs = trace.macs(model, shape)
-    tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
-    loss = losses.make({'name': 'softmax_cross_entropy'})
-    train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))
-    random = np.random.default_rng(0)
-    batch = jax.device_put({
-        'image': random.integers(0, 256, (batch_size, *shape), np.uint8),
-        'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
-        'epoch': np.zeros(batch_size, np.int32), 'index': np.arange(batch_size, dtype=np.int32),
-    })  # fmt: skip
-    begun = time.perf_counter()
-    state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
-    made = time.perf_counter()
-    compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
-    state = jax.block_until_ready(compiled(state, batch))
-    first = time.perf_counter()
-    times = []
-    for i in tqdm(range(repeats + 2), desc=name, leave=False):
-        start = time.perf_counter()
-        state = jax.block_until_ready(compiled(state, batch))
-        if i >= 2:
-            times.append(time.perf_counter() - start)
-    median = statistics.median(times)
-    memory = compiled.memory_analysis()
+    step = Step.of(name, batch_size, image_size, dtype)
+    first = step()
+    step()
+    median = statistics.median(step() for _ in tqdm(range(repeats), desc=name, leave=False))
+    macs = trace.macs(step.model, step.image_shape)
     return dict(
         model=name, device=jax.devices()[0].device_kind, dtype=dtype, batch_size=batch_size,
-        image_size=shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),
+        image_size=step.image_shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),
         # A gradient costs about twice the forward pass: 3 * multiply-adds a training step, by convention.
         gmacs_per_second=round(3 * macs * batch_size / median / 1e9, 2),
-        first_step_s=round(first - made, 3), initialise_s=round(made - begun, 3),
-        temporary_mib=round(memory.temp_size_in_bytes / 2**20, 1) if memory else None,
+        first_step_s=round(step.compile_s + first, 3), compile_s=round(step.compile_s, 3),
+        initialise_s=round(step.initialise_s, 3),
+        temporary_mib=round(step.memory.temp_size_in_bytes / 2**20, 1) if step.memory else None,
         peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
     )  # fmt: skip
 
