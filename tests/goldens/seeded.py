@@ -9,19 +9,20 @@ import zlib
 import numpy as np
 
 
-def tensor(name: str, shape: tuple[int, ...], calm: bool = False) -> np.ndarray:
+def tensor(name: str, shape: tuple[int, ...], variance: float = 1.0) -> np.ndarray:
     """Returns the float32 values of one tensor of a reference implementation.
 
     Kernels are normal with deviation sqrt(2 / fan-in), so that activations keep their size;
     scales and variances are 0.5 to 1.5, so that no batch norm is the identity; the rest is small.
-    `calm` makes variances 1 to 3: in deep nets with squeeze and excitation activations grow otherwise,
-    until gates saturate and float32 rounding alone is larger than what the tests allow.
+    `variance` multiplies the variances: in deep nets with squeeze and excitation activations grow with
+    1.0, until gates saturate and float32 rounding alone is larger than what the tests allow; with
+    2.0 they shrink, until all images give the same logits.
     """
     random = np.random.Generator(np.random.Philox(key=zlib.crc32(name.encode())))
     last = name.replace('/', '.').rpartition('.')[2]
-    if calm and last.endswith(('running_var', 'moving_variance')):
-        return np.asarray(random.uniform(1, 3, shape), np.float32)
-    if last.endswith(('running_var', 'moving_variance', 'gamma', 'gain')) or (last == 'weight' and len(shape) == 1):
+    if last.endswith(('running_var', 'moving_variance')):
+        return np.asarray(variance * random.uniform(0.5, 1.5, shape), np.float32)
+    if last.endswith(('gamma', 'gain')) or (last == 'weight' and len(shape) == 1):
         return np.asarray(random.uniform(0.5, 1.5, shape), np.float32)
     if len(shape) < 2:
         return np.asarray(0.1 * random.standard_normal(shape), np.float32)

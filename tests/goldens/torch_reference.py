@@ -36,7 +36,9 @@ def build(name: str) -> torch.nn.Module:
         define_missing_operators()
         import torchvision
 
+        variant, no_aux, _ = variant.partition('_no_aux')
         more = {'init_weights': False} if variant in ('googlenet', 'inception_v3') else {}
+        more |= {'aux_logits': False} if no_aux else {}
         return getattr(torchvision.models, variant)(weights=None, **more)
     define_missing_operators()
     import timm
