@@ -2,8 +2,8 @@
 
     python tests/goldens/generate.py [NAME...]        # torchvision/resnet50 timm/... keras/...
 
-Without names, all references of the catalogue that have no file yet. The largest take 7 GB. Needs the packages of
-requirements.txt beside it. Nothing here runs a net of this project.
+Without names, all references of the catalogue that have no file yet; the largest take 7 GB. Needs the
+packages of requirements.txt beside it. Nothing here runs a net of this project.
 """
 
 import json
