@@ -26,7 +26,6 @@ from tqdm import tqdm
 from cvresearch.base import cli, tables
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.memory import keep_freed_pages
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps, trace
 from cvresearch.engine import state as states
@@ -74,8 +73,6 @@ class Step:
             'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
             'epoch': np.zeros(batch_size, np.int32), 'index': np.arange(batch_size, dtype=np.int32),
         })  # fmt: skip
-        if jax.default_backend() == 'cpu':
-            keep_freed_pages()
         begun = time.perf_counter()
         state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
         made = time.perf_counter()

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.base.memory import keep_freed_pages
 
 
 def parse(
@@ -81,6 +82,7 @@ def run(main: Callable[[list[str]], int]) -> None:
 
     Under `python -X dev` it is a traceback.
     """
+    keep_freed_pages()
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.memory import keep_freed_pages
 from cvresearch.data import sources
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
@@ -83,8 +82,6 @@ class Program:
         """
         _check_numbers(config)
         mesh = meshes.make_mesh(**config.mesh)
-        if mesh.devices.flat[0].platform == 'cpu':
-            keep_freed_pages()
         for name in ('batch_size', 'eval_batch_size'):
             meshes.check_batch(name, config[name], mesh)
         source = sources.load(config.data, config.minival)

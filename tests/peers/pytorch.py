@@ -24,6 +24,7 @@ from torch import nn
 from torch_reference import define_missing_operators
 
 from cvresearch.base import tables
+from cvresearch.base.memory import keep_freed_pages
 from cvresearch.benchmark import Step
 from cvresearch.nn.conv import plain_lowering
 
@@ -135,6 +136,7 @@ def main() -> None:
     parser.add_argument('--plain', action='store_true', help='also with plain convolutions')
     parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
     options = parser.parse_args()
+    keep_freed_pages()
     rows = []
     for name in options.nets:
         rows.append(compare(name, options.plain))
