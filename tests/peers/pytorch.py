@@ -8,6 +8,7 @@ torchvision (tests/goldens/requirements.txt); run it on an idle machine.
 """
 
 import argparse
+import itertools
 import math
 import statistics
 import sys
@@ -57,7 +58,7 @@ class Block(nn.Module):
 def resnet20() -> nn.Module:
     """Returns the CIFAR net of the paper's table 6."""
     widths = [16] * 4 + [32] * 3 + [64] * 3
-    blocks = [Block(a, b, b // a) for a, b in zip(widths, widths[1:], strict=False)]
+    blocks = [Block(a, b, b // a) for a, b in itertools.pairwise(widths)]
     stem = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16), nn.ReLU()
     return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10))
 
@@ -114,7 +115,8 @@ def compare(name: str, plain: bool) -> dict:
     row = dict(
         net=name, batch=batch_size, pixels=size, ours_ms=round(1e3 * statistics.median(our_s), 1),
         pytorch_ms=round(1e3 * statistics.median(their_s), 1),
-        ratio=round(statistics.median(a / b for a, b in zip(our_s, their_s, strict=True)), 2), first_step_s=round(first, 1),
+        ratio=round(statistics.median(a / b for a, b in zip(our_s, their_s, strict=True)), 2),
+        first_step_s=round(first, 1),
     )  # fmt: skip
     if plain:
         del ours
