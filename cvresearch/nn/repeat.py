@@ -5,10 +5,10 @@ or scanned, so that imported weights are the same for both. Scanning then joins 
 blocks at the start of each call (a copy) and cuts the new batch statistics and the gradients up
 again. Those pieces, and what an optimizer does to each, still cost compile time, more than in
 proportion to the depth. `stacked=True` has neither cost: all blocks of a stage are one entry,
-stage1_block1-17/conv1/kernel, with the block as first axis. So training keeps its state, and nobody
-sees it: `unstack` and `stack` turn the one layout into the other, for variables and for whatever has
-their structure (optimizer states), and checkpoints and digests are per block. An optimizer must not
-go by the number of axes of a leaf, nor by its norm: those differ between the layouts.
+stage1_block1-17/conv1/kernel, with the block as first axis. The state of a run is kept so while it
+trains; outside, in checkpoints and digests, every block has its names. `unstack` and `stack` turn the
+one layout into the other, for variables and for whatever has their structure (optimizer states). An
+optimizer must not go by the axes of a leaf, nor by its norm: those differ between the layouts.
 
 Initial values, and dropout and other random draws, are the same in all three: block k of a stage
 draws from the key of the stage with k folded in.
