@@ -6,13 +6,12 @@ what a backend would do, `--status` where each run stands.
 """
 
 import dataclasses
-import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from cvresearch.base import cli, sweeps
+from cvresearch.base import cli
 from cvresearch.base import config as configs
 from cvresearch.base.errors import lookup
 from launch import local, plan, progress

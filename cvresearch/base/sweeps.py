@@ -153,7 +153,7 @@ def _settings(part: Part, combine) -> list[Setting]:
 
 def _side_by_side(*lists: Sequence) -> Iterable[tuple]:
     if len({len(values) for values in lists}) > 1:
-        raise UserError(f'sweep: zip of lists of {", ".join(str(len(v)) for v in lists)} values; expected equal lengths')
+        raise UserError(f'sweep: zip of {" and ".join(str(len(v)) for v in lists)} values; expected equal lengths')
     return builtins.zip(*lists, strict=True)
 
 
