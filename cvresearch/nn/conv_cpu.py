@@ -9,7 +9,8 @@ thousands of times slower. So here
 - a depthwise one is a sum over the taps of shifted images times numbers;
 - a grouped one is a few dense ones, with zeros between groups;
 - the input gradient of a dense one is again one, or one for each phase of the stride;
-- the kernel gradient is a few matrix products whose left factor is transposed beforehand.
+- a dense 3x3 one with few channels is a matrix product, whose parts are shifted and added;
+- the kernel gradient is a few matrix products.
 
 Sums are in another order than the one operation's, so results differ by rounding. float16 and bfloat16 are
 computed in float32 and rounded once.
@@ -27,7 +28,9 @@ from jax import lax
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
 THIN = 32  # numbers under the kernel up to which they are written out for every place
-LOW_MAP = 8  # rows up to which kernel gradients cut rows out of the image; above, they pad the gradient
+LOW_MAP = 8  # rows up to which kernel gradients treat images as a whole
+NARROW = 64  # channels below which XLA's library leaves cores idle
+WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
 
 def _in_float32(function):
@@ -142,9 +145,38 @@ def _taps(x: jax.Array, window, row: int, column: int) -> jax.Array:
 
 
 def _dense(x: jax.Array, kernel: jax.Array, strides=(1, 1), padding=((0, 0), (0, 0)), dilation=(1, 1)) -> jax.Array:
+    if strides == dilation == (1, 1) and _is_narrow(x, kernel):
+        return _by_products(x, kernel, padding)
     return lax.conv_general_dilated(
         x, kernel, strides, padding, rhs_dilation=dilation, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
     )
+
+
+def _is_narrow(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether XLA's library would run a convolution with so few channels on one core, and there is work for more."""
+    *size, channels, features = kernel.shape
+    work = math.prod(x.shape[:3]) * kernel.size
+    return size == [3, 3] and features > 16 and min(channels, features) <= NARROW and work >= WORTHWHILE
+
+
+def _by_products(x: jax.Array, kernel: jax.Array, padding) -> jax.Array:
+    """Returns the convolution as one matrix product and a sum of its shifted parts.
+
+    The kernel's columns are channels of the left factor and its rows are features of the right one; where there
+    are few features all of the kernel is, since those are what is moved.
+    """
+    rows, columns, channels, features = kernel.shape
+    height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(x.shape[1:3], padding, (rows, columns), strict=True))
+    if channels >= 4 * features:
+        parts = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
+        parts = _pad(_written(parts), padding)
+        met = [parts[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
+    else:
+        x = _pad(x, padding)
+        x = _written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
+        parts = _written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
+        met = [parts[:, i : i + height] for i in range(rows)]
+    return sum(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
 def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
@@ -181,7 +213,7 @@ def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the kernel gradient as one matrix product for each row of the kernel."""
+    """Returns the kernel gradient as matrix products of what the kernel's columns meet with the gradient."""
     if x.shape[-1] > g.shape[-1] and window.strides == window.dilation == (1, 1):
         # The fewer channels are those to be shifted: image and gradient exchange their parts.
         padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
@@ -191,41 +223,65 @@ def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
 
 def _kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns products of what the kernel's columns meet with the gradient.
+    """Returns a product of what the kernel's columns meet with the gradient for each row of the kernel.
 
-    For each row of the kernel, either what it meets is cut out of the left factor, or the gradient is padded to
-    that place, which is cheaper unless the map is low.
+    What a row meets is cut out of the left factor, or the gradient is padded to where the row begins, which is
+    cheaper unless the map is low.
     """
-    left = _met_in_columns(x, window)
+    if window.strides[0] > 1:
+        return _strided_kernel_rows(x, g, window)
+    left = _turned_columns(x, window)
     columns, channels, _, height, _ = left.shape
-    rows, features = g.shape[1], g.shape[-1]
+    high, features = g.shape[1], g.shape[-1]
 
     def product(i: int) -> jax.Array:
-        i *= window.dilation[0]
-        if window.strides[0] == 1 and rows > LOW_MAP and height < 2 * rows:
-            right = _written(_pad(g, [(i, height - rows - i), (0, 0)]))
+        if high > LOW_MAP and height < 2 * high:
+            right = _written(_pad(g, [(i, height - high - i), (0, 0)]))
             return left.reshape(columns * channels, -1) @ right.reshape(-1, features)
-        cut = left[:, :, :, i : i + (rows - 1) * window.strides[0] + 1 : window.strides[0]]
-        return _written(cut.reshape(columns * channels, -1)) @ g.reshape(-1, features)
+        return _written(left[:, :, :, i : i + high].reshape(columns * channels, -1)) @ g.reshape(-1, features)
 
-    return jnp.stack([product(i) for i in range(window.size[0])]).reshape(*window.size, channels, features)
-
-
-def _met(x: jax.Array, window) -> jax.Array:
-    """Returns what the kernel meets, (taps * channels, batch * output height * output width)."""
-    left = _met_in_columns(x, window)
-    reach = (window.output[0] - 1) * window.strides[0] + 1
-    starts = range(0, window.size[0] * window.dilation[0], window.dilation[0])
-    rows = jnp.stack([left[:, :, :, i : i + reach : window.strides[0]] for i in starts])
-    return _written(rows).reshape(-1, x.shape[0] * math.prod(window.output))
+    return jnp.stack([product(i) for i in _starts(window, 0)]).reshape(*window.size, channels, features)
 
 
-def _met_in_columns(x: jax.Array, window) -> jax.Array:
+def _strided_kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the same, with channels last: where most pixels are passed over it costs less to cut than to turn.
+
+    In a loop, where XLA has no fast product with a left factor to be turned, strided convolutions are not found.
+    """
+    left = jnp.concatenate(_cut(_written(_pad(x, window.padding)), window, 2), axis=-1)
+    rows = [_written(row).reshape(-1, left.shape[-1]) for row in _cut(_written(left), window, 1)]
+    return jnp.stack([_product(row, g.reshape(-1, g.shape[-1])) for row in rows]).reshape(*window.size, x.shape[-1], -1)
+
+
+def _product(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Returns left.T @ right, the wider of the two on the right."""
+    return left.T @ right if left.shape[1] <= right.shape[1] else (right.T @ left).T
+
+
+def _starts(window, axis: int) -> range:
+    """Returns where the kernel's rows (axis 0) or columns (axis 1) begin, in pixels."""
+    return range(0, window.size[axis] * window.dilation[axis], window.dilation[axis])
+
+
+def _cut(x: jax.Array, window, axis: int) -> list[jax.Array]:
+    """Returns what each row (axis 1 of the padded images) or column (axis 2) of the kernel meets."""
+    stride = window.strides[axis - 1]
+    reach = (window.output[axis - 1] - 1) * stride + 1
+    return [lax.slice_in_dim(x, i, i + reach, stride, axis) for i in _starts(window, axis - 1)]
+
+
+def _turned_columns(x: jax.Array, window) -> jax.Array:
     """Returns what each column of the kernel meets, (columns, channels, batch, padded height, output width)."""
     x = _written(_pad(_written(x), window.padding).transpose(3, 0, 1, 2))
     reach = (window.output[1] - 1) * window.strides[1] + 1
-    starts = range(0, window.size[1] * window.dilation[1], window.dilation[1])
-    return _written(jnp.stack([x[..., j : j + reach : window.strides[1]] for j in starts]))
+    return _written(jnp.stack([x[..., j : j + reach : window.strides[1]] for j in _starts(window, 1)]))
+
+
+def _met(x: jax.Array, window) -> jax.Array:
+    """Returns what the kernel meets, (taps * channels, batch * output height * output width); no strides."""
+    x = _turned_columns(x, window)
+    rows = jnp.stack([x[:, :, :, i : i + window.output[0]] for i in _starts(window, 0)])
+    return _written(rows).reshape(-1, math.prod(rows.shape[3:]))
 
 
 # Depthwise: x and the kernel have as many channels as there are features.

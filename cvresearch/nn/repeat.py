@@ -26,6 +26,8 @@ from jax import lax
 
 from cvresearch.base.trees import STACKED
 
+FEWEST = 3  # blocks that are scanned: fewer take longer to compile in a loop than one after another, and longer to run
+
 
 def repeat(
     parent: nn.Module, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array,
@@ -43,7 +45,8 @@ def repeat(
       numbers: the numbers in their names, consecutive; none at all returns x.
       x: input of the first block.
       *per_block: arrays whose first axis is the block, such as drop rates.
-      scan: compile the block once, as the body of a `lax.scan`; otherwise as often as it occurs.
+      scan: compile the block once, as the body of a `lax.scan`; otherwise, or where there are fewer than `FEWEST`
+        blocks, as often as it occurs.
       remat: in the backward pass compute a block anew from its input, instead of keeping its values.
       stacked: keep the variables in one entry for all blocks (only where `scan`).
 
@@ -52,6 +55,7 @@ def repeat(
     """
     if not len(numbers):
         return x
+    scan = scan and len(numbers) >= FEWEST
     names = [f'{prefix}{number}' for number in numbers]
     entry = f'{prefix}{numbers[0]}-{numbers[-1]}'
     keys = _keys(parent, len(names))

@@ -33,7 +33,7 @@ def test_stages_of_resnet50():
 
 @pytest.mark.parametrize('stacked', [False, True])
 def test_blocks_that_are_compiled_once_can_be_looked_at_one_by_one(stacked):
-    model = registry.build('resnet20_cifar10', stacked=stacked)
+    model = registry.build('resnet32_cifar10', stacked=stacked)
     images = np.random.default_rng(0).standard_normal((2, 8, 8, 3)).astype(np.float32)
     variables = jax.jit(lambda key: model.init(key, images))(jax.random.key(0))
     found = jax.jit(lambda v: features.features(model, v, images, ['stage2_block1', 'stage2', 'head']))(variables)

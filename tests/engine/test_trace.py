@@ -55,7 +55,7 @@ def test_strides_dilation_groups_scan_and_slices():
     assert trace.macs(Odd(), (32, 32, 3)) == sum(row.macs for row in rows.values())
 
 
-@pytest.mark.parametrize('name', ['resnet20_cifar10', 'preact_resnet164_cifar10', 'wide_resnet16_8_cifar10'])
+@pytest.mark.parametrize('name', ['resnet32_cifar10', 'preact_resnet164_cifar10', 'wide_resnet40_4_cifar10'])
 def test_blocks_that_are_compiled_once_have_rows_as_if_they_were_not(name):
     model, shape = registry.build(name), registry.variant(name).input_shape
     expected = trace.layers(model.clone(scan=False), shape)

@@ -14,7 +14,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.repeat import repeat, stack, unstack
 
-BLOCKS = 3
+BLOCKS = 4
 LAYOUTS = {
     'unrolled, remat': dict(remat=True), 'scanned': dict(scan=True), 'scanned, remat': dict(scan=True, remat=True),
     'stacked': dict(scan=True, stacked=True),
