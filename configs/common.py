@@ -17,7 +17,8 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         transform=dict(),               # of encoded images, on the host; arrays have none
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
-        augment=dict(shift=0, flip=False, mixup=0.0),
+        augment=dict(shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0, mixup=0.0),  # on the device
+        resize=dict(name='none'),       # progressive resizing: sizes and strengths as functions of the step
         loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
         model=dict(),
         optimizer=dict(),
