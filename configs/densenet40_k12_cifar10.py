@@ -31,7 +31,7 @@ def get_config(arg=''):
 
 
 def plain(c):
-    c.augment.update(pad_crop=0, flip=False)
+    c.augment.update(shift=0, flip=False)
     c.model.dropout = 0.2
 
 

@@ -17,7 +17,7 @@ SIZES = {'lite0': 224, 'lite1': 240, 'lite2': 260, 'lite3': 280, 'lite4': 300, '
 def get_config(arg=''):
     c = common.imagenet(epochs=350, batch_size=4096)
     c.model = dict(name='efficientnet_lite0')
-    c.normalize = dict(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
+    c.normalize.update(mean=(127 / 255,) * 3, std=(128 / 255,) * 3)
     c.transform.train.policy = dict(name='rand_augment', layers=2, magnitude=9)
     c.transform.eval.crop = dict(name='center_crop_resize', size=224, margin=32)
     c.batch_norm.group_size = 64

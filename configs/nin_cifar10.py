@@ -19,14 +19,14 @@ from configs import common
 def get_config(arg=''):
     c = common.cifar(epochs=307.2, batch_size=128)
     c.model = dict(name='nin_cifar10')
-    c.augment.update(pad_crop=0, flip=False)
+    c.augment.update(shift=0, flip=False)
     c.optimizer = dict(name='sgd', momentum=0.9, weight_decay=1e-4)
     c.schedule = dict(name='multistep', peak=0.1, epochs=(256,), rate=0.1, batch_scaling='linear', reference_batch=128)
     return common.finish(c, arg, augment=augment, cifar100=common.cifar100, modern=modern)
 
 
 def augment(c):
-    c.augment.update(pad_crop=4, flip=True)
+    c.augment.update(shift=4, flip=True)
 
 
 def modern(c):

@@ -13,7 +13,7 @@ from configs import common
 def get_config(arg=''):
     c = common.cifar(epochs=30, batch_size=128)
     c.model = dict(name='softmax_regression_cifar10')
-    c.augment.pad_crop = 0
+    c.augment.shift = 0
     c.optimizer = dict(name='sgd', momentum=0.9, weight_decay=1e-4)
     c.schedule = dict(name='cosine', peak=0.001, batch_scaling='linear', reference_batch=128)
     return common.finish(c, arg, hinge=hinge)

@@ -12,7 +12,7 @@ from configs import common
 
 def get_config(arg=''):
     c = common.cifar(epochs=30, batch_size=128)
-    c.model = dict(name='toy_inception_cifar10')
+    c.model = dict(name='toy_inception')
     c.optimizer = dict(name='adamw', weight_decay=0.01)
     c.schedule = dict(name='cosine', peak=2e-3, warmup_epochs=1.0)
     return common.finish(c, arg, cifar100=common.cifar100)
