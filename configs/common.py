@@ -103,18 +103,13 @@ def finish(c: ConfigDict, arg: str, **variants) -> ConfigDict:
 def smoke(c: ConfigDict) -> None:
     """Shortens a run to a fraction of an epoch, with two evaluations and two saves on the way.
 
-<<<<<<< HEAD
-    Whatever is told in epochs (all such keys end in `epochs`) is shortened with it.
-    """
-    shorter, c.epochs = 0.5 / c.epochs, 0.5
-=======
-    Photographs on disk are replaced by synthetic ones, made on the spot, that go through the same transforms.
+    Whatever is told in epochs (all such keys end in `epochs`) is shortened with it. Photographs on disk are
+    replaced by synthetic ones, made on the spot, that go through the same transforms.
     """
     if c.transform:
         c.data = dict(name='fake_photographs', classes=1000, train=64, test=32)
         c.batch_size = c.eval_batch_size = 16
-    c.epochs = 0.5
->>>>>>> main
+    shorter, c.epochs = 0.5 / c.epochs, 0.5
     c.log_every_steps = 5
     c.evaluate_every_epochs = 0.25
     c.save_every_epochs = 0.25
