@@ -7,7 +7,7 @@ improving (three times), about 90 epochs; 224 of 256 pixels, flips, the colours 
 10,000 images held out. Biases are decayed too, as the equations of section 5 have it (Caffe's are not).
 Expected: 59.3 % top-1, 81.8 % top-5 (40.7 and 18.2 % error of one net over ten patches; verified: the paper's table 2).
 One crop: 57.1 and 80.2 % (verified: BVLC's Caffe model).
-Cost: {cost}.
+Cost: 114 M images; 2.2 device-hours.
 
 `:alexnet` and `:alexnet_single_tower` are the one-tower nets; for `:alexnet` torchvision has 56.5 and 79.1 %
 (verified: its weights). `:modern` is `common.modern_plain`; no number is known for it.

@@ -2,14 +2,14 @@
 
     python -m cvresearch.main --config configs/bn_inception.py --workdir runs/bn_inception
 
-Paper: SGD with momentum, batches of 32 for each worker, 0.045 (30 times Inception's 0.0015), falling six times faster than
-its 4 % in 8 epochs, no dropout, a fifth of the L2 (of GoogLeNet's 2e-4, recalled, which leaves 4e-5), weaker photometric
-distortions (none here), thorough shuffling. 6 million steps of 32 are 150 epochs. Ours: synchronous.
+Paper: SGD with momentum, batches of 32 for each worker, 0.045 (30 times Inception's 0.0015), falling six times faster
+than its 4 % in 8 epochs, no dropout, a fifth of the L2 (of GoogLeNet's 2e-4, recalled, which leaves 4e-5), weaker
+photometric distortions (none here), thorough shuffling. 6 million steps of 32 are 150 epochs. Ours: synchronous.
 Expected: 74.8 % top-1, 92.2 % top-5, one crop (25.2 and 7.82 % error; verified: figures 3 and 4).
-Cost: {cost}.
+Cost: 192 M images; 11 device-hours.
 
-`:inception_v2` is the net with the separable stem: 73.9 and 91.8 % (TF-slim). `:x5` is the paper's BN-x5, at five times
-the rate: 73.0 % top-1 (verified: figure 3). `:modern` is `common.modern_residual`; no number is known for it.
+`:inception_v2` is the net with the separable stem: 73.9 and 91.8 % (TF-slim). `:x5` is the paper's BN-x5, at five
+times the rate: 73.0 % top-1 (verified: figure 3). `:modern` is `common.modern_residual`; no number is known for it.
 """
 
 from configs import common

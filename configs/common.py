@@ -84,7 +84,7 @@ def imagenet(
 
 
 def cifar(epochs: float, batch_size: int) -> ConfigDict:
-    """Returns the setting of experiments on CIFAR-10: four black pixels of padding, crops and flips (He et al. 2015)."""
+    """Returns the setting of experiments on CIFAR-10: crops out of four black pixels more, and flips."""
     c = classification('cifar10', epochs, batch_size)
     c.augment.update(shift=4, flip=True)
     c.log_every_steps = 100
@@ -101,8 +101,9 @@ def modern_residual(c: ConfigDict) -> None:
 
     All of it recalled, from pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives:
     600 epochs, batch 1,024, SGD with 0.5 after 5 epochs of warm-up, half a cosine, weight decay 2e-5 but not of norms,
-    TrivialAugment, erasing 0.1, mixup 0.2 or CutMix 1.0, label smoothing 0.1, weights averaged; training at 176 pixels for
-    224. There each image comes four times in a row with other augmentation, and the average is taken every 32 steps.
+    TrivialAugment, erasing 0.1, mixup 0.2 or CutMix 1.0, label smoothing 0.1, weights averaged; training at 176 pixels
+    for 224. There each image comes four times in an epoch with other augmentation, and the average is taken every 32
+    steps.
     """
     size = round(c.transform.eval.crop.size * 176 / 224)
     c.epochs, c.batch_size, c.minival = 600.0, 1024, 0
@@ -208,9 +209,9 @@ def set_image_size(c: ConfigDict, size: int) -> None:
 def smoke(c: ConfigDict, size: int) -> None:
     """Shortens a run to a fraction of an epoch, with two evaluations and two saves on the way.
 
-    Data that does not come with the packages is replaced by synthetic images. Photographs are made on the spot, at `size`
-    pixels, and go through the same transforms. Whatever is told in epochs (all such keys end in `epochs`) is shortened with
-    the run.
+    Data that does not come with the packages is replaced by synthetic images. Photographs are made on the spot, at
+    `size` pixels, and go through the same transforms. Whatever is told in epochs (all such keys end in `epochs`) is
+    shortened with the run.
     """
     if c.data.name in ('imagenet', 'cifar10', 'cifar100'):
         if c.transform:

@@ -2,12 +2,13 @@
 
     python -m cvresearch.main --config configs/densenet121.py --workdir runs/densenet121
 
-Paper: SGD with Nesterov's momentum 0.9, batch 256, weight decay 1e-4, 0.1 divided by ten after 30 and 60 of 90 epochs, the
-augmentation of fb.resnet.torch. (For 161 and larger the authors trained 100 epochs with batch 128; recalled.)
+Paper: SGD with Nesterov's momentum 0.9, batch 256, weight decay 1e-4, 0.1 divided by ten after 30 and 60 of 90
+epochs, the augmentation of fb.resnet.torch. (For 161 and larger the authors trained 100 epochs with batch 128;
+recalled.)
 Expected, top-1 and top-5, one crop (verified: table 3): 74.98 and 92.29 %, `:densenet169` 76.20 and 93.15 %,
 `:densenet201` 77.42 and 93.66 %, `:densenet264` 77.85 and 93.88 %. `:densenet161` 77.8 % (verified: the authors'
 repository, 22.2 % error).
-Cost: {cost}.
+Cost: 115 M images; 9.1 device-hours.
 
 `:modern` is `common.modern_residual`; no number is known for it.
 """

@@ -1,17 +1,17 @@
 """DenseNets for CIFAR. Huang et al. 2017, CVPR, arXiv:1608.06993, section 4.2.
 
     python -m cvresearch.main --config configs/densenet40_k12_cifar10.py --workdir runs/densenet40_k12_cifar10
-    python -m cvresearch.main --config configs/densenet40_k12_cifar10.py:densenetbc100_k12_cifar10 --workdir runs/densenetbc100
+    python -m cvresearch.main --config configs/densenet40_k12_cifar10.py:snapshot --workdir runs/densenet40_snapshot
 
-Paper: SGD with Nesterov's momentum 0.9, batch 64, weight decay 1e-4, 0.1 divided by ten at half and three quarters of 300
-epochs; four pixels of padding, crops, flips (C10+). `:plain` has no augmentation and dropout 0.2 (C10).
+Paper: SGD with Nesterov's momentum 0.9, batch 64, weight decay 1e-4, 0.1 divided by ten at half and three quarters of
+300 epochs; four pixels of padding, crops, flips (C10+). `:plain` has no augmentation and dropout 0.2 (C10).
 Expected, top-1 on C10+ and C100+ (verified: table 2): 94.76 and 75.58 %, `:densenet100_k12_cifar10` 95.90 and 79.80,
-`:densenet100_k24_cifar10` 96.26 and 80.75, `:densenetbc100_k12_cifar10` 95.49 and 77.73, `:densenetbc250_k24_cifar10` 96.38
-and 82.40, `:densenetbc190_k40_cifar10` 96.54 and 82.82. `:plain` 93.00 %.
-Cost: {cost}.
+`:densenet100_k24_cifar10` 96.26 and 80.75, `:densenetbc100_k12_cifar10` 95.49 and 77.73, `:densenetbc250_k24_cifar10`
+96.38 and 82.40, `:densenetbc190_k40_cifar10` 96.54 and 82.82. `:plain` 93.00 %.
+Cost: 15 M images; 0.21 device-hours.
 
-`:snapshot` is Huang et al. 2017, arXiv:1704.00109: six cosine cycles of 50 epochs from 0.1 (its best, from 0.2, has 78.07 % on
-CIFAR-100 as an ensemble of six; verified from one transcription). `:modern` is `common.modern_cifar`.
+`:snapshot` is Huang et al. 2017, arXiv:1704.00109: six cosine cycles of 50 epochs from 0.1 (its best, from 0.2, has
+78.07 % on CIFAR-100 as an ensemble of six; verified from one transcription). `:modern` is `common.modern_cifar`.
 """
 
 from configs import common

@@ -3,14 +3,15 @@
     python -m cvresearch.main --config configs/efficientnet_l2.py --workdir runs/efficientnet_l2
 
 Paper: a student learns ImageNet and the pseudo-labels of a teacher on 300 million unlabelled photographs (JFT), with
-dropout 0.5, stochastic depth 0.2 and RandAugment of 2 operations at magnitude 27; batch 2,048, 350 epochs, 0.128 times 0.97
-every 2.4 epochs (the last three recalled). JFT is not public: THIS RECIPE CANNOT BE REPRODUCED HERE. What the file does is the
-student's half on ImageNet alone; `--config.distillation.teacher=WORKDIR` adds a teacher.
+dropout 0.5, stochastic depth 0.2 and RandAugment of 2 operations at magnitude 27; batch 2,048, 350 epochs, 0.128
+times 0.97 every 2.4 epochs (the last three recalled). JFT is not public: THIS RECIPE CANNOT BE REPRODUCED HERE. What
+the file does is the student's half on ImageNet alone; `--config.distillation.teacher=WORKDIR` adds a teacher.
 Expected: nothing known for ImageNet alone. Paper, with JFT: 88.4 % top-1, 98.7 % top-5 at 800 pixels; 88.2 % at 475
 (verified; timm's copies 88.4 and 88.2 %).
-Cost: {cost}, of ImageNet alone.
+Cost: 448 M images; 59,000 device-hours, of ImageNet alone.
 
-`:efficientnet_l2_475` trains at 475 pixels. `:smoke` is of B0's width and depth: L2's 480 million parameters do not fit.
+`:efficientnet_l2_475` trains at 475 pixels. `:smoke` is of B0's width and depth: L2's 480 million parameters do not
+fit.
 """
 
 from configs import common

@@ -1,10 +1,11 @@
-"""EfficientNet-Lite0 to Lite4 on ImageNet-1k. The authors' nets for small devices, 2020 (tensorflow/tpu, efficientnet/lite).
+"""EfficientNet-Lite0 to Lite4 on ImageNet-1k. Nets for small devices, 2020: tensorflow/tpu, efficientnet/lite.
 
     python -m cvresearch.main --config configs/efficientnet_lite0.py --workdir runs/efficientnet_lite0
 
 No paper. The recipe of configs/efficientnet_b0.py, with RandAugment (recalled) and pixels as (x - 127) / 128.
-Expected, top-1, one crop, float32 (verified: the authors' table): Lite0 75.1 %, Lite1 76.7, Lite2 77.6, Lite3 79.8, Lite4 81.5.
-Cost: {cost}.
+Expected, top-1, one crop, float32 (verified: the authors' table): Lite0 75.1 %, Lite1 76.7, Lite2 77.6, Lite3 79.8,
+Lite4 81.5.
+Cost: 448 M images; 48 device-hours.
 
 `:modern` is `common.modern_mobile`; no number is known for it.
 """

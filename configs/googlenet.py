@@ -2,12 +2,13 @@
 
     python -m cvresearch.main --config configs/googlenet.py --workdir runs/googlenet
 
-Paper: asynchronous SGD with momentum 0.9, the rate falling by 4 % every 8 epochs, Polyak averaging, two auxiliary heads
-of weight 0.3; patches of 8 to 100 % of the area with ratios of 3:4 to 4:3, photometric distortions. Not in the paper, and
-as BVLC's Caffe model has it (recalled): first rate 0.01, batch 32, 60 epochs, weight decay 2e-4. Ours: synchronous.
+Paper: asynchronous SGD with momentum 0.9, the rate falling by 4 % every 8 epochs, Polyak averaging, two auxiliary
+heads of weight 0.3; patches of 8 to 100 % of the area with ratios of 3:4 to 4:3, photometric distortions. Not in the
+paper, and as BVLC's Caffe model has it (recalled): first rate 0.01, batch 32, 60 epochs, weight decay 2e-4. Ours:
+synchronous.
 Expected: 68.7 % top-1, 88.9 % top-5, one crop (BVLC's Caffe model); paper: 10.07 % top-5 error, one net and one crop
 (verified: table 3).
-Cost: {cost}.
+Cost: 76.9 M images; 3.4 device-hours.
 
 `:googlenet_aux` is torchvision's net with batch norm: 69.8 and 89.5 % (verified: its weights).
 `:modern` is `common.modern_plain`; no number is known for it.

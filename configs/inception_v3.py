@@ -2,13 +2,14 @@
 
     python -m cvresearch.main --config configs/inception_v3.py --workdir runs/inception_v3
 
-Paper: RMSProp with decay 0.9 and epsilon 1.0, 0.045 times 0.94 every two epochs, gradients clipped at 2.0, 50 workers with
-batches of 32, 100 epochs, label smoothing 0.1, an auxiliary head with batch norm, evaluation with a running average of the
-weights. Not in the paper, from TF-slim (recalled): momentum 0.9, weight decay 4e-5, the average's 0.9999, the crops and
-colours. Ours: the 50 workers are one synchronous batch of 1,600, normed in groups of 32.
-Expected: 78.8 % top-1, 94.4 % top-5, one crop of 299 on the 48,238 validation images that are not blacklisted; about 0.2
-and 0.1 points less on all 50,000 (21.2 and 5.6 % error; verified: tables 3 and 4). torchvision's weights: 77.3 and 93.5 %.
-Cost: {cost}.
+Paper: RMSProp with decay 0.9 and epsilon 1.0, 0.045 times 0.94 every two epochs, gradients clipped at 2.0, 50 workers
+with batches of 32, 100 epochs, label smoothing 0.1, an auxiliary head with batch norm, evaluation with a running
+average of the weights. Not in the paper, from TF-slim (recalled): momentum 0.9, weight decay 4e-5, the average's
+0.9999, the crops and colours. Ours: the 50 workers are one synchronous batch of 1,600, normed in groups of 32.
+Expected: 78.8 % top-1, 94.4 % top-5, one crop of 299 on the 48,238 validation images that are not blacklisted; about
+0.2 and 0.1 points less on all 50,000 (21.2 and 5.6 % error; verified: tables 3 and 4). torchvision's weights: 77.3
+and 93.5 %.
+Cost: 128 M images; 20 device-hours.
 
 `:modern` is `common.modern_residual` at 299 pixels; no number is known for it.
 """

@@ -3,11 +3,12 @@
     python -m cvresearch.main --config configs/inception_v4.py --workdir runs/inception_v4
 
 Paper: RMSProp with decay 0.9 and epsilon 1.0, 0.045 times 0.94 every two epochs, 20 workers, a running average of the
-weights. Not in the paper, as for Inception-v3 in TF-slim (recalled): batches of 32, momentum 0.9, weight decay 4e-5, label
-smoothing 0.1, the average's 0.9999. About 160 epochs are read off its figures (recalled). Ours: one synchronous batch.
-Expected: 80.0 % top-1, 95.0 % top-5, one crop of 299, validation images that are not blacklisted (20.0 and 5.0 % error;
-verified: table 2). TF-slim's weights on all 50,000: 80.1 and 95.0 % (verified: timm).
-Cost: {cost}.
+weights. Not in the paper, as for Inception-v3 in TF-slim (recalled): batches of 32, momentum 0.9, weight decay 4e-5,
+label smoothing 0.1, the average's 0.9999. About 160 epochs are read off its figures (recalled). Ours: one synchronous
+batch.
+Expected: 80.0 % top-1, 95.0 % top-5, one crop of 299, validation images that are not blacklisted (20.0 and 5.0 %
+error; verified: table 2). TF-slim's weights on all 50,000: 80.1 and 95.0 % (verified: timm).
+Cost: 205 M images; 70 device-hours.
 
 `:modern` is `common.modern_residual` at 299 pixels; no number is known for it.
 """

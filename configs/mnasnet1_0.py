@@ -2,13 +2,13 @@
 
     python -m cvresearch.main --config configs/mnasnet1_0.py:semnasnet_100 --workdir runs/semnasnet_100
 
-Paper: RMSProp with decay and momentum 0.9, batch 4,096, the rate rising to 0.256 in 5 epochs and then times 0.97 every 2.4,
-350 epochs, batch norm with momentum 0.99, weight decay 1e-5, dropout 0.2, Inception's augmentation. From the authors' code
-(recalled): epsilon 1e-3, label smoothing 0.1, an average with 0.9999.
-Expected, top-1 and top-5, one crop: B1 (the default) 74.5 and 92.1 %, A1 (`:semnasnet_100`) 75.2 and 92.5 % (verified: the
-authors' repository), `:mnasnet_small` 66.0 % (verified: table 4). torchvision's weights: `:mnasnet0_5` 67.7,
-`:mnasnet0_75` 71.2, `:mnasnet1_3` 76.5 %.
-Cost: {cost}.
+Paper: RMSProp with decay and momentum 0.9, batch 4,096, the rate rising to 0.256 in 5 epochs and then times 0.97
+every 2.4, 350 epochs, batch norm with momentum 0.99, weight decay 1e-5, dropout 0.2, Inception's augmentation. From
+the authors' code (recalled): epsilon 1e-3, label smoothing 0.1, an average with 0.9999.
+Expected, top-1 and top-5, one crop: B1 (the default) 74.5 and 92.1 %, A1 (`:semnasnet_100`) 75.2 and 92.5 %
+(verified: the authors' repository), `:mnasnet_small` 66.0 % (verified: table 4). torchvision's weights: `:mnasnet0_5`
+67.7, `:mnasnet0_75` 71.2, `:mnasnet1_3` 76.5 %.
+Cost: 448 M images; 39 device-hours.
 
 `:modern` is `common.modern_mobile`; no number is known for it.
 """

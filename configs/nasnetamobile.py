@@ -2,12 +2,12 @@
 
     python -m cvresearch.main --config configs/nasnetamobile.py --workdir runs/nasnetamobile
 
-Paper and TF-slim (all recalled): synchronous RMSProp with decay 0.9 and epsilon 1.0, batch 32 on each of 50 workers, rate
-0.04 times 0.97 every 2.4 epochs, gradients clipped at 10, label smoothing 0.1, weight decay 4e-5, an average with 0.9999, no
-scheduled drop-path for the mobile net, auxiliary head of weight 0.4 (here none: the variant has no such head). The length,
-250 epochs, is this project's choice.
+Paper and TF-slim (all recalled): synchronous RMSProp with decay 0.9 and epsilon 1.0, batch 32 on each of 50 workers,
+rate 0.04 times 0.97 every 2.4 epochs, gradients clipped at 10, label smoothing 0.1, weight decay 4e-5, an average
+with 0.9999, no scheduled drop-path for the mobile net, auxiliary head of weight 0.4 (here none: the variant has no
+such head). The length, 250 epochs, is this project's choice.
 Expected: 74.0 % top-1, 91.6 % top-5, one crop (verified; Keras's weights 74.4 and 91.9 %).
-Cost: {cost}.
+Cost: 320 M images; 50 device-hours.
 
 `:modern` is `common.modern_mobile`; no number is known for it.
 """

@@ -2,11 +2,12 @@
 
     python -m cvresearch.main --config configs/preact_resnet164_cifar10.py --workdir runs/preact_resnet164_cifar10
 
-Paper: as the ResNets of 2015 (configs/resnet20_cifar10.py): batch 128 on two GPUs, 0.01 in the first 400 steps, then 0.1
-divided by ten after 32,000 and 48,000 of 64,000 steps, weight decay 1e-4. Ours: the rate rises through the 400 steps.
-Expected, top-1 (verified: tables 3 and 4; medians of five): 94.54 %, on CIFAR-100 75.67 %; `:preact_resnet110` 93.63 %,
-`:preact_resnet1001` 95.08 % and 77.29 %.
-Cost: {cost}.
+Paper: as the ResNets of 2015 (configs/resnet20_cifar10.py): batch 128 on two GPUs, 0.01 in the first 400 steps, then
+0.1 divided by ten after 32,000 and 48,000 of 64,000 steps, weight decay 1e-4. Ours: the rate rises through the 400
+steps.
+Expected, top-1 (verified: tables 3 and 4; medians of five): 94.54 %, on CIFAR-100 75.67 %; `:preact_resnet110` 93.63
+%, `:preact_resnet1001` 95.08 % and 77.29 %.
+Cost: 8.19 M images; 0.11 device-hours.
 
 `:modern` is `common.modern_cifar`; no number is known for it.
 """

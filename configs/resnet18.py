@@ -1,13 +1,13 @@
-"""ResNet-18 and 34, and their plain twins, on ImageNet-1k. He et al. 2015, arXiv:1512.03385, section 3.4, tables 2 and 3.
+"""ResNet-18 and 34, and their plain twins, on ImageNet-1k. He et al. 2015, arXiv:1512.03385, section 3.4.
 
     python -m cvresearch.main --config configs/resnet18.py --workdir runs/resnet18
     python -m cvresearch.main --config configs/resnet18.py:resnet34_c --workdir runs/resnet34_c
 
 The recipe of configs/resnet50.py.
-Expected, top-1: `resnet18` 69.8 % (option B, one crop; verified: torchvision's weights). Over ten crops (verified: tables 2
-and 3): `:plain18` 72.06, `:plain34` 71.46, `:resnet18_a` 72.12, `:resnet34_a` 74.97, `:resnet34` (B) 75.48,
+Expected, top-1: `resnet18` 69.8 % (option B, one crop; verified: torchvision's weights). Over ten crops (verified:
+tables 2 and 3): `:plain18` 72.06, `:plain34` 71.46, `:resnet18_a` 72.12, `:resnet34_a` 74.97, `:resnet34` (B) 75.48,
 `:resnet34_c` 75.81 %.
-Cost: {cost}.
+Cost: 153 M images; 7.7 device-hours.
 
 `:modern` is `common.modern_residual`; torchvision has no such weights for these nets.
 """

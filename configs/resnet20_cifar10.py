@@ -3,16 +3,18 @@
     python -m cvresearch.main --config configs/resnet20_cifar10.py --workdir runs/resnet20_cifar10
     python -m cvresearch.main --config configs/resnet20_cifar10.py:resnet56,cifar100 --workdir runs/resnet56_cifar100
 
-Paper: SGD with momentum 0.9, batch 128, weight decay 1e-4, 0.1 divided by ten after 32,000 and 48,000 of 64,000 steps, four
-pixels of padding, crops, flips; batch norm over 64 examples (two GPUs). In epochs: 81.92, 122.88 and 163.84 of 50,000 images.
-The paper divides the rates on 45,000 images and then trains on all.
-Expected, top-1 on the 10,000 test images (verified: table 6): 91.25 %, `:resnet32` 92.49, `:resnet44` 92.83, `:resnet56`
-93.03, `:resnet110` 93.57 (best of five; mean 93.39), `:resnet1202` 92.07. `:plain56` is far worse, `:plain110` over 60 % error.
-Cost: {cost}.
+Paper: SGD with momentum 0.9, batch 128, weight decay 1e-4, 0.1 divided by ten after 32,000 and 48,000 of 64,000
+steps, four pixels of padding, crops, flips; batch norm over 64 examples (two GPUs). In epochs: 81.92, 122.88 and
+163.84 of 50,000 images. The paper divides the rates on 45,000 images and then trains on all.
+Expected, top-1 on the 10,000 test images (verified: table 6): 91.25 %, `:resnet32` 92.49, `:resnet44` 92.83,
+`:resnet56` 93.03, `:resnet110` 93.57 (best of five; mean 93.39), `:resnet1202` 92.07. `:plain56` is far worse,
+`:plain110` over 60 % error.
+Cost: 8.19 M images; 0.11 device-hours.
 
-`:resnet110` and `:resnet1202` warm up for 400 steps, as in the paper (there at 0.01, here rising). `:stochastic_depth` is Huang
-et al. 2016, arXiv:1603.09382: 500 epochs, 0.1 divided by ten at 250 and 375, last block dropped half of the time; resnet110
-94.77 % (recalled: 5.23 % error, its table 1). `:modern` is `common.modern_cifar`; no number is known for it.
+`:resnet110` and `:resnet1202` warm up for 400 steps, as in the paper (there at 0.01, here rising).
+`:stochastic_depth` is Huang et al. 2016, arXiv:1603.09382: 500 epochs, 0.1 divided by ten at 250 and 375, last block
+dropped half of the time; resnet110 94.77 % (recalled: 5.23 % error, its table 1). `:modern` is `common.modern_cifar`;
+no number is known for it.
 """
 
 from configs import common

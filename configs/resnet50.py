@@ -3,17 +3,17 @@
     python -m cvresearch.main --config configs/resnet50.py --workdir runs/resnet50
     python -m cvresearch.main --config configs/resnet50.py:resnet50,modern --workdir runs/resnet50_modern
 
-Paper: SGD with momentum 0.9, batch 256, weight decay 1e-4, 0.1 divided by ten when the error plateaus, 600,000 steps (120
-epochs), no dropout; short side drawn from 256 to 480 pixels, crops of 224, flips, AlexNet's colours. Ours: the error is of
-10,000 images held out; batch norm over 32 examples, as on the paper's eight GPUs (recalled).
-Expected: 75.3 % top-1, 92.2 % top-5, one crop (verified: the authors' Caffe models); 77.15 and 93.29 % over ten (verified:
-table 3). `:resnet101_v1` 76.4 and 92.9 %, `:resnet152_v1` 77.0 and 93.3 % (one crop; verified likewise).
-Cost: {cost}.
+Paper: SGD with momentum 0.9, batch 256, weight decay 1e-4, 0.1 divided by ten when the error plateaus, 600,000 steps
+(120 epochs), no dropout; short side drawn from 256 to 480 pixels, crops of 224, flips, AlexNet's colours. Ours: the
+error is of 10,000 images held out; batch norm over 32 examples, as on the paper's eight GPUs (recalled).
+Expected: 75.3 % top-1, 92.2 % top-5, one crop (verified: the authors' Caffe models); 77.15 and 93.29 % over ten
+(verified: table 3). `:resnet101_v1` 76.4 and 92.9 %, `:resnet152_v1` 77.0 and 93.3 % (one crop; verified likewise).
+Cost: 153 M images; 16 device-hours.
 
 `:resnet50`, `:resnet101`, `:resnet152` have the stride in the 3x3 convolution. `:goyal` is Goyal et al. 2017,
-arXiv:1706.02677: batch 8,192, five epochs of warm-up, 90 epochs; 76.3 % (recalled: its table 1, 23.74 % error). `:modern`
-is `common.modern_residual`: `:resnet50,modern` 80.9 %, `:resnet101,modern` 81.9 %, `:resnet152,modern` 82.3 % (verified:
-torchvision's IMAGENET1K_V2).
+arXiv:1706.02677: batch 8,192, five epochs of warm-up, 90 epochs; 76.3 % (recalled: its table 1, 23.74 % error).
+`:modern` is `common.modern_residual`: `:resnet50,modern` 80.9 %, `:resnet101,modern` 81.9 %, `:resnet152,modern` 82.3
+% (verified: torchvision's IMAGENET1K_V2).
 """
 
 from configs import common

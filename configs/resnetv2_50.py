@@ -2,13 +2,16 @@
 
     python -m cvresearch.main --config configs/resnetv2_50.py:resnetv2_200 --workdir runs/resnetv2_200
 
-Paper: as the ResNets of 2015, from scratch on eight GPUs, batch 256, 0.1 divided by ten after 30 and 60 of 90 epochs (the
-epochs are recalled); crops of 224 from short sides of 256 to 480 pixels, and `:aspect` with the crops of GoogLeNet.
+Paper: as the ResNets of 2015, from scratch on eight GPUs, batch 256, 0.1 divided by ten after 30 and 60 of 90 epochs
+(the epochs are recalled); crops of 224 from short sides of 256 to 480 pixels, and `:aspect` with the crops of
+GoogLeNet.
 Expected, top-1, one crop of 320 pixels: `:resnetv2_152` 78.9 % and 94.5 % top-5, `:resnetv2_200` 79.3 and 94.7 %,
-`:resnetv2_200,aspect` 79.9 and 95.2 % (verified: table 5). At 224, Keras's weights: 76.0 (50), 77.2 (101), 78.0 (152).
-Cost: {cost}.
+`:resnetv2_200,aspect` 79.9 and 95.2 % (verified: table 5). At 224, Keras's weights: 76.0 (50), 77.2 (101), 78.0
+(152).
+Cost: 115 M images; 13 device-hours.
 
-`:resnetv2_50_keras` and the like have Keras's strides. `:modern` is `common.modern_residual`; no number is known for it.
+`:resnetv2_50_keras` and the like have Keras's strides. `:modern` is `common.modern_residual`; no number is known for
+it.
 """
 
 from configs import common

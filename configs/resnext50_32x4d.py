@@ -2,11 +2,11 @@
 
     python -m cvresearch.main --config configs/resnext50_32x4d.py --workdir runs/resnext50_32x4d
 
-Paper: SGD with momentum 0.9, batch 256 (32 on each of eight GPUs), weight decay 1e-4, 0.1 divided by ten three times with
-the schedule of fb.resnet.torch, and its augmentation. Epochs 30, 60 and 90 of 100 are recalled.
-Expected, top-1, one crop: 77.8 % (22.2 % error; verified: the authors' repository). `:resnext101_32x4d` 78.8 and 94.4 %
-top-5, `:resnext101_64x4d` 79.6 and 94.7 % (verified: table 4).
-Cost: {cost}.
+Paper: SGD with momentum 0.9, batch 256 (32 on each of eight GPUs), weight decay 1e-4, 0.1 divided by ten three times
+with the schedule of fb.resnet.torch, and its augmentation. Epochs 30, 60 and 90 of 100 are recalled.
+Expected, top-1, one crop: 77.8 % (22.2 % error; verified: the authors' repository). `:resnext101_32x4d` 78.8 and 94.4
+% top-5, `:resnext101_64x4d` 79.6 and 94.7 % (verified: table 4).
+Cost: 128 M images; 15 device-hours.
 
 `:resnext101_32x8d` (of Mahajan et al. 2018, arXiv:1805.00932, there pretrained on a billion photographs that are not
 public) has 79.3 % from ImageNet alone (verified: torchvision's V1). `:modern` is `common.modern_residual`;

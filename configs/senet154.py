@@ -2,10 +2,10 @@
 
     python -m cvresearch.main --config configs/senet154.py --workdir runs/senet154
 
-Paper: as SE-ResNet-50, and dropout 0.2 and label smoothing 0.1; in the last epochs the batch norms are frozen, which is not
-done here.
+Paper: as SE-ResNet-50, and dropout 0.2 and label smoothing 0.1; in the last epochs the batch norms are frozen, which
+is not done here.
 Expected: 81.32 % top-1, 95.53 % top-5, one crop of 224; 82.72 and 96.21 % at 320 (verified: table 8).
-Cost: {cost}.
+Cost: 128 M images; 74 device-hours.
 
 `:modern` is `common.modern_residual`; no number is known for it.
 """

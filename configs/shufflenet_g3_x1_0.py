@@ -8,7 +8,7 @@ project's choice.
 Expected, top-1, one crop (verified: tables 2 and 5): 67.4 %; `:shufflenet_g1_x1_0` 66.4, `:shufflenet_g2_x1_0` 67.3,
 `:shufflenet_g4_x1_0` 67.2, `:shufflenet_g8_x1_0` 67.6; `:shufflenet_g3_x0_5` 56.8, `:shufflenet_g3_x1_5` 71.5,
 `:shufflenet_g3_x2_0` 73.7.
-Cost: {cost}.
+Cost: 307 M images; 12 device-hours.
 
 `:modern` is `common.modern_mobile`; no number is known for it.
 """

@@ -2,11 +2,11 @@
 
     python -m cvresearch.main --config configs/squeezenet1_0.py --workdir runs/squeezenet1_0
 
-The repository's solver (recalled): SGD with momentum 0.9, batch 512 (32 x 16), 0.04 falling linearly to 0 over 170,000 steps
-(68 epochs), weight decay 2e-4, crops of 227 out of 256 and flips.
+The repository's solver (recalled): SGD with momentum 0.9, batch 512 (32 x 16), 0.04 falling linearly to 0 over
+170,000 steps (68 epochs), weight decay 2e-4, crops of 227 out of 256 and flips.
 Expected: 57.5 % top-1, 80.3 % top-5, one crop (verified: table 2). `:squeezenet1_0_simple_bypass` 60.4 and 82.5 %,
 `:squeezenet1_0_complex_bypass` 58.8 and 82.0 % (verified: table 3). `:squeezenet1_1` 58.2 % (verified: torchvision).
-Cost: {cost}.
+Cost: 87.1 M images; 2 device-hours.
 
 `:modern` is `common.modern_plain`; no number is known for it.
 """

@@ -2,9 +2,10 @@
 
     python -m cvresearch.main --config configs/toy_inception_cifar10.py --workdir runs/toy_inception_cifar10
 
-One convolution, one inception module of four branches, global averaging; 78,218 parameters. The recipe is this project's.
+One convolution, one inception module of four branches, global averaging; 78,218 parameters. The recipe is this
+project's.
 Expected: not known.
-Cost: {cost}.
+Cost: 1.5 M images; 0.021 device-hours.
 """
 
 from configs import common

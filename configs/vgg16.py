@@ -2,15 +2,14 @@
 
     python -m cvresearch.main --config configs/vgg16.py --workdir runs/vgg16
 
-Paper: SGD with momentum, batch 256, weight decay 5e-4, dropout in both hidden dense layers, 0.01 divided by ten when the
-validation accuracy stops improving (three times), 370,000 steps (74 epochs); the short side drawn from 256 to 512 pixels,
-crops of 224, flips, AlexNet's colours. Ours: the accuracy is of 10,000 images held out; the deep nets start from random
-weights (Glorot, which the authors found to do after submission), not from net A.
+Paper: SGD with momentum, batch 256, weight decay 5e-4, dropout in both hidden dense layers, 0.01 divided by ten when
+the validation accuracy stops improving (three times), 370,000 steps (74 epochs); the short side drawn from 256 to 512
+pixels, crops of 224, flips, AlexNet's colours. Ours: the accuracy is of 10,000 images held out; the deep nets start
+from random weights (Glorot, which the authors found to do after submission), not from net A.
 Expected: 74.4 % top-1, 91.9 % top-5 (25.6 and 8.1 % error, dense evaluation at 384 pixels, trained at 256 to 512;
-verified: table 3). One crop of torchvision's weights: 71.6 and 90.4 % (verified).
-`:vgg11` 70.4, `:vgg11_lrn` 70.3, `:vgg13` 71.3 (all trained at 256), `:vgg16_c` 72.7, `:vgg19` 74.5 % top-1 (dense;
-verified: table 3).
-Cost: {cost}. (Paper: two to three weeks on four Titan Black.)
+verified: table 3). One crop of torchvision's weights: 71.6 and 90.4 % (verified). `:vgg11` 70.4, `:vgg11_lrn` 70.3,
+`:vgg13` 71.3 (all trained at 256), `:vgg16_c` 72.7, `:vgg19` 74.5 % top-1 (dense; verified: table 3).
+Cost: 94.1 M images; 40 device-hours. (Paper: two to three weeks on four Titan Black.)
 
 `:modern` is `common.modern_plain`; no number is known for it. With batch norm: configs/vgg16_bn.py.
 """

@@ -3,16 +3,17 @@
     python -m cvresearch.main --config configs/wide_resnet28_10_cifar10.py --workdir runs/wide_resnet28_10_cifar10
     python -m cvresearch.main --config configs/wide_resnet28_10_cifar10.py:dropout,cifar100 --workdir runs/wrn_cifar100
 
-Paper: SGD with Nesterov's momentum 0.9, batch 128, weight decay 5e-4, 0.1 times 0.2 after 60, 120 and 160 of 200 epochs, four
-pixels of (reflected) padding, crops, flips. Ours: the padding is black.
-Expected, top-1 (verified: the authors' repository): 96.00 %, on CIFAR-100 80.75 %; `:dropout` 96.11 and 81.15 %. `:wide_resnet40_4`
-95.47 and `:wide_resnet16_8` 95.73 % (verified: the paper's fourth version).
-Cost: {cost}.
+Paper: SGD with Nesterov's momentum 0.9, batch 128, weight decay 5e-4, 0.1 times 0.2 after 60, 120 and 160 of 200
+epochs, four pixels of (reflected) padding, crops, flips. Ours: the padding is black.
+Expected, top-1 (verified: the authors' repository): 96.00 %, on CIFAR-100 80.75 %; `:dropout` 96.11 and 81.15 %.
+`:wide_resnet40_4` 95.47 and `:wide_resnet16_8` 95.73 % (verified: the paper's fourth version).
+Cost: 10 M images; 1.5 device-hours.
 
-`:sgdr` is Loshchilov & Hutter 2016, arXiv:1608.03983: T_0 = 10, T_mult = 2 (150 epochs, peak 0.05): 95.97 and 80.42 % (verified:
-table 1). `:mixup` is Zhang et al. 2017, arXiv:1710.09412: alpha 1, weight decay 1e-4, 0.1 divided by ten at 100 and 150 of 200
-epochs: 97.3 and 82.5 % (verified: its table, one source; the recipe recalled). `:modern` is `common.modern_cifar`, with which SAM's
-authors have 97.3 % without and 97.7 % with cutout (recalled: arXiv:2010.01412, table 1).
+`:sgdr` is Loshchilov & Hutter 2016, arXiv:1608.03983: T_0 = 10, T_mult = 2 (150 epochs, peak 0.05): 95.97 and 80.42 %
+(verified: table 1). `:mixup` is Zhang et al. 2017, arXiv:1710.09412: alpha 1, weight decay 1e-4, 0.1 divided by ten
+at 100 and 150 of 200 epochs: 97.3 and 82.5 % (verified: its table, one source; the recipe recalled). `:modern` is
+`common.modern_cifar`, with which SAM's authors have 97.3 % without and 97.7 % with cutout (recalled:
+arXiv:2010.01412, table 1).
 """
 
 from configs import common

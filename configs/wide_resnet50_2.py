@@ -2,13 +2,13 @@
 
     python -m cvresearch.main --config configs/wide_resnet50_2.py --workdir runs/wide_resnet50_2
 
-Trained with the code of fb.resnet.torch: SGD with Nesterov's momentum, batch 256, weight decay 1e-4 of all parameters, 0.1
-divided by ten every 30 of 90 epochs, random resized crops, colours, lighting (all of it recalled).
+Trained with the code of fb.resnet.torch: SGD with Nesterov's momentum, batch 256, weight decay 1e-4 of all
+parameters, 0.1 divided by ten every 30 of 90 epochs, random resized crops, colours, lighting (all of it recalled).
 Expected: 78.1 % top-1, 94.0 % top-5, one crop (21.9 and 6.03 % error; verified: the authors' repository).
-Cost: {cost}.
+Cost: 115 M images; 37 device-hours.
 
-`:modern` is `common.modern_residual`: 81.6 and 95.8 % (verified: torchvision's IMAGENET1K_V2); `:wide_resnet101_2,modern`
-is its larger sister, which is not in the paper.
+`:modern` is `common.modern_residual`: 81.6 and 95.8 % (verified: torchvision's IMAGENET1K_V2);
+`:wide_resnet101_2,modern` is its larger sister, which is not in the paper.
 """
 
 from configs import common

@@ -3,10 +3,10 @@
     python -m cvresearch.main --config configs/xception.py --workdir runs/xception
 
 Paper: SGD with momentum 0.9, 0.045 times 0.94 every two epochs, weight decay 1e-5 (tuned for this net), dropout 0.5,
-Polyak averaging, no auxiliary head, 60 synchronous workers. Not in the paper: the batch, 32 for each worker here, and the
-length, 120 epochs here.
+Polyak averaging, no auxiliary head, 60 synchronous workers. Not in the paper: the batch, 32 for each worker here, and
+the length, 120 epochs here.
 Expected: 79.0 % top-1, 94.5 % top-5, one crop of 299 (verified: the paper, and Keras's weights).
-Cost: {cost}. (Paper: about three days on 60 K80.)
+Cost: 154 M images; 360 device-hours. (Paper: about three days on 60 K80.)
 
 `:modern` is `common.modern_mobile` at 299 pixels; no number is known for it.
 """
