@@ -63,10 +63,10 @@ def efficientnet_v2(
 
 
 def ramp(
-    steps: int, steps_per_epoch: float, size: tuple[int, ...] = (160, 192), start_epoch: float = 65.0,
-    end_epoch: float = 76.0, multiple: int = 32,
+    steps: int, steps_per_epoch: float, size: tuple[int, ...] = (160, 192), start_epochs: float = 65.0,
+    end_epochs: float = 76.0, multiple: int = 32,
 ) -> tuple[Stage, ...]:  # fmt: skip
-    """One size to `start_epoch`, another from `end_epoch` on, even growth between, in multiples of so many pixels.
+    """One size to `start_epochs`, another from `end_epochs` on, even growth between, in multiples of so many pixels.
 
     As ffcv's ImageNet recipe, which changes the size once an epoch.
 
@@ -74,19 +74,19 @@ def ramp(
       steps: of the run.
       steps_per_epoch: of the run.
       size: before and after, in pixels.
-      start_epoch: where growth begins.
-      end_epoch: where it ends.
+      start_epochs: where growth begins.
+      end_epochs: where it ends.
       multiple: sizes are rounded to multiples of this.
     """
     low, high = _pair('size', size)
-    if not 0 <= start_epoch < end_epoch or multiple < 1:
+    if not 0 <= start_epochs < end_epochs or multiple < 1:
         raise UserError(
-            f'config.resize: start_epoch is {start_epoch}, end_epoch {end_epoch}, multiple {multiple}; '
-            'expected 0 <= start_epoch < end_epoch and a multiple of at least 1'
+            f'config.resize: start_epochs is {start_epochs}, end_epochs {end_epochs}, multiple {multiple}; '
+            'expected 0 <= start_epochs < end_epochs and a multiple of at least 1'
         )
     made = [Stage(0, low)]
-    for epoch in range(int(start_epoch), int(end_epoch) + 2):
-        part = min(max((epoch - start_epoch) / (end_epoch - start_epoch), 0.0), 1.0)
+    for epoch in sorted({*range(int(start_epochs), int(end_epochs) + 1), end_epochs}):
+        part = min(max((epoch - start_epochs) / (end_epochs - start_epochs), 0.0), 1.0)
         now = high if part == 1 else max(round((low + (high - low) * part) / multiple), 1) * multiple
         first = -(-int(epoch * steps_per_epoch * 1000) // 1000)
         if part > 0 and now != made[-1].size and first < steps:

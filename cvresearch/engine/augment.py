@@ -35,6 +35,8 @@ class Augment:
     cutout: int = 0
     erasing: float = 0.0
     mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_per_example: bool = False
 
     def __post_init__(self):
         for name in ('resize', 'shift', 'cutout', 'erasing', 'mixup'):
@@ -43,6 +45,8 @@ class Augment:
         if self.erasing > 1:
             raise UserError(f'config.augment.erasing is {self.erasing}; expected a probability')
         lookup('augment.border', BORDERS, self.border)
+        if self.cutmix or self.mix_per_example:
+            raise UserError('config.augment: cutmix and mix_per_example are not built yet')
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
