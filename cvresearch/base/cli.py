@@ -88,7 +88,7 @@ def run(main: Callable[[list[str]], int]) -> None:
     except UserError as error:
         if sys.flags.dev_mode:
             raise
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {" ".join(str(error).split())}', *error.details, sep='\n', file=sys.stderr)
         code = error.code
     sys.exit(code)
 
