@@ -17,7 +17,7 @@ RECORDS = ['docs/records/lenet5_mnist5k_seed0', 'docs/records/lenet5_mnist5k_see
     [
         (['balls', '--table', 'EfficientNet-T2'], ['efficientnet_b7', 'top-1 accuracy (%)', 'largest 66.3 M']),
         (['curves', '--runs', *RECORDS], ['lenet5', 'mlp', 'epoch']),
-        (['schedule', '--config', 'configs/lenet5_mnist5k.py'], ['learning rate']),
+        (['schedule', '--config', 'configs/lenet5_mnist5k.py', '--config.mesh.data=1'], ['learning rate']),
         (['ensemble', '--curve', 'CURVE'], ['ensemble of M', 'snapshot M alone']),
         (['parallel', '--runs', *RECORDS], ['model.name', 'lenet5', '98.4']),
     ],

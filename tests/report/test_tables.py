@@ -181,7 +181,7 @@ def test_latex_compiles(digits, tmp_path):
     assert r'\textbf{98.' not in parts[-1] and r'\textbf{99.05}\rlap{\textsuperscript{r}}' in parts[-1]
     pages = '\n\\newpage\n'.join(rf'\noindent\resizebox{{\textwidth}}{{!}}{{{part}}}' for part in parts)
     (tmp_path / 'all.tex').write_text(
-        '\\documentclass{article}\\usepackage[landscape,a4paper,margin=1cm]{geometry}'
+        '\\documentclass{article}\\usepackage[paperwidth=42cm,paperheight=60cm,margin=1cm]{geometry}'
         f'\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{pages}\n\\end{{document}}\n'
     )
     done = subprocess.run(['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'all.tex'], cwd=tmp_path,
