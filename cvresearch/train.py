@@ -1,6 +1,7 @@
 """The whole of training on one page: data, model, optimizer, state, restore, then the loop."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -71,8 +72,7 @@ class Training:
         )
         with self.clock.spent('compile'):
             batch = meshes.place(self.stream.batch(self.step), self.mesh)
-            self.train_step = program.train_step().lower(self.state, batch).compile()
-            self.eval_step = program.eval_step()
+            self._compile(batch)
         self.batches = closing.enter_context(contextlib.closing(
             prefetch(lambda step: meshes.place(self.stream.batch(step), self.mesh), self.step, self.plan.steps)
         ))  # fmt: skip
@@ -81,6 +81,16 @@ class Training:
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
+        turns = self.turns()
+        while True:
+            try:
+                next(turns)
+            except StopIteration as ended:
+                return ended.value
+            self.state = self.train_step(self.state, next(self.batches))
+
+    def turns(self) -> Iterator[None]:
+        """Does what is due at each step, and yields where the state is to make the next one; returns as `loop`."""
         plan, config, preemption = self.plan, self.config, self.preemption
         while True:
             # Arrived at `step`. What an earlier process recorded here before it was killed is not
@@ -116,7 +126,7 @@ class Training:
                 complete = all(self.records.has(plan.steps, name) for name in self._evaluations())
                 return 'finished' if self.step == plan.steps and complete else 'preempted'
 
-            self.state = self.train_step(self.state, next(self.batches))
+            yield
             self.step += 1
             self.progress.step(self.step)
 
@@ -134,6 +144,10 @@ class Training:
         )  # fmt: skip
         if 'test' in final:
             self.progress.say(f'{how} at step {self.step}: test top-1 {final["test"]["top1"]:.2f} %')
+
+    def _compile(self, batch: dict) -> None:
+        self.train_step = self.program.train_step().lower(self.state, batch).compile()
+        self.eval_step = self.program.eval_step()
 
     def _log(self) -> None:
         learning_rate = float(self.program.schedule(self.step - 1))
