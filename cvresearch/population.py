@@ -92,6 +92,16 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
     return [key for key in keys if key != 'seed']
 
 
+def groups(members: Sequence[ConfigDict]) -> list[list[int]]:
+    """Returns which members can be a population: those alike but for the seed and numbers that are not 0."""
+    found: dict[str, list[int]] = {}
+    for place, member in enumerate(members):
+        flat = configs.flatten(member)
+        rest = {key: bool(value) if key in NUMBERS and value is not None else value for key, value in flat.items()}
+        found.setdefault(repr(sorted({**rest, 'seed': 0}.items(), key=lambda item: item[0])), []).append(place)
+    return list(found.values())
+
+
 class Population:
     """The stacked states of members that are at one step, and the step that makes the next ones."""
 

@@ -71,8 +71,25 @@ def on_tpu(order: Order) -> int:
     return tpu.launch(order.open(), order.folder, order.jobs, _made(tpu.Settings, order), order.dry)
 
 
+def on_population(order: Order) -> int:
+    """One program for all runs that differ only in numbers; several, one after another, where they differ in more."""
+    from cvresearch import population  # JAX
+
+    runs = order.open()
+    groups = population.groups([run.config for run in runs])
+    for i, group in enumerate(groups):
+        print(f'population {i + 1} of {len(groups)}: {", ".join(runs[place].name for place in group)}')
+        if order.dry:
+            continue
+        code = population.run([runs[place].config for place in group], [runs[place].workdir for place in group])
+        if code:
+            return code
+    return 0
+
+
 BACKENDS: dict[str, Callable[[Order], int]] = {
-    'local': on_local, 'slurm': on_slurm, 'tpu': on_tpu, 'kubernetes': on_kubernetes, 'print': on_print,
+    'local': on_local, 'population': on_population, 'slurm': on_slurm, 'tpu': on_tpu, 'kubernetes': on_kubernetes,
+    'print': on_print,
 }  # fmt: skip
 
 
