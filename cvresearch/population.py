@@ -73,6 +73,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
       UserError: a key that is no number of `NUMBERS`, or one that is 0 for some and not for others, where 0
         is another program.
     """
+    if members[0].resize.name != 'none':
+        raise UserError('members of a population are not resized on the way: set config.resize.name to none')
     flat = [configs.flatten(config) for config in members]
     keys = [key for key in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(key)) for f in flat}) > 1]
     for key in keys:
@@ -198,5 +200,5 @@ class Member(Training):
     def state(self, value) -> None:
         self.population.states[self.place] = value
 
-    def _compile(self, batch: dict) -> None:
+    def _compile(self) -> None:
         self.eval_step = self.population.eval_step_of(self.program)

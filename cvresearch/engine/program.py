@@ -79,8 +79,8 @@ class Program:
         """Makes and checks all parts; nothing is written and nothing is compiled.
 
         Args:
-          config: of the run.
-          source: what its `data` names, where that is at hand already.
+          config: the run's.
+          source: its dataset, where it is at hand; what the configuration names otherwise.
 
         Raises:
           UserError: a value that is out of range or that does not fit the others.
