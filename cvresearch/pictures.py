@@ -3,7 +3,7 @@
 KIND is `balls` (accuracy against --x macs, params, latency_ms or memory_mib, balls as large as the net: of
 --table EfficientNet-T2, or of runs; latency and memory are measured on this machine), `curves` (learning
 curves of runs with bands over their seeds), `schedule` (the learning rate of --config or of runs, with its
-restarts), `ensemble` (accuracy over the number of snapshots, from --curve FILE.json) or `parallel`
+restarts), `ensemble` (accuracy over the number of snapshots, from --curve FILE) or `parallel`
 (coordinates of a search). The end of FILE says what is written: .png, .pdf or .svg.
 """
 
@@ -97,10 +97,13 @@ def _schedule(options: SimpleNamespace):
 
 def _ensemble(options: SimpleNamespace):
     if not options.curve:
-        raise UserError('--curve is missing: JSON with "ensemble", top-1 by number of snapshots, and "singles"')
-    curve = json.loads(Path(options.curve).read_text())
-    rows = [(int(m), float(top1)) for m, top1 in curve['ensemble'].items()]
-    return lambda axes: pictures.ensemble(axes, rows, curve.get('singles', ()))
+        raise UserError('--curve is missing: what `cvresearch.evaluate --ensemble=snapshots` printed')
+    record = json.loads(Path(options.curve).read_text())
+    if 'curve' not in record:
+        raise UserError(f'{options.curve} has no curve; expected the record of an ensemble of snapshots or runs')
+    curve = [(row['m'], row['top1']) for row in record['curve']]
+    latest_first = [row['top1'] for row in reversed(record['members'])]
+    return lambda axes: pictures.ensemble(axes, curve, latest_first)
 
 
 def _parallel(options: SimpleNamespace):
@@ -136,7 +139,8 @@ def main(argv: list[str]) -> int:
     options = cli.parse(
         argv, __doc__, required=('out',), positional='kind and folders', out='file to write: .png, .pdf or .svg',
         runs='folders of runs or of sweeps', table='a published table', config='experiment file',
-        curve='JSON of an ensemble', x='axis of balls: macs (default), params, latency_ms, memory_mib',
+        curve='record of an ensemble, as cvresearch.evaluate prints it',
+        x='axis of balls: macs (default), params, latency_ms, memory_mib',
         size='area of balls: params (default) or as --x', split='test (default), minival or train',
         metric='top1 (default), top5 or loss', width='inches; 3.4, a column, by default',
         height='inches; 2.4 by default',

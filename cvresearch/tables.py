@@ -61,7 +61,7 @@ def published_table(name: str, runs: list[str | Path], style: str) -> str:
       UserError: an unknown table, a file that does not describe one, runs that disagree on the protocol.
     """
     title, lines = published.described(Path(name)) if name.endswith('.toml') else (name, published.table(name))
-    table, strangers = compare.compare(title, lines, [reading.read(path) for path in runs])
+    table, strangers = compare.compare(title, lines, [result for path in runs for result in reading.read_all(path)])
     for result in strangers:
         print(f'left out: {result.path}, a run of {result.model}, which {title} does not have', file=sys.stderr)
     return render.render(table, style)

@@ -50,6 +50,31 @@ class Result:
         return {key: value for key, value in self.config.items() if key not in drop}
 
 
+# How an image is looked at, by the protocol that an evaluation was made by.
+VIEWS = {
+    'as_given': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop', 'googlenet_144': '144-crop',
+    'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale', 'vgg_dense_jittered': 'dense, multi-scale',
+    'resnet_dense': 'dense, multi-scale',
+}  # fmt: skip
+EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluate` printed, a line each
+
+
+def read_all(path: str | Path) -> list[Result]:
+    """Returns the test result of a finished run, and those of its further evaluations on the test split.
+
+    Raises:
+      UserError: as `read`.
+    """
+    first, file = read(path), Path(path) / EVALUATIONS
+    results = {first.views: first}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        record = json.loads(line)
+        views = VIEWS.get(record['protocol'], record['protocol'])
+        if record['split'] == 'test' and record['protocol'] != 'as_given' and 'ensemble' not in record:
+            results[views] = dataclasses.replace(first, values=record, views=views)
+    return list(results.values())
+
+
 def read(path: str | Path) -> Result:
     """Returns the test result of a finished run.
 
@@ -133,13 +158,13 @@ def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[
       UserError: a run of a net that the table has, in no line's protocol.
     """
     of_lines = [[result for result in results if fits(line, result)] for line in lines]
-    placed = {id(result) for found in of_lines for result in found}
+    placed = {result.path for found in of_lines for result in found}  # of several evaluations of a run one is enough
     strangers = []
     for result in results:
         same = [line for line in lines if line.model == result.model]
         if not same:
             strangers.append(result)
-        elif id(result) not in placed:
+        elif result.path not in placed:
             wants = '; '.join(dict.fromkeys(
                 f'{line.data}, {line.views}' + ''.join(f', {key}={value}' for key, value in line.where.items())
                 for line in same

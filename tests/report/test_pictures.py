@@ -24,7 +24,8 @@ RECORDS = ['docs/records/lenet5_mnist5k_seed0', 'docs/records/lenet5_mnist5k_see
 )
 def test_pictures_are_drawn_and_repeat(argv, words, tmp_path):
     curve = tmp_path / 'curve.json'
-    curve.write_text(json.dumps({'ensemble': {'1': 95.0, '2': 95.8}, 'singles': [95.0, 94.9]}))
+    members = [{'top1': 94.9}, {'top1': 95.0}]  # the latest is the last
+    curve.write_text(json.dumps({'curve': [{'m': 1, 'top1': 95.0}, {'m': 2, 'top1': 95.8}], 'members': members}))
     argv = [str(curve) if word == 'CURVE' else word for word in argv]
     for name in ('a.svg', 'b.svg', 'a.pdf', 'a.png'):
         assert program.main([*argv, '--out', str(tmp_path / name)]) == 0

@@ -16,7 +16,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.models import registry
 from cvresearch.report import published, render
 from cvresearch.report.compare import compare
-from cvresearch.report.results import read
+from cvresearch.report.results import read, read_all
 
 RECORDS = Path('docs/records')
 LENETS = [RECORDS / f'lenet5_mnist5k_seed{seed}' for seed in range(3)]
@@ -121,6 +121,14 @@ def test_a_run_is_set_beside_the_paper(digits, capsys):
     tables.main([digits, '--runs', *map(str, LENETS), '--format', 'markdown'])
     out = capsys.readouterr().out
     assert '**99.05ʳ**' in out and '| 96.95ᵛ | - | - | - |' in out
+
+
+def test_further_evaluations_stand_in_the_lines_of_their_views(tmp_path):
+    path = record(tmp_path, of=LENETS[0])
+    rows = [{'protocol': name, 'split': 'test', 'top1': top1, 'top5': 100.0, 'n_seen': 1000}
+            for name, top1 in (('as_given', 1.0), ('resnet_10', 98.9))]  # fmt: skip
+    (path / 'evaluations.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
+    assert [(r.views, r.values['top1']) for r in read_all(path)] == [('single', 98.4), ('10-crop', 98.9)]
 
 
 @pytest.mark.parametrize(
