@@ -88,7 +88,7 @@ def run(main: Callable[[list[str]], int]) -> None:
     except UserError as error:
         if sys.flags.dev_mode:
             raise
-        print(f'error: {" ".join(str(error).split())}', file=sys.stderr)
+        print(f'error: {" ".join(str(error).split())}', *error.details, sep='\n', file=sys.stderr)
         code = error.code
     sys.exit(code)
 
@@ -99,7 +99,8 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str]]:
     for argument in arguments:
         name, equals, value = argument.lstrip('-').partition('=')
         if not argument.startswith('-') or not name.startswith('config.'):
-            own.append(argument)
+            # --dry-run and --dry_run are one flag.
+            own.append(argument.replace(name, name.replace('-', '_'), 1) if argument.startswith('--') else argument)
             continue
         if not equals:
             value = next(arguments, None)

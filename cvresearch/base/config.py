@@ -2,9 +2,11 @@
 
 import ast
 import importlib.util
+import inspect
 import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 from ml_collections import ConfigDict
 
@@ -23,6 +25,28 @@ def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
     path, _, argument = spec.partition(':')
+    config = _module(path).get_config(argument)
+    for key, text in (overrides or {}).items():
+        override(config, key, text)
+    return config
+
+
+def sweep_of(spec: str):
+    """Returns what the `sweep()` of an experiment file does: settings, or a `sweeps.Search`.
+
+    A `sweep` that has a parameter is given the argument after the file's name.
+
+    Raises:
+      UserError: as `load`; the file has no sweep().
+    """
+    path, _, argument = spec.partition(':')
+    module = _module(path)
+    if not hasattr(module, 'sweep'):
+        raise UserError(f'{path} defines no sweep(); see cvresearch/base/sweeps.py')
+    return module.sweep(argument) if inspect.signature(module.sweep).parameters else module.sweep()
+
+
+def _module(path: str) -> ModuleType:
     file = Path(path)
     if not file.is_file():
         raise UserError(f'no config file {path!r}; {nearest(path, map(str, file.parent.glob("*.py")))}')
@@ -37,10 +61,7 @@ def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:
         raise UserError(f'{path} is not Python: {error}') from error
     if not hasattr(module, 'get_config'):
         raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
-    config = module.get_config(argument)
-    for key, text in (overrides or {}).items():
-        override(config, key, text)
-    return config
+    return module
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:

@@ -10,9 +10,13 @@ PREEMPTED = 75  # EX_TEMPFAIL: state is saved, a scheduler may requeue the same 
 
 
 class UserError(Exception):
-    """Bad input. Programs print its message as one line and exit with `code`."""
+    """Bad input. Programs print its message as one line, `details` below it, and exit with `code`."""
 
     code = BAD_INPUT
+
+    def __init__(self, message: str, details: Iterable[str] = ()):
+        super().__init__(message)
+        self.details = tuple(details)
 
 
 class RunError(UserError):

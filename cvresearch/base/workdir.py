@@ -39,8 +39,29 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
             raise UserError(
                 f'workdir {path} is in use by another process; wait for it or choose another --workdir'
             ) from None
-        _claim_config(path, config)
+        if not (path / 'config.json').exists():
+            write_atomically(path / 'config.json', configs.to_json(config))
+        check_config(path, config)
         yield path
+
+
+def in_use(workdir: str | Path) -> bool:
+    """Whether a process has claimed a workdir; nothing is changed."""
+    return locked(Path(workdir) / 'lock')
+
+
+def locked(file: Path) -> bool:
+    """Whether a process holds the lock of a file; nothing is changed."""
+    try:
+        lock = open(file)
+    except OSError:
+        return False
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -54,10 +75,11 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def _claim_config(path: Path, config: ConfigDict) -> None:
+def check_config(path: Path, config: ConfigDict) -> None:
+    """Raises UserError if a workdir holds a run of another configuration; without config.json it does not."""
+    _refuse_foreign(path)
     file, text = path / 'config.json', configs.to_json(config)
     if not file.exists():
-        write_atomically(file, text)
         return
     try:
         different = configs.differences(file.read_text(), text)

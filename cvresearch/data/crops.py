@@ -1,177 +1,187 @@
-"""Where test-time crops lie: the geometry of the papers' evaluation protocols, as pure functions.
-
-A protocol maps an image's (height, width) and the side of the net's input to views. Lengths that papers give
-in pixels for a 224-pixel input (256, 288, ...) are here in parts of the input, so that they hold for any.
-"""
+"""What part of an image a net sees: frozen dataclasses that turn random numbers into a plan."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+import math
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
 
-import numpy as np
-from PIL import Image
+from cvresearch.base.errors import UserError, construct
 
-from cvresearch.base.errors import UserError
-from cvresearch.data.preprocessing import INTERPOLATIONS
 
-Size = tuple[int, int]  # (height, width)
-Box = tuple[int, int, int, int]  # (top, left, height, width)
+class Plan(NamedTuple):
+    """Cut `box` out of the image, resize that to `size`, cut (`top`, `left`) and the net's size out of this."""
+
+    box: tuple[int, int, int, int]  # top, left, height, width, in pixels of the image
+    size: tuple[int, int]  # height, width
+    top: int = 0
+    left: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
-    """One thing that a net is shown: the image resized, a box of that, resized again, perhaps mirrored.
+class Crop:
+    """What all crops share.
 
     Attributes:
-      resized: (height, width) of the whole image before cropping.
-      box: (top, left, height, width) in the resized image.
-      out: (height, width) of the view; that of the box unless the box is resized once more.
-      flip: mirrored left to right.
+      size: side of the square that the net sees, in pixels.
     """
 
-    resized: Size
-    box: Box
-    out: Size
-    flip: bool = False
+    size: int = 224
+    numbers: ClassVar[int] = 0  # random numbers that a plan takes
+
+    def __post_init__(self):
+        if self.size < 1:
+            raise UserError(f'transform crop: size is {self.size}; expected at least 1 pixel')
+
+    def plan(self, height: int, width: int, u: Sequence[float]) -> Plan:
+        """Returns the plan for an image of this size; `u` are `numbers` numbers in [0, 1)."""
+        raise NotImplementedError
 
 
-def short_side(size: Size, target: int) -> Size:
-    """Returns the size at which the shorter side is `target` and the aspect ratio is kept, rounded down."""
-    short = min(size)
-    return tuple(target if side == short else target * side // short for side in size)
+@dataclasses.dataclass(frozen=True)
+class RandomResizedCrop(Crop):
+    """The Inception crop (Szegedy et al. 2015, section 6): a part of random area and aspect ratio.
 
+    As torchvision and timm have it: ten tries, then the largest centre part whose ratio is within bounds.
 
-def centre(size: Size, side: int, resize: int) -> list[View]:
-    """The single centre crop: shorter side to `resize`, then the middle `side` x `side`."""
-    resized = short_side(size, resize)
-    return [_view(resized, (_middle(resized[0], side), _middle(resized[1], side)), side)]
-
-
-def squashed(size: Size, side: int, fraction: float = 0.875) -> list[View]:
-    """Inception's single crop: the middle `fraction` of both sides, resized to `side` x `side` whatever its ratio.
-
-    TF-slim, preprocessing/inception_preprocessing.py, preprocess_for_eval; the margin is rounded down there.
+    Attributes:
+      scale: least and largest share of the image's area.
+      ratio: least and largest width over height.
     """
-    top, left = (int((n - n * fraction) / 2) for n in size)
-    return [View(size, (top, left, size[0] - 2 * top, size[1] - 2 * left), (side, side))]
+
+    scale: tuple[float, ...] = (0.08, 1.0)
+    ratio: tuple[float, ...] = (3 / 4, 4 / 3)
+    tries: ClassVar[int] = 10
+    numbers: ClassVar[int] = 4 * tries
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ('scale', 'ratio'):
+            _check_range(f'random_resized_crop: {name}', getattr(self, name), 0)
+
+    def plan(self, height: int, width: int, u: Sequence[float]) -> Plan:
+        """Returns the plan for an image of this size."""
+        area, (low, high) = height * width, map(math.log, self.ratio)
+        for number in range(0, self.numbers, 4):
+            target = area * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[number])
+            ratio = math.exp(low + (high - low) * u[number + 1])
+            w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
+            if 0 < w <= width and 0 < h <= height:
+                top, left = int(u[number + 2] * (height - h + 1)), int(u[number + 3] * (width - w + 1))
+                return Plan((top, left, h, w), (self.size, self.size))
+        w = min(width, round(height * self.ratio[1]))
+        h = min(height, round(width / self.ratio[0]))
+        return Plan(((height - h) // 2, (width - w) // 2, h, w), (self.size, self.size))
 
 
-def ten(size: Size, side: int, resize: int, square: bool = True) -> list[View]:
-    """Four corners and the centre, and the five mirrored.
+@dataclasses.dataclass(frozen=True)
+class ResizeRandomCrop(Crop):
+    """Resizes the short side to a length drawn from a range, and cuts a square out of it anywhere.
 
-    Args:
-      size: of the image.
-      side: of the crops.
-      resize: the shorter side before cropping.
-      square: corners are those of the central square (Krizhevsky et al. 2012, sections 2 and 4.1), or of the
-        whole image (fb.resnet.torch, datasets/transforms.lua, TenCrop).
+    VGG's scale jitter (Simonyan & Zisserman 2014, section 3.1) is low=256, high=512. AlexNet (Krizhevsky et al.
+    2012, sections 2 and 4.1) is low=high=256, square=True: 32 x 32 positions of 224 in 256, with flips 2,048.
+
+    Attributes:
+      low: least length of the short side, in pixels.
+      high: largest.
+      square: only the centre square of the resized image is cut from. As in the paper the last row and column
+        of positions, which would make 33 x 33, is left out.
     """
-    resized = short_side(size, resize)
-    region = _central_square(resized) if square else (0, 0, *resized)
-    return mirrored([_view(resized, place, side) for place in _corners_and_centre(region, side)])
+
+    low: int = 256
+    high: int = 256
+    square: bool = False
+    numbers: ClassVar[int] = 3
+
+    def __post_init__(self):
+        super().__post_init__()
+        if not self.size <= self.low <= self.high:
+            raise UserError(
+                f'transform crop resize_random_crop: size, low and high are {self.size}, {self.low} and {self.high}; '
+                'expected them in rising order'
+            )
+
+    def plan(self, height: int, width: int, u: Sequence[float]) -> Plan:
+        """Returns the plan for an image of this size."""
+        short = self.low + int(u[0] * (self.high - self.low + 1))
+        size = short_side(height, width, short)
+        if self.square:
+            positions, corner = (max(short - self.size, 1),) * 2, [(side - short) // 2 for side in size]
+        else:
+            positions, corner = [side - self.size + 1 for side in size], (0, 0)
+        top, left = (int(number * count) + at for number, count, at in zip(u[1:3], positions, corner, strict=True))
+        return Plan((0, 0, height, width), size, top, left)
 
 
-def hundred_and_forty_four(size: Size, side: int) -> list[View]:
-    """GoogLeNet's: 4 scales x 3 squares x (4 corners, centre, whole square) x 2 (Szegedy et al. 2014, section 7).
+@dataclasses.dataclass(frozen=True)
+class ResizeCenterCrop(Crop):
+    """Resizes the short side to `resize` pixels and cuts the square in the centre: 256 and 224, usually."""
 
-    Shorter sides of 256, 288, 320 and 352 for 224; squares at the left, centre and right (top, centre and bottom
-    of upright images).
+    resize: int = 256
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.resize < self.size:
+            raise UserError(
+                f'transform crop resize_center_crop: resize is {self.resize}; expected at least the size, {self.size}'
+            )
+
+    def plan(self, height: int, width: int, u: Sequence[float] = ()) -> Plan:
+        """Returns the plan for an image of this size."""
+        size = short_side(height, width, self.resize)
+        top, left = (round((side - self.size) / 2) for side in size)
+        return Plan((0, 0, height, width), size, top, left)
+
+
+@dataclasses.dataclass(frozen=True)
+class CenterCropResize(Crop):
+    """Cuts the centre square with `margin` pixels (of the result) left out around it, and resizes that.
+
+    As TensorFlow's EfficientNets evaluate: margin=32 cuts size / (size + 32) of the short side.
     """
-    views = []
-    for sevenths in (8, 9, 10, 11):
-        resized = short_side(size, scaled(side, sevenths))
-        short, spare = min(resized), max(resized) - min(resized)
-        for offset in (0, _middle(max(resized), short), spare):
-            top, left = (offset, 0) if resized[0] > resized[1] else (0, offset)
-            square = (top, left, short, short)
-            views += [_view(resized, place, side) for place in _corners_and_centre(square, side)]
-            views.append(View(resized, square, (side, side)))
-    return mirrored(views)
+
+    margin: int = 32
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.margin < 0:
+            raise UserError(f'transform crop center_crop_resize: margin is {self.margin}; expected at least 0')
+
+    def plan(self, height: int, width: int, u: Sequence[float] = ()) -> Plan:
+        """Returns the plan for an image of this size."""
+        side = max(int(self.size / (self.size + self.margin) * min(height, width)), 1)
+        return Plan(((height - side + 1) // 2, (width - side + 1) // 2, side, side), (self.size, self.size))
 
 
-def grid(size: Size, side: int, resizes: Sequence[int], number: int = 5) -> list[View]:
-    """VGG's multi-crop: a regular grid of `number` x `number` crops, mirrored, at each scale.
+@dataclasses.dataclass(frozen=True)
+class Resize(Crop):
+    """Resizes the whole image to a square, whatever its aspect ratio."""
 
-    Simonyan & Zisserman 2014, section 3.2: 5 x 5 x 2 = 50 crops a scale, 150 over three. The grid's first and last
-    rows and columns touch the border.
-    """
-    views = []
-    for resize in resizes:
-        resized = short_side(size, resize)
-        rows, columns = ([round(i * (n - side) / (number - 1)) for i in range(number)] for n in resized)
-        views += [_view(resized, (top, left), side) for top in rows for left in columns]
-    return mirrored(views)
+    def plan(self, height: int, width: int, u: Sequence[float] = ()) -> Plan:
+        """Returns the plan for an image of this size."""
+        return Plan((0, 0, height, width), (self.size, self.size))
 
 
-def whole(size: Size, resizes: Sequence[int]) -> list[View]:
-    """The whole image at each scale, and mirrored: what a net is shown in dense evaluation."""
-    sizes = [short_side(size, resize) for resize in resizes]
-    return mirrored([View(resized, (0, 0, *resized), resized) for resized in sizes])
+CROPS = {
+    'random_resized_crop': RandomResizedCrop, 'resize_random_crop': ResizeRandomCrop,
+    'resize_center_crop': ResizeCenterCrop, 'center_crop_resize': CenterCropResize, 'resize': Resize,
+}  # fmt: skip
 
 
-def mirrored(views: list[View]) -> list[View]:
-    """Returns the views, and then each of them mirrored left to right."""
-    return views + [dataclasses.replace(view, flip=True) for view in views]
-
-
-def scaled(side: int, sevenths: int) -> int:
-    """Returns so many sevenths of the input's side: 8 are the 256 of a 224-pixel input."""
-    return round(Fraction(side * sevenths, 7))
-
-
-def cut(image: np.ndarray, views: Sequence[View], interpolation: str = 'bilinear') -> list[np.ndarray]:
-    """Returns the views of an image, each uint8 (height, width, channels).
-
-    Args:
-      image: uint8 (height, width, channels), 1, 3 or 4 channels.
-      views: as a protocol gives them for this image's size.
-      interpolation: 'nearest', 'bilinear' or 'bicubic', averaging over the pixels where it shrinks.
+def make(spec) -> Crop:
+    """Returns the crop that a config's `transform.*.crop` names.
 
     Raises:
-      UserError: a crop reaches over the image's border.
+      UserError: an unknown name or argument, or one out of range.
     """
-    resized: dict[Size, np.ndarray] = {}
-    found = []
-    for view in views:
-        if view.resized not in resized:
-            resized[view.resized] = resize(image, view.resized, interpolation)
-        top, left, height, width = view.box
-        if min(top, left) < 0 or top + height > view.resized[0] or left + width > view.resized[1]:
-            raise UserError(f'a crop of {height}x{width} does not fit in an image of {view.resized}; resize it larger')
-        pixels = resized[view.resized][top : top + height, left : left + width]
-        pixels = resize(pixels, view.out, interpolation)
-        found.append(pixels[:, ::-1] if view.flip else pixels)
-    return found
+    return construct('crop', CROPS, spec)
 
 
-def resize(image: np.ndarray, size: Size, interpolation: str = 'bilinear') -> np.ndarray:
-    """Returns a uint8 image at (height, width); itself where it has that size."""
-    if image.shape[:2] == size:
-        return image
-    flat = image[..., 0] if image.shape[2] == 1 else image
-    done = np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size[::-1], INTERPOLATIONS[interpolation]))
-    return done.reshape(*size, image.shape[2])
+def short_side(height: int, width: int, short: int) -> tuple[int, int]:
+    """Returns (height, width) of an image whose short side becomes `short`, as torchvision rounds it."""
+    least = min(height, width)
+    return tuple(short if side == least else int(short * side / least) for side in (height, width))
 
 
-Geometry = Callable[[Size], list[View]]
-
-
-def _view(resized: Size, place: tuple[int, int], side: int) -> View:
-    return View(resized, (*place, side, side), (side, side))
-
-
-def _middle(length: int, side: int) -> int:
-    return round((length - side) / 2)
-
-
-def _central_square(size: Size) -> Box:
-    side = min(size)
-    return (_middle(size[0], side), _middle(size[1], side), side, side)
-
-
-def _corners_and_centre(region: Box, side: int) -> list[tuple[int, int]]:
-    """Returns (top, left) of the crops: upper left, upper right, lower left, lower right, centre."""
-    top, left, height, width = region
-    bottom, right = top + height - side, left + width - side
-    middle = (top + _middle(height, side), left + _middle(width, side))
-    return [(top, left), (top, right), (bottom, left), (bottom, right), middle]
+def _check_range(what: str, values: tuple, least: float) -> None:
+    if len(values) != 2 or not least < values[0] <= values[1]:
+        raise UserError(f'transform crop {what} is {values}; expected two numbers above {least}, in rising order')

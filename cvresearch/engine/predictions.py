@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import io
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,8 @@ from jax.sharding import Mesh
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
-from cvresearch.data import crops
-from cvresearch.data.sources import Examples
+from cvresearch.data import decode, geometry
+from cvresearch.data.examples import Example, Examples
 from cvresearch.data.stream import in_order
 from cvresearch.engine import dense, steps
 from cvresearch.engine.protocols import Protocol
@@ -173,31 +172,25 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
         raise UserError(f'protocol {protocol.name!r} runs on one host; use as_given on several')
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(examples), IMAGES_AT_ONCE):
-            chosen = [one(examples, i) for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
+            chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
             views = list(pool.map(functools.partial(_cut, protocol), chosen))
             logits = _of_views([view for of_image in views for view in of_image], logits_of, protocol, batch_size, mesh)
             logits = logits.reshape(*logits.shape[:-2], len(chosen), protocol.crops, logits.shape[-1])
-            yield protocol.averaged(logits), np.array([label for _, label in chosen], np.int32)
+            yield protocol.averaged(logits), np.array([example.label for example in chosen], np.int32)
 
 
-def _cut(protocol: Protocol, example) -> list[np.ndarray]:
-    image = pixels(example[0])
-    return crops.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
-
-
-def one(examples: Examples, index: int) -> tuple[np.ndarray | bytes, int]:
-    """Returns the image, as the source has it, and the label of one example."""
-    images, labels = examples.take(np.array([index]))
-    return images[0], labels[0]
+def _cut(protocol: Protocol, example: Example) -> list[np.ndarray]:
+    try:
+        image = pixels(example.image)
+    except decode.DamagedError as error:
+        raise RunError(f'the image {example.id} cannot be decoded ({error}); evaluation leaves no image out') from error
+    views = geometry.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
+    return [view[..., ::-1] for view in views] if protocol.channels == 'BGR' else views
 
 
 def pixels(image: np.ndarray | bytes) -> np.ndarray:
-    """Returns an image of a source, pixels or an image file's bytes, as uint8 (height, width, channels)."""
-    if isinstance(image, bytes):
-        from cvresearch.data.preprocessing import open_image
-
-        return np.asarray(open_image(io.BytesIO(image)))
-    return image
+    """Returns an image as a source has it, pixels or an image file's bytes, as uint8 (height, width, channels)."""
+    return decode.decode(image, decode.header(image)) if isinstance(image, bytes) else image
 
 
 def _of_views(views: list[np.ndarray], logits_of, protocol, batch_size, mesh) -> np.ndarray:

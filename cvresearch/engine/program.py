@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
+from cvresearch.data.preprocessing import NORMALISATIONS
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.models import registry
@@ -84,7 +85,7 @@ class Program:
         mesh = meshes.make_mesh(**config.mesh)
         for name in ('batch_size', 'eval_batch_size'):
             meshes.check_batch(name, config[name], mesh)
-        source = sources.load(config.data, config.minival)
+        source = sources.load(config.data, config.minival, config.transform)
         facts = source.facts
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if 'name' not in arguments:
@@ -107,8 +108,7 @@ class Program:
             schedule=schedule,
             loss=losses.make(config.loss),
             augment=augment.make(config.augment),
-            mean=_channels('mean', config.normalize.mean, facts.mean),
-            std=_channels('std', config.normalize.std, facts.std),
+            **_normalisation(config, facts),
             seed=config.seed,
         )
         try:
@@ -157,6 +157,20 @@ def _check_numbers(config: ConfigDict) -> None:
     for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
+
+
+def _normalisation(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
+    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
+    name, order = config.normalize.name, NORMALISATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
+    usual = lookup('normalize', NORMALISATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
+    for part, knobs in config.transform.items():
+        if knobs.channels != order and name != 'dataset':
+            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
+    grey = len(facts.mean) == 1 and name != 'dataset'
+    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
+    return dict(
+        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
+    )
 
 
 def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:

@@ -1,5 +1,5 @@
 """Evaluation protocols of the historical tables, by name: which views of an image a net is shown, and how its answers
-are averaged. The geometry is in `data/crops.py`, dense evaluation in `engine/dense.py`.
+are averaged. The geometry is in `data/geometry.py`, dense evaluation in `engine/dense.py`.
 """
 
 import dataclasses
@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.data import crops
+from cvresearch.data import geometry
+from cvresearch.data.examples import Examples
 from cvresearch.data.preprocessing import INTERPOLATIONS
 from cvresearch.objectives.scores import log_softmax
 
@@ -35,17 +36,19 @@ class Protocol:
         (VGG, section 3.2: the class score map is spatially averaged), before views are.
       interpolation: of resizing; None where nothing is resized.
       average: of the views: 'probabilities' or 'logits'; None where there is one.
+      channels: 'RGB', or 'BGR' for nets that came from Caffe.
     """
 
     name: str
     resolution: int
-    views: crops.Geometry | None = None
+    views: geometry.Views | None = None
     scales: tuple[int, ...] = ()
     crops: int = 1
     flip: bool = False
     dense: bool = False
     interpolation: str | None = None
     average: str | None = None
+    channels: str = 'RGB'
 
     @property
     def record(self) -> dict:
@@ -64,14 +67,14 @@ class Rule:
     """A protocol before the net's input is known.
 
     Attributes:
-      geometry: (image size, side, scales) -> views.
+      views: (image size, side, scales) -> views.
       sevenths: the scales in parts of the input's side: 8 are 256 for 224.
       average: as the paper averages.
       dense: as in `Protocol`.
       source: where it is written.
     """
 
-    geometry: Callable[[crops.Size, int, Sequence[int]], list[crops.View]]
+    views: Callable[[geometry.Size, int, Sequence[int]], list[geometry.View]]
     sevenths: tuple[int, ...]
     source: str
     average: str = 'probabilities'
@@ -79,30 +82,30 @@ class Rule:
 
 
 def _centre(size, side, scales):
-    return crops.centre(size, side, scales[0])
+    return geometry.centre(size, side, scales[0])
 
 
 def _ten(size, side, scales, square):
-    return crops.ten(size, side, scales[0], square)
+    return geometry.ten(size, side, scales[0], square)
 
 
 def _whole(size, side, scales):
-    return crops.whole(size, scales)
+    return geometry.whole(size, scales)
 
 
 _VGG = 'Simonyan & Zisserman 2014'
 PROTOCOLS = {
     'centre': Rule(_centre, (8,), 'the single crop of most tables'),
-    'centre_flip': Rule(lambda *a: crops.mirrored(_centre(*a)), (8,), 'the centre crop and its mirror image'),
+    'centre_flip': Rule(lambda *a: geometry.mirrored(_centre(*a)), (8,), 'the centre crop and its mirror image'),
     'alexnet_10': Rule(functools.partial(_ten, square=True), (8,), 'Krizhevsky et al. 2012, section 4.1'),
     'resnet_10': Rule(
         functools.partial(_ten, square=False), (8,), 'He et al. 2015, section 3.4, as in fb.resnet.torch', 'logits'
     ),
     'googlenet_144': Rule(
-        lambda size, side, scales: crops.hundred_and_forty_four(size, side), (8, 9, 10, 11),
+        lambda size, side, scales: geometry.hundred_and_forty_four(size, side), (8, 9, 10, 11),
         'Szegedy et al. 2014, section 7',
     ),
-    'vgg_150': Rule(crops.grid, (8, 12, 16), f'{_VGG}, section 3.2: 50 crops at each of three scales'),
+    'vgg_150': Rule(geometry.grid, (8, 12, 16), f'{_VGG}, section 3.2: 50 crops at each of three scales'),
     'vgg_dense': Rule(_whole, (8,), f'{_VGG}, section 4.1, at one scale', dense=True),
     'vgg_dense_fixed': Rule(_whole, (7, 8, 9), f'{_VGG}, section 4.2: S - 32, S, S + 32 for fixed S', dense=True),
     'vgg_dense_jittered': Rule(_whole, (8, 12, 16), f'{_VGG}, section 4.2: 256, 384, 512', dense=True),
@@ -110,19 +113,31 @@ PROTOCOLS = {
         _whole, (7, 8, 12, 15, 20), 'He et al. 2015, section 3.4: scores averaged over 224 to 640', 'logits', True
     ),
     'inception': Rule(
-        lambda size, side, scales: crops.squashed(size, side), (), "TF-slim's, of Inception-v3 and later: middle 87.5 %"
+        lambda size, side, scales: geometry.squashed(size, side), (), "TF-slim's, of Inception-v3 and later: middle 87.5 %"
     ),
 }  # fmt: skip
 
 
-def as_given(image_shape: tuple[int, int, int]) -> Protocol:
-    """Returns the protocol of images that a source has made ready itself."""
-    return Protocol('as_given', image_shape[0])
+def as_given(examples: Examples, image_shape: tuple[int, int, int]) -> Protocol:
+    """Returns the protocol of a source's images as it makes them ready itself: whole, or by its transform.
+
+    Args:
+      examples: of the split.
+      image_shape: of the source's images.
+    """
+    transform = getattr(examples, 'transform', None)
+    if transform is None:
+        return Protocol('as_given', image_shape[0])
+    return Protocol(
+        'as_given', transform.size, scales=tuple(s for s in [getattr(transform.crop, 'resize', None)] if s),
+        interpolation=transform.interpolation, channels=transform.channels,
+    )  # fmt: skip
 
 
 def make(
-    name: str, resolution: int, scales: Sequence[int] = (), interpolation: str = 'bilinear', average: str | None = None
-) -> Protocol:
+    name: str, resolution: int, scales: Sequence[int] = (), interpolation: str = 'bilinear',
+    average: str | None = None, channels: str = 'RGB',
+) -> Protocol:  # fmt: skip
     """Returns a protocol for a net.
 
     Args:
@@ -132,6 +147,7 @@ def make(
         not given.
       interpolation: 'nearest', 'bilinear' or 'bicubic'.
       average: 'probabilities' or 'logits'; the paper's where not given.
+      channels: 'RGB' or 'BGR'.
 
     Raises:
       UserError: an unknown name; another number of scales than the protocol has; crops larger than the image.
@@ -142,19 +158,19 @@ def make(
     lookup('average', AVERAGES, average)
     if scales and (len(scales) != len(rule.sevenths) or name == 'googlenet_144'):
         raise UserError(f'protocol {name!r} has {len(rule.sevenths)} scales of its own; got {len(scales)}')
-    scales = tuple(scales) or tuple(crops.scaled(resolution, sevenths) for sevenths in rule.sevenths)
+    scales = tuple(scales) or tuple(geometry.scaled(resolution, sevenths) for sevenths in rule.sevenths)
     if min(scales, default=resolution) < resolution:
         raise UserError(f'protocol {name!r}: images of {min(scales)} pixels hold no crop of {resolution}')
-    views = functools.partial(_views, rule.geometry, resolution, scales)
+    views = functools.partial(_views, rule.views, resolution, scales)
     examples = views((resolution, resolution))
     return Protocol(
         name, resolution, views, scales, len(examples), any(view.flip for view in examples), rule.dense, interpolation,
-        average if len(examples) > 1 else None,
+        average if len(examples) > 1 else None, channels,
     )  # fmt: skip
 
 
-def _views(geometry, side, scales, size):
-    return geometry(size, side, scales)
+def _views(views, side, scales, size):
+    return views(size, side, scales)
 
 
 def _log_mean(logs: np.ndarray, axis: int) -> np.ndarray:

@@ -1,0 +1,129 @@
+"""What a dataset is: facts, and splits with random access, of arrays or of encoded images."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+
+class Example(NamedTuple):
+    """One example: uint8 pixels (height, width, channels) or the bytes of an image file, its label and its id."""
+
+    image: np.ndarray | bytes
+    label: int | np.ndarray  # int32 (most,) where an image has several, filled up with -1
+    id: str
+
+
+class Examples(Protocol):
+    """Random access to one split, as images of one size."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,).
+
+        Args:
+          index: of the examples, int64 (batch,).
+          keys: a random number for each, uint64 (batch,), from which all that is done to its image on the host
+            derives; None in evaluation. Examples that are arrays have no use for it.
+        """
+
+
+class Encoded(Protocol):
+    """Random access to the files of one split, whose images have sizes of their own."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Example: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a model and a reader must know of a dataset. `mean` and `std` are of pixels in [0, 1].
+
+    Attributes:
+      name: of the dataset.
+      class_names: in the order of the labels.
+      image_shape: (height, width, channels) of what a net is given.
+      mean: of each channel over the training images.
+      std: likewise.
+      counts: the number of examples that each split has where nothing is missing; {} where it is not known.
+      classes: the labels that occur, where they are not all (ImageNet-A and -R have 200 of the 1,000).
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    classes: tuple[int, ...] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A dataset: facts, and the splits 'train', 'test' and, if held out, 'minival'.
+
+    A dataset for evaluation alone has 'test' only. Where `encoded`, the splits hold files (`Encoded`).
+    """
+
+    facts: Facts
+    splits: dict[str, Examples]
+    encoded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrays:
+    """Images and labels in memory."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Example:
+        return Example(self.images[index], int(self.labels[index]), str(index))
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `index`."""
+        return self.images[index], self.labels[index]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subset:
+    """The examples at `index` of other examples."""
+
+    base: Examples | Encoded
+    index: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.base[int(self.index[index])]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of the subset."""
+        return self.base.labels[self.index]
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images and labels at `index` of the subset."""
+        return self.base.take(self.index[index], keys)
+
+
+def ids(examples: Examples | Encoded, index: Sequence[int]) -> list[str]:
+    """Returns the ids of the examples at `index`; reads no image where there is another way."""
+    if isinstance(examples, Subset):
+        return ids(examples.base, examples.index[np.asarray(index)])
+    known = getattr(examples, 'ids', None)
+    return known(index) if known else [str(int(number)) for number in index]

@@ -1,0 +1,195 @@
+"""Image files where they lie: in folders, or inside tars that are read in place."""
+
+import dataclasses
+import hashlib
+import os
+import tarfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cvresearch.base.errors import UserError
+from cvresearch.data.examples import Example
+
+ENDINGS = ('.jpg', '.jpeg', '.png', '.gif', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
+
+
+@dataclasses.dataclass(frozen=True)
+class Files:
+    """Files of one split, in folders below `root`. A million of them take 40 MB.
+
+    Attributes:
+      root: the folder of the split.
+      folders: names of folders below it; '' is itself.
+      folder: which one each file is in, int32 (n,).
+      names: of the files, bytes (n,).
+      labels: int32 (n,), or (n, most).
+      full_ids: ids are 'folder/name' rather than the name.
+    """
+
+    root: Path
+    folders: tuple[str, ...]
+    folder: np.ndarray
+    names: np.ndarray
+    labels: np.ndarray
+    full_ids: bool = False
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Example:
+        path = self.root / self.folders[self.folder[index]] / os.fsdecode(self.names[index])
+        return Example(path.read_bytes(), self.labels[index], self.ids([index])[0])
+
+    def ids(self, index: Sequence[int]) -> list[str]:
+        """Returns the ids of the files at `index`."""
+        names = [os.fsdecode(name) for name in self.names[np.asarray(index)]]
+        if not self.full_ids:
+            return names
+        return [f'{self.folders[of]}/{name}' for of, name in zip(self.folder[np.asarray(index)], names, strict=True)]
+
+
+def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which folder each image file is in, int32 (n,), and its name, bytes (n,), sorted within each folder."""
+    counts, names = [], []
+    for folder in folders:
+        with os.scandir(root / folder) as entries:
+            found = sorted(os.fsencode(e.name) for e in entries if e.name.lower().endswith(ENDINGS))
+        counts.append(len(found))
+        names.append(np.array(found, dtype=np.bytes_) if found else np.zeros(0, 'S1'))
+    return np.repeat(np.arange(len(folders), dtype=np.int32), counts), np.concatenate(names)
+
+
+def class_folders(root: Path) -> tuple[str, ...]:
+    """Returns the names of the folders in `root`, sorted: the order of the classes."""
+    with os.scandir(root) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.')))
+
+
+@dataclasses.dataclass(frozen=True)
+class Members:
+    """Members of a tar, or of the tars inside a tar, read in place.
+
+    Attributes:
+      path: of the tar.
+      names: of the members, bytes (n,).
+      offsets: of their first bytes, int64 (n,).
+      sizes: in bytes, int64 (n,).
+      labels: int32 (n,).
+    """
+
+    path: Path
+    names: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    labels: np.ndarray
+    _open: list = dataclasses.field(default_factory=list, repr=False, compare=False)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Example:
+        if not self._open:
+            self._open.append(open(self.path, 'rb', buffering=0))
+        # pread has no position: any number of threads may read at once.
+        data = os.pread(self._open[0].fileno(), int(self.sizes[index]), int(self.offsets[index]))
+        return Example(data, self.labels[index], os.fsdecode(self.names[index]))
+
+    def ids(self, index: Sequence[int]) -> list[str]:
+        """Returns the names of the members at `index`."""
+        return [os.fsdecode(name) for name in self.names[np.asarray(index)]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What is in a tar: for each image file its name, the tar it is in ('' for the outer one), offset and size.
+
+    `cut` names the tars that end early.
+    """
+
+    names: np.ndarray
+    tars: np.ndarray
+    offsets: np.ndarray
+    sizes: np.ndarray
+    cut: tuple[str, ...]
+
+
+def list_tar(path: Path) -> Listing:
+    """Returns the image files of a tar and of the tars inside it.
+
+    Reading the headers of ILSVRC's 138 GB takes about a minute, so the listing is kept in the user's cache folder,
+    under the tar's path, size and time of change.
+    """
+    stat = path.stat()
+    stamp = hashlib.sha256(f'{path.absolute()} {stat.st_size} {stat.st_mtime_ns}'.encode()).hexdigest()[:16]
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch'
+    kept = folder / f'{path.name}.{stamp}.npz'
+    if kept.exists():
+        with np.load(kept, allow_pickle=False) as arrays:
+            return Listing(**{**arrays, 'cut': tuple(map(str, arrays['cut']))})
+    listing = _read_headers(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = kept.with_name(f'{kept.name}.{os.getpid()}.tmp')
+        with open(temporary, 'wb') as file:
+            np.savez(file, **{**dataclasses.asdict(listing), 'cut': np.array(listing.cut, dtype=np.str_)})
+        os.replace(temporary, kept)
+    except OSError:
+        pass  # a home that cannot be written costs the minute again, no more
+    return listing
+
+
+def _read_headers(path: Path) -> Listing:
+    rows, cut = [], []
+    with open(path, 'rb') as file:
+        for inner, offset in _members(file, 0, path.name, cut):
+            if inner.name.lower().endswith('.tar'):
+                found = _members(file, inner.offset_data, inner.name, cut, inner.size)
+                rows += [(os.fsencode(Path(m.name).name), os.fsencode(inner.name), at, m.size) for m, at in found]
+            else:
+                rows.append((os.fsencode(Path(inner.name).name), b'', offset, inner.size))
+    rows = [row for row in rows if row[0].lower().endswith(tuple(map(os.fsencode, ENDINGS)))]
+    names, tars, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), (), ())
+    return Listing(
+        np.array(names, np.bytes_), np.array(tars, np.bytes_), np.array(offsets, np.int64), np.array(sizes, np.int64),
+        tuple(cut),
+    )
+
+
+def _members(file, start: int, name: str, cut: list[str], size: int | None = None):
+    """Yields (member, offset of its data) of the tar that begins at `start`; notes in `cut` that it ends early."""
+    file.seek(start)
+    try:
+        with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # or a million of them stay
+                if member.isfile():
+                    yield member, start + member.offset_data
+    except tarfile.ReadError as error:
+        if start == 0 and file.tell() < 1024 and os.fstat(file.fileno()).st_size > 1024:
+            raise UserError(f'{file.name} is not a tar: {error}') from error
+        cut.append(name)
+
+
+class _Part:
+    """The bytes of a file from `start` on, as a file of its own."""
+
+    def __init__(self, file, start: int, size: int | None):
+        self._file, self._start = file, start
+        self._size = os.fstat(file.fileno()).st_size - start if size is None else size
+        self._at = 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        self._at = offset + {os.SEEK_SET: 0, os.SEEK_CUR: self._at, os.SEEK_END: self._size}[whence]
+        return self._at
+
+    def read(self, size: int = -1) -> bytes:
+        left = max(self._size - self._at, 0)
+        self._file.seek(self._start + self._at)  # others read the same file in between
+        data = self._file.read(left if size < 0 else min(size, left))
+        self._at += len(data)
+        return data
