@@ -49,7 +49,8 @@ class Metrics:
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
         for name, value in values.items():
-            self._events.add_scalar(f'{split}/{name}', value, step)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self._events.add_scalar(f'{split}/{name}', value, step)
 
     def has(self, step: int, split: str) -> bool:
         """Whether a row of this step and split is written."""

@@ -132,8 +132,9 @@ def forward(
 
 
 def predict(
-    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: Mesh
-) -> tuple[np.ndarray, np.ndarray]:
+    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: Mesh,
+    stop: Callable[[], bool] = lambda: False,
+) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """Returns the logits of a split's images, views averaged as the protocol says, and their labels.
 
     Args:
@@ -142,14 +143,20 @@ def predict(
       protocol: how images are shown.
       batch_size: views at once, of the net's own size; larger ones are fewer.
       mesh: of the run.
+      stop: asked before every batch; where it says True the pass is given up.
 
     Returns:
       logits: float32 (..., images, classes), with the leading axes of `logits_of`; labels: as the source has them.
+      None where it was given up.
 
     Raises:
       RunError: not every image was seen exactly once.
     """
-    parts = (_given if protocol.views is None else _viewed)(logits_of, examples, protocol, batch_size, mesh)
+    parts = []
+    for part in (_given if protocol.views is None else _viewed)(logits_of, examples, protocol, batch_size, mesh):
+        if stop():
+            return None
+        parts.append(part)
     logits, labels = (np.concatenate(part, axis) for part, axis in zip(zip(*parts, strict=True), (-2, 0), strict=True))
     if logits.shape[-2] != len(examples) or len(labels) != len(examples):
         raise RunError(f'evaluation saw {logits.shape[-2]} images of {len(examples)}; the result is not written')

@@ -113,7 +113,7 @@ PROTOCOLS = {
         _whole, (7, 8, 12, 15, 20), 'He et al. 2015, section 3.4: scores averaged over 224 to 640', 'logits', True
     ),
     'inception': Rule(
-        lambda size, side, scales: geometry.squashed(size, side), (), "TF-slim's, of Inception-v3 and later: middle 87.5 %"
+        lambda size, side, scales: geometry.squashed(size, side), (), 'TF-slim, of Inception-v3 on: the middle 87.5 %'
     ),
 }  # fmt: skip
 

@@ -101,7 +101,7 @@ def _counted(size: int, window: int, stride: int, pad: tuple[int, int]) -> np.nd
 
 
 def global_avg_pool(x: jax.Array, name: str = 'global_avg_pool') -> jax.Array:
-    """Maps (batch, height, width, channels) to (batch, channels): a net's last map, and in dense evaluation its windows."""
+    """Maps (batch, height, width, channels) to (batch, channels); in dense evaluation every window by itself."""
     window = sliding.note(x)
     if window:
         return avg_pool(x, window, 1, name=name)
