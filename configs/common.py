@@ -17,11 +17,16 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         transform=dict(),               # of encoded images, on the host; arrays have none
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
-        augment=dict(shift=0, flip=False, mixup=0.0),
+        augment=dict(shift=0, flip=False, mixup=0.0, cutmix=0.0, mix_per_example=False),
         loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
         model=dict(),
         optimizer=dict(),
         schedule=dict(),
+        average=dict(name='none'),      # of the weights: ema, swa or polyak, evaluated beside the weights themselves
+        batch_norm=dict(name='batch_norm', group_size=0, precise_batches=0),  # 0 examples: of the whole batch
+        distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
+        accumulate=1,                   # parts in which a batch goes through the net, where it does not fit at once
+        remat=False,                    # compute blocks anew in the backward pass, instead of keeping their values
         mesh=dict(data=-1),             # devices; -1: all
         log_every_steps=50,
         evaluate_every_epochs=1.0,
@@ -100,14 +105,23 @@ def finish(c: ConfigDict, arg: str, **variants) -> ConfigDict:
 def smoke(c: ConfigDict) -> None:
     """Shortens a run to a fraction of an epoch, with two evaluations and two saves on the way.
 
-    Photographs on disk are replaced by synthetic ones, made on the spot, that go through the same transforms.
+    Whatever is told in epochs (all such keys end in `epochs`) is shortened with it. Photographs on disk are
+    replaced by synthetic ones, made on the spot, that go through the same transforms.
     """
     if c.transform:
         c.data = dict(name='fake_photographs', classes=1000, train=64, test=32)
         c.batch_size = c.eval_batch_size = 16
-    c.epochs = 0.5
+    shorter, c.epochs = 0.5 / c.epochs, 0.5
     c.log_every_steps = 5
     c.evaluate_every_epochs = 0.25
     c.save_every_epochs = 0.25
-    if 'warmup_epochs' in c.schedule:
-        c.schedule.warmup_epochs = min(c.schedule.warmup_epochs, 0.1)
+    for group in (c.schedule, c.average):
+        for key, value in group.items():
+            if key == 'warmup_epochs':
+                group[key] = min(value, 0.1)
+            elif key == 'epochs':
+                group[key] = tuple(epoch * shorter for epoch in value)
+            elif key.endswith('epochs'):
+                group[key] = value * shorter
+    if 'warmup_steps' in c.schedule:
+        c.schedule.warmup_steps = min(c.schedule.warmup_steps, 1)

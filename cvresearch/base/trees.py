@@ -1,9 +1,16 @@
-"""Pytrees whose leaves have names: 'C1/kernel'."""
+"""Pytrees whose leaves have names: 'C1/kernel'.
+
+Identical blocks of a net may be one entry, named after its first and last, 'stage1_block1-17', whose
+leaves have the block as first axis (nn/repeat.py).
+"""
 
 import hashlib
+import re
 
 import jax
 import numpy as np
+
+STACKED = re.compile(r'(.*?)(\d+)-(\d+)')  # stage1_block1-17
 
 
 def key_name(entry) -> str:
@@ -36,3 +43,20 @@ def sha256(tree) -> str:
         digest.update(f'{name} {array.shape} {array.dtype}\n'.encode())
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
+
+
+def block_names(path: str) -> list[str] | None:
+    """Returns the paths of the blocks that a path stands for, None where it is of one thing only.
+
+    Args:
+      path: 'stage1_block1-2/conv1/kernel' gives ['stage1_block1/conv1/kernel', 'stage1_block2/conv1/kernel'].
+    """
+    parts = path.split('/')
+    for place, part in enumerate(parts):
+        if match := STACKED.fullmatch(part):
+            prefix, first, last = match.groups()
+            return [
+                '/'.join([*parts[:place], f'{prefix}{number}', *parts[place + 1 :]])
+                for number in range(int(first), int(last) + 1)
+            ]
+    return None

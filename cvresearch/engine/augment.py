@@ -23,11 +23,15 @@ class Augment:
     shift: int = 0
     flip: bool = False
     mixup: float = 0.0
+    cutmix: float = 0.0
+    mix_per_example: bool = False
 
     def __post_init__(self):
         for name in ('shift', 'mixup'):
             if getattr(self, name) < 0:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
+        if self.cutmix or self.mix_per_example:
+            raise UserError('config.augment: cutmix and mix_per_example are not built yet')
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns translated and mirrored images, uint8 (batch, height, width, channels)."""

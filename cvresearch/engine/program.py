@@ -104,14 +104,14 @@ class Program:
                 'expected a whole number, at least that many'
             )
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
-        schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch)
+        schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch, config.batch_size)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         program = cls(
             mesh=mesh,
             source=source,
             plan=plan,
             model=model if 'stacked' in arguments else with_stacked(model),
-            tx=optimizers.make(config.optimizer, schedule),
+            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
             schedule=schedule,
             loss=losses.make(config.loss),
             augment=augment.make(config.augment),
@@ -163,6 +163,15 @@ def _check_numbers(config: ConfigDict) -> None:
         raise UserError(f'config.epochs is {config.epochs}; expected more than 0')
     if config.keep < 1:
         raise UserError(f'config.keep is {config.keep}; expected at least 1 checkpoint')
+    not_built = [
+        config.average.name != 'none',
+        config.batch_norm.to_dict() != dict(name='batch_norm', group_size=0, precise_batches=0),
+        config.distillation.teacher != '', config.accumulate != 1, config.remat,
+        config.schedule.get('name') == 'plateau',
+        config.optimizer.get('sam', 0),
+    ]  # fmt: skip
+    if any(not_built):
+        raise UserError('average, batch_norm, distillation, accumulate, remat, sam and plateau are not built yet')
     for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')

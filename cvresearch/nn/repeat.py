@@ -24,7 +24,7 @@ import numpy as np
 from flax.core.scope import LazyRng
 from jax import lax
 
-_ENTRY = re.compile(r'(.*?)(\d+)-(\d+)')  # stage1_block1-17
+from cvresearch.base.trees import STACKED
 
 
 def repeat(
@@ -85,7 +85,7 @@ def unstack(tree):
             return node
         result = {}
         for name, value in node.items():
-            match = _ENTRY.fullmatch(name)
+            match = STACKED.fullmatch(name)
             if match is None:
                 result[name] = value
                 continue
@@ -109,7 +109,7 @@ def stack(tree, like):
             return blocks
         result = {}
         for name in node:
-            match = _ENTRY.fullmatch(name)
+            match = STACKED.fullmatch(name)
             result[name] = blocks[name] if match is None else _join([blocks[each] for each in _names(match)])
         return result
 
@@ -123,12 +123,12 @@ def block_path(path: str, number: int) -> str:
       path: 'stage1_block1-17/conv1', as the body of the scan has it.
       number: of the block in the entry, from 0: 2 gives 'stage1_block3/conv1'.
     """
-    parts = [(part, _ENTRY.fullmatch(part)) for part in path.split('/')]
+    parts = [(part, STACKED.fullmatch(part)) for part in path.split('/')]
     return '/'.join(f'{match[1]}{int(match[2]) + number}' if match else part for part, match in parts)
 
 
 def _has_entries(node) -> bool:
-    return isinstance(node, dict) and any(isinstance(name, str) and _ENTRY.fullmatch(name) for name in node)
+    return isinstance(node, dict) and any(isinstance(name, str) and STACKED.fullmatch(name) for name in node)
 
 
 def _names(match: re.Match) -> list[str]:
@@ -219,4 +219,6 @@ def _split(tree, count: int) -> list:
         return lax.split(stacked.reshape(count * rows, *stacked.shape[2:]), (rows,) * count)
 
     leaves, structure = jax.tree.flatten(tree)
+    if not leaves:  # the part of an optimizer that has nothing to do with these blocks
+        return [tree] * count
     return [structure.unflatten(parts) for parts in zip(*map(leaf, leaves), strict=True)]

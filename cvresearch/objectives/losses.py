@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from cvresearch.base.errors import UserError, construct
 
@@ -18,6 +19,36 @@ def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
     """-sum(target * log softmax(logits)), with label smoothing (Szegedy et al. 2016, section 7)."""
     _check_smoothing(label_smoothing)
     return functools.partial(_cross_entropy, label_smoothing)
+
+
+def sigmoid_cross_entropy(label_smoothing: float = 0.0) -> Loss:
+    """A binary cross-entropy for each class, summed over the classes; smoothing draws targets towards 1 / classes.
+
+    (Papers that take the mean over the classes have a learning rate to match: theirs is times the classes.)
+    """
+    _check_smoothing(label_smoothing)
+
+    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+        return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _smooth(target, label_smoothing)), axis=-1)
+
+    return loss
+
+
+def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0) -> Loss:
+    """sum over other classes j of max(0, logit_j - logit_target + margin) (Weston & Watkins 1999), as in CS231n.
+
+    Of a target that is a distribution, the mean of this over its classes.
+    """
+    _check_smoothing(label_smoothing)
+    if margin <= 0:
+        raise UserError(f'config.loss.margin is {margin}; expected more than 0')
+
+    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+        excess = jnp.maximum(0.0, logits[..., None, :] - logits[..., :, None] + margin)  # [..., target, other]
+        others = 1 - jnp.eye(logits.shape[-1], dtype=logits.dtype)
+        return jnp.einsum('...t,...to,to->...', _smooth(target, label_smoothing), excess, others)
+
+    return loss
 
 
 def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> Loss:
@@ -37,7 +68,10 @@ def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> 
     return loss
 
 
-LOSSES = {'softmax_cross_entropy': softmax_cross_entropy, 'maximum_a_posteriori': maximum_a_posteriori}
+LOSSES = {
+    'softmax_cross_entropy': softmax_cross_entropy, 'sigmoid_cross_entropy': sigmoid_cross_entropy,
+    'multiclass_hinge': multiclass_hinge, 'maximum_a_posteriori': maximum_a_posteriori,
+}  # fmt: skip
 
 
 def make(spec) -> Loss:

@@ -1,78 +1,299 @@
-"""Optimizers as Optax transforms, by name."""
+"""Optimizers as Optax transforms, by name.
 
-from collections.abc import Callable
+Each function puts the parts of its rule in order: `decayed(amount)` is weight decay over the chosen parameters,
+`rate` multiplies by minus the learning rate. A decay before the rule is L2; one after it is decoupled.
+What may stand around any of them is in `Around`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
 
 import jax
 import optax
+from optax import contrib
 
-from cvresearch.base import trees
-from cvresearch.base.errors import construct
+from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.optim import paths, transforms
+from cvresearch.optim.transforms import Transform
+
+Decayed = Callable[[float], Transform]
+Where = Callable[[str], bool]
 
 
 def sgd(
-    learning_rate: optax.Schedule, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0,
-    decay_all: bool = False, clip_norm: float | None = None,
-) -> optax.GradientTransformation:  # fmt: skip
-    """Stochastic gradient descent; `weight_decay` is L2, added to the gradient before the momentum."""
-    return _chain(
-        clip_norm,
-        _decay(weight_decay, decay_all),
-        optax.trace(momentum, nesterov) if momentum else optax.identity(),
-        optax.scale_by_learning_rate(learning_rate),
-    )
+    rate: Transform, decayed: Decayed, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0,
+    decoupled: bool = False,
+) -> Transform:  # fmt: skip
+    """Stochastic gradient descent; the learning rate is outside the momentum, as in PyTorch."""
+    trace = optax.trace(momentum, nesterov) if momentum else optax.identity()
+    return _in_order(decoupled, decayed(weight_decay), trace, rate)
+
+
+def rmsprop_tf(
+    rate: Transform, decayed: Decayed, decay: float = 0.9, momentum: float = 0.9, eps: float = 1e-3,
+    initial: float = 1.0, weight_decay: float = 0.0, decoupled: bool = False,
+) -> Transform:  # fmt: skip
+    """RMSProp as `tf.compat.v1.train.RMSPropOptimizer` defines it, which papers of Google use.
+
+    ms = decay * ms + (1 - decay) * g ** 2, from `initial`; mom = momentum * mom + rate * g / sqrt(ms + eps);
+    w -= mom. Epsilon is inside the root, the rate inside the momentum; in PyTorch both are outside and
+    ms begins at 0.
+    """
+    rule = optax.chain(
+        optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=True), rate,
+        optax.trace(momentum) if momentum else optax.identity(),
+    )  # fmt: skip
+    if decoupled:  # of the momentum too
+        raise UserError('optimizer \'rmsprop_tf\': decoupled is not defined for it; use weight_decay as L2')
+    return optax.chain(decayed(weight_decay), rule)
 
 
 def adam(
-    learning_rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-    weight_decay: float = 0.0, decay_all: bool = False, clip_norm: float | None = None,
-) -> optax.GradientTransformation:  # fmt: skip
+    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
+) -> Transform:  # fmt: skip
     """Adam (Kingma & Ba 2015); `weight_decay` is L2, added to the gradient."""
-    return _chain(
-        clip_norm,
-        _decay(weight_decay, decay_all),
-        optax.scale_by_adam(b1, b2, eps),
-        optax.scale_by_learning_rate(learning_rate),
-    )
+    return optax.chain(decayed(weight_decay), optax.scale_by_adam(b1, b2, eps), rate)
 
 
 def adamw(
-    learning_rate: optax.Schedule, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
-    weight_decay: float = 1e-2, decay_all: bool = False, clip_norm: float | None = None,
-) -> optax.GradientTransformation:  # fmt: skip
+    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+) -> Transform:  # fmt: skip
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), scaled by the learning rate."""
-    return _chain(
-        clip_norm,
-        optax.scale_by_adam(b1, b2, eps),
-        _decay(weight_decay, decay_all),
-        optax.scale_by_learning_rate(learning_rate),
+    return optax.chain(optax.scale_by_adam(b1, b2, eps), decayed(weight_decay), rate)
+
+
+def adagrad(
+    rate: Transform, decayed: Decayed, initial: float = 0.1, eps: float = 1e-7, weight_decay: float = 0.0
+) -> Transform:
+    """AdaGrad (Duchi et al. 2011); squares are summed from `initial`, and epsilon is inside the root."""
+    return optax.chain(decayed(weight_decay), optax.scale_by_rss(initial, eps), rate)
+
+
+def lamb(
+    rate: Transform, decayed: Decayed, where: Where, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6,
+    weight_decay: float = 1e-2,
+) -> Transform:  # fmt: skip
+    """LAMB (You et al. 2020, arXiv:1904.00962, algorithm 2): Adam, each layer's step as long as its weights.
+
+    Parameters that are not decayed take Adam's step.
+    """
+    return optax.chain(
+        optax.scale_by_adam(b1, b2, eps), decayed(weight_decay), transforms.trust_ratio(where), rate
+    )  # fmt: skip
+
+
+def lars(
+    rate: Transform, where: Where, momentum: float = 0.9, nesterov: bool = False, trust: float = 1e-3,
+    eps: float = 0.0, weight_decay: float = 0.0,
+) -> Transform:  # fmt: skip
+    """LARS (You et al. 2017, arXiv:1708.03888, algorithm 1); the rate is inside the momentum.
+
+    Parameters that are not decayed have no rate of their own: theirs is the global one.
+    """
+    return optax.chain(
+        transforms.lars_rate(trust, weight_decay, eps, where), rate,
+        optax.trace(momentum, nesterov) if momentum else optax.identity(),
+    )  # fmt: skip
+
+
+def lion(
+    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 1e-2
+) -> Transform:
+    """Lion (Chen et al. 2023, arXiv:2302.06675, algorithm 2): the sign of an interpolated momentum."""
+    return optax.chain(optax.scale_by_lion(b1, b2), decayed(weight_decay), rate)
+
+
+def muon(
+    rate: Transform, decayed: Decayed, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
+    adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
+    weight_decay: float = 1e-2,
+) -> Transform:  # fmt: skip
+    """Muon (Jordan et al. 2024): momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
+
+    Args:
+      adam_rate: AdamW's learning rate as a part of Muon's.
+      exclude: kernels that AdamW takes too; a kernel of a convolution is a matrix of (taps * inputs, outputs).
+    """
+
+    def labels(params):
+        def of(path: str) -> bool:
+            return transforms.is_kernel(path) and not any(paths.matches(pattern, path) for pattern in exclude)
+
+        chosen = paths.values(params, of)
+        return jax.tree.map(lambda one: 'muon' if one else 'adam', chosen)
+
+    def matrices(tree):
+        def leaf(x, stacked):
+            return contrib.MuonDimensionNumbers(tuple(range(int(stacked), x.ndim - 1)), x.ndim - 1)
+
+        return jax.tree.map(leaf, tree, paths.is_stacked(tree))
+
+    orthogonal = optax.chain(
+        contrib.scale_by_muon(
+            ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=matrices
+        ),
+        transforms.per_block(lambda g, p: g * max(1, p.shape[-1] ** 2 / p.size) ** 0.5, lambda path: True),
     )
+    rules = {'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate))}
+    return optax.chain(optax.partition(rules, labels), decayed(weight_decay), rate)
 
 
-OPTIMIZERS: dict[str, Callable] = {'sgd': sgd, 'adam': adam, 'adamw': adamw}
+OPTIMIZERS: dict[str, Callable] = {
+    'sgd': sgd, 'rmsprop_tf': rmsprop_tf, 'adam': adam, 'adamw': adamw, 'adagrad': adagrad, 'lamb': lamb, 'lars': lars,
+    'lion': lion, 'muon': muon,
+}  # fmt: skip
 
 
-def make(spec, learning_rate: optax.Schedule) -> optax.GradientTransformation:
-    """Returns the optimizer that a config's `optimizer` names.
+@dataclasses.dataclass(frozen=True)
+class Around:
+    """What any optimizer takes beside its own arguments. Patterns are those of `paths`.
+
+    Attributes:
+      decay_all: weight decay is of all parameters, not only of those called `kernel`.
+      decay_mask: patterns of the parameters that are decayed, instead of those called `kernel`.
+      l1: times the sum of absolute values of the decayed parameters, added to the loss.
+      clip_norm: largest norm of the whole gradient.
+      agc: largest norm of a unit's gradient, as a part of the norm of its weights (Brock et al. 2021); `agc_eps`
+        is the least norm of weights that is reckoned with, and `agc_exclude` has patterns of what is not clipped.
+      sam: radius of sharpness-aware minimisation (Foret et al. 2021, arXiv:2010.01412); 0 for none.
+      freeze: patterns of what does not learn; or pairs (pattern, epoch) of what learns from that epoch on.
+        The moments of the latter are gathered from the start, so that their first step is like the others.
+      lr_scale: pairs (pattern, factor) of what has a learning rate of its own; the first that matches counts.
+      layer_decay: each of `layers` learns at this part of the rate of the next one.
+      layers: patterns of the layers, from the input to the output.
+    """
+
+    decay_all: bool = False
+    decay_mask: tuple = ()
+    l1: float = 0.0
+    clip_norm: float | None = None
+    agc: float | None = None
+    agc_eps: float = 1e-3
+    agc_exclude: tuple = ('head',)
+    sam: float = 0.0
+    freeze: tuple = ()
+    lr_scale: tuple = ()
+    layer_decay: float = 1.0
+    layers: tuple = ()
+
+    def __post_init__(self):
+        for name in ('l1', 'sam', 'clip_norm', 'agc', 'agc_eps', 'layer_decay'):
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
+                raise UserError(f'config.optimizer.{name} is {value!r}; expected a number of at least 0')
+        if (self.layer_decay != 1) != bool(self.layers):
+            raise UserError('config.optimizer: layer_decay and layers (patterns, input first) go together')
+        for name in ('freeze', 'lr_scale'):
+            _pairs(name, getattr(self, name))
+
+    def decays(self, path: str) -> bool:
+        """Whether the parameter of that path is decayed."""
+        if self.decay_mask:
+            return any(paths.matches(pattern, path) for pattern in self.decay_mask)
+        return self.decay_all or transforms.is_kernel(path)
+
+    def factor(self, path: str) -> float:
+        """Returns the parameter's part of the learning rate, 0 where it is frozen for good."""
+        if any(epoch is None and paths.matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
+            return 0.0
+        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if paths.matches(pattern, path)), 1.0)
+        for depth, pattern in enumerate(reversed(self.layers)):
+            if paths.matches(pattern, path):
+                return scale * self.layer_decay**depth
+        return scale
+
+    def start(self, path: str) -> float:
+        """Returns the epoch from which the parameter learns."""
+        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and paths.matches(pattern, path)]
+        return max(epochs, default=0.0)
+
+    def check(self, params) -> None:
+        """Raises UserError for a pattern that matches no parameter."""
+        for name in ('decay_mask', 'freeze', 'lr_scale', 'layers'):
+            given = getattr(self, name)
+            patterns = [one if isinstance(one, str) else one[0] for one in given]
+            paths.check(f'config.optimizer.{name}', patterns, params)
+
+
+COMMON = {field.name: field.default for field in dataclasses.fields(Around)}
+
+
+def around(spec: Mapping) -> Around:
+    """Returns what a config's `optimizer` puts around its rule.
 
     Raises:
-      UserError: an unknown name or argument.
+      UserError: an unknown argument, or a value out of range.
     """
-    return construct('optimizer', OPTIMIZERS, spec, learning_rate=learning_rate)
+    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name'))
+    given = ('rate', 'decayed', 'where')
+    own = {name: one.default for name, one in inspect.signature(rule).parameters.items() if name not in given}
+    arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
+    check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
+    return Around(**{name: value for name, value in arguments.items() if name in COMMON})
 
 
-def _decay(weight_decay: float, decay_all: bool) -> optax.GradientTransformation:
-    """Decays kernels, by their name; biases, gains and the scales of norms only with `decay_all`."""
-    if not weight_decay:
-        return optax.identity()
-    mask = None if decay_all else _kernels
-    return optax.add_decayed_weights(weight_decay, mask)
+def make(
+    spec: Mapping, schedule: optax.Schedule, steps_per_epoch: float = 1.0
+) -> optax.GradientTransformationExtraArgs:
+    """Returns the optimizer that a config's `optimizer` names.
+
+    Its update takes `rate_scale`, a further factor of the learning rate, as an extra argument. `sam` is not
+    part of it: a second gradient is the caller's to take.
+
+    Args:
+      spec: `name`, arguments of that function, and of `Around`.
+      schedule: the learning rate at each step.
+      steps_per_epoch: for what is given in epochs.
+
+    Raises:
+      UserError: an unknown name or argument; from its `init`, a pattern that matches no parameter.
+    """
+    outer = around(spec)
+    own = {name: value for name, value in dict(spec).items() if name not in (*COMMON, 'name')}
+    rule = OPTIMIZERS[spec['name']]
+    given = dict(
+        rate=transforms.learning_rate(schedule), decayed=lambda amount: transforms.weight_decay(amount, outer.decays),
+        where=outer.decays,
+    )  # fmt: skip
+    taken = inspect.signature(rule).parameters
+    frozen = transforms.scale_by_path(lambda path: float(outer.factor(path) > 0)) if outer.freeze else None
+    tx = optax.chain(*filter(None, (
+        frozen,  # first: what does not learn has no share in the norm of the gradient
+        transforms.agc(outer.agc, outer.agc_eps, tuple(outer.agc_exclude)) if outer.agc else None,
+        optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else None,
+        transforms.l1(outer.l1, outer.decays) if outer.l1 else None,
+        rule(**own, **{name: value for name, value in given.items() if name in taken}),
+        transforms.thaw(lambda path: round(outer.start(path) * steps_per_epoch)) if outer.freeze else None,
+        transforms.scale_by_path(outer.factor) if outer.freeze or outer.lr_scale or outer.layers else None,
+    )))  # fmt: skip
+
+    def init(params):
+        outer.check(params)
+        return tx.init(params)
+
+    return optax.GradientTransformationExtraArgs(init, tx.update)
 
 
-def _kernels(params):
-    # Not by the number of axes: where blocks are stacked (nn/repeat.py) a scale has two.
-    return jax.tree_util.tree_map_with_path(lambda path, _: trees.key_name(path[-1]) == 'kernel', params)
+def _in_order(decoupled: bool, decay: Transform, *rule: Transform) -> Transform:
+    *direction, rate = rule
+    return optax.chain(*direction, decay, rate) if decoupled else optax.chain(decay, *direction, rate)
 
 
-def _chain(clip_norm: float | None, *parts: optax.GradientTransformation) -> optax.GradientTransformation:
-    clip = optax.clip_by_global_norm(clip_norm) if clip_norm else optax.identity()
-    return optax.chain(clip, *parts)
+def _pairs(name: str, given: tuple) -> list[tuple]:
+    """Returns [(pattern, number)]; None for the number of a pattern that stands alone (in `freeze`)."""
+    pairs = []
+    for one in given:
+        if isinstance(one, str) and name == 'freeze':
+            pairs.append((one, None))
+        elif isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[0], str) and _is_number(one[1]):
+            pairs.append(tuple(one))
+        else:
+            alone = ', or a pattern' if name == 'freeze' else ''
+            raise UserError(f'config.optimizer.{name} has {one!r}; expected (pattern, number of at least 0){alone}')
+    return pairs
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0

@@ -29,8 +29,8 @@ def test_warm_up_rises_to_the_peak_and_the_rest_fills_the_run():
     assert rates[4:] == pytest.approx([0.4 * 0.5 * (1 + math.cos(math.pi * t / 6)) for t in range(6)], rel=1e-5)
 
 
-def test_multi_step_and_exponential_by_hand():
-    drops = values({'name': 'multi_step', 'peak': 1.0, 'epochs': (2, 4)})
+def test_multistep_and_exponential_by_hand():
+    drops = values({'name': 'multistep', 'peak': 1.0, 'epochs': (2, 4)})
     assert drops == pytest.approx([1] * 4 + [0.1] * 4 + [0.01] * 2)
     assert values({'name': 'exponential', 'peak': 1.0, 'every_epochs': 1.5, 'rate': 0.5}) == pytest.approx(
         [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.25, 0.125]
@@ -41,11 +41,11 @@ def test_multi_step_and_exponential_by_hand():
     ('spec', 'message'),
     [
         ({'name': 'cosin', 'peak': 1.0}, 'did you mean cosine'),
-        ({'name': 'cosine', 'peak': 1.0, 'warmup': 1}, "takes no argument 'warmup'; did you mean warmup_epochs"),
+        ({'name': 'cosine', 'peak': 1.0, 'warmup': 1}, "takes no argument 'warmup'; did you mean warmup_"),
         ({'name': 'cosine'}, "missing 1 required positional argument: 'peak'"),
         ({'name': 'cosine', 'peak': -1.0}, 'schedule.peak is -1.0'),
         ({'name': 'cosine', 'peak': 1.0, 'warmup_epochs': 5.0}, 'expected less than the run'),
-        ({'name': 'multi_step', 'peak': 1.0, 'epochs': (9,)}, 'expected numbers between'),
+        ({'name': 'multistep', 'peak': 1.0, 'epochs': (9,)}, 'expected no more than the run'),
     ],
 )
 def test_schedule_mistakes(spec, message):
@@ -103,4 +103,6 @@ def test_stacked_blocks_are_updated_like_single_ones(name):
         return tx.update(gradients, tx.init(params), params)[0]
 
     stacked = unstack(jax.device_get(update(params, gradients)))
-    jax.tree.map(np.testing.assert_array_equal, stacked, update(unstack(params), unstack(gradients)))
+    # Norms of layers are summed in another order.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(close, stacked, update(unstack(params), unstack(gradients)))
