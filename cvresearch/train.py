@@ -109,8 +109,7 @@ class Training:
 
             if snapshot:
                 with self.clock.spent('save'):
-                    self.snapshots.save(without_optimizer(self.state), self.step)
-                    self.snapshots.wait()  # no checkpoint may be newer than a snapshot that is not whole
+                    self._snapshot()
 
             # Asked once for the rest of this turn: a signal that came between saving and returning
             # would otherwise end the run without its last step.
@@ -174,6 +173,11 @@ class Training:
             f'epoch {self.plan.epoch(self.step):.4g}: {split} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
             f'{values["n_seen"]:,} images'
         )
+
+    def _snapshot(self) -> None:
+        """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
+        self.snapshots.save(without_optimizer(self.state), self.step)
+        self.snapshots.wait()
 
     def _keep_predictions(self, split: str, protocol: protocols.Protocol, how: dict) -> bool:
         """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cvresearch.base import mesh as meshes
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
