@@ -141,7 +141,8 @@ def test_ensemble_of_architectures_and_average_of_weights(workdir, of_mlp):
 @pytest.mark.parametrize(
     ('name', 'crops', 'scales'),
     [
-        ('centre', 1, [32]), ('alexnet_10', 10, [32]), ('resnet_10', 10, [32]), ('googlenet_144', 144, [32, 36, 40, 44]),
+        ('centre', 1, [32]), ('alexnet_10', 10, [32]), ('resnet_10', 10, [32]),
+        ('googlenet_144', 144, [32, 36, 40, 44]),
         ('vgg_150', 150, [32, 48, 64]), ('inception', 1, []), ('centre_flip', 2, [32]),
     ],
 )  # fmt: skip
