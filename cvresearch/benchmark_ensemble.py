@@ -1,4 +1,4 @@
-"""How fast members of an ensemble answer together: python -m cvresearch.benchmark_ensemble [--model lenet5 --members 8].
+"""How fast members of an ensemble answer together: python -m cvresearch.benchmark_ensemble [--members 8].
 
 One pass over images with the nets' parameters stacked, against one pass for each net, in turns: median seconds of a
 pass over all images, and the median of the ratios of neighbouring rounds. Both are compiled before.

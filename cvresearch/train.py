@@ -14,13 +14,14 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.workdir import claim
-from cvresearch.data.stream import Stream, prefetch
+from cvresearch.data.stream import prefetch
 from cvresearch.engine import predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
 from cvresearch.engine.runs import SNAPSHOTS, variables_of, without_optimizer
+from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
@@ -72,15 +73,15 @@ class Training:
         self.step = int(self.state.step)  # the same number on the host, known without waiting
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
 
-        self.stream = Stream(
-            self.splits['train'], program.seed, config.batch_size, jax.process_index(), jax.process_count()
-        )
+        self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
+        self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
+        if self.damage:
+            self.damage.keep_in(path / f'damaged{jax.process_index() or ""}.jsonl')
         with self.clock.spent('compile'):
-            batch = meshes.place(self.stream.batch(self.step), self.mesh)
-            self.train_step = program.train_step().lower(self.state, batch).compile()
+            self.stages.compiled(self.step)
             self.eval_step = program.eval_step()
         self.batches = closing.enter_context(contextlib.closing(
-            prefetch(lambda step: meshes.place(self.stream.batch(step), self.mesh), self.step, self.plan.steps)
+            prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
         self.progress.say(self._greeting())
@@ -102,6 +103,10 @@ class Training:
             if log:
                 with self.clock.spent('log'):
                     self._log()
+
+            if self.plan.due(self.step, every_epochs=1) and not self.records.has(self.step, 'data'):
+                with self.clock.spent('log'):
+                    self._record_data()
 
             for split in evaluation:
                 with self.clock.spent('evaluate'):
@@ -127,7 +132,7 @@ class Training:
                 complete = all(self.records.has(plan.steps, name) for name in self._evaluations())
                 return 'finished' if self.step == plan.steps and complete else 'preempted'
 
-            self.state = self.train_step(self.state, next(self.batches))
+            self.state = self.stages.update(self.step, self.state, next(self.batches))
             self.step += 1
             self.progress.step(self.step)
 
@@ -135,9 +140,11 @@ class Training:
         """Writes the run card."""
         params = unstack(jax.device_get(self.state.params))
         good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
+        damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         final = {name: rows[-1] for name in self.splits if (rows := self.records.of(name))}
         self.card.end(
-            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, final=final,
+            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
+            final=final,
             steps_per_second=round(self.progress.rate, 3),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
@@ -152,6 +159,15 @@ class Training:
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
         self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
+
+    def _record_data(self) -> None:
+        """Writes the digest of the epochs that ended with this step, and how many images had to be replaced."""
+        # An epoch ends with the batch that holds its last image.
+        before, after = (step * self.config.batch_size // self.plan.examples for step in (self.step - 1, self.step))
+        if digests := [self.stages.streams[0].digest(epoch) for epoch in range(before, after)]:
+            values = {'n_seen': len(digests) * self.plan.examples, 'sha256': ' '.join(digests)}
+            damaged = {'damaged': len(self.damage.found)} if self.damage else {}
+            self.records.write(self.step, self.plan.epoch(self.step), 'data', values | damaged)
 
     def _evaluations(self) -> list[str]:
         """Returns the splits to evaluate at this step."""

@@ -31,7 +31,7 @@ def make_train_step(
 
     def train_step(state: State, batch: dict) -> State:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = normalise(augment.images(batch['image'], keys), mean, std)
+        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         images, target = augment.mix(images, target, rng.step_key(state.seed, 'mix', state.step))
 
