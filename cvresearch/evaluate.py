@@ -37,6 +37,7 @@ class How:
       scales: shorter sides before cropping; the protocol's where not given.
       interpolation: of resizing; the protocol's where not given.
       average: of views, 'probabilities' or 'logits'; the paper's where not given.
+      weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, if not given.
       stacked: members in one pass or one after another; in one where they fit, if not given.
       keep: whether predictions are written into the workdir.
     """
@@ -48,6 +49,7 @@ class How:
     scales: tuple[int, ...] = ()
     interpolation: str | None = None
     average: str | None = None
+    weights: str | None = None
     stacked: bool | None = None
     keep: bool = False
 
@@ -81,7 +83,7 @@ def run(
     if step == 'best':
         step = of.best_step(select_by, split, force)
         chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
-    (found,) = of.predictions([of.checkpoint(step)], split, how.of(of), batch_size)
+    (found,) = of.predictions([of.checkpoint(step)], split, how.of(of), batch_size, weights=how.weights)
     found = dataclasses.replace(found, record=found.record | chosen)
     _keep(of, found, how)
     return of.metrics(found)
@@ -133,13 +135,17 @@ def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) 
 
 def _snapshots(runs: list[Run], how: How) -> tuple[Predictions, dict]:
     (one,) = _only_one(runs)
-    members = one.predictions(one.snapshots(), how.split, how.of(one), how.batch_size, how.stacked)
+    members = one.predictions(one.snapshots(), how.split, how.of(one), how.batch_size, how.stacked, how.weights)
     return _of_probabilities([one] * len(members), members, 'snapshots')
 
 
 def _runs(runs: list[Run], how: How) -> tuple[Predictions, dict]:
-    members = [run.predictions([run.checkpoint()], how.split, how.of(run), how.batch_size)[0] for run in runs]
+    members = [_last(run, how) for run in runs]
     return _of_probabilities(runs, members, 'runs')
+
+
+def _last(run: Run, how: How) -> Predictions:
+    return run.predictions([run.checkpoint()], how.split, how.of(run), how.batch_size, weights=how.weights)[0]
 
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
@@ -158,7 +164,7 @@ def _only_one(runs: list[Run]) -> list[Run]:
 
 def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
     """Returns the record of a control: its last checkpoint, and the ensemble of its snapshots if it has any."""
-    (last,) = run.predictions([run.checkpoint()], how.split, how.of(run), how.batch_size)
+    last = _last(run, how)
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
     row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
@@ -231,10 +237,11 @@ def main(argv: list[str]) -> int:
         scales='shorter sides before cropping: 256,384,512',
         interpolation='of resizing: bilinear (default), bicubic or nearest',
         average='of views: probabilities or logits; the paper\'s by default',
+        weights='raw, or the average that the run keeps: ema, swa, polyak',
     )  # fmt: skip
     numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
-    words = {name: v for name in ('protocol', 'interpolation', 'average') if (v := getattr(options, name))}
+    words = {name: v for name in ('protocol', 'interpolation', 'average', 'weights') if (v := getattr(options, name))}
     how = How(
         options.split or 'test', scales=scales, stacked=False if options.sequential else None,
         keep=not options.discard, **numbers, **words,

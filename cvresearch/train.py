@@ -20,7 +20,7 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
-from cvresearch.engine.runs import SNAPSHOTS, variables_of, without_optimizer
+from cvresearch.engine.runs import SNAPSHOTS, variables_of, weights_name, without_optimizer
 from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
@@ -180,7 +180,7 @@ class Training:
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
         protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
-        how = {**protocol.record, 'weights': 'raw'}
+        how = {**protocol.record, 'weights': weights_name(self.config)}
         kept = self.step < self.plan.steps or self._keep_predictions(split, protocol, how)
         if values is None or not kept:  # the next process does it
             return
@@ -201,8 +201,9 @@ class Training:
             return True
         program = self.program
         logits_of = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
+        variables = variables_of(self.state, how['weights'])
         found = predictions.predict(
-            logits_of(variables_of(self.state)), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
+            logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
         if found is not None and jax.process_index() == 0:

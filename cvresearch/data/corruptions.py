@@ -63,6 +63,11 @@ class Corrupted:
     def __len__(self) -> int:
         return len(self.base)
 
+    @property
+    def transform(self):
+        """How the images were made ready before; None for arrays."""
+        return getattr(self.base, 'transform', None)
+
     def __getitem__(self, index: int) -> Example:
         images, labels = self.take(np.array([index]))
         return Example(images[0], labels[0], self.base[index].id)

@@ -129,14 +129,24 @@ class Run:
 
     def predictions(
         self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None,
-        stacked: bool | None = None,
+        stacked: bool | None = None, weights: str | None = None,
     ) -> list[Predictions]:  # fmt: skip
-        """Returns what the nets of some states say of a split, with the records of how; see `ensemble.members_of`."""
+        """Returns what the nets of some states say of a split, with the records of how; see `ensemble.members_of`.
+
+        `weights` are 'raw' or the average that the run keeps, by its name; that, if any, where not given.
+
+        Raises:
+          UserError: an average that the run does not keep.
+        """
         program, batch_size = self.program, batch_size or self.config.eval_batch_size
+        own = weights_name(self.config)
+        weights = weights or own
+        lookup('weights', {'raw': 0, own: 0}, weights)
         meshes.check_batch('eval_batch_size', batch_size, program.mesh)
-        records = [self.record(int(state.step), split, 'raw', protocol) for state in states]
+        records = [self.record(int(state.step), split, weights, protocol) for state in states]
+        variables = [variables_of(state, weights) for state in states]
         return ensemble.members_of(
-            program.model, [variables_of(state) for state in states], self.examples(split), protocol, batch_size,
+            program.model, variables, self.examples(split), protocol, batch_size,
             program.mean, program.std, program.mesh, records, stacked,
         )  # fmt: skip
 
@@ -182,8 +192,14 @@ def classes_of(facts, found: Predictions) -> Predictions:
     return dataclasses.replace(found, logits=logits)
 
 
-def variables_of(state: State) -> dict:
-    """Returns the net's variables of a state."""
+def weights_name(config: ConfigDict) -> str:
+    """Returns which weights a run is evaluated with: 'raw', or the name of the average that it keeps ('ema', 'swa')."""
+    return 'raw' if config.average.name == 'none' else config.average.name
+
+
+def variables_of(state: State, weights: str = 'raw') -> dict:
+    """Returns the net's variables of a state: the parameters themselves, or their average over the steps."""
+    state = state if weights == 'raw' else state.averaged()
     return {'params': state.params, **state.model_state}
 
 

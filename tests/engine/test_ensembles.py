@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from cvresearch import evaluate, train
+from cvresearch import evaluate, robustness, train
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
@@ -217,3 +217,19 @@ def test_partial_batches_on_one_and_eight_devices_give_identical_numbers(workdir
     assert alone_sums['n_seen'] == spread_sums['n_seen'] == 256
     for name in metrics.NAMES:
         assert alone_sums[name] == pytest.approx(spread_sums[name], rel=1e-6)
+
+
+def test_errors_under_corruptions_are_of_every_severity(tmp_path, smoke):
+    colour = smoke(data__image_size=24, data__channels=3, data__train=128, data__test=32, eval_batch_size=32)
+    assert train.run(colour, tmp_path / 'run') == 0
+    found = robustness.measure(tmp_path / 'run', ('contrast', 'impulse_noise'))
+    assert {name: len(errors) for name, errors in found['errors'].items()} == {'contrast': 5, 'impulse_noise': 5}
+    assert found['n_seen'] == 32 and 'mce' not in found
+    assert found['errors']['impulse_noise'][4] >= found['clean']
+    with pytest.raises(UserError, match='three colours'):
+        robustness.measure(workdir_grey(tmp_path, smoke), ('contrast',))
+
+
+def workdir_grey(tmp_path, smoke):
+    assert train.run(smoke(data__train=128, data__test=32, eval_batch_size=32), tmp_path / 'grey') == 0
+    return tmp_path / 'grey'
