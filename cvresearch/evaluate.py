@@ -32,6 +32,8 @@ class How:
     Attributes:
       split: 'test', 'train', or 'minival' where the run holds one out.
       batch_size: images a step; the configuration's where not given.
+      data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
+      root: of that source.
       protocol: in `engine/protocols.py`; 'as_given': the source's own.
       resolution: side of the net's input; of training where not given.
       scales: shorter sides before cropping; the protocol's where not given.
@@ -44,6 +46,8 @@ class How:
 
     split: str = 'test'
     batch_size: int | None = None
+    data: str | None = None
+    root: str | None = None
     protocol: str = 'as_given'
     resolution: int | None = None
     scales: tuple[int, ...] = ()
@@ -52,6 +56,13 @@ class How:
     weights: str | None = None
     stacked: bool | None = None
     keep: bool = False
+
+    def run(self, workdir: str | Path) -> Run:
+        """Returns a run, with the data that it is evaluated on."""
+        run = Run.of(workdir)
+        if self.root and not self.data:
+            raise UserError('--root is of --data; give both')
+        return run.on(self.data, **({'root': self.root} if self.root else {})) if self.data else run
 
     def of(self, run: Run):
         """Returns the protocol for a run."""
@@ -78,8 +89,8 @@ def run(
     Raises:
       UserError: no run, no such checkpoint, split or protocol; a choice by the reported split.
     """
-    how, of = How(split, batch_size, **how), Run.of(workdir)
-    chosen = {}
+    how = How(split, batch_size, **how)
+    of, chosen = how.run(workdir), {}
     if step == 'best':
         step = of.best_step(select_by, split, force)
         chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
@@ -109,12 +120,12 @@ def run_ensemble(
     Raises:
       UserError: see `run`; no snapshots, or nets of other images or classes.
     """
-    how, first = how or How(), Run.of(workdir)
-    runs = [first, *map(Run.of, others)]
+    how = how or How()
+    first, *_ = runs = [how.run(each) for each in (workdir, *others)]
     whole, more = lookup('ensemble', KINDS, kind)(runs, how)
     _keep(first, whole, how, kind)
     cost = sum(_images(each.path) for each in runs)
-    beside = [_control(Run.of(control), whole, how, cost) for control in controls]
+    beside = [_control(how.run(control), whole, how, cost) for control in controls]
     return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(whole), **more, 'controls': beside}
 
 
@@ -183,7 +194,8 @@ def _images(path: Path) -> int:
 
 def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
     if how.keep:
-        parts = [how.split, None if how.protocol == 'as_given' else how.protocol, kind or f'step{found.record["step"]}']
+        protocol = None if how.protocol == 'as_given' else how.protocol
+        parts = [how.data, how.split, protocol, kind or f'step{found.record["step"]}']
         found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
 
 
@@ -232,6 +244,7 @@ def main(argv: list[str]) -> int:
         batch_size='images a step; the run\'s own by default', step='of the checkpoint, or best; the newest by default',
         select_by='split that decides which is best: minival (default)', ensemble='snapshots, runs or weights',
         control='workdirs of the same cost, with commas between', format='json (default), of an ensemble also text',
+        data='another data set: imagenet_real, imagenet_a, ...', root='of that data set',
         protocol='alexnet_10, vgg_dense, ... (default: as the source gives images)',
         resolution='side of the net\'s input; of training by default',
         scales='shorter sides before cropping: 256,384,512',
@@ -241,7 +254,8 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
-    words = {name: v for name in ('protocol', 'interpolation', 'average', 'weights') if (v := getattr(options, name))}
+    names = ('data', 'root', 'protocol', 'interpolation', 'average', 'weights')
+    words = {name: v for name in names if (v := getattr(options, name))}
     how = How(
         options.split or 'test', scales=scales, stacked=False if options.sequential else None,
         keep=not options.discard, **numbers, **words,

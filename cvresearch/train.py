@@ -208,6 +208,7 @@ class Training:
         )  # fmt: skip
         if found is not None and jax.process_index() == 0:
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
+            record['data'] = program.source.facts.name
             Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{split}.npz')
         return found is not None
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.records import read_metrics
+from cvresearch.data import sources
 from cvresearch.data.examples import Examples
 from cvresearch.engine import ensemble, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
@@ -44,6 +45,24 @@ class Run:
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
         config = ConfigDict(json.loads((path / 'config.json').read_text()))
         return cls(path, config, Program.of(config))
+
+    def on(self, data: str, **arguments) -> 'Run':
+        """Returns the run with another data set to evaluate on, prepared and normalised as the run's own.
+
+        Of ImageNet-A and -R only their 200 classes can be chosen; of ImageNet-ReaL any of an image's labels is right.
+
+        Args:
+          data: name of the source.
+          **arguments: of that source, such as `root`.
+
+        Raises:
+          UserError: an unknown source, images that are not there, more classes than the net has.
+        """
+        source = sources.load({'name': data, **arguments}, transform=self.config.transform)
+        classes = self.program.model.num_classes
+        if source.facts.num_classes > classes:
+            raise UserError(f'{data} has {source.facts.num_classes} classes, and the net only {classes}')
+        return dataclasses.replace(self, program=dataclasses.replace(self.program, source=source))
 
     def examples(self, split: str) -> Examples:
         """Returns a split of the run's data.
@@ -145,10 +164,11 @@ class Run:
         meshes.check_batch('eval_batch_size', batch_size, program.mesh)
         records = [self.record(int(state.step), split, weights, protocol) for state in states]
         variables = [variables_of(state, weights) for state in states]
-        return ensemble.members_of(
+        members = ensemble.members_of(
             program.model, variables, self.examples(split), protocol, batch_size,
             program.mean, program.std, program.mesh, records, stacked,
         )  # fmt: skip
+        return [classes_of(program.source.facts, member) for member in members]
 
     def averaged(
         self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None
@@ -161,21 +181,22 @@ class Run:
         )
         steps = [int(state.step) for state in states]
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
-        return ensemble.members_of(
+        (found,) = ensemble.members_of(
             program.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
             program.mean, program.std, program.mesh, [record],
-        )[0]  # fmt: skip
+        )  # fmt: skip
+        return classes_of(program.source.facts, found)
 
     def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
         return {
             'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
-            'split': split, 'weights': weights, **protocol.record,
+            'data': self.program.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
         }  # fmt: skip
 
     def metrics(self, found: Predictions) -> dict:
         """Returns the record of an evaluation and its metrics; `loss` is the run's own, where one view is shown."""
-        values = predictions.summary(classes_of(self.program.source.facts, found))
+        values = predictions.summary(found)
         if found.labels.ndim == 1 and found.record.get('crops') == 1:
             target = jax.nn.one_hot(found.labels, found.logits.shape[-1])
             loss = np.asarray(self.program.loss(jnp.asarray(found.logits), target), np.float64)

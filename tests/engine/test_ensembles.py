@@ -15,7 +15,7 @@ from cvresearch.base.records import read_card
 from cvresearch.engine import ensemble, predictions, protocols
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.program import Plan, Program
-from cvresearch.engine.runs import Run, variables_of
+from cvresearch.engine.runs import Run, classes_of, variables_of
 from cvresearch.objectives import metrics
 
 SGDR = {'schedule.name': 'sgdr', 'schedule.warmup_epochs': 0.0, 'epochs': 1, 'minival': 128}
@@ -233,3 +233,20 @@ def test_errors_under_corruptions_are_of_every_severity(tmp_path, smoke):
 def workdir_grey(tmp_path, smoke):
     assert train.run(smoke(data__train=128, data__test=32, eval_batch_size=32), tmp_path / 'grey') == 0
     return tmp_path / 'grey'
+
+
+def test_a_run_is_evaluated_on_another_data_set(workdir):
+    record = evaluate.run(workdir, data='mnist500')
+    assert (record['data'], record['n_seen']) == ('mnist500', 1000)
+    with pytest.raises(UserError, match='12 classes, and the net only 10'):
+        Run.of(workdir).on('fake', image_size=28, channels=1, classes=12)
+
+
+def test_where_a_set_has_some_classes_only_the_others_cannot_be_chosen(workdir):
+    of = Run.of(workdir)
+    (found,) = of.predictions([of.checkpoint()], 'test', of.protocol('test'))
+    facts = dataclasses.replace(of.program.source.facts, classes=(2, 7))
+    masked = classes_of(facts, found)
+    assert set(masked.predicted) == {2, 7}
+    chosen = np.array([2, 7])[found.logits[:, [2, 7]].argmax(1)]
+    assert (masked.predicted == chosen).all() and np.isfinite(predictions.summary(masked)['brier'])
