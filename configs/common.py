@@ -38,6 +38,8 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,
         keep=2,                         # latest checkpoints kept
+        snapshot_every_epochs=0.0,      # for ensembles, beside those at the ends of sgdr's cycles
+        keep_predictions=True,          # logits of the last evaluation, compressed
     ), convert_dict=True)  # fmt: skip
 
 

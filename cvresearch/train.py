@@ -16,9 +16,12 @@ from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.workdir import claim
 from cvresearch.data.stream import prefetch
+from cvresearch.engine import predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
+from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
+from cvresearch.engine.runs import SNAPSHOTS, variables_of, weights_name, without_optimizer
 from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
@@ -57,12 +60,15 @@ class Training:
     def __init__(
         self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack
     ):
-        self.program, self.config, self.preemption = program, config, preemption
+        self.program, self.config, self.path, self.preemption = program, config, path, preemption
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
         self.clock = Clock()
         self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
 
         self.checkpoints = closing.enter_context(contextlib.closing(Checkpoints(path / 'checkpoints', config.keep)))
+        self.snapshots = None
+        if program.snapshots:
+            self.snapshots = closing.enter_context(contextlib.closing(Checkpoints(path / SNAPSHOTS, keep=None)))
         with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.step)  # the same number on the host, known without waiting
@@ -99,7 +105,8 @@ class Training:
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
             evaluation = [name for name in self._evaluations() if not self.records.has(self.step, name)]
             save = plan.due(self.step, every_epochs=config.save_every_epochs)
-            if log or evaluation or save:
+            snapshot = self.step in self.program.snapshots and self.step not in self.snapshots.steps()
+            if log or evaluation or save or snapshot:
                 jax.block_until_ready(self.state)  # steps under way count as training
                 self._check_finite()
 
@@ -114,6 +121,10 @@ class Training:
             for split in evaluation:
                 with self.clock.spent('evaluate'):
                     self._evaluate(split)
+
+            if snapshot:
+                with self.clock.spent('save'):
+                    self._snapshot()
 
             # Asked once for the rest of this turn: a signal that came between saving and returning
             # would otherwise end the run without its last step.
@@ -182,13 +193,38 @@ class Training:
             self.eval_step, self.state, self.splits[split], self.config.eval_batch_size, self.mesh,
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
-        if values is None:  # the next process does it
+        protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
+        how = {**protocol.record, 'weights': weights_name(self.config)}
+        kept = self.step < self.plan.steps or self._keep_predictions(split, protocol, how)
+        if values is None or not kept:  # the next process does it
             return
-        self.records.write(self.step, self.plan.epoch(self.step), split, values)
+        self.records.write(self.step, self.plan.epoch(self.step), split, values | how)
         self.progress.say(
             f'epoch {self.plan.epoch(self.step):.4g}: {split} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
             f'{values["n_seen"]:,} images'
         )
+
+    def _snapshot(self) -> None:
+        """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
+        self.snapshots.save(without_optimizer(self.state), self.step)
+        self.snapshots.wait()
+
+    def _keep_predictions(self, split: str, protocol: protocols.Protocol, how: dict) -> bool:
+        """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""
+        if not self.config.keep_predictions:
+            return True
+        program = self.program
+        logits_of = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
+        variables = variables_of(self.state, how['weights'])
+        found = predictions.predict(
+            logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
+            stop=lambda: self.preemption.requested,
+        )  # fmt: skip
+        if found is not None and jax.process_index() == 0:
+            record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
+            record['data'] = program.source.facts.name
+            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{split}.npz')
+        return found is not None
 
     def _best_step(self) -> int | None:
         """Returns the earliest step of the highest minival top-1, None where nothing is held out."""

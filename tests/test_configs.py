@@ -14,7 +14,8 @@ from cvresearch.models import registry
 
 FILES = {path.stem: path for path in sorted(Path('configs').glob('*.py')) if path.stem not in ('__init__', 'common')}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'digits': 1_438, 'fake': 1_024,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_438,
+    'fake': 1_024,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',

@@ -49,7 +49,7 @@ class Metrics:
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
         for name, value in values.items():
-            if not isinstance(value, str):
+            if isinstance(value, int | float) and not isinstance(value, bool):
                 self._events.add_scalar(f'{split}/{name}', value, step)
 
     def has(self, step: int, split: str) -> bool:

@@ -48,6 +48,12 @@ class Plan:
         """Returns the epochs of images seen after `step` updates."""
         return step / self.steps_per_epoch
 
+    def steps_every(self, epochs: float) -> frozenset[int]:
+        """Returns the steps at which so many epochs have passed, and again as many; none for 0."""
+        period = round(epochs * self.examples)
+        last = self.steps * self.batch_size // period if period else 0
+        return frozenset(-(-k * period // self.batch_size) for k in range(1, last + 1))
+
     def due(self, step: int, every_steps: float = 0, every_epochs: float = 0) -> bool:
         """Whether something is due after `step` updates: every so often, and at the end; 0 is never."""
         if step == 0:
@@ -73,6 +79,7 @@ class Program:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
+    snapshots: frozenset[int]
 
     @classmethod
     def of(cls, config: ConfigDict, source: sources.Source | None = None) -> 'Program':
@@ -114,6 +121,8 @@ class Program:
             augment=augment.make(config.augment),
             **_normalisation(config, facts),
             seed=config.seed,
+            snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
+            | plan.steps_every(config.snapshot_every_epochs),
         )
         try:
             program.abstract_state()  # the images fit the model, or it says so
@@ -167,7 +176,7 @@ def _check_numbers(config: ConfigDict) -> None:
     ]  # fmt: skip
     if any(not_built):
         raise UserError('average, batch_norm, distillation, accumulate, remat, sam and plateau are not built yet')
-    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'minival'):
+    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 
