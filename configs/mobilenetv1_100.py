@@ -35,7 +35,9 @@ def get_config(arg=''):
     c.average = dict(name='ema', decay=0.9999)
     models = {f'mobilenetv1_{w}' + (f'_{size}' if size < 224 else ''): size for w in WIDTHS for size in SIZES}
     models |= {'mobilenetv1_shallow': 224}
-    return common.finish(c, arg, models, mobilenetv1_full=full, modern=common.modern_mobile)
+    return common.finish(
+        c, arg, models, mobilenetv1_full=full, modern=common.modern_mobile, smoke_model=dict(repeats=(1, 1, 1, 1, 1))
+    )
 
 
 def full(c):
