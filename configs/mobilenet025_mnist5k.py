@@ -7,14 +7,14 @@ too short.
     python -m cvresearch.main --config configs/mobilenet025_mnist5k.py --workdir runs/mobilenet025_mnist5k
 
 Expected: measured, docs/recipes_mnist.md.
-Cost: 60,000 images.
+Cost: 40,000 images.
 """
 
 from configs import common
 
 
 def get_config(arg=''):
-    c = common.mnist5k(epochs=15)
+    c = common.mnist5k(epochs=10)
     c.data.image_size = 64
     c.augment.shift = 4
     c.model = dict(name='mobilenetv1_025', bn_momentum=0.95, kernel_init='he_fan_out')
