@@ -99,10 +99,11 @@ def cifar100(c: ConfigDict) -> None:
 def modern_residual(c: ConfigDict) -> None:
     """The recipe of torchvision's second weights, 2021, the best for nets of full convolutions with batch norm.
 
-    Verified: the command in pytorch/vision, references/classification; recalled: the average's 0.99998. 600 epochs, batch 1,024, SGD with 0.5 after 5 epochs of warm-up, half a cosine, weight decay 2e-5 but not of norms,
-    TrivialAugment, erasing 0.1, mixup 0.2 or CutMix 1.0, label smoothing 0.1, weights averaged; training at 176 pixels
-    for 224. There each image comes four times in an epoch with other augmentation, and the average is taken every 32
-    steps.
+    Verified: the command in pytorch/vision, references/classification; recalled: the average's 0.99998. 600 epochs,
+    batch 1,024, SGD with 0.5 after 5 epochs of warm-up, half a cosine, weight decay 2e-5 but not of norms,
+    TrivialAugment, erasing 0.1, mixup 0.2 or CutMix 1.0, label smoothing 0.1, weights averaged; training at 176
+    pixels for 224. There each image comes four times in an epoch with other augmentation, and the average is taken
+    every 32 steps.
     """
     size = round(c.transform.eval.crop.size * 176 / 224)
     c.epochs, c.batch_size, c.minival = 600.0, 1024, 0
@@ -120,9 +121,9 @@ def modern_residual(c: ConfigDict) -> None:
 def modern_mobile(c: ConfigDict) -> None:
     """The recipe of timm's EfficientNets, 2020, for nets of separable convolutions: RandAugment, erasing, averaging.
 
-    Verified: the command in timm's documentation of EfficientNet-B0; recalled: warm-up, smoothing, noise. 450 epochs, batch 768, RMSProp with 0.048
-    (after 3 epochs of warm-up) times 0.97 every 2.4 epochs, epsilon 1e-3, weight decay 1e-5, magnitude 9 of 10 with
-    deviation 0.5, erasing 0.2 with noise, label smoothing 0.1, an average with 0.9999.
+    Verified: the command in timm's documentation of EfficientNet-B0; recalled: warm-up, smoothing, noise. 450 epochs,
+    batch 768, RMSProp with 0.048 (after 3 epochs of warm-up) times 0.97 every 2.4 epochs, epsilon 1e-3, weight decay
+    1e-5, magnitude 9 of 10 with deviation 0.5, erasing 0.2 with noise, label smoothing 0.1, an average with 0.9999.
     """
     c.epochs, c.batch_size, c.minival = 450.0, 768, 0
     c.transform.train.crop = dict(name='random_resized_crop', size=c.transform.train.crop.size)
