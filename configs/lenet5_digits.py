@@ -5,6 +5,7 @@ The smallest real data at hand: half a minute on two cores.
     python -m cvresearch.main --config configs/lenet5_digits.py --workdir runs/lenet5_digits
 
 Expected: above 97 % top-1.
+Cost: 43,140 images.
 """
 
 from configs import common

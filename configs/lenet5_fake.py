@@ -5,6 +5,7 @@ Ten fixed patterns under noise; any size and number of classes, see `cvresearch.
     python -m cvresearch.main --config configs/lenet5_fake.py --workdir runs/lenet5_fake
 
 Expected: close to 100 % top-1 after three epochs.
+Cost: 3,072 images.
 """
 
 from configs import common

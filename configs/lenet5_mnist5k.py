@@ -6,6 +6,7 @@ and softmax (61,706 parameters). The recipe is this project's: the paper trained
     python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir runs/lenet5_mnist5k
 
 Expected: at least 97.0 % top-1, mean over seeds 0, 1, 2 (measured: the README's table).
+Cost: 120,000 images.
 """
 
 from configs import common

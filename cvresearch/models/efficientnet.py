@@ -9,8 +9,8 @@ Networks", ICML, arXiv:1905.11946, table 1, and the nets scaled or simplified fr
   depth of the first and last stage not scaled. `_lite3_300` and `_lite4_380` are the sizes of timm.
 
 Pitfalls:
-- B1 to B7 are not `compound_scaling` at whole phi: the coefficients were rounded by hand, and are
-  listed in NETS.
+- B4 to B7 are not `compound_scaling` at any phi: all that was published, listed in NETS, exceeds the rule
+  (`deviations`). B0 to B3 are, rounded.
 - Squeeze-and-excitation narrows to a quarter of the block's input, not of its expanded channels.
 - Stage 1 expands by one: such a block has no expanding convolution at all.
 - Our multiply-adds exceed the paper's for B4 to B7 (4.39G against 4.2G, and so on).
@@ -65,6 +65,27 @@ def compound_scaling(
     (alpha * beta^2 * gamma^2) ** phi, about 2 ** phi with the constants of the paper's grid search.
     """
     return beta**phi, alpha**phi, gamma**phi
+
+
+# The paper prints no phi. Under this reading B0 to B3 are the rule's, rounded.
+PHI = {'b0': 0.0, 'b1': 0.5, 'b2': 1.0, 'b3': 2.0, 'b4': 3.0, 'b5': 4.0, 'b6': 5.0, 'b7': 6.0}
+
+
+def deviations(name: str) -> dict[str, tuple[float, float]]:
+    """Returns where a published net is not the compound rule's: {coefficient: (of the rule, published)}.
+
+    Width and depth of the rule are rounded to a tenth, as those of the authors; the resolution is in pixels, and
+    2 % of it are taken for rounding.
+
+    Args:
+      name: 'b0' to 'b7'.
+    """
+    published = NETS[name][:3]
+    width, depth, resolution = compound_scaling(PHI[name])
+    by_rule = (round(width, 1), round(depth, 1), round(NETS['b0'][2] * resolution))
+    slack = (0.0, 0.0, 0.02 * published[2])
+    rows = zip(('width', 'depth', 'resolution'), by_rule, published, slack, strict=True)
+    return {key: (ours, theirs) for key, ours, theirs, most in rows if abs(ours - theirs) > most}
 
 
 def round_repeats(repeats: int, depth: float) -> int:

