@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.objectives.mixing import Mixing
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,22 +17,15 @@ class Augment:
       shift: largest random translation, in pixels, of each image in both directions; the uncovered
         border is black (the value 0 of the uint8 image).
       flip: whether to mirror each image left to right with probability 1/2.
-      mixup: alpha of mixup (Zhang et al. 2018), one weight for the batch, each image mixed with the
-        one opposite; 0 for none.
     """
 
     shift: int = 0
     flip: bool = False
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_per_example: bool = False
 
     def __post_init__(self):
-        for name in ('shift', 'mixup'):
+        for name in ('shift',):
             if getattr(self, name) < 0:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
-        if self.cutmix or self.mix_per_example:
-            raise UserError('config.augment: cutmix and mix_per_example are not built yet')
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns translated and mirrored images, uint8 (batch, height, width, channels)."""
@@ -42,13 +36,6 @@ class Augment:
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
 
-    def mix(self, images: jax.Array, target: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns images and targets, each mixed with the batch in reverse order."""
-        if not self.mixup:
-            return images, target
-        weight = jax.random.beta(key, self.mixup, self.mixup).astype(images.dtype)
-        return tuple(weight * x + (1 - weight) * x[::-1] for x in (images, target.astype(images.dtype)))
-
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
         padded = jnp.pad(image, ((self.shift, self.shift), (self.shift, self.shift), (0, 0)))
@@ -56,10 +43,12 @@ class Augment:
 
 
 def make(spec) -> Augment:
-    """Returns the augmentation of a config's `augment`.
+    """Returns the augmentation of a config's `augment`, less how images are mixed (objectives/mixing.py).
 
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    check_arguments('config.augment', spec, {field.name: field.default for field in dataclasses.fields(Augment)})
-    return Augment(**spec)
+    knobs = {field.name: field.default for field in dataclasses.fields(Augment)}
+    mixing = {field.name: field.default for field in dataclasses.fields(Mixing)}
+    check_arguments('config.augment', spec, knobs | mixing)
+    return Augment(**{name: value for name, value in spec.items() if name in knobs})
