@@ -32,16 +32,16 @@ def sgd(
 
 def rmsprop_tf(
     rate: Transform, decayed: Decayed, decay: float = 0.9, momentum: float = 0.9, eps: float = 1e-3,
-    initial: float = 1.0, weight_decay: float = 0.0, decoupled: bool = False,
+    initial: float = 1.0, eps_inside: bool = True, weight_decay: float = 0.0, decoupled: bool = False,
 ) -> Transform:  # fmt: skip
     """RMSProp as `tf.compat.v1.train.RMSPropOptimizer` defines it, which papers of Google use.
 
     ms = decay * ms + (1 - decay) * g ** 2, from `initial`; mom = momentum * mom + rate * g / sqrt(ms + eps);
     w -= mom. Epsilon is inside the root, the rate inside the momentum; in PyTorch both are outside and
-    ms begins at 0.
+    ms begins at 0. With `eps_inside=False, initial=0.0` epsilon and the start are PyTorch's.
     """
     rule = optax.chain(
-        optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=True), rate,
+        optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=eps_inside), rate,
         optax.trace(momentum) if momentum else optax.identity(),
     )  # fmt: skip
     if decoupled:  # of the momentum too
