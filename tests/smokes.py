@@ -44,13 +44,13 @@ def run(file: Path, workdir: Path) -> dict:
       RuntimeError: the run did not finish.
     """
     config = configs.load(f'{file}:smoke', OVERRIDES)
-    began, optimise = time.process_time(), jax.config.jax_disable_most_optimizations
+    began, unoptimised = time.process_time(), jax.config.read('jax_disable_most_optimizations')
     jax.config.update('jax_disable_most_optimizations', True)
     try:
         with contextlib.redirect_stdout(sys.stderr):
             code = train.run(config, workdir)
     finally:
-        jax.config.update('jax_disable_most_optimizations', optimise)
+        jax.config.update('jax_disable_most_optimizations', unoptimised)
     if code:
         raise RuntimeError(f'{file}:smoke ended with exit code {code}')
     rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
