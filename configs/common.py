@@ -19,7 +19,11 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         transform=dict(),               # of encoded images, on the host; arrays have none
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
-        augment=dict(shift=0, flip=False, mixup=0.0, cutmix=0.0, mix_per_example=False),
+        augment=dict(                   # on the device
+            shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0,
+            mixup=0.0, cutmix=0.0, mix_per_example=False,
+        ),
+        resize=dict(name='none'),       # progressive resizing: sizes and strengths as functions of the step
         loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
         model=dict(),
         optimizer=dict(),
@@ -230,7 +234,9 @@ def smoke(c: ConfigDict, size: int) -> None:
         c.batch_norm.group_size = 0  # of the whole batch, which is smaller than the paper's
         c.minival = batch if c.minival else 0
         c.log_every_steps = 1
-    for group in (c.schedule, c.average):
+        if c.resize.name != 'none':
+            c.resize.size = (size // 2, size)
+    for group in (c.schedule, c.average, c.resize):
         for key, value in group.items():
             if key == 'warmup_epochs':
                 group[key] = min(value, 0.1)

@@ -24,7 +24,6 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from cvresearch.base import cli, tables
-from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps, trace
@@ -159,9 +158,9 @@ def _ms_a_step(work: Callable[[], object], number: int) -> float:
 def _bare(training: Training) -> None:
     """Makes as many updates as the loop, all on one batch that is on the device already."""
     state = jax.tree.map(jnp.copy, training.state)
-    batch = meshes.place(training.stream.batch(0), training.mesh)
+    batch, train_step = training.stages.batch(0), training.stages.compiled(0)
     for _ in range(training.plan.steps):
-        state = training.train_step(state, batch)
+        state = train_step(state, batch)
     jax.block_until_ready(state)
 
 

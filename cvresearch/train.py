@@ -14,10 +14,11 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.workdir import claim
-from cvresearch.data.stream import Stream, prefetch
+from cvresearch.data.stream import prefetch
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.program import Program
+from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
@@ -67,15 +68,15 @@ class Training:
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
         self._follow_plateau()
 
-        self.stream = Stream(
-            self.splits['train'], program.seed, config.batch_size, jax.process_index(), jax.process_count()
-        )
+        self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
+        self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
+        if self.damage:
+            self.damage.keep_in(path / f'damaged{jax.process_index() or ""}.jsonl')
         with self.clock.spent('compile'):
-            batch = meshes.place(self.stream.batch(self.step), self.mesh)
-            self.train_step = program.train_step().lower(self.state, batch).compile()
+            self.stages.compiled(self.step)
             self.eval_step = program.eval_step()
         self.batches = closing.enter_context(contextlib.closing(
-            prefetch(lambda step: meshes.place(self.stream.batch(step), self.mesh), self.step, self.plan.steps)
+            prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
         self.progress.say(self._greeting())
@@ -96,6 +97,10 @@ class Training:
             if log:
                 with self.clock.spent('log'):
                     self._log()
+
+            if self.plan.due(self.step, every_epochs=1) and not self.records.has(self.step, 'data'):
+                with self.clock.spent('log'):
+                    self._record_data()
 
             if self.step == plan.steps and config.batch_norm.get('precise_batches', 0):
                 with self.clock.spent('evaluate'):
@@ -121,7 +126,7 @@ class Training:
                 complete = all(self.records.has(plan.steps, *which) for which in self._evaluations())
                 return 'finished' if self.step == plan.steps and complete else 'preempted'
 
-            self.state = self.train_step(self.state, next(self.batches))
+            self.state = self.stages.update(self.step, self.state, next(self.batches))
             self.step += 1
             self.progress.step(self.step)
 
@@ -129,9 +134,11 @@ class Training:
         """Writes the run card."""
         params = unstack(jax.device_get(self.state.params))
         good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
+        damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         final = self._final()
         self.card.end(
-            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, final=final,
+            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
+            final=final,
             steps_per_second=round(self.progress.rate, 3),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
@@ -148,6 +155,15 @@ class Training:
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
         self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
+
+    def _record_data(self) -> None:
+        """Writes the digest of the epochs that ended with this step, and how many images had to be replaced."""
+        # An epoch ends with the batch that holds its last image.
+        before, after = (step * self.config.batch_size // self.plan.examples for step in (self.step - 1, self.step))
+        if digests := [self.stages.streams[0].digest(epoch) for epoch in range(before, after)]:
+            values = {'n_seen': len(digests) * self.plan.examples, 'sha256': ' '.join(digests)}
+            damaged = {'damaged': len(self.damage.found)} if self.damage else {}
+            self.records.write(self.step, self.plan.epoch(self.step), 'data', values | damaged)
 
     def _final(self) -> dict[str, dict]:
         """Returns the last row of each split, 'test_ema' for those of averaged weights."""
@@ -167,8 +183,8 @@ class Training:
     def _make_statistics_precise(self) -> None:
         """Computes the statistics of norms anew over the last batches. To do so again changes nothing."""
         last = range(self.plan.steps - self.config.batch_norm.precise_batches, self.plan.steps)
-        batches = (meshes.place(self.stream.batch(max(step, 0)), self.mesh) for step in last)
-        self.state = self.program.with_precise_statistics(self.state, batches)
+        batches = (self.stages.batch(max(step, 0)) for step in last)
+        self.state = self.stages.program(self.plan.steps - 1).with_precise_statistics(self.state, batches)
 
     def _evaluate(self, split: str, weights: str = 'raw') -> None:
         state = self.state if weights == 'raw' else self.state.averaged()

@@ -34,7 +34,7 @@ def arguments(file):
 
 
 def cost(config):
-    """Returns 'images; device-hours', as docs/recipes.md defines them."""
+    """Returns 'images; device-hours', as docs/experiments.md defines them."""
     images = config.epochs * (TRAINING_IMAGES[config.data.name] - config.minival)
     if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
         return f'{images:,.0f} images'

@@ -40,7 +40,7 @@ def header(data: bytes) -> Header:
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
             found = Header(height, width, colours in ('YCbCr', 'Gray', 'GRAY', 'RGB'))
-        except ValueError:  # Pillow says what is wrong
+        except (ValueError, KeyError):  # Pillow says what is wrong
             pass
     if found is None:
         with _opened(data) as image:

@@ -123,11 +123,13 @@ def magnitude(name: str, strength: float, side: int, wide: bool = False) -> floa
     """
     if name in WITHOUT_MAGNITUDE:
         return 0.0
-    if name == 'Solarize':
-        return 255 * (1 - strength)
     if name == 'Posterize':
         return 8 - round(strength * STRONGEST[name][wide])
-    return strength * STRONGEST[name][wide] * (side if name.startswith('Translate') and not wide else 1)
+    if name == 'Solarize':
+        value = 255 * (1 - strength)
+    else:
+        value = strength * STRONGEST[name][wide] * (side if name.startswith('Translate') and not wide else 1)
+    return round(value, 6)  # a threshold of 170 must not be 170.00000000000003
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,14 +2,15 @@
 
 import dataclasses
 import functools
-import queue
-import threading
+import hashlib
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from cvresearch.data.draws import example_keys
-from cvresearch.data.examples import Examples
+from cvresearch.data.examples import Examples, ids
 from cvresearch.data.permutation import permute
 
 Batch = dict[str, np.ndarray]
@@ -47,6 +48,20 @@ class Stream:
             'epoch': epoch.astype(np.int32), 'index': index.astype(np.int32),
         }  # fmt: skip
 
+    def digest(self, epoch: int) -> str:
+        """Returns the SHA-256 of what an epoch shows: the ids and the keys of its examples, in order.
+
+        It is of the whole epoch, over all hosts, whichever batches this process has made; two machines with the
+        same copy of a dataset get the same.
+        """
+        digest = hashlib.sha256()
+        first, size = epoch * len(self.examples), len(self.examples)
+        for start in range(first, first + size, BLOCK):
+            epochs, index = self._drawn(start, min(start + BLOCK, first + size))
+            digest.update('\n'.join(ids(self.examples, index)).encode())
+            digest.update(example_keys(self.seed, epochs, index).astype('<u8').tobytes())
+        return digest.hexdigest()
+
     def _drawn(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the epochs and the indices of the positions [start, stop) of the sequence."""
         parts = []
@@ -80,46 +95,30 @@ def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1)
       (batch,), 1 for an example, 0 for filling (which repeats example 0).
     """
     local = batch_size // hosts
-    for start in range(0, len(examples), batch_size):
-        place = start + host * local + np.arange(local)
+
+    def make(number: int) -> Batch:
+        place = number * batch_size + host * local + np.arange(local)
         real = place < len(examples)
         images, labels = examples.take(np.where(real, place, 0))
-        yield {'image': images, 'label': labels, 'mask': real.astype(np.float32)}
+        return {'image': images, 'label': labels, 'mask': real.astype(np.float32)}
+
+    yield from prefetch(make, 0, -(-len(examples) // batch_size))
 
 
-def prefetch(make: Callable[[int], Batch], start: int, stop: int, depth: int = 2) -> Iterator[Batch]:
-    """Yields make(start), ..., make(stop - 1), made ahead of time by one thread.
+def prefetch(
+    make: Callable[[int], Batch], start: int, stop: int, depth: int = 2, workers: int = 1
+) -> Iterator[Batch]:
+    """Yields make(start), ..., make(stop - 1), of which `depth` are made ahead, by `workers` threads.
 
-    Closing the iterator ends the thread. An exception in `make` is raised here.
+    Closing the iterator ends the threads. An exception in `make` is raised here.
     """
-    done: queue.Queue = queue.Queue(depth)
-    closed = threading.Event()
-
-    def put(item) -> bool:
-        while not closed.is_set():
-            try:
-                done.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
+    with ThreadPoolExecutor(workers, 'prefetch') as pool:
         try:
+            ahead = deque(pool.submit(make, step) for step in range(start, min(start + depth, stop)))
             for step in range(start, stop):
-                if not put((make(step), None)):
-                    return
-        except BaseException as error:  # noqa: BLE001: it is raised in the consumer
-            put((None, error))
-
-    thread = threading.Thread(target=work, name='prefetch', daemon=True)
-    thread.start()
-    try:
-        for _ in range(start, stop):
-            batch, error = done.get()
-            if error is not None:
-                raise error
-            yield batch
-    finally:
-        closed.set()
-        thread.join()
+                batch = ahead.popleft().result()
+                if step + depth < stop:
+                    ahead.append(pool.submit(make, step + depth))
+                yield batch
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)

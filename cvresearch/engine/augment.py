@@ -5,8 +5,10 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.objectives.mixing import Mixing
+
+BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,21 +16,37 @@ class Augment:
     """What is done to a training batch.
 
     Attributes:
-      shift: largest random translation, in pixels, of each image in both directions; the uncovered
-        border is black (the value 0 of the uint8 image).
+      resize: side in pixels to which images are brought before anything else (bilinear, antialiased); 0 for none.
+      shift: largest random translation, in pixels, of each image in both directions. The same as to pad the image
+        by so much and to cut out a part of the old size anywhere (He et al. 2015, section 4.2: 4).
+      border: what a shift uncovers: 'black' (the value 0 of the uint8 image), 'reflect' or 'edge'.
       flip: whether to mirror each image left to right with probability 1/2.
+      cutout: side in pixels of a square that is set to the mean, its centre anywhere (DeVries & Taylor 2017).
+      erasing: probability of setting a rectangle to the mean, of 2 % to a third of the area and a height over width
+        of 0.3 to 3.3 (Zhong et al. 2017, section 4).
     """
 
+    resize: int = 0
     shift: int = 0
+    border: str = 'black'
     flip: bool = False
+    cutout: int = 0
+    erasing: float = 0.0
 
     def __post_init__(self):
-        for name in ('shift',):
+        for name in ('resize', 'shift', 'cutout', 'erasing'):
             if getattr(self, name) < 0:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
+        if self.erasing > 1:
+            raise UserError(f'config.augment.erasing is {self.erasing}; expected a probability')
+        lookup('augment.border', BORDERS, self.border)
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns translated and mirrored images, uint8 (batch, height, width, channels)."""
+        """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
+        if self.resize:
+            shape = (len(images), self.resize, self.resize, images.shape[-1])
+            smooth = jax.image.resize(images.astype(jnp.float32), shape, 'bilinear')
+            images = jnp.clip(jnp.round(smooth), 0, 255).astype(jnp.uint8)
         if self.shift:
             images = jax.vmap(self._shifted)(images, keys)
         if self.flip:
@@ -36,10 +54,40 @@ class Augment:
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
 
+    def erase(self, images: jax.Array, keys: jax.Array) -> jax.Array:
+        """Returns normalised images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
+        return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
+
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
-        padded = jnp.pad(image, ((self.shift, self.shift), (self.shift, self.shift), (0, 0)))
+        margins = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
+        padded = jnp.pad(image, margins, BORDERS[self.border])
         return jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
+
+    def _erased(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        height, width, _ = image.shape
+        row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
+        erase = jnp.zeros((height, width), bool)
+        if self.cutout:
+            y, x = jax.random.randint(jax.random.fold_in(key, 2), (2,), 0, jnp.array([height, width]))
+            top, left = y - self.cutout // 2, x - self.cutout // 2
+            erase |= (row >= top) & (row < top + self.cutout) & (column >= left) & (column < left + self.cutout)
+        if self.erasing:
+            erase |= self._rectangle(row, column, jax.random.fold_in(key, 3))
+        return jnp.where(erase[..., None], 0, image)
+
+    def _rectangle(self, row: jax.Array, column: jax.Array, key: jax.Array) -> jax.Array:
+        """Draws ten rectangles at once and takes the first that fits; whether it is drawn at all is the last number."""
+        height, width = len(row), column.shape[1]
+        area, ratio, top, left, chance = jax.random.uniform(key, (5, 10))
+        area = height * width * (0.02 + (1 / 3 - 0.02) * area)
+        ratio = jnp.exp(jnp.log(0.3) + (jnp.log(3.3) - jnp.log(0.3)) * ratio)
+        h, w = jnp.round(jnp.sqrt(area * ratio)), jnp.round(jnp.sqrt(area / ratio))
+        fits = (h < height) & (w < width)
+        h, w, top, left = (x[jnp.argmax(fits)] for x in (h, w, top, left))
+        top, left = jnp.floor(top * (height - h + 1)), jnp.floor(left * (width - w + 1))
+        inside = (row >= top) & (row < top + h) & (column >= left) & (column < left + w)
+        return inside & fits.any() & (chance[0] < self.erasing)
 
 
 def make(spec) -> Augment:

@@ -80,8 +80,12 @@ class Program:
     seed: int
 
     @classmethod
-    def of(cls, config: ConfigDict) -> 'Program':
+    def of(cls, config: ConfigDict, source: sources.Source | None = None) -> 'Program':
         """Makes and checks all parts; nothing is written and nothing is compiled.
+
+        Args:
+          config: the run's.
+          source: its dataset, where it is at hand; what the configuration names otherwise.
 
         Raises:
           UserError: a value that is out of range or that does not fit the others.
@@ -90,7 +94,7 @@ class Program:
         mesh = meshes.make_mesh(**config.mesh)
         for name in ('batch_size', 'eval_batch_size'):
             meshes.check_batch(name, config[name], mesh)
-        source = sources.load(config.data, config.minival, config.transform)
+        source = source or sources.load(config.data, config.minival, config.transform)
         facts = source.facts
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if 'name' not in arguments:

@@ -59,7 +59,7 @@ def make_train_step(
 
     def train_step(state: State, batch: dict) -> State:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = normalise(augment.images(batch['image'], keys), mean, std)
+        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         images, target = recipe.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
 
@@ -171,7 +171,7 @@ def make_statistics_step(
 
     def statistics_step(state: State, batch: dict) -> dict:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = normalise(augment.images(batch['image'], keys), mean, std)
+        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
         key = rng.step_key(state.seed, 'dropout', state.step)
         variables = {'params': state.params, **state.model_state}
         _, model_state = model.apply(

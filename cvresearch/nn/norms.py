@@ -75,8 +75,10 @@ def make(spec) -> Normalisation:
     Raises:
       UserError: an unknown name or argument, or a value out of range.
     """
-    arguments = {key: value for key, value in dict(spec).items() if value or key not in ('group_size', 'precise_batches')}
+    arguments = dict(spec)
     precise = arguments.pop('precise_batches', 0)  # for the end of a run
+    if not arguments.get('group_size', 0):
+        arguments.pop('group_size', None)  # of norms that have no groups of examples too
     how = construct('batch_norm', NORMALISATIONS, arguments)
     if how.group_size < 0:
         raise UserError(f'config.batch_norm.group_size is {how.group_size}; expected at least 0')

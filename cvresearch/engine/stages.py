@@ -1,0 +1,99 @@
+"""The stages of progressive resizing: a stream and a compiled step for each, the next one compiled ahead."""
+
+import dataclasses
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import jax
+from ml_collections import ConfigDict
+
+from cvresearch.base import config as configs
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError
+from cvresearch.data import resizing, transforms
+from cvresearch.data.stream import Stream
+from cvresearch.engine.program import Program
+from cvresearch.engine.state import State
+
+WORKERS = 2  # batches of encoded images made at once, so that no thread waits at the end of one
+
+
+class Stages:
+    """What a training takes its batches and its updates from; both are functions of the step.
+
+    A run without progressive resizing has one stage.
+    """
+
+    def __init__(self, program: Program, config: ConfigDict):
+        self._program, self._config = program, config
+        plan = program.plan
+        self.stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        self._programs = [self._program_of(stage) for stage in self.stages]
+        self._compiled: dict[int, Future] = {}
+        self._pool = ThreadPoolExecutor(1, 'compile')
+        host, hosts = jax.process_index(), jax.process_count()
+        self.streams = [
+            Stream(part.source.splits['train'], program.seed, config.batch_size, host, hosts)
+            for part in self._programs
+        ]  # fmt: skip
+        self.workers = WORKERS if program.source.encoded else 1
+
+    def program(self, step: int) -> Program:
+        """Returns the program of a step's stage."""
+        return self._programs[resizing.stage_at(self.stages, step)]
+
+    def batch(self, step: int) -> dict:
+        """Returns a batch, on the mesh."""
+        return meshes.place(self.streams[resizing.stage_at(self.stages, step)].batch(step), self._program.mesh)
+
+    def update(self, step: int, state: State, batch: dict) -> State:
+        """Makes one update. On the first of a stage, the next stage's begins to be compiled."""
+        return self.compiled(step)(state, batch)
+
+    def compiled(self, step: int):
+        """Returns the compiled update of a step, after waiting for it if need be."""
+        number = resizing.stage_at(self.stages, step)
+        for wanted in (number, number + 1):
+            if wanted < len(self.stages) and wanted not in self._compiled:
+                self._compiled[wanted] = self._pool.submit(self._compile, wanted)
+        return self._compiled[number].result()
+
+    def close(self) -> None:
+        """Gives up what has not begun to be compiled."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def _compile(self, number: int):
+        program, stream = self._programs[number], self.streams[number]
+        state = program.abstract_state()
+        placed = meshes.by_example(program.mesh)
+        batch = {
+            name: jax.ShapeDtypeStruct((self._config.batch_size, *x.shape[1:]), x.dtype, sharding=placed)
+            for name, x in stream.batch(self.stages[number].first).items()
+        }
+        return program.train_step().lower(state, batch).compile()
+
+    def _program_of(self, stage: resizing.Stage) -> Program:
+        """Returns the run's program with the size and the strengths of a stage."""
+        if stage.size is None and not stage.values:
+            return self._program
+        config, source = self._config.copy_and_resolve_references(), self._program.source
+        config.resize = ConfigDict({'name': 'none'})
+        size = 'transform.train.crop.size' if source.encoded else 'augment.resize'
+        for key, value in {size: stage.size, **stage.values}.items():
+            _check(config, key)
+            configs.override(config, key, repr(value))
+        if source.encoded:
+            train = source.splits['train']
+            transform = transforms.make(config.transform.train, 'transform.train')
+            facts = dataclasses.replace(source.facts, image_shape=(stage.size, stage.size, 3))
+            splits = source.splits | {'train': train.with_transform(transform)}
+            source = dataclasses.replace(source, facts=facts, splits=splits)
+        return Program.of(config, source)
+
+
+def _check(config: ConfigDict, key: str) -> None:
+    parent, _, last = key.rpartition('.')
+    node = config
+    for name in parent.split('.'):
+        node = node.get(name) or ConfigDict()
+    if last not in node and 'name' not in node:
+        raise UserError(f'config.resize sets config.{key}, which this experiment does not have')
