@@ -1,5 +1,7 @@
-"""How far loss curves with batch norm in groups are apart on 1, 2 and 8 devices and in 1, 2 and 4 parts:
-python -m tests.peers.batch_norm_drift (docs/recipes.md; 50 steps, batches of 256, the net of tests/engine/curves.py)."""
+"""How far loss curves with batch norm in groups are apart on 1, 2 and 8 devices, in 1, 2 and 4 parts (docs/recipes.md).
+
+python -m tests.peers.batch_norm_drift: 50 steps with batches of 256, on the net of tests/engine/curves.py.
+"""
 
 import os
 
