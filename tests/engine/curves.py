@@ -16,11 +16,11 @@ from cvresearch.nn.whole import Net
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 
-BATCH, SIZE, CLASSES = 256, 8, 10
+BATCH, SIZE, CLASSES = 256, 6, 10
 
 
 class Small(nn.Module):
-    """Three convolutions with batch norm. No cast at the end, unlike the models: all of it is in one precision."""
+    """Two convolutions with batch norm. No cast at the end, unlike the models: all of it is in one precision."""
 
     dtype: jnp.dtype
     normalised: bool = True
@@ -28,7 +28,7 @@ class Small(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        for number, width in enumerate((8, 16, 16)):
+        for number, width in enumerate((8, 16)):
             x = Conv(width, 3, strides=2 if number else 1, padding=1, dtype=self.dtype, name=f'conv{number}')(x)
             x = norms.BatchNorm(train=train, dtype=self.dtype, name=f'norm{number}')(x) if self.normalised else x
             x = nn.relu(x)

@@ -25,60 +25,6 @@ from tests.engine.curves import curve
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 
-@functools.cache
-def alone(**options):
-    """The curve on one device, in one part."""
-    return curve(jnp.float64, **options)
-
-
-@pytest.mark.parametrize(
-    ('group_size', 'devices', 'accumulate'),
-    [(16, 8, 1), (64, 8, 1), (64, 1, 4), rest(16, 1, 4), rest(16, 2, 1), rest(64, 2, 1), rest(16, 1, 2),
-     rest(64, 1, 2), rest(16, 8, 2), rest(16, 2, 4), rest(0, 2, 1), rest(0, 8, 1)],
-)  # fmt: skip
-def test_groups_of_batch_norm_give_one_curve_on_any_number_of_devices_and_in_any_number_of_parts(
-    group_size, devices, accumulate
-):
-    with jax.enable_x64(True):
-        expected, _ = alone(group_size=group_size)
-        found, _ = curve(jnp.float64, group_size, devices, accumulate)
-    np.testing.assert_allclose(found, expected, rtol=1e-9)
-    assert expected[-1] < expected[0]
-
-
-def test_the_groups_size_is_another_curve():
-    with jax.enable_x64(True):
-        assert np.abs(alone(group_size=16)[0] / alone(group_size=64)[0] - 1).max() > 1e-3
-
-
-def test_accumulation_without_batch_norm_equals_the_large_batch():
-    with jax.enable_x64(True):
-        expected, _ = curve(jnp.float64, normalised=False, length=5)
-        found, _ = curve(jnp.float64, normalised=False, length=5, accumulate=4)
-    np.testing.assert_allclose(found, expected, rtol=1e-12)
-
-
-def test_sam_takes_the_gradient_uphill_and_the_statistics_of_where_it_stood():
-    # One step of plain descent tells the gradient g1; from w + r * g1 / |g1| another tells g2; SAM goes by g2.
-    with jax.enable_x64(True):
-        options = dict(length=1, optimizer={'name': 'sgd', 'momentum': 0.0})
-        start = curve(jnp.float64, **{**options, 'length': 0})[1]
-        plain = curve(jnp.float64, **options)[1]
-        sam = curve(jnp.float64, sam=0.5, **options)[1]
-        g1 = jax.tree.map(lambda a, b: (a - b) / 0.05, start.params, plain.params)
-        norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(g1)))
-        up = jax.tree.map(lambda w, g: w + 0.5 * g / norm, start.params, g1)
-        uphill = curve(jnp.float64, begin=up, **options)[1]
-        g2 = jax.tree.map(lambda a, b: (a - b) / 0.05, up, uphill.params)
-    jax.tree.map(
-        lambda w, g, found: np.testing.assert_allclose(found, w - 0.05 * g, rtol=1e-9, atol=1e-12),
-        start.params, g2, sam.params,
-    )  # fmt: skip
-    jax.tree.map(np.testing.assert_array_equal, sam.model_state, plain.model_state)
-    above, here = (s.model_state['batch_stats']['norm1']['mean'] for s in (uphill, sam))
-    assert np.abs(above - here).max() > 1e-4
-
-
 def averaging(smoke):
     return smoke(
         minival=64, average__name='ema', accumulate=2, optimizer__sam=0.05, augment__mixup=0.2,
@@ -193,3 +139,57 @@ def test_mixing_needs_one_class_an_image(smoke):
 def test_a_missing_teacher_is_one_line(smoke, tmp_path):
     with pytest.raises(UserError, match='holds no run'):
         Program.of(smoke(distillation__teacher=tmp_path)).train_step()
+
+
+@functools.cache
+def alone(**options):
+    """The curve on one device, in one part."""
+    return curve(jnp.float64, **options)
+
+
+@pytest.mark.parametrize(
+    ('group_size', 'devices', 'accumulate'),
+    [(16, 8, 1), (64, 1, 4), rest(64, 8, 1), rest(16, 1, 4), rest(16, 2, 1), rest(64, 2, 1), rest(16, 1, 2),
+     rest(64, 1, 2), rest(16, 8, 2), rest(16, 2, 4), rest(0, 2, 1), rest(0, 8, 1)],
+)  # fmt: skip
+def test_groups_of_batch_norm_give_one_curve_on_any_number_of_devices_and_in_any_number_of_parts(
+    group_size, devices, accumulate
+):
+    with jax.enable_x64(True):
+        expected, _ = alone(group_size=group_size)
+        found, _ = curve(jnp.float64, group_size, devices, accumulate)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    assert expected[-1] < expected[0]
+
+
+def test_the_groups_size_is_another_curve():
+    with jax.enable_x64(True):
+        assert np.abs(alone(group_size=16)[0] / alone(group_size=64)[0] - 1).max() > 1e-3
+
+
+def test_accumulation_without_batch_norm_equals_the_large_batch():
+    with jax.enable_x64(True):
+        expected, _ = curve(jnp.float64, normalised=False, length=5)
+        found, _ = curve(jnp.float64, normalised=False, length=5, accumulate=4)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_sam_takes_the_gradient_uphill_and_the_statistics_of_where_it_stood():
+    # One step of plain descent tells the gradient g1; from w + r * g1 / |g1| another tells g2; SAM goes by g2.
+    with jax.enable_x64(True):
+        options = dict(length=1, optimizer={'name': 'sgd', 'momentum': 0.0})
+        start = curve(jnp.float64, **{**options, 'length': 0})[1]
+        plain = curve(jnp.float64, **options)[1]
+        sam = curve(jnp.float64, sam=0.5, **options)[1]
+        g1 = jax.tree.map(lambda a, b: (a - b) / 0.05, start.params, plain.params)
+        norm = np.sqrt(sum(np.sum(g**2) for g in jax.tree.leaves(g1)))
+        up = jax.tree.map(lambda w, g: w + 0.5 * g / norm, start.params, g1)
+        uphill = curve(jnp.float64, begin=up, **options)[1]
+        g2 = jax.tree.map(lambda a, b: (a - b) / 0.05, up, uphill.params)
+    jax.tree.map(
+        lambda w, g, found: np.testing.assert_allclose(found, w - 0.05 * g, rtol=1e-9, atol=1e-12),
+        start.params, g2, sam.params,
+    )  # fmt: skip
+    jax.tree.map(np.testing.assert_array_equal, sam.model_state, plain.model_state)
+    above, here = (s.model_state['batch_stats']['norm1']['mean'] for s in (uphill, sam))
+    assert np.abs(above - here).max() > 1e-4
