@@ -21,7 +21,7 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
-from cvresearch.engine.runs import SNAPSHOTS, variables_of, weights_name, without_optimizer
+from cvresearch.engine.runs import SNAPSHOTS, variables_of, without_optimizer
 from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
@@ -73,6 +73,7 @@ class Training:
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.step)  # the same number on the host, known without waiting
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
+        self._follow_plateau()
 
         self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
@@ -103,7 +104,7 @@ class Training:
             # Arrived at `step`. What an earlier process recorded here before it was killed is not
             # done again; the rest is, and comes out the same.
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
-            evaluation = [name for name in self._evaluations() if not self.records.has(self.step, name)]
+            evaluation = [which for which in self._evaluations() if not self.records.has(self.step, *which)]
             save = plan.due(self.step, every_epochs=config.save_every_epochs)
             snapshot = self.step in self.program.snapshots and self.step not in self.snapshots.steps()
             if log or evaluation or save or snapshot:
@@ -118,9 +119,13 @@ class Training:
                 with self.clock.spent('log'):
                     self._record_data()
 
-            for split in evaluation:
+            if self.step == plan.steps and config.batch_norm.get('precise_batches', 0):
                 with self.clock.spent('evaluate'):
-                    self._evaluate(split)
+                    self._make_statistics_precise()
+
+            for split, weights in evaluation:
+                with self.clock.spent('evaluate'):
+                    self._evaluate(split, weights)
 
             if snapshot:
                 with self.clock.spent('save'):
@@ -139,7 +144,7 @@ class Training:
             if self.step == plan.steps or stop:
                 with self.clock.spent('save'):
                     self.checkpoints.wait()
-                complete = all(self.records.has(plan.steps, name) for name in self._evaluations())
+                complete = all(self.records.has(plan.steps, *which) for which in self._evaluations())
                 return 'finished' if self.step == plan.steps and complete else 'preempted'
 
             yield
@@ -151,7 +156,7 @@ class Training:
         params = unstack(jax.device_get(self.state.params))
         good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        final = {name: rows[-1] for name in self.splits if (rows := self.records.of(name))}
+        final = self._final()
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
             final=final,
@@ -169,6 +174,8 @@ class Training:
 
     def _log(self) -> None:
         learning_rate = float(self.program.schedule(self.step - 1))
+        if self.state.plateau:
+            learning_rate *= float(self.state.plateau['scale'])
         values = metrics.means(metrics.total(None, self.state.sums))
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
@@ -183,24 +190,44 @@ class Training:
             damaged = {'damaged': len(self.damage.found)} if self.damage else {}
             self.records.write(self.step, self.plan.epoch(self.step), 'data', values | damaged)
 
-    def _evaluations(self) -> list[str]:
-        """Returns the splits to evaluate at this step."""
-        due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
-        return [name for name in self.splits if name != 'train'] if due else []
+    def _final(self) -> dict[str, dict]:
+        """Returns the last row of each split, 'test_ema' for those of averaged weights."""
+        names = {(name, w): _named(name, w) for name in self.splits for w in self.program.weights}
+        return {name: rows[-1] for which, name in names.items() if (rows := self.records.of(*which))}
 
-    def _evaluate(self, split: str) -> None:
+    def _evaluations(self) -> list[tuple[str, str]]:
+        """Returns the (split, weights) to evaluate at this step."""
+        due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
+        return [(name, w) for name in self.splits if name != 'train' for w in self.program.weights] if due else []
+
+    def _follow_plateau(self) -> None:
+        """Sets the learning rate that the evaluations so far ask for, a function of the records."""
+        if rule := self.program.plateau:
+            self.state = self.program.with_plateau(self.state, self.records.of(rule.split))
+
+    def _make_statistics_precise(self) -> None:
+        """Computes the statistics of norms anew over the last batches. To do so again changes nothing."""
+        last = range(self.plan.steps - self.config.batch_norm.precise_batches, self.plan.steps)
+        batches = (self.stages.batch(max(step, 0)) for step in last)
+        self.state = self.stages.program(self.plan.steps - 1).with_precise_statistics(self.state, batches)
+
+    def _evaluate(self, split: str, weights: str = 'raw') -> None:
+        state = self.state if weights == 'raw' else self.state.averaged()
         values = evaluate(
-            self.eval_step, self.state, self.splits[split], self.config.eval_batch_size, self.mesh,
+            self.eval_step, state, self.splits[split], self.config.eval_batch_size, self.mesh,
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
         protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
-        how = {**protocol.record, 'weights': weights_name(self.config)}
+        how = {**protocol.record, 'weights': weights}
         kept = self.step < self.plan.steps or self._keep_predictions(split, protocol, how)
         if values is None or not kept:  # the next process does it
             return
         self.records.write(self.step, self.plan.epoch(self.step), split, values | how)
+        if weights == 'raw':
+            self._follow_plateau()
+        of = split if weights == 'raw' else f'{split} ({weights})'
         self.progress.say(
-            f'epoch {self.plan.epoch(self.step):.4g}: {split} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
+            f'epoch {self.plan.epoch(self.step):.4g}: {of} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
             f'{values["n_seen"]:,} images'
         )
 
@@ -221,14 +248,18 @@ class Training:
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
         if found is not None and jax.process_index() == 0:
+            weights = how['weights']
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
             record['data'] = program.source.facts.name
-            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{split}.npz')
+            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{_named(split, weights)}.npz')
         return found is not None
 
     def _best_step(self) -> int | None:
-        """Returns the earliest step of the highest minival top-1, None where nothing is held out."""
-        rows = self.records.of('minival')
+        """Returns the earliest step of the highest minival top-1, None where nothing is held out.
+
+        Where the run averages its weights, of the average: that is what it is for.
+        """
+        rows = self.records.of('minival', self.program.weights[-1])
         return max(rows, key=lambda row: (row['top1'], -row['step']))['step'] if rows else None
 
     def _check_finite(self) -> None:
@@ -249,3 +280,7 @@ class Training:
             f'{self.plan.examples:,} images; {self.plan.steps - self.step:,} of {self.plan.steps:,} steps '
             f'on {self.mesh.size} x {device}'
         )
+
+
+def _named(split: str, weights: str) -> str:
+    return split if weights == 'raw' else f'{split}_{weights}'

@@ -126,8 +126,9 @@ class Run:
                 'marks the record'
             )
         kept = Checkpoints(self.path / 'checkpoints', read_only=True).steps()
+        weights = self.program.weights[-1]  # as in training: an average is there to be the better one
         rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] == select_by]
-        rows = [row for row in rows if row['step'] in kept]
+        rows = [row for row in rows if row['step'] in kept and row.get('weights', 'raw') == weights]
         if not rows:
             raise UserError(
                 f'{self.path} has no evaluation on {select_by!r} at the step of a checkpoint that is kept (steps '
@@ -158,9 +159,8 @@ class Run:
           UserError: an average that the run does not keep.
         """
         program, batch_size = self.program, batch_size or self.config.eval_batch_size
-        own = weights_name(self.config)
-        weights = weights or own
-        lookup('weights', {'raw': 0, own: 0}, weights)
+        weights = weights or program.weights[-1]
+        lookup('weights', dict.fromkeys(program.weights), weights)
         meshes.check_batch('eval_batch_size', batch_size, program.mesh)
         records = [self.record(int(state.step), split, weights, protocol) for state in states]
         variables = [variables_of(state, weights) for state in states]
@@ -211,11 +211,6 @@ def classes_of(facts, found: Predictions) -> Predictions:
     logits = np.full_like(found.logits, -np.inf)
     logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
     return dataclasses.replace(found, logits=logits)
-
-
-def weights_name(config: ConfigDict) -> str:
-    """Returns which weights a run is evaluated with: 'raw', or the name of the average that it keeps ('ema', 'swa')."""
-    return 'raw' if config.average.name == 'none' else config.average.name
 
 
 def variables_of(state: State, weights: str = 'raw') -> dict:
