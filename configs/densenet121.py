@@ -27,7 +27,9 @@ def get_config(arg=''):
         name='multistep', peak=0.1, epochs=(30, 60), rate=0.1, batch_scaling='linear', reference_batch=256
     )
     models = dict.fromkeys(('densenet161', 'densenet169', 'densenet201', 'densenet264'), 224)
-    return common.finish(c, arg, models, smoke_size=32, modern=common.modern_residual)
+    return common.finish(
+        c, arg, models, smoke_size=32, modern=common.modern_residual, smoke_model=dict(layers=(2, 2, 2, 2))
+    )
 
 
 def sweep():

@@ -27,7 +27,7 @@ def get_config(arg=''):
     names = ('densenet100_k12', 'densenet100_k24', 'densenetbc100_k12', 'densenetbc250_k24', 'densenetbc190_k40')
     models = {f'{name}_cifar10': 32 for name in names}
     variants = dict(plain=plain, snapshot=snapshot, cifar100=common.cifar100, modern=common.modern_cifar)
-    return common.finish(c, arg, models, **variants, smoke=smoke)
+    return common.finish(c, arg, models, smoke_model=dict(layers=(2, 2, 2)), **variants)
 
 
 def plain(c):
@@ -37,10 +37,6 @@ def plain(c):
 
 def snapshot(c):
     c.schedule = dict(name='sgdr', peak=0.1, t_0_epochs=50.0, batch_scaling='linear', reference_batch=64)
-
-
-def smoke(c):
-    c.model.layers = (4, 4, 4)
 
 
 def sweep():

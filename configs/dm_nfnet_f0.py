@@ -33,7 +33,7 @@ def get_config(arg=''):
     c.schedule = dict(name='cosine', peak=0.1, warmup_epochs=5.0, batch_scaling='linear', reference_batch=256)
     c.average = dict(name='ema', decay=0.99999)
     nets = {f'dm_nfnet_{name}': net(name) for name in SIZES}
-    return common.finish(c, arg, sam=sam, **nets)
+    return common.finish(c, arg, sam=sam, smoke_model=dict(depths=(1, 1, 1, 1)), **nets)
 
 
 def net(name):

@@ -35,7 +35,9 @@ def get_config(arg=''):
     )
     c.schedule = dict(name='cosine', peak=0.256, warmup_epochs=1.0, batch_scaling='linear', reference_batch=4096)
     c.average = dict(name='ema', decay=0.99)
-    return common.finish(c, arg, **{name: changed(detail) for name, detail in DETAILS.items()})
+    return common.finish(
+        c, arg, smoke_model=dict(depth=0.2), **{name: changed(detail) for name, detail in DETAILS.items()}
+    )
 
 
 def changed(detail):

@@ -30,11 +30,7 @@ def get_config(arg=''):
         reference_batch=2048,
     )  # fmt: skip
     c.average = dict(name='ema', decay=0.9999)
-    return common.finish(c, arg, {'efficientnet_l2_475': 475}, smoke_size=32, smoke=smoke)
-
-
-def smoke(c):
-    c.model.update(width=1.0, depth=1.0)
+    return common.finish(c, arg, {'efficientnet_l2_475': 475}, smoke_size=32, smoke_model=dict(width=1.0, depth=0.2))
 
 
 def sweep():

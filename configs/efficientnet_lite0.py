@@ -30,7 +30,7 @@ def get_config(arg=''):
     )  # fmt: skip
     c.average = dict(name='ema', decay=0.9999)
     models = {f'efficientnet_{name}': size for name, size in SIZES.items()}
-    return common.finish(c, arg, models, smoke_size=32, modern=common.modern_mobile)
+    return common.finish(c, arg, models, smoke_size=32, modern=common.modern_mobile, smoke_model=dict(depth=0.2))
 
 
 def sweep():

@@ -4,8 +4,8 @@
 
 Paper: asynchronous SGD with momentum 0.9, the rate falling by 4 % every 8 epochs, Polyak averaging, two auxiliary
 heads of weight 0.3; patches of 8 to 100 % of the area with ratios of 3:4 to 4:3, photometric distortions. Not in the
-paper, and as BVLC's Caffe model has it (recalled): first rate 0.01, batch 32, 60 epochs, weight decay 2e-4. Ours:
-synchronous.
+paper, and as BVLC's Caffe model has it: first rate 0.01, 2.4 million steps, weight decay 2e-4 (verified: its
+quick_solver) of 32 images (recalled), which are 60 epochs. Ours: synchronous.
 Expected: 68.7 % top-1, 88.9 % top-5, one crop (BVLC's Caffe model); paper: 10.07 % top-5 error, one net and one crop
 (verified: table 3).
 Cost: 76.9 M images; 3.4 device-hours.

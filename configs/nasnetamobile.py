@@ -25,7 +25,7 @@ def get_config(arg=''):
         name='exponential', peak=0.04, every_epochs=2.4, rate=0.97, batch_scaling='linear', reference_batch=1600
     )
     c.average = dict(name='ema', decay=0.9999)
-    return common.finish(c, arg, smoke_size=32, modern=common.modern_mobile)
+    return common.finish(c, arg, smoke_size=32, modern=common.modern_mobile, smoke_model=dict(cells=1))
 
 
 def sweep():

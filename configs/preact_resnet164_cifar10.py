@@ -26,7 +26,9 @@ def get_config(arg=''):
     )  # fmt: skip
     nets = {f'preact_resnet{net}': 32 for net in ('110', '110_a', '1001')}
     models = {f'{name}_cifar10': size for name, size in nets.items()}
-    return common.finish(c, arg, models, cifar100=common.cifar100, modern=common.modern_cifar)
+    return common.finish(
+        c, arg, models, cifar100=common.cifar100, modern=common.modern_cifar, smoke_model=dict(stage_sizes=(1, 1, 1))
+    )
 
 
 def sweep():

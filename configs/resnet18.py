@@ -27,7 +27,7 @@ def get_config(arg=''):
         name='plateau', peak=0.1, rate=0.1, end=1e-4, split='minival', batch_scaling='linear', reference_batch=256
     )
     models = dict.fromkeys(('resnet18_a', 'resnet34', 'resnet34_a', 'resnet34_c', 'plain18', 'plain34'), 224)
-    return common.finish(c, arg, models, modern=common.modern_residual)
+    return common.finish(c, arg, models, modern=common.modern_residual, smoke_model=dict(stage_sizes=(1, 1, 1, 1)))
 
 
 def sweep():

@@ -31,7 +31,9 @@ def get_config(arg=''):
         name='plateau', peak=0.1, rate=0.1, end=1e-4, split='minival', batch_scaling='linear', reference_batch=256
     )
     models = dict.fromkeys(('resnet101_v1', 'resnet152_v1', 'resnet50', 'resnet101', 'resnet152'), 224)
-    return common.finish(c, arg, models, goyal=goyal, modern=common.modern_residual)
+    return common.finish(
+        c, arg, models, goyal=goyal, modern=common.modern_residual, smoke_model=dict(stage_sizes=(1, 1, 1, 1))
+    )
 
 
 def goyal(c):

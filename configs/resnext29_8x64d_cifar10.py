@@ -23,11 +23,9 @@ def get_config(arg=''):
         name='multistep', peak=0.1, epochs=(150, 225), rate=0.1, batch_scaling='linear', reference_batch=128
     )
     models = {'resnext29_16x64d_cifar10': 32}
-    return common.finish(c, arg, models, cifar100=common.cifar100, modern=common.modern_cifar, smoke=smoke)
-
-
-def smoke(c):
-    c.model.group_width = 4
+    return common.finish(
+        c, arg, models, cifar100=common.cifar100, modern=common.modern_cifar, smoke_model=dict(depth=11, group_width=4)
+    )
 
 
 def sweep():

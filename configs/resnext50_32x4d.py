@@ -27,7 +27,9 @@ def get_config(arg=''):
         name='multistep', peak=0.1, epochs=(30, 60, 90), rate=0.1, batch_scaling='linear', reference_batch=256
     )
     names = ('resnext101_32x4d', 'resnext101_64x4d', 'resnext101_32x8d', 'resnext101_32x16d', 'resnext101_32x32d')
-    return common.finish(c, arg, dict.fromkeys(names, 224), modern=common.modern_residual)
+    return common.finish(
+        c, arg, dict.fromkeys(names, 224), modern=common.modern_residual, smoke_model=dict(stage_sizes=(1, 1, 1, 1))
+    )
 
 
 def sweep():

@@ -21,7 +21,7 @@ def get_config(arg=''):
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='sgd', momentum=0.9, weight_decay=1e-4, decay_all=True)
     c.schedule = dict(name='step', peak=0.6, every_epochs=30.0, batch_scaling='linear', reference_batch=1024)
-    return common.finish(c, arg, modern=common.modern_residual)
+    return common.finish(c, arg, modern=common.modern_residual, smoke_model=dict(stage_sizes=(1, 1, 1, 1)))
 
 
 def sweep():

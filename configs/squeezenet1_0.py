@@ -3,7 +3,8 @@
     python -m cvresearch.main --config configs/squeezenet1_0.py --workdir runs/squeezenet1_0
 
 The repository's solver (recalled): SGD with momentum 0.9, batch 512 (32 x 16), 0.04 falling linearly to 0 over
-170,000 steps (68 epochs), weight decay 2e-4, crops of 227 out of 256 and flips.
+170,000 steps (68 epochs), weight decay 2e-4, crops of 227 out of 256 and flips. (An earlier version of it has batch
+1,024 and 0.08 falling as a square root over 85,000 steps; verified.)
 Expected: 57.5 % top-1, 80.3 % top-5, one crop (verified: table 2). `:squeezenet1_0_simple_bypass` 60.4 and 82.5 %,
 `:squeezenet1_0_complex_bypass` 58.8 and 82.0 % (verified: table 3). `:squeezenet1_1` 58.2 % (verified: torchvision).
 Cost: 87.1 M images; 2 device-hours.

@@ -28,7 +28,7 @@ def get_config(arg=''):
     )
     models = {'wide_resnet40_4_cifar10': 32, 'wide_resnet16_8_cifar10': 32}
     variants = dict(dropout=dropout, sgdr=sgdr, mixup=mixup, cifar100=common.cifar100, modern=common.modern_cifar)
-    return common.finish(c, arg, models, **variants, smoke=smoke)
+    return common.finish(c, arg, models, smoke_model=dict(depth=10, widen=1), **variants)
 
 
 def dropout(c):
@@ -46,10 +46,6 @@ def mixup(c):
     c.augment.mixup = 1.0
     c.optimizer.weight_decay = 1e-4
     c.schedule.update(epochs=(100, 150), rate=0.1)
-
-
-def smoke(c):
-    c.model.widen = 1
 
 
 def sweep():

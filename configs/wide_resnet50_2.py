@@ -22,7 +22,9 @@ def get_config(arg=''):
     c.batch_norm.group_size = 32
     c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=1e-4, decay_all=True)
     c.schedule = dict(name='step', peak=0.1, every_epochs=30.0, batch_scaling='linear', reference_batch=256)
-    return common.finish(c, arg, {'wide_resnet101_2': 224}, modern=common.modern_residual)
+    return common.finish(
+        c, arg, {'wide_resnet101_2': 224}, modern=common.modern_residual, smoke_model=dict(stage_sizes=(1, 1, 1, 1))
+    )
 
 
 def sweep():

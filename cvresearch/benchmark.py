@@ -2,7 +2,8 @@
 
 One update (forward, backward, SGD with momentum) on random images already on the device: median
 step time, images/s, multiply-adds/s, time to the first step, memory. With --config instead of
---model: what the loop (stream, logging, progress) adds to the bare step of that experiment.
+--model: a recipe's images/s, memory and time to the first step, and what the loop (stream, logging, progress)
+adds to its bare step.
 """
 
 import contextlib
@@ -45,15 +46,14 @@ class Step:
       image_shape: (height, width, channels).
       initialise_s: seconds to make the state, compiling included.
       compile_s: seconds to trace and compile the update.
-      memory: XLA's account of it.
+      compiled: the update.
     """
 
     model: nn.Module
     image_shape: tuple[int, int, int]
     initialise_s: float
     compile_s: float
-    memory: object
-    _compiled: Callable
+    compiled: Callable
     _state: states.State
     _batch: dict
 
@@ -77,12 +77,12 @@ class Step:
         made = time.perf_counter()
         compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
         done = time.perf_counter()
-        return cls(model, shape, made - begun, done - made, compiled.memory_analysis(), compiled, state, batch)
+        return cls(model, shape, made - begun, done - made, compiled, state, batch)
 
     def __call__(self) -> float:
         """Makes one update; returns its seconds."""
         start = time.perf_counter()
-        self._state = jax.block_until_ready(self._compiled(self._state, self._batch))
+        self._state = jax.block_until_ready(self.compiled(self._state, self._batch))
         return time.perf_counter() - start
 
 
@@ -109,33 +109,34 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
         gmacs_per_second=round(3 * macs * batch_size / median / 1e9, 2),
         first_step_s=round(step.compile_s + first, 3), compile_s=round(step.compile_s, 3),
         initialise_s=round(step.initialise_s, 3),
-        temporary_mib=round(step.memory.temp_size_in_bytes / 2**20, 1) if step.memory else None,
-        peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        **_memory(step.compiled),
     )  # fmt: skip
 
 
 def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5) -> dict:
-    """Returns the step time of the training loop, of the bare jitted step, and their ratio.
+    """Returns the speed and memory of a recipe: of the training loop, of the bare jitted step, and their ratio.
 
     Both run the same compiled step in the same process, in turns. The loop has its stream, its
-    records and its progress bar; evaluations and saves, which it counts apart, are switched off.
+    records and its progress bar; evaluations and saves, which it counts apart, are switched off. So is the
+    schedule, which may be longer than what is timed: the rate is the peak throughout.
     """
     config = config.copy_and_resolve_references()
+    examples = Program.of(config).plan.examples
     with config.unlocked():
         config.evaluate_every_epochs = config.save_every_epochs = 0.0
+        config.epochs = steps_a_round * config.batch_size / examples
+        config.schedule = dict(name='constant', peak=config.schedule.peak)
+        if 'start_epochs' in config.average:
+            config.average.start_epochs = 0.0
     program = Program.of(config)
-    with config.unlocked():
-        config.epochs = steps_a_round * config.batch_size / program.plan.examples
-        if 'warmup_epochs' in config.schedule:
-            config.schedule.warmup_epochs = min(config.schedule.warmup_epochs, config.epochs / 2)
-    program = Program.of(config)
-    loop_ms, bare_ms = [], []
+    loop_ms, bare_ms, first_step = [], [], 0.0
     with tempfile.TemporaryDirectory() as folder:
         for number in tqdm(range(rounds), desc='rounds', leave=False):
             path = Path(folder) / str(number)
             path.mkdir()
             with Preemption() as preemption, contextlib.ExitStack() as closing:
                 training = Training(program, config, path, preemption, closing)
+                first_step = first_step or training.clock.seconds['initialise'] + training.clock.seconds['compile']
                 for first in (True, False):  # in turns: a machine that drifts favours neither
                     if first == bool(number % 2):
                         loop_ms.append(_ms_a_step(training.loop, training.plan.steps))
@@ -146,7 +147,18 @@ def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5
         model=config.model.name, device=jax.devices()[0].device_kind, batch_size=config.batch_size,
         loop_ms=round(statistics.median(loop_ms), 3), bare_ms=round(statistics.median(bare_ms), 3),
         ratio=round(statistics.median(ratios), 4), ratios=[round(ratio, 4) for ratio in ratios],
+        images_per_second=round(1e3 * config.batch_size / statistics.median(loop_ms), 1),
+        first_step_s=round(first_step, 3), **_memory(training.stages.compiled(0)),
     )  # fmt: skip
+
+
+def _memory(compiled) -> dict:
+    """Returns XLA's account of what a step needs beside its arguments, and the most that the process had."""
+    analysis = compiled.memory_analysis()
+    return dict(
+        temporary_mib=round(analysis.temp_size_in_bytes / 2**20, 1) if analysis else None,
+        peak_rss_mib=round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+    )
 
 
 def _ms_a_step(work: Callable[[], object], number: int) -> float:

@@ -1,58 +1,276 @@
-"""Evaluates a run's checkpoint: python -m cvresearch.evaluate --workdir DIR [--split test].
+"""Evaluates a run: python -m cvresearch.evaluate --workdir DIR [--split test] [--protocol NAME] [--ensemble KIND].
 
-Prints one line of JSON. Every image of the split counts exactly once, at any batch size.
+Prints one line of JSON that states the protocol, and keeps the predictions in DIR/predictions, from which
+`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size.
+
+    --ensemble snapshots   the mean of the probabilities of the last m snapshots, m = 1 to M
+    --ensemble runs        of the newest checkpoints of --workdir and of the DIRs after the flags, of any architecture
+    --ensemble weights     one net, whose weights are the mean of the snapshots' (SWA), or of the runs' (a soup)
+
+An ensemble is set beside runs of the same cost: --control DIR,DIR.
 """
 
+import dataclasses
 import json
 from pathlib import Path
 
-from ml_collections import ConfigDict
+import numpy as np
 
-from cvresearch.base import cli
-from cvresearch.base import mesh as meshes
+from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.evaluate import evaluate
-from cvresearch.engine.program import Program
+from cvresearch.base.records import read_card
+from cvresearch.engine import ensemble
+from cvresearch.engine.predictions import KEPT, Predictions
+from cvresearch.engine.runs import Run
+from cvresearch.objectives import significance
 
 
-def run(workdir: str | Path, split: str = 'test', batch_size: int | None = None, step: int | None = None) -> dict:
-    """Returns the metrics of one checkpoint on one split, with its step and `n_seen`.
+@dataclasses.dataclass(frozen=True)
+class How:
+    """What is evaluated, and how.
 
-    Args:
-      workdir: of the run; nothing in it is changed.
+    Attributes:
       split: 'test', 'train', or 'minival' where the run holds one out.
       batch_size: images a step; the configuration's where not given.
-      step: of the checkpoint; the newest where not given.
+      data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
+      root: of that source.
+      protocol: in `engine/protocols.py`; 'as_given': the source's own.
+      resolution: side of the net's input; of training where not given.
+      scales: shorter sides before cropping; the protocol's where not given.
+      interpolation: of resizing; the protocol's where not given.
+      average: of views, 'probabilities' or 'logits'; the paper's where not given.
+      weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, if not given.
+      stacked: members in one pass or one after another; in one where they fit, if not given.
+      keep: whether predictions are written into the workdir.
+    """
+
+    split: str = 'test'
+    batch_size: int | None = None
+    data: str | None = None
+    root: str | None = None
+    protocol: str = 'as_given'
+    resolution: int | None = None
+    scales: tuple[int, ...] = ()
+    interpolation: str | None = None
+    average: str | None = None
+    weights: str | None = None
+    stacked: bool | None = None
+    keep: bool = False
+
+    def run(self, workdir: str | Path) -> Run:
+        """Returns a run, with the data that it is evaluated on."""
+        run = Run.of(workdir)
+        if self.root and not self.data:
+            raise UserError('--root is of --data; give both')
+        return run.on(self.data, **({'root': self.root} if self.root else {})) if self.data else run
+
+    def of(self, run: Run):
+        """Returns the protocol for a run."""
+        return run.protocol(
+            self.split, self.protocol, self.resolution, scales=self.scales, interpolation=self.interpolation,
+            average=self.average,
+        )  # fmt: skip
+
+
+def run(
+    workdir: str | Path, split: str = 'test', batch_size: int | None = None, step: int | str | None = None,
+    select_by: str = 'minival', force: bool = False, **how,
+) -> dict:  # fmt: skip
+    """Returns the record of an evaluation of one checkpoint: step, protocol, metrics, `n_seen`.
+
+    Args:
+      workdir: of the run.
+      split: see `How`; batch_size, likewise.
+      step: of the checkpoint, or 'best'; the newest where not given.
+      select_by: the split that decides which is best.
+      force: choose by the split that is reported all the same; the record says so.
+      **how: further fields of `How`.
 
     Raises:
-      UserError: no run, no such checkpoint or split.
+      UserError: no run, no such checkpoint, split or protocol; a choice by the reported split.
     """
-    path = Path(workdir)
-    if not (path / 'config.json').is_file():
-        raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
-    config = ConfigDict(json.loads((path / 'config.json').read_text()))
-    program = Program.of(config)
-    examples = lookup('split', program.source.splits, split)
-    batch_size = batch_size or config.eval_batch_size
-    meshes.check_batch('eval_batch_size', batch_size, program.mesh)
-    checkpoints = Checkpoints(path / 'checkpoints', read_only=True)
-    state = checkpoints.restore(program.abstract_state(), step)
-    if state is None:
-        there = ', '.join(map(str, checkpoints.steps())) or 'none'
-        raise UserError(f'{path} has no whole checkpoint{f" of step {step}" if step else ""}; there are: {there}')
-    values = evaluate(program.eval_step(), state, examples, batch_size, program.mesh)
-    return {'step': int(state.step), 'split': split, **values}
+    how = How(split, batch_size, **how)
+    of, chosen = how.run(workdir), {}
+    if step == 'best':
+        step = of.best_step(select_by, split, force)
+        chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
+    (found,) = of.predictions([of.checkpoint(step)], split, how.of(of), batch_size, weights=how.weights)
+    found = dataclasses.replace(found, record=found.record | chosen)
+    _keep(of, found, how)
+    return of.metrics(found)
+
+
+def run_ensemble(
+    workdir: str | Path, kind: str, others: tuple[str | Path, ...] = (), controls: tuple[str | Path, ...] = (),
+    how: How | None = None,
+) -> dict:  # fmt: skip
+    """Returns the record of an ensemble.
+
+    Args:
+      workdir: of the first run, or of the one whose snapshots are meant; predictions are kept there.
+      kind: 'snapshots', 'runs' or 'weights'.
+      others: further workdirs.
+      controls: workdirs of runs that are set beside it; of the same cost, or the record says that they are not.
+      how: see `How`.
+
+    Returns:
+      The record of the whole ensemble; for those of probabilities also `curve` (m = 1 to M), `members`, their
+      `disagreement` and `correlation`; `controls`, each with McNemar's test against the ensemble.
+
+    Raises:
+      UserError: see `run`; no snapshots, or nets of other images or classes.
+    """
+    how = how or How()
+    first, *_ = runs = [how.run(each) for each in (workdir, *others)]
+    whole, more = lookup('ensemble', KINDS, kind)(runs, how)
+    _keep(first, whole, how, kind)
+    cost = sum(_images(each.path) for each in runs)
+    beside = [_control(how.run(control), whole, how, cost) for control in controls]
+    return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(whole), **more, 'controls': beside}
+
+
+def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) -> tuple[Predictions, dict]:
+    first = members[0].record
+    whole = ensemble.average(
+        members, run=first['run'], split=first['split'], weights=name, steps=[m.record['step'] for m in members],
+        **{key: value for key, value in first.items() if key not in ('run', 'split', 'weights', 'step', 'crops')},
+        crops=first['crops'] * len(members),
+    )  # fmt: skip
+    return whole, {
+        'curve': ensemble.curve(members),
+        'members': [owner.metrics(member) for owner, member in zip(owners, members, strict=True)],
+        'disagreement': ensemble.disagreement(members).round(6).tolist(),
+        'correlation': ensemble.correlation(members).round(6).tolist(),
+    }
+
+
+def _snapshots(runs: list[Run], how: How) -> tuple[Predictions, dict]:
+    (one,) = _only_one(runs)
+    members = one.predictions(one.snapshots(), how.split, how.of(one), how.batch_size, how.stacked, how.weights)
+    return _of_probabilities([one] * len(members), members, 'snapshots')
+
+
+def _runs(runs: list[Run], how: How) -> tuple[Predictions, dict]:
+    members = [_last(run, how) for run in runs]
+    return _of_probabilities(runs, members, 'runs')
+
+
+def _last(run: Run, how: How) -> Predictions:
+    return run.predictions([run.checkpoint()], how.split, how.of(run), how.batch_size, weights=how.weights)[0]
+
+
+def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
+    states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
+    return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
+
+
+KINDS = {'snapshots': _snapshots, 'runs': _runs, 'weights': _weights}
+
+
+def _only_one(runs: list[Run]) -> list[Run]:
+    if len(runs) > 1:
+        raise UserError('--ensemble=snapshots is of one run; give one --workdir')
+    return runs
+
+
+def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
+    """Returns the record of a control: its last checkpoint, and the ensemble of its snapshots if it has any."""
+    last = _last(run, how)
+    _keep(run, last, how)
+    row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
+    row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
+    if run.program.snapshots:
+        own, more = _snapshots([run], how)
+        _keep(run, own, how, 'snapshots')
+        row['snapshots'] = run.metrics(own) | {'mcnemar': significance.mcnemar(whole.right, own.right)} | more
+    return row
+
+
+def _images(path: Path) -> int:
+    """Returns how many images a run has trained on so far: the cost that is matched."""
+    card = read_card(path)
+    return card.get('images_seen', 0) if card else 0
+
+
+def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
+    if how.keep:
+        protocol = None if how.protocol == 'as_given' else how.protocol
+        parts = [how.data, how.split, protocol, kind or f'step{found.record["step"]}']
+        found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
+
+
+def as_text(record: dict) -> str:
+    """Returns the record of an ensemble as tables: members, the curve, controls, disagreement and correlation."""
+    columns = ('top1', 'nll', 'brier', 'ece')
+    shown = lambda row, **first: first | {c: f'{row[c]:.4f}' if c != 'top1' else f'{row[c]:.2f}' for c in columns}  # noqa: E731
+    parts = []
+    if 'curve' in record:
+        members = [shown(row, member=f'{row["run"]} at step {row["step"]}') for row in record['members']]
+        parts.append(tables.render(members, ('member', *columns)))
+        curve = [shown(row, **{'last m members': str(row['m'])}) for row in record['curve']]
+        parts.append(tables.render(curve, ('last m members', *columns)))
+        for name in ('disagreement', 'correlation'):
+            numbers = np.array(record[name])
+            rows = [{name: str(i + 1)} | {str(j + 1): f'{x:.4f}' for j, x in enumerate(row)}
+                    for i, row in enumerate(numbers)]  # fmt: skip
+            parts.append(tables.render(rows, (name, *(str(j + 1) for j in range(len(numbers))))))
+    else:
+        parts.append(tables.render([shown(record, net='average of weights')], ('net', *columns)))
+    controls = []
+    for row in record['controls']:
+        each = [(f'{row["control"]}, last step', row)]
+        each += [(f'{row["control"]}, its snapshots', row['snapshots'])] if 'snapshots' in row else []
+        same = 'yes' if row['same_cost'] else f'no: {row["images_trained_on"]:,} images'
+        controls += [
+            shown(one, control=name) | {'same cost': same, 'p (McNemar)': f'{one["mcnemar"]["p"]:.3g}'}
+            for name, one in each
+        ]
+    if controls:
+        parts.append(tables.render(controls, ('control', *columns, 'same cost', 'p (McNemar)')))
+    how = f'{record["protocol"]}, {record["resolution"]} pixels'
+    parts.append(f'{record["n_seen"]:,} images of {record["split"]}, {how}')
+    return '\n\n'.join(parts)
 
 
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), workdir='folder of the run', split='test (default), train or minival',
-        batch_size='images a step; the run\'s own by default', step='of the checkpoint; the newest by default',
+        argv, __doc__, required=('workdir',), positional='further workdirs of an ensemble',
+        switches=dict(
+            force='choose the best checkpoint by the split that is reported; the record says so',
+            discard='do not keep the predictions', sequential='members of an ensemble one after another',
+        ),
+        workdir='folder of the run', split='test (default), train or minival',
+        batch_size='images a step; the run\'s own by default', step='of the checkpoint, or best; the newest by default',
+        select_by='split that decides which is best: minival (default)', ensemble='snapshots, runs or weights',
+        control='workdirs of the same cost, with commas between', format='json (default), of an ensemble also text',
+        data='another data set: imagenet_real, imagenet_a, ...', root='of that data set',
+        protocol='alexnet_10, vgg_dense, ... (default: as the source gives images)',
+        resolution='side of the net\'s input; of training by default',
+        scales='shorter sides before cropping: 256,384,512',
+        interpolation='of resizing: bilinear (default), bicubic or nearest',
+        average='of views: probabilities or logits; the paper\'s by default',
+        weights='raw, or the average that the run keeps: ema, swa, polyak',
     )  # fmt: skip
-    numbers = {name: cli.integer(name, value) for name in ('batch_size', 'step') if (value := getattr(options, name))}
-    print(json.dumps(run(options.workdir, options.split or 'test', **numbers)))
+    numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
+    scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
+    names = ('data', 'root', 'protocol', 'interpolation', 'average', 'weights')
+    words = {name: v for name in names if (v := getattr(options, name))}
+    how = How(
+        options.split or 'test', scales=scales, stacked=False if options.sequential else None,
+        keep=not options.discard, **numbers, **words,
+    )  # fmt: skip
+    style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
+    if options.ensemble:
+        controls = tuple(options.control.split(',')) if options.control else ()
+        print(style(run_ensemble(options.workdir, options.ensemble, tuple(options.rest), controls, how)))
+        return 0
+    if options.rest or options.control or style is as_text:
+        raise UserError('further workdirs, --control and --format=text belong to --ensemble; give one')
+    step = options.step if options.step in (None, 'best') else cli.integer('step', options.step)
+    fields = {field.name: getattr(how, field.name) for field in dataclasses.fields(how)}
+    select_by = options.select_by or 'minival'
+    print(json.dumps(run(options.workdir, step=step, select_by=select_by, force=bool(options.force), **fields)))
     return 0
 
 

@@ -1,16 +1,21 @@
-"""Results of finished runs, seeds side by side: python -m cvresearch.tables DIR... [--format markdown].
+"""Tables for papers: python -m cvresearch.tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
 
-Each DIR is a workdir or a record of one (config.json and run.json). Runs whose configurations
-differ in nothing but the seed are one row.
+NAME is a published table ('ResNet-T3'; --list names them all), a TOML file that describes one
+(`report/published.py` shows how), or 'results', the default: finished runs, seeds side by side. Each DIR
+is a workdir or a record of one (config.json and run.json). Runs whose configurations differ in
+nothing but the seed are one row. What has no run is a dash.
 """
 
 import json
 import statistics
+import sys
 from pathlib import Path
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
+from cvresearch.report import compare, published, render
+from cvresearch.report import results as reading
 
 COLUMNS = ('model', 'data', 'parameters', 'epochs', 'seeds', 'test top-1 of each (%)', 'mean', 'sd', 'n_seen')
 
@@ -49,14 +54,39 @@ def results(runs: list[str | Path]) -> list[dict]:
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
 
 
+def published_table(name: str, runs: list[str | Path], style: str) -> str:
+    """Returns a published or described table with what the runs found.
+
+    Raises:
+      UserError: an unknown table, a file that does not describe one, runs that disagree on the protocol.
+    """
+    title, lines = published.described(Path(name)) if name.endswith('.toml') else (name, published.table(name))
+    table, strangers = compare.compare(title, lines, [result for path in runs for result in reading.read_all(path)])
+    for result in strangers:
+        print(f'left out: {result.path}, a run of {result.model}, which {title} does not have', file=sys.stderr)
+    return render.render(table, style)
+
+
 def main(argv: list[str]) -> int:
     """Prints a table; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='workdirs', format='text (default), markdown, csv or latex'
-    )
-    if not options.rest:
-        raise UserError('expected the folders of finished runs')
-    print(tables.render(results(options.rest), COLUMNS, options.format or 'text'))
+        argv, __doc__, required=(), positional='table and workdirs', switches=dict(list='name the published tables'),
+        runs='folders of finished runs', format='text (default), markdown, csv, latex or html',
+    )  # fmt: skip
+    if options.list:
+        print('\n'.join(published.facts()))
+        return 0
+    # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
+    named = bool(options.rest) and not (Path(options.rest[0]) / 'config.json').is_file()
+    name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
+    runs = [options.runs] * bool(options.runs) + rest
+    style = options.format or 'text'
+    if name != 'results':
+        print(published_table(name, runs, style))
+        return 0
+    if not runs:
+        raise UserError('expected the name of a table (--list shows them) or the folders of finished runs')
+    print(tables.render(results(runs), COLUMNS, style))
     return 0
 
 

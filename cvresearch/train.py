@@ -1,6 +1,7 @@
 """The whole of training on one page: data, model, optimizer, state, restore, then the loop."""
 
 import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,9 +16,12 @@ from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.workdir import claim
 from cvresearch.data.stream import prefetch
+from cvresearch.engine import predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
+from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
+from cvresearch.engine.runs import SNAPSHOTS, variables_of, without_optimizer
 from cvresearch.engine.stages import Stages
 from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
@@ -56,24 +60,27 @@ class Training:
     def __init__(
         self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack
     ):
-        self.program, self.config, self.preemption = program, config, preemption
+        self.program, self.config, self.path, self.preemption = program, config, path, preemption
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
         self.clock = Clock()
         self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
 
         self.checkpoints = closing.enter_context(contextlib.closing(Checkpoints(path / 'checkpoints', config.keep)))
+        self.snapshots = None
+        if program.snapshots:
+            self.snapshots = closing.enter_context(contextlib.closing(Checkpoints(path / SNAPSHOTS, keep=None)))
         with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.step)  # the same number on the host, known without waiting
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
+        self._follow_plateau()
 
         self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             self.damage.keep_in(path / f'damaged{jax.process_index() or ""}.jsonl')
         with self.clock.spent('compile'):
-            self.stages.compiled(self.step)
-            self.eval_step = program.eval_step()
+            self._compile()
         self.batches = closing.enter_context(contextlib.closing(
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
@@ -82,14 +89,25 @@ class Training:
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
+        turns = self.turns()
+        while True:
+            try:
+                next(turns)
+            except StopIteration as ended:
+                return ended.value
+            self.state = self.stages.update(self.step, self.state, next(self.batches))
+
+    def turns(self) -> Iterator[None]:
+        """Does what is due at each step, and yields where the state is to make the next one; returns as `loop`."""
         plan, config, preemption = self.plan, self.config, self.preemption
         while True:
             # Arrived at `step`. What an earlier process recorded here before it was killed is not
             # done again; the rest is, and comes out the same.
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
-            evaluation = [name for name in self._evaluations() if not self.records.has(self.step, name)]
+            evaluation = [which for which in self._evaluations() if not self.records.has(self.step, *which)]
             save = plan.due(self.step, every_epochs=config.save_every_epochs)
-            if log or evaluation or save:
+            snapshot = self.step in self.program.snapshots and self.step not in self.snapshots.steps()
+            if log or evaluation or save or snapshot:
                 jax.block_until_ready(self.state)  # steps under way count as training
                 self._check_finite()
 
@@ -101,9 +119,17 @@ class Training:
                 with self.clock.spent('log'):
                     self._record_data()
 
-            for split in evaluation:
+            if self.step == plan.steps and config.batch_norm.get('precise_batches', 0):
                 with self.clock.spent('evaluate'):
-                    self._evaluate(split)
+                    self._make_statistics_precise()
+
+            for split, weights in evaluation:
+                with self.clock.spent('evaluate'):
+                    self._evaluate(split, weights)
+
+            if snapshot:
+                with self.clock.spent('save'):
+                    self._snapshot()
 
             # Asked once for the rest of this turn: a signal that came between saving and returning
             # would otherwise end the run without its last step.
@@ -118,10 +144,10 @@ class Training:
             if self.step == plan.steps or stop:
                 with self.clock.spent('save'):
                     self.checkpoints.wait()
-                complete = all(self.records.has(plan.steps, name) for name in self._evaluations())
+                complete = all(self.records.has(plan.steps, *which) for which in self._evaluations())
                 return 'finished' if self.step == plan.steps and complete else 'preempted'
 
-            self.state = self.stages.update(self.step, self.state, next(self.batches))
+            yield
             self.step += 1
             self.progress.step(self.step)
 
@@ -130,7 +156,7 @@ class Training:
         params = unstack(jax.device_get(self.state.params))
         good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        final = {name: rows[-1] for name in self.splits if (rows := self.records.of(name))}
+        final = self._final()
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
             final=final,
@@ -142,8 +168,14 @@ class Training:
         if 'test' in final:
             self.progress.say(f'{how} at step {self.step}: test top-1 {final["test"]["top1"]:.2f} %')
 
+    def _compile(self) -> None:
+        self.stages.compiled(self.step)
+        self.eval_step = self.program.eval_step()
+
     def _log(self) -> None:
         learning_rate = float(self.program.schedule(self.step - 1))
+        if self.state.plateau:
+            learning_rate *= float(self.state.plateau['scale'])
         values = metrics.means(metrics.total(None, self.state.sums))
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
@@ -158,27 +190,76 @@ class Training:
             damaged = {'damaged': len(self.damage.found)} if self.damage else {}
             self.records.write(self.step, self.plan.epoch(self.step), 'data', values | damaged)
 
-    def _evaluations(self) -> list[str]:
-        """Returns the splits to evaluate at this step."""
-        due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
-        return [name for name in self.splits if name != 'train'] if due else []
+    def _final(self) -> dict[str, dict]:
+        """Returns the last row of each split, 'test_ema' for those of averaged weights."""
+        names = {(name, w): _named(name, w) for name in self.splits for w in self.program.weights}
+        return {name: rows[-1] for which, name in names.items() if (rows := self.records.of(*which))}
 
-    def _evaluate(self, split: str) -> None:
+    def _evaluations(self) -> list[tuple[str, str]]:
+        """Returns the (split, weights) to evaluate at this step."""
+        due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
+        return [(name, w) for name in self.splits if name != 'train' for w in self.program.weights] if due else []
+
+    def _follow_plateau(self) -> None:
+        """Sets the learning rate that the evaluations so far ask for, a function of the records."""
+        if rule := self.program.plateau:
+            self.state = self.program.with_plateau(self.state, self.records.of(rule.split))
+
+    def _make_statistics_precise(self) -> None:
+        """Computes the statistics of norms anew over the last batches. To do so again changes nothing."""
+        last = range(self.plan.steps - self.config.batch_norm.precise_batches, self.plan.steps)
+        batches = (self.stages.batch(max(step, 0)) for step in last)
+        self.state = self.stages.program(self.plan.steps - 1).with_precise_statistics(self.state, batches)
+
+    def _evaluate(self, split: str, weights: str = 'raw') -> None:
+        state = self.state if weights == 'raw' else self.state.averaged()
         values = evaluate(
-            self.eval_step, self.state, self.splits[split], self.config.eval_batch_size, self.mesh,
+            self.eval_step, state, self.splits[split], self.config.eval_batch_size, self.mesh,
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
-        if values is None:  # the next process does it
+        protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
+        how = {**protocol.record, 'weights': weights}
+        kept = self.step < self.plan.steps or self._keep_predictions(split, protocol, how)
+        if values is None or not kept:  # the next process does it
             return
-        self.records.write(self.step, self.plan.epoch(self.step), split, values)
+        self.records.write(self.step, self.plan.epoch(self.step), split, values | how)
+        if weights == 'raw':
+            self._follow_plateau()
+        of = split if weights == 'raw' else f'{split} ({weights})'
         self.progress.say(
-            f'epoch {self.plan.epoch(self.step):.4g}: {split} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
+            f'epoch {self.plan.epoch(self.step):.4g}: {of} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
             f'{values["n_seen"]:,} images'
         )
 
+    def _snapshot(self) -> None:
+        """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
+        self.snapshots.save(without_optimizer(self.state), self.step)
+        self.snapshots.wait()
+
+    def _keep_predictions(self, split: str, protocol: protocols.Protocol, how: dict) -> bool:
+        """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""
+        if not self.config.keep_predictions:
+            return True
+        program = self.program
+        logits_of = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
+        variables = variables_of(self.state, how['weights'])
+        found = predictions.predict(
+            logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
+            stop=lambda: self.preemption.requested,
+        )  # fmt: skip
+        if found is not None and jax.process_index() == 0:
+            weights = how['weights']
+            record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
+            record['data'] = program.source.facts.name
+            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{_named(split, weights)}.npz')
+        return found is not None
+
     def _best_step(self) -> int | None:
-        """Returns the earliest step of the highest minival top-1, None where nothing is held out."""
-        rows = self.records.of('minival')
+        """Returns the earliest step of the highest minival top-1, None where nothing is held out.
+
+        Where the run averages its weights, of the average: that is what it is for.
+        """
+        rows = self.records.of('minival', self.program.weights[-1])
         return max(rows, key=lambda row: (row['top1'], -row['step']))['step'] if rows else None
 
     def _check_finite(self) -> None:
@@ -199,3 +280,7 @@ class Training:
             f'{self.plan.examples:,} images; {self.plan.steps - self.step:,} of {self.plan.steps:,} steps '
             f'on {self.mesh.size} x {device}'
         )
+
+
+def _named(split: str, weights: str) -> str:
+    return split if weights == 'raw' else f'{split}_{weights}'

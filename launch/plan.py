@@ -27,7 +27,7 @@ class Run:
       folder: of the sweep.
       setting: the config keys that the sweep sets.
       config: resolved.
-      flags: of `cvresearch.main`.
+      flags: of `cvresearch.main`, but for --workdir.
     """
 
     name: str
@@ -51,9 +51,10 @@ class Run:
         """What the run prints."""
         return self.folder / OWN / f'{self.name}.log'
 
-    def command(self, python: str = sys.executable) -> list[str]:
-        """Returns the command that trains, or goes on training, this run."""
-        return [python, '-m', 'cvresearch.main', *self.flags]
+    def command(self, python: str = sys.executable, root: str | Path | None = None) -> list[str]:
+        """Returns the command that trains, or goes on training, this run; `root` is the sweep's folder elsewhere."""
+        workdir = Path(root or self.folder) / self.name
+        return [python, '-m', 'cvresearch.main', *self.flags, '--workdir', str(workdir)]
 
     def card(self) -> dict | None:
         """Returns the run card, None before there is one.
@@ -135,7 +136,7 @@ def make(spec: str, overrides: Mapping[str, str], setting: sweeps.Setting, name:
         if key not in flat or _plain(flat[key]) != _plain(value):
             raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat)}')
     flags = [f'--config.{key}={text}' for key, text in {**overrides, **texts}.items()]
-    return Run(name, folder, dict(setting), config, ('--config', spec, *flags, '--workdir', str(folder / name)))
+    return Run(name, folder, dict(setting), config, ('--config', spec, *flags))
 
 
 def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str], runs: Sequence[Run]) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from cvresearch.base import cli
+from cvresearch.base import cli, sweeps
 from cvresearch.base import config as configs
-from cvresearch.base.errors import lookup
-from launch import local, plan, progress
+from cvresearch.base.errors import UserError, check_arguments, lookup
+from launch import kubernetes, local, plan, progress, slurm, tpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Order:
       runs: all of the sweep.
       jobs: how many at a time.
       dry: print what would be done, and do nothing.
-      options: the flags of the backend.
+      settings: of the backend, by name, as --with gives them.
     """
 
     spec: str
@@ -34,7 +34,7 @@ class Order:
     runs: list[plan.Run]
     jobs: int
     dry: bool
-    options: SimpleNamespace
+    settings: dict[str, object]
 
     def open(self) -> list[plan.Run]:
         """Returns the runs that are not finished."""
@@ -53,7 +53,79 @@ def on_local(order: Order) -> int:
     return on_print(order) if order.dry else local.Local(order.runs, order.jobs).go()
 
 
-BACKENDS: dict[str, Callable[[Order], int]] = {'local': on_local, 'print': on_print}
+def on_slurm(order: Order) -> int:
+    """One array of SLURM; --with are further options of sbatch: "partition=gpu gpus=1"."""
+    arguments = [f'--{key}={value}' for key, value in order.settings.items()]
+    slurm.launch(order.open(), order.folder, order.jobs, arguments, order.dry)
+    return 0
+
+
+def on_kubernetes(order: Order) -> int:
+    """An indexed Job of Kubernetes."""
+    kubernetes.launch(order.open(), order.folder, order.jobs, _made(kubernetes.Settings, order), order.dry)
+    return 0
+
+
+def on_tpu(order: Order) -> int:
+    """TPU VMs, through gcloud."""
+    return tpu.launch(order.open(), order.folder, order.jobs, _made(tpu.Settings, order), order.dry)
+
+
+def on_population(order: Order) -> int:
+    """One program for all runs that differ only in numbers; several, one after another, where they differ in more."""
+    from cvresearch import population  # JAX
+
+    runs = order.open()
+    groups = population.groups([run.config for run in runs])
+    for i, group in enumerate(groups):
+        print(f'population {i + 1} of {len(groups)}: {", ".join(runs[place].name for place in group)}')
+        if order.dry:
+            continue
+        code = population.run([runs[place].config for place in group], [runs[place].workdir for place in group])
+        if code:
+            return code
+    return 0
+
+
+BACKENDS: dict[str, Callable[[Order], int]] = {
+    'local': on_local, 'population': on_population, 'slurm': on_slurm, 'tpu': on_tpu, 'kubernetes': on_kubernetes,
+    'print': on_print,
+}  # fmt: skip
+
+
+def _made(kind: type, order: Order):
+    check_arguments('--with', order.settings, {field.name: field.default for field in dataclasses.fields(kind)})
+    return kind(**order.settings)
+
+
+def _settings(text: str) -> dict[str, object]:
+    """Returns {'zone': 'us-west4-a', 'spot': True} for 'zone=us-west4-a spot=true'."""
+    pairs = [word.partition('=') for word in shlex.split(text)]
+    for key, equals, _ in pairs:
+        if not key or not equals:
+            raise UserError(f'--with is {text!r}; expected KEY=VALUE KEY=VALUE')
+    return {key: configs.parse(value) for key, _, value in pairs}
+
+
+def _search(wanted: sweeps.Search, options: SimpleNamespace, folder: Path, jobs: int) -> int:
+    if (options.on or 'local') != 'local':
+        raise UserError(
+            f'a search runs --on local, got {options.on}; start the launcher on each machine of a cluster, with one '
+            '--workdir on a shared disk: they work at one study'
+        )
+    if options.dry_run:
+        print(f'{wanted.trials} trials by {wanted.sampler}, pruned by {wanted.pruner}, in {folder}, each as:')
+        setting = {key: span.at(0.5) for key, span in wanted.space.items()}
+        run = plan.make(options.config, options.overrides, setting, 'trial-0000', folder)
+        print(shlex.join(run.command('python')))
+        return 0
+    from launch import search  # Optuna takes a second to load
+
+    study = search.Study(wanted, options.config, options.overrides, folder, jobs)
+    if options.status:
+        print(study.summary())
+        return 0
+    return study.go()
 
 
 def main(argv: list[str]) -> int:
@@ -65,19 +137,23 @@ def main(argv: list[str]) -> int:
         workdir='folder of the sweep; each run has a folder in it',
         on=f'{", ".join(BACKENDS)}; local by default',
         jobs='runs at a time; 1 by default',
+        **{'with': 'settings of the backend, "zone=us-west4-a spot=true"; for slurm, options of sbatch'},
     )  # fmt: skip
     jobs = cli.integer('jobs', options.jobs) if options.jobs else 1
     backend = lookup('backend --on', BACKENDS, options.on or 'local')
     configs.load(options.config, options.overrides)  # says what is wrong with the experiment itself
-    settings = configs.sweep_of(options.config)
+    wanted = configs.sweep_of(options.config)
     folder = Path(options.workdir).absolute()
-    runs = plan.runs_of(options.config, options.overrides, list(settings), folder)
+    if isinstance(wanted, sweeps.Search):
+        return _search(wanted, options, folder, jobs)
+    runs = plan.runs_of(options.config, options.overrides, list(wanted), folder)
     if options.status:
         print(progress.table(runs))
         return 0
     if backend is not on_print and not options.dry_run:
         plan.write_manifest(folder, options.config, options.overrides, runs)
-    return backend(Order(options.config, options.overrides, folder, runs, jobs, options.dry_run, options))
+    settings = _settings(getattr(options, 'with') or '')
+    return backend(Order(options.config, options.overrides, folder, runs, jobs, options.dry_run, settings))
 
 
 if __name__ == '__main__':

@@ -1,6 +1,6 @@
 """Runs the training program and kills it: python tests/kill_at.py PHASE VISIT DELAY [main's flags].
 
-SIGKILL comes DELAY seconds after the program enters PHASE (compile, step, evaluate, save) for the
+SIGKILL comes DELAY seconds after the program enters PHASE (compile, step, evaluate, save, snapshot) for the
 VISIT-th time; from a thread, so also in the middle of compiled code. The program itself knows
 nothing of it.
 """
@@ -43,6 +43,7 @@ def arm(phase: str, visit: int, delay: float, signal_number: int = signal.SIGKIL
         'step': (train.Progress, 'step'),
         'evaluate': (train, 'evaluate'),
         'save': (Checkpoints, 'save'),
+        'snapshot': (train.Training, '_snapshot'),
     }[phase]
     setattr(owner, name, armed(getattr(owner, name), visit, delay, signal_number))
 

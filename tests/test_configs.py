@@ -1,6 +1,7 @@
 """Every experiment file is built, said without JAX, told what it costs, and fits its data; `:smoke` trains."""
 
 import importlib
+import math
 import re
 import subprocess
 import sys
@@ -10,15 +11,20 @@ import pytest
 
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
+from cvresearch.engine.program import Program
 from cvresearch.models import registry
+from tests import smokes
 
-FILES = {path.stem: path for path in sorted(Path('configs').glob('*.py')) if path.stem not in ('__init__', 'common')}
+FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'digits': 1_438, 'fake': 1_024,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_438,
+    'fake': 1_024,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
 )  # fmt: skip
+
+QUICK = ('alexnet', 'resnet50', 'mobilenetv1_100', 'efficientnet_b0', 'dm_nfnet_f0', 'resnet20_cifar10')
 
 
 def arguments(file):
@@ -29,7 +35,7 @@ def arguments(file):
 
 
 def cost(config):
-    """Returns 'images; device-hours', as docs/recipes.md defines them."""
+    """Returns 'images; device-hours', as docs/experiments.md defines them."""
     images = config.epochs * (TRAINING_IMAGES[config.data.name] - config.minival)
     if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
         return f'{images:,.0f} images'
@@ -73,6 +79,44 @@ def test_all_are_printed_without_jax():
         'assert all("seed" in str(config.load(file)) for file in sys.argv[1:]); sys.exit("jax" in sys.modules)'
     )
     assert subprocess.run([sys.executable, '-c', code, *map(str, FILES.values())]).returncode == 0
+
+
+@pytest.mark.parametrize('name', FILES)
+def test_net_schedule_and_optimizer_fit_the_data(name):
+    config = configs.load(str(FILES[name]), {'mesh.data': '1'})
+    Program.of(on_synthetic_data(config))
+
+
+@pytest.mark.all_variants
+@pytest.mark.parametrize('name', FILES)
+def test_variants_fit_the_data(name):
+    for argument in arguments(FILES[name]):
+        if argument != 'smoke':
+            Program.of(on_synthetic_data(configs.load(f'{FILES[name]}:{argument}', {'mesh.data': '1'})))
+
+
+@pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=() if name in QUICK else pytest.mark.all_variants) for name in FILES]
+)
+def test_smoke_run_trains(name, tmp_path):
+    row = smokes.run(FILES[name], tmp_path)
+    assert row['steps'] >= 4 and row['n_seen'] > 0
+    assert all(math.isfinite(float(row[key])) for key in ('loss of the first steps', 'of the last', 'test loss'))
+
+
+def test_list_of_smoke_runs_is_whole():
+    text = Path('docs/smoke.md').read_text()
+    assert re.findall(r'^\| (\w+) ', text, re.M)[1:] == list(FILES) and 'Failed' not in text
+
+
+def on_synthetic_data(config):
+    """Puts as many synthetic images in place of those that are not bundled."""
+    classes = {'imagenet': 1000, 'cifar10': 10, 'cifar100': 100}
+    if config.data.name in classes:
+        name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES[config.data.name]
+        with config.unlocked():
+            config.data = dict(name=name, classes=classes[config.data.name], train=count)
+    return config
 
 
 def _module(name):

@@ -10,11 +10,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
+from cvresearch.base import trees
 from cvresearch.base.errors import FAILED, PREEMPTED
 from cvresearch.base.records import read_card, read_metrics
+from cvresearch.engine.runs import Run
 
 CASES = 20
 # 16 steps, evaluations at 4, 8, 12, 16, saves at 2, 4, ..., 16.
@@ -66,6 +69,25 @@ def test_killed_run_ends_bit_for_bit_as_the_run_left_alone(case, alone, tmp_path
     assert 'warning' not in again.stderr, again.stderr
     assert read_card(workdir)['params_sha256'] == read_card(alone)['params_sha256'], (phase, visit, delay)
     assert rows(workdir) == rows(alone)
+
+
+def snapshots(workdir):
+    """Returns the digest of each snapshot, as its record has it, after reading it back whole."""
+    states = Run.of(workdir).snapshots()
+    return {int(state.step): trees.sha256(jax.device_get(state)) for state in states}
+
+
+@pytest.mark.parametrize(('visit', 'delay', 'name'), [(1, 0, 'SIGKILL'), (2, 0.03, 'SIGKILL'), (2, 0, 'SIGTERM')])
+def test_run_killed_at_the_end_of_a_cycle_has_the_same_snapshots(visit, delay, name, tmp_path):
+    cycles = ['--config.schedule.name=sgdr', '--config.schedule.t_0_epochs=0.25', '--config.schedule.warmup_epochs=0.0']
+    assert train(tmp_path / 'alone', *cycles).returncode == 0
+    command = ['tests/kill_at.py', 'snapshot', str(visit), str(delay), *FLAGS, '--workdir', str(tmp_path / 'run')]
+    killed = start(*command, *cycles, signal_name=name)
+    assert killed.returncode == (PREEMPTED if name == 'SIGTERM' else -signal.SIGKILL), killed.stderr
+    assert train(tmp_path / 'run', *cycles).returncode == 0
+    assert list(snapshots(tmp_path / 'alone')) == [4, 8, 12, 16]
+    assert snapshots(tmp_path / 'run') == snapshots(tmp_path / 'alone')
+    assert rows(tmp_path / 'run') == rows(tmp_path / 'alone')
 
 
 @pytest.mark.parametrize('phase', ['compile', 'evaluate', 'save'])

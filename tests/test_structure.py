@@ -10,9 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
-FLOORS = {'base': 0, 'nn': 1, 'data': 1, 'objectives': 1, 'optim': 1, 'models': 2, 'engine': 3}
-PROGRAMS = 4  # train, evaluate, predict, summary, tables
-ABOVE_TRAIN = ('main', 'benchmark')
+FLOORS = {'base': 0, 'nn': 1, 'data': 1, 'objectives': 1, 'optim': 1, 'models': 2, 'engine': 3, 'report': 4}
+PROGRAMS = 5  # train, evaluate, predict, summary, tables
+ABOVE_TRAIN = ('main', 'benchmark', 'population', 'ledger')
 
 
 def module_of(path):

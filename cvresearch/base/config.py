@@ -79,7 +79,7 @@ def override(config: ConfigDict, key: str, text: str) -> None:
     if last in node:
         value = _typed(key, text, node[last])
     elif 'name' in node:
-        value = _parse(text)
+        value = parse(text)
     else:
         raise _unknown(config, key)
     with node.unlocked():
@@ -117,7 +117,7 @@ def _unknown(config: ConfigDict, key: str) -> UserError:
     return UserError(f'unknown config key {key!r}; {nearest(key, flatten(config))}')
 
 
-def _parse(text: str):
+def parse(text: str):
     """Reads a Python literal, true/false/none in any case, or else the text itself."""
     words = {'true': True, 'false': False, 'none': None}
     if text.lower() in words:
@@ -133,7 +133,7 @@ def _typed(key: str, text: str, old):
         raise UserError(f'config.{key} is a group; set one of {", ".join(f"{key}.{k}" for k in old)}')
     if isinstance(old, str):
         return text
-    value = _parse(text)
+    value = parse(text)
     if isinstance(old, float) and type(value) is int:
         value = float(value)
     if isinstance(old, tuple) and isinstance(value, list):

@@ -87,7 +87,8 @@ def check_arguments(what: str, arguments: Mapping, defaults: Mapping) -> None:
         if argument not in defaults:
             raise UserError(f'{what} takes no argument {argument!r}; {nearest(argument, [*defaults, "name"])}')
         expected, got = type(defaults[argument]), type(value)
-        fits = got is expected or (expected is float and got is int) or (expected is tuple and got is list)
+        fits = got is expected or (expected is float and (got is int or isinstance(value, float)))
+        fits = fits or (expected is tuple and got is list)
         if expected in (bool, int, float, str, tuple) and not fits:
             raise UserError(
                 f'{what}: {argument} is {value!r} ({got.__name__}); expected {expected.__name__}, '

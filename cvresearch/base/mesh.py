@@ -35,6 +35,11 @@ def by_example(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec('data'))
 
 
+def by_example_in_parts(mesh: Mesh) -> NamedSharding:
+    """Returns the placement of a batch in parts: the examples of each part are divided over the mesh."""
+    return NamedSharding(mesh, PartitionSpec(None, 'data'))
+
+
 def check_batch(name: str, size: int, mesh: Mesh) -> None:
     """Raises UserError unless a batch of `size` divides over the mesh."""
     if size < 1 or size % mesh.size:

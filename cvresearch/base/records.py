@@ -48,17 +48,24 @@ class Metrics:
             self._file.flush()
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
+        weights = values.get('weights', 'raw')
+        tag = split if weights == 'raw' else f'{split}_{weights}'
         for name, value in values.items():
-            if not isinstance(value, str):
-                self._events.add_scalar(f'{split}/{name}', value, step)
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                self._events.add_scalar(f'{tag}/{name}', value, step)
 
-    def has(self, step: int, split: str) -> bool:
-        """Whether a row of this step and split is written."""
-        return any(row['step'] == step and row['split'] == split for row in self._rows)
+    def has(self, step: int, split: str, weights: str = 'raw') -> bool:
+        """Whether a row of this step, split and weights is written."""
+        return any(row['step'] == step for row in self.of(split, weights))
 
-    def of(self, split: str) -> list[dict]:
-        """Returns the rows of one split, oldest first."""
-        return [row for row in self._rows if row['split'] == split]
+    def of(self, split: str, weights: str = 'raw') -> list[dict]:
+        """Returns the rows of one split, oldest first.
+
+        Args:
+          split: 'train', 'test', ...
+          weights: 'raw', or the name of their average ('ema'). A row without this word is of the raw ones.
+        """
+        return [row for row in self._rows if row['split'] == split and row.get('weights', 'raw') == weights]
 
     def sync(self) -> None:
         """Brings all rows to the disk, so that no checkpoint is newer than its records."""

@@ -25,6 +25,11 @@ def render(rows: Sequence[dict], columns: Sequence[str], style: str = 'text') ->
     return lookup('format', STYLES, style)(rows, columns)
 
 
+def latex_escaped(text: str) -> str:
+    """Returns text that LaTeX prints as it is."""
+    return text.translate(_LATEX)
+
+
 def _cell(value) -> str:
     if value is None:
         return '-'
@@ -62,7 +67,7 @@ def _csv(rows: Sequence[dict], columns: Sequence[str]) -> str:
 def _latex(rows: Sequence[dict], columns: Sequence[str]) -> str:
     align = ''.join('r' if _right(rows, column) else 'l' for column in columns)
     head = [column.replace('_', ' ') for column in columns]
-    lines = [head, *([_cell(row[column]).translate(_LATEX) for column in columns] for row in rows)]
+    lines = [head, *([latex_escaped(_cell(row[column])) for column in columns] for row in rows)]
     body = [' & '.join(line) + r' \\' for line in lines]
     return '\n'.join([rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule', *body[1:],
                       r'\bottomrule', r'\end{tabular}'])  # fmt: skip

@@ -71,6 +71,15 @@ def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
     return Source(facts, stratified(images, labels))
 
 
+def mnist500(image_size: int = 28) -> Source:
+    """Few digits: the first 50 training images of each class of `mnist5k`; its 1,000 test images."""
+    whole = mnist5k(image_size)
+    train = whole.splits['train']
+    chosen = np.sort(np.concatenate([np.flatnonzero(train.labels == label)[:50] for label in range(10)]))
+    few = Arrays(train.images[chosen], train.labels[chosen])
+    return Source(dataclasses.replace(whole.facts, name='mnist500'), {**whole.splits, 'train': few})
+
+
 def digits(image_size: int = 8) -> Source:
     """scikit-learn's 1,797 handwritten digits of 8x8 pixels, grey values 0 to 16 spread to 0 to 255.
 

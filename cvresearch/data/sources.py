@@ -6,7 +6,7 @@ import numpy as np
 
 from cvresearch.base.errors import UserError, construct
 from cvresearch.data import transforms
-from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k
+from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
@@ -15,7 +15,7 @@ from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
 
 SOURCES = {
-    'mnist5k': mnist5k, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
+    'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
     'mnist': mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
     'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,

@@ -41,7 +41,7 @@ class Stream:
         """
         local = self.batch_size // self.hosts
         first = step * self.batch_size + self.host * local
-        epoch, index = self._drawn(first, first + local)
+        epoch, index = self.drawn(first, first + local)
         images, labels = self.examples.take(index, example_keys(self.seed, epoch, index))
         return {
             'image': images, 'label': labels,
@@ -57,12 +57,12 @@ class Stream:
         digest = hashlib.sha256()
         first, size = epoch * len(self.examples), len(self.examples)
         for start in range(first, first + size, BLOCK):
-            epochs, index = self._drawn(start, min(start + BLOCK, first + size))
+            epochs, index = self.drawn(start, min(start + BLOCK, first + size))
             digest.update('\n'.join(ids(self.examples, index)).encode())
             digest.update(example_keys(self.seed, epochs, index).astype('<u8').tobytes())
         return digest.hexdigest()
 
-    def _drawn(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
+    def drawn(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns the epochs and the indices of the positions [start, stop) of the sequence."""
         parts = []
         for number in range(start // BLOCK, -(-stop // BLOCK)):

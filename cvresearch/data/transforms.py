@@ -140,7 +140,7 @@ class Transform:
         self.geometry(data, u, out)
         for name, _ in self.steps:
             if name != 'crop':
-                getattr(self, f'_{name}')(out, u[name])
+                self.apply(name, out, u[name])
         if self.channels == 'BGR':
             out[:] = out[..., ::-1].copy()
         return out
@@ -170,6 +170,10 @@ class Transform:
             cv2.resize(part, (to_width, to_height), dst=out, interpolation=OPENCV[self.interpolation])
         else:
             out[:] = cv2.resize(part, (to_width, to_height), interpolation=OPENCV[self.interpolation])[inner]
+
+    def apply(self, name: str, pixels: np.ndarray, u: list[float]) -> None:
+        """Makes one of `steps` after the first, on uint8 (size, size, 3), in place."""
+        getattr(self, f'_{name}')(pixels, u)
 
     def _flip(self, pixels: np.ndarray, u: list[float]) -> None:
         if u[0] < self.flip:

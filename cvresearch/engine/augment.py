@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.objectives.mixing import Mixing
 
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
 
@@ -23,9 +24,6 @@ class Augment:
       cutout: side in pixels of a square that is set to the mean, its centre anywhere (DeVries & Taylor 2017).
       erasing: probability of setting a rectangle to the mean, of 2 % to a third of the area and a height over width
         of 0.3 to 3.3 (Zhong et al. 2017, section 4).
-      resize: side in pixels to which images are brought, bilinear with antialiasing, before anything else; 0 for none.
-      mixup: alpha of mixup (Zhang et al. 2018), one weight for the batch, each image mixed with the
-        one opposite; 0 for none.
     """
 
     resize: int = 0
@@ -34,19 +32,14 @@ class Augment:
     flip: bool = False
     cutout: int = 0
     erasing: float = 0.0
-    mixup: float = 0.0
-    cutmix: float = 0.0
-    mix_per_example: bool = False
 
     def __post_init__(self):
-        for name in ('resize', 'shift', 'cutout', 'erasing', 'mixup'):
+        for name in ('resize', 'shift', 'cutout', 'erasing'):
             if getattr(self, name) < 0:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
         if self.erasing > 1:
             raise UserError(f'config.augment.erasing is {self.erasing}; expected a probability')
         lookup('augment.border', BORDERS, self.border)
-        if self.cutmix or self.mix_per_example:
-            raise UserError('config.augment: cutmix and mix_per_example are not built yet')
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
@@ -64,13 +57,6 @@ class Augment:
     def erase(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns normalised images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
-
-    def mix(self, images: jax.Array, target: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Returns images and targets, each mixed with the batch in reverse order."""
-        if not self.mixup:
-            return images, target
-        weight = jax.random.beta(key, self.mixup, self.mixup).astype(images.dtype)
-        return tuple(weight * x + (1 - weight) * x[::-1] for x in (images, target.astype(images.dtype)))
 
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
@@ -105,10 +91,12 @@ class Augment:
 
 
 def make(spec) -> Augment:
-    """Returns the augmentation of a config's `augment`.
+    """Returns the augmentation of a config's `augment`, less how images are mixed (objectives/mixing.py).
 
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    check_arguments('config.augment', spec, {field.name: field.default for field in dataclasses.fields(Augment)})
-    return Augment(**spec)
+    knobs = {field.name: field.default for field in dataclasses.fields(Augment)}
+    mixing = {field.name: field.default for field in dataclasses.fields(Mixing)}
+    check_arguments('config.augment', spec, knobs | mixing)
+    return Augment(**{name: value for name, value in spec.items() if name in knobs})

@@ -32,12 +32,12 @@ class Checkpoints:
     the SHA-256 of the state, which `restore` compares.
     """
 
-    def __init__(self, directory: Path, keep: int = 2, read_only: bool = False):
+    def __init__(self, directory: Path, keep: int | None = 2, read_only: bool = False):
         """Clears away what a killed process left unfinished.
 
         Args:
           directory: made where it does not exist.
-          keep: how many of the latest checkpoints stay.
+          keep: how many of the latest checkpoints stay; None for all.
           read_only: change nothing on disk: the run may belong to another process.
         """
         self._directory = directory = directory.absolute()  # Orbax takes no other
@@ -95,7 +95,7 @@ class Checkpoints:
         except Exception as error:
             raise self._failed(error) from error
         self._saving = None
-        for step in self.steps()[: -self._keep]:
+        for step in self.steps()[: -self._keep] if self._keep else ():
             if step != self._best and jax.process_index() == 0:
                 remove(self._directory / str(step))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable
 
 import flax.linen as nn
 import jax
@@ -15,13 +16,13 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
-from cvresearch.engine import augment, steps
+from cvresearch.engine import augment, recipes, steps, teacher
 from cvresearch.engine import state as states
 from cvresearch.models import registry
-from cvresearch.nn.repeat import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
+from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -48,6 +49,12 @@ class Plan:
         """Returns the epochs of images seen after `step` updates."""
         return step / self.steps_per_epoch
 
+    def steps_every(self, epochs: float) -> frozenset[int]:
+        """Returns the steps at which so many epochs have passed, and again as many; none for 0."""
+        period = round(epochs * self.examples)
+        last = self.steps * self.batch_size // period if period else 0
+        return frozenset(-(-k * period // self.batch_size) for k in range(1, last + 1))
+
     def due(self, step: int, every_steps: float = 0, every_epochs: float = 0) -> bool:
         """Whether something is due after `step` updates: every so often, and at the end; 0 is never."""
         if step == 0:
@@ -70,9 +77,14 @@ class Program:
     schedule: optax.Schedule
     loss: Loss
     augment: augment.Augment
+    recipe: steps.Recipe
+    plateau: Plateau | None
+    teacher: str
+    average: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
+    snapshots: frozenset[int]
 
     @classmethod
     def of(cls, config: ConfigDict, source: sources.Source | None = None) -> 'Program':
@@ -107,14 +119,21 @@ class Program:
             mesh=mesh,
             source=source,
             plan=plan,
-            model=model if 'stacked' in arguments else with_stacked(model),
+            model=recipes.whole_net(model, config),
             tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
             schedule=schedule,
             loss=losses.make(config.loss),
             augment=augment.make(config.augment),
+            recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
+            plateau=recipes.plateau_of(config, source.splits),
+            teacher=config.distillation.teacher,
+            average=config.average.name,
             **_normalisation(config, facts),
             seed=config.seed,
+            snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
+            | plan.steps_every(config.snapshot_every_epochs),
         )
+        recipes.check_labels(config, source)
         try:
             program.abstract_state()  # the images fit the model, or it says so
         except (TypeError, ValueError, KeyError) as error:
@@ -125,8 +144,15 @@ class Program:
             ) from error
         return program
 
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """What is evaluated: 'raw', and the name of the average where one is kept."""
+        return ('raw',) if self.recipe.average is None else ('raw', self.average)
+
     def _create(self, seed: jax.Array) -> states.State:
-        return states.create(self.model, self.tx, self.source.facts.image_shape, seed)
+        plateau = self.plateau.after([]) if self.plateau else None
+        average = self.recipe.average is not None
+        return states.create(self.model, self.tx, self.source.facts.image_shape, seed, average, plateau)
 
     def abstract_state(self) -> states.State:
         """Returns the shapes and dtypes of the state, replicated over the mesh."""
@@ -140,7 +166,10 @@ class Program:
 
     def train_step(self):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
-        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std)
+        recipe = self.recipe
+        if self.teacher:
+            recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Program.of, self))
+        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
         whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole, donate_argnums=0)
 
@@ -150,6 +179,25 @@ class Program:
         whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole)
 
+    def with_plateau(self, state: states.State, rows: list[dict]) -> states.State:
+        """Returns the state with the learning rate that the evaluations so far ask for."""
+        if self.plateau is None:
+            return state
+        after = jax.tree.map(np.float32, self.plateau.after(rows))
+        return state.replace(plateau=jax.device_put(after, meshes.replicated(self.mesh)))
+
+    def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
+        """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
+        net = recipes.statistics_net(self.model)
+        step = steps.make_statistics_step(net, self.augment, self.mean, self.std)
+        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        step = jax.jit(step, in_shardings=(whole, divided), out_shardings=whole)
+        variants = [state, state.averaged()] if state.average else [state]
+        found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
+        exact = [jax.device_put(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        state = state.replace(model_state=exact[0])
+        return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
+
 
 def _check_numbers(config: ConfigDict) -> None:
     if not 0 <= config.seed < 2**32:
@@ -158,16 +206,7 @@ def _check_numbers(config: ConfigDict) -> None:
         raise UserError(f'config.epochs is {config.epochs}; expected more than 0')
     if config.keep < 1:
         raise UserError(f'config.keep is {config.keep}; expected at least 1 checkpoint')
-    not_built = [
-        config.average.name != 'none',
-        config.batch_norm.to_dict() != dict(name='batch_norm', group_size=0, precise_batches=0),
-        config.distillation.teacher != '', config.accumulate != 1, config.remat,
-        config.schedule.get('name') == 'plateau',
-        config.optimizer.get('sam', 0),
-    ]  # fmt: skip
-    if any(not_built):
-        raise UserError('average, batch_norm, distillation, accumulate, remat, sam and plateau are not built yet')
-    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'minival'):
+    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 

@@ -37,6 +37,10 @@ class Stages:
         ]  # fmt: skip
         self.workers = WORKERS if program.source.encoded else 1
 
+    def program(self, step: int) -> Program:
+        """Returns the program of a step's stage."""
+        return self._programs[resizing.stage_at(self.stages, step)]
+
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
         return meshes.place(self.streams[resizing.stage_at(self.stages, step)].batch(step), self._program.mesh)

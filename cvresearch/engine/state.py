@@ -21,6 +21,8 @@ class State:
         deep stage are one entry, unless the model is built with `stacked=False` (nn/repeat.py).
       model_state: the net's other collections, such as batch statistics; {} where it has none.
       opt_state: the optimizer's.
+      average: the average over the steps, {'params', 'model_state'}; {} where there is none.
+      plateau: {'scale', 'best', 'waited', 'cooling'}, where the learning rate follows the evaluations; else {}.
       sums: training metrics since they were last logged.
       bad_step: int32 (), the first step whose loss or result was not finite; -1 while all were.
     """
@@ -30,11 +32,20 @@ class State:
     params: dict
     model_state: dict
     opt_state: optax.OptState
+    average: dict
+    plateau: dict
     sums: metrics.Sums
     bad_step: jax.Array
 
+    def averaged(self) -> 'State':
+        """Returns the state with the average in place of the weights and statistics."""
+        return self.replace(**self.average)
 
-def create(model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array) -> State:
+
+def create(
+    model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
+    average: bool = False, plateau: dict | None = None,
+) -> State:  # fmt: skip
     """Returns the state at step 0; every value a function of `seed`.
 
     Args:
@@ -42,6 +53,8 @@ def create(model: nn.Module, tx: optax.GradientTransformation, image_shape: tupl
       tx: the optimizer.
       image_shape: (height, width, channels).
       seed: uint32 ().
+      average: whether an average of the weights is kept; it begins with the initial ones.
+      plateau: before any evaluation.
     """
     variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
@@ -52,6 +65,8 @@ def create(model: nn.Module, tx: optax.GradientTransformation, image_shape: tupl
         params=params,
         model_state=model_state,
         opt_state=tx.init(params),
+        average={'params': params, 'model_state': model_state} if average else {},
+        plateau=jax.tree.map(jnp.float32, plateau or {}),
         sums=metrics.zeros(),
         bad_step=jnp.full((), -1, jnp.int32),
     )

@@ -1,5 +1,7 @@
 """The mathematics of one update and of one evaluation batch, as pure functions."""
 
+import dataclasses
+import functools
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -11,7 +13,33 @@ from cvresearch.base import rng
 from cvresearch.engine.augment import Augment
 from cvresearch.engine.state import State
 from cvresearch.objectives import metrics
-from cvresearch.objectives.losses import Loss
+from cvresearch.objectives.losses import Distillation, Loss
+from cvresearch.objectives.mixing import Mixing
+
+NOT_MIXED = Mixing()
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a recipe may add to plain training.
+
+    Attributes:
+      mixing: of images and targets.
+      accumulate: parts in which the batch goes through the net, one after another; the update is of all of it.
+      spread: places those parts, (parts, examples, ...), on the mesh.
+      sam: radius of sharpness-aware minimisation; 0 for none.
+      average: the part that new weights have in their average, by the number of the update; None for no average.
+      teacher: maps the images that the net sees to the logits that `distillation` draws it to.
+      distillation: how; None for no teacher.
+    """
+
+    mixing: Mixing = NOT_MIXED
+    accumulate: int = 1
+    spread: Callable = lambda parts: parts
+    sam: float = 0.0
+    average: optax.Schedule | None = None
+    teacher: Callable[[jax.Array], jax.Array] | None = None
+    distillation: Distillation | None = None
 
 
 def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -21,7 +49,7 @@ def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, loss: Loss, augment: Augment,
-    mean: tuple[float, ...], std: tuple[float, ...],
+    mean: tuple[float, ...], std: tuple[float, ...], recipe: Recipe = Recipe(),
 ) -> Callable[[State, dict], State]:  # fmt: skip
     """Returns one update, (state, batch) -> state.
 
@@ -33,37 +61,89 @@ def make_train_step(
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
         images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
         target = jax.nn.one_hot(batch['label'], model.num_classes)
-        images, target = augment.mix(images, target, rng.step_key(state.seed, 'mix', state.step))
+        images, target = recipe.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
 
-        def objective(params):
-            outputs, model_state = model.apply(
-                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
-                rngs={'dropout': rng.step_key(state.seed, 'dropout', state.step)},
-            )  # fmt: skip
-            # A net with auxiliary heads returns their logits too while it trains.
-            logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
-            losses = loss(logits, target)
-            objective = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
-            return jnp.mean(objective), (logits, losses, model_state)
+        of_part = functools.partial(_gradients, model, loss, recipe, state)
+        of_batch = _in_parts(of_part, recipe, rng.step_key(state.seed, 'dropout', state.step))
+        (gradients, model_state, mean_loss), sums = of_batch(state.params, (images, target, batch['label']))
+        if recipe.sam:
+            # The statistics of norms stay those of the first pass: the weights of the second are nobody's.
+            climbed = optax.apply_updates(state.params, ascent(gradients, recipe.sam))
+            (gradients, _, _), _ = of_batch(climbed, (images, target, batch['label']))
 
-        (mean_loss, (logits, losses, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.params
-        )
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params)
+        scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
+        updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
         params = optax.apply_updates(state.params, updates)
+        average = state.average
+        if recipe.average:
+            new = {'params': params, 'model_state': model_state}
+            average = optax.incremental_update(new, average, recipe.average(state.step))
         # The new parameters too: an update that overflows would show in the loss one step later,
         # and a checkpoint in between would hold it.
         finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
         return state.replace(
             step=state.step + 1,
             params=params,
-            model_state=dict(model_state),
+            model_state=model_state,
             opt_state=opt_state,
-            sums=metrics.add(state.sums, metrics.of_batch(logits, batch['label'], losses)),
+            average=average,
+            sums=metrics.add(state.sums, sums),
             bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
         )
 
     return train_step
+
+
+def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, params, examples: tuple, key: jax.Array):
+    """Returns ((gradients, new model state, mean objective), sums of metrics) of some examples."""
+    images, target, labels = examples
+
+    def objective(params):
+        outputs, model_state = model.apply(
+            {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+            rngs={'dropout': key},
+        )  # fmt: skip
+        # A net with auxiliary heads returns their logits too while it trains.
+        logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
+        losses = loss(logits, target)
+        objective = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
+        if recipe.distillation:
+            objective = recipe.distillation(objective, logits, recipe.teacher(images))
+        return jnp.mean(objective), (logits, losses, model_state)
+
+    (mean, (logits, losses, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
+    return (gradients, dict(model_state), mean), metrics.of_batch(logits, labels, losses)
+
+
+def _in_parts(of_part: Callable, recipe: Recipe, key: jax.Array) -> Callable:
+    """Returns (params, examples) -> what `of_part` gives for the whole batch: means over the parts, sums of metrics.
+
+    Every part begins with the statistics of norms that the step began with, and the new ones are averaged too: they
+    are then the same for any number of parts in which the groups of batch norm stay whole.
+    """
+    if recipe.accumulate == 1:
+        return lambda params, examples: of_part(params, examples, key)
+
+    def of_batch(params, examples):
+        number = recipe.accumulate
+        parts = recipe.spread(jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), examples))
+        keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(number))
+        shapes = jax.eval_shape(of_part, params, jax.tree.map(lambda x: x[0], parts), key)
+        zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+        def add(total, part):
+            return jax.tree.map(jnp.add, total, of_part(params, *part)), None
+
+        (totals, sums), _ = jax.lax.scan(add, zeros, (parts, keys))
+        return jax.tree.map(lambda x: x / number, totals), sums
+
+    return of_batch
+
+
+def ascent(gradients, radius: float):
+    """Returns the step uphill of sharpness-aware minimisation, radius * g / |g| (Foret et al. 2021, equation 2)."""
+    norm = optax.global_norm(gradients)
+    return jax.tree.map(lambda g: radius * g / jnp.maximum(norm, jnp.finfo(g.dtype).tiny), gradients)
 
 
 def make_eval_step(
@@ -78,3 +158,25 @@ def make_eval_step(
         return metrics.of_batch(logits, batch['label'], loss(logits, target), batch['mask'])
 
     return eval_step
+
+
+def make_statistics_step(
+    model: nn.Module, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...]
+) -> Callable[[State, dict], dict]:
+    """Returns the statistics of norms of one training batch alone, (state, batch) -> model state.
+
+    Args:
+      model: whose norms keep nothing of the running statistics (`Normalisation.momentum` 0).
+    """
+
+    def statistics_step(state: State, batch: dict) -> dict:
+        keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
+        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
+        key = rng.step_key(state.seed, 'dropout', state.step)
+        variables = {'params': state.params, **state.model_state}
+        _, model_state = model.apply(
+            variables, images, train=True, mutable=list(state.model_state), rngs={'dropout': key}
+        )
+        return dict(model_state)
+
+    return statistics_step

@@ -30,6 +30,7 @@ from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least, require_size
+from cvresearch.nn.sliding import flatten
 
 POOLED = (1, 2, 5)  # convolutions that a max-pooling follows
 NORMALISED = (1, 2)
@@ -78,7 +79,7 @@ class AlexNet(nn.Module):
                     x = normalised(x, f'norm{i}') if step == 'norm' else max_pool(x, 3, 2, name=f'pool{i}')
         if self.torchvision:
             x = adaptive_avg_pool(x, 6)
-        x = x.reshape(x.shape[0], -1)
+        x = flatten(x)
         for name in ('fc6', 'fc7'):
             x = drop(x) if self.torchvision else x
             x = nn.relu(dense(4096, bias_init=started, name=name)(x))

@@ -21,6 +21,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least, require_size
+from cvresearch.nn.sliding import flatten
 
 
 class SmallCNN(nn.Module):
@@ -52,7 +53,7 @@ class SmallCNN(nn.Module):
         x = nn.relu(conv(64, name='conv2')(x))
         x = max_pool(x, 2, name='pool2')
         x = nn.relu(conv(128, name='conv3')(x))
-        x = global_avg_pool(x) if self.gap else max_pool(x, 2, name='pool3').reshape(x.shape[0], -1)
+        x = global_avg_pool(x) if self.gap else flatten(max_pool(x, 2, name='pool3'))
         x = nn.relu(dense(64, name='hidden')(x))
         return dense(self.num_classes, name='head')(x).astype(jnp.float32)
 

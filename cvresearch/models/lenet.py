@@ -25,6 +25,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, max_pool
 from cvresearch.nn.shapes import require_size
+from cvresearch.nn.sliding import flatten
 
 
 class LeNet5(nn.Module):
@@ -51,7 +52,7 @@ class LeNet5(nn.Module):
         x = act(conv(16, name='C3')(x))
         x = pool(x, 2, name='S4')
         x = act(conv(120, name='C5')(x))
-        x = x.reshape(x.shape[0], -1)
+        x = flatten(x)
         x = act(dense(84, name='F6')(x))
         return dense(self.num_classes, name='head')(x).astype(jnp.float32)
 
@@ -80,7 +81,7 @@ class LeNet5Original(nn.Module):
         x = squash(PartialConv(init, name='C3')(x))
         x = squash(Subsampling(name='S4')(x))
         x = squash(conv(120, name='C5')(x))
-        x = x.reshape(x.shape[0], -1)
+        x = flatten(x)
         x = squash(nn.Dense(84, kernel_init=init, dtype=self.dtype, name='F6')(x))
         return -RBF(self.num_classes, name='head')(x)
 
@@ -92,7 +93,7 @@ def padded_to_32(x: jax.Array, background: float = 0.0) -> jax.Array:
       UserError: another size.
     """
     require_size('LeNet-5', x.shape, (32, 28))
-    if x.shape[1] == 32:
+    if x.shape[1] != 28:
         return x
     return jnp.pad(x, ((0, 0), (2, 2), (2, 2), (0, 0)), constant_values=background)
 

@@ -29,6 +29,7 @@ from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm, local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
+from cvresearch.nn.sliding import note
 
 # Table 1: kernel sizes of the convolutions of each stage, and the width of the stage.
 CONFIGURATIONS = {
@@ -86,11 +87,14 @@ class VGG(nn.Module):
                     x = local_response_norm(x, size=5, alpha=1e-4, beta=0.75, bias=2.0)
             if j == len(CONFIGURATIONS[self.configuration][i - 1]) - 1:
                 x = max_pool(x, 2, name=f'pool{i}')
-        x = windows(adaptive_avg_pool(x, 7) if self.adaptive_pool else x, 7)
+        x = adaptive_avg_pool(x, 7) if self.adaptive_pool else x
+        slides = note(x) is not None
+        x = x if slides else windows(x, 7)
         for name in ('fc6', 'fc7'):
             x = nn.relu(dense(4096, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        return dense(self.num_classes, name='head')(x).astype(jnp.float32).mean(1)
+        x = dense(self.num_classes, name='head')(x).astype(jnp.float32)
+        return x if slides else x.mean(1)
 
 
 def convolutions(configuration: str) -> list[tuple[int, int, int]]:

@@ -25,6 +25,7 @@ from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import local_response_norm
 from cvresearch.nn.pool import ceil_padding, max_pool
 from cvresearch.nn.shapes import require_size
+from cvresearch.nn.sliding import flatten
 
 # Kernel size, stride, padding of each convolution; those that pooling, and normalisation, follow.
 KERNELS = ((7, 2, 1), (5, 2, 0), (3, 1, 1), (3, 1, 1), (3, 1, 1))
@@ -61,7 +62,7 @@ class ZFNet(nn.Module):
             if i in NORMALISED:
                 with jax.named_scope(f'norm{i}'):
                     x = local_response_norm(x, size=5, alpha=1e-4, beta=0.75, bias=2.0)
-        x = x.reshape(x.shape[0], -1)
+        x = flatten(x)
         for name in ('fc6', 'fc7'):
             x = nn.relu(dense(4096, name=name)(x))
             x = nn.Dropout(self.dropout, deterministic=not train)(x)

@@ -1,5 +1,7 @@
 """Normalisation layers."""
 
+import dataclasses
+import math
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -7,12 +9,89 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cvresearch.base.errors import UserError, construct
+
+
+@dataclasses.dataclass(frozen=True)
+class Normalisation:
+    """What the batch norms of a net do, where that is not plain batch norm; see `Net` in whole.py.
+
+    Attributes:
+      kind: 'batch_norm'; 'batch_renorm' (Ioffe 2017, arXiv:1702.03275); 'group_norm' (Wu & He 2018,
+        arXiv:1803.08494), which has no statistics; 'none', which leaves scale and bias.
+      group_size: examples over which statistics are taken in training, consecutive in the batch; 0 for all of it.
+        The running statistics take the mean over the groups.
+      channel_groups: of group norm; the greatest common divisor with the channels of a layer.
+      r_max, d_max: of batch renormalisation, the bounds of its correction at the end of their rise from 1 and 0.
+      begin_steps: batch renormalisation is batch norm so long; then the bounds rise,
+      r_steps, d_steps: until these steps (section 4.1).
+      momentum: in place of the layers' own, where it is not None.
+    """
+
+    kind: str = 'batch_norm'
+    group_size: int = 0
+    channel_groups: int = 32
+    r_max: float = 3.0
+    d_max: float = 5.0
+    begin_steps: int = 5000
+    r_steps: int = 40000
+    d_steps: int = 25000
+    momentum: float | None = None
+
+
+def batch_norm(group_size: int = 0) -> Normalisation:
+    """Batch norm, over groups of so many examples."""
+    return Normalisation(group_size=group_size)
+
+
+def batch_renorm(
+    group_size: int = 0, r_max: float = 3.0, d_max: float = 5.0, begin_steps: int = 5000, r_steps: int = 40000,
+    d_steps: int = 25000,
+) -> Normalisation:  # fmt: skip
+    """Batch renormalisation: normalised as in evaluation, within bounds."""
+    if r_max < 1 or d_max < 0:
+        raise UserError(f'config.batch_norm: r_max is {r_max} and d_max {d_max}; expected at least 1 and 0')
+    return Normalisation('batch_renorm', group_size, 0, r_max, d_max, begin_steps, r_steps, d_steps)
+
+
+def group_norm(channel_groups: int = 32) -> Normalisation:
+    """Group norm in place of batch norm."""
+    if channel_groups < 1:
+        raise UserError(f'config.batch_norm.channel_groups is {channel_groups}; expected at least 1')
+    return Normalisation('group_norm', channel_groups=channel_groups)
+
+
+def none() -> Normalisation:
+    """No normalisation; scale and bias stay."""
+    return Normalisation('none')
+
+
+NORMALISATIONS = {'batch_norm': batch_norm, 'batch_renorm': batch_renorm, 'group_norm': group_norm, 'none': none}
+
+
+def make(spec) -> Normalisation:
+    """Returns what a config's `batch_norm` names.
+
+    Raises:
+      UserError: an unknown name or argument, or a value out of range.
+    """
+    arguments = dict(spec)
+    precise = arguments.pop('precise_batches', 0)  # for the end of a run
+    if not arguments.get('group_size', 0):
+        arguments.pop('group_size', None)  # of norms that have no groups of examples too
+    how = construct('batch_norm', NORMALISATIONS, arguments)
+    if how.group_size < 0:
+        raise UserError(f'config.batch_norm.group_size is {how.group_size}; expected at least 0')
+    if precise and how.kind not in ('batch_norm', 'batch_renorm'):
+        raise UserError(f'config.batch_norm.precise_batches is {precise}, but {how.kind!r} keeps no statistics')
+    return how
+
 
 class BatchNorm(nn.Module):
     """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last.
 
-    Parameters `scale` and `bias`, statistics `batch_stats/mean` and `batch_stats/var`, all
-    float32 (channels,). Under jit over a mesh the statistics are of the whole batch.
+    Parameters `scale` and `bias`, statistics `batch_stats/mean` and `batch_stats/var`, all float32 (channels,).
+    The statistics are of the whole batch, also under jit over a mesh, or of groups of examples.
 
     Attributes:
       train: normalise with the batch's statistics and update the running ones.
@@ -34,31 +113,87 @@ class BatchNorm(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Returns the normalised (..., channels), in `dtype` or x's own."""
-        channels = (x.shape[-1],)
-        running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
-        running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
-        if self.train:
-            axes = tuple(range(x.ndim - 1))
-            wide = x.astype(jnp.float32)
-            mean = jnp.mean(wide, axes)
-            var = jnp.mean(jnp.square(wide - mean), axes)
-            if not self.is_initializing():
-                n = x.size // x.shape[-1]
-                new_var = var * (n / max(n - 1, 1)) if self.unbiased else var
-                running_mean.value = self.momentum * running_mean.value + (1 - self.momentum) * mean
-                running_var.value = self.momentum * running_var.value + (1 - self.momentum) * new_var
+    def __call__(self, x: jax.Array, how: Normalisation = Normalisation()) -> jax.Array:
+        """Returns the normalised (..., channels), in `dtype` or x's own.
+
+        Args:
+          x: (batch, ..., channels).
+          how: given by `Net`, not by the models.
+        """
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if how.kind == 'none':
+            mean, factor = jnp.zeros((), wide.dtype), jnp.ones((), wide.dtype)
+        elif how.kind == 'group_norm':
+            mean, factor = _of_channel_groups(wide, how.channel_groups, self.eps)
         else:
-            mean, var = running_mean.value, running_var.value
-        factor = lax.rsqrt(var + self.eps)
+            if how.group_size and self.train:
+                wide = wide.reshape(-1, how.group_size, *x.shape[1:])
+            mean, factor = self._of_batch(wide, how)
+        channels = (x.shape[-1],)
         if self.use_scale:
             factor *= self.param('scale', self.scale_init, channels, jnp.float32)
         offset = -mean * factor
         if self.use_bias:
             offset += self.param('bias', self.bias_init, channels, jnp.float32)
-        dtype = self.dtype or x.dtype
-        return (x.astype(jnp.float32) * factor + offset).astype(dtype)
+        return (wide * factor + offset).reshape(x.shape).astype(self.dtype or x.dtype)
+
+    def _of_batch(self, x: jax.Array, how: Normalisation) -> tuple[jax.Array, jax.Array]:
+        """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels)."""
+        channels = (x.shape[-1],)
+        running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
+        running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
+        if how.kind == 'batch_renorm':
+            steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32)
+        if not self.train:
+            return running_mean.value, lax.rsqrt(running_var.value + self.eps)
+        grouped = bool(how.group_size)
+        axes = tuple(range(grouped, x.ndim - 1))
+        mean = jnp.mean(x, axes, keepdims=grouped)
+        var = jnp.mean(jnp.square(x - mean), axes, keepdims=grouped)
+        factor = lax.rsqrt(var + self.eps)
+        centre = mean
+        if how.kind == 'batch_renorm':
+            r_max, d_max = _renorm_bounds(how, steps.value)
+            old = lax.rsqrt(running_var.value + self.eps)
+            r = lax.stop_gradient(jnp.clip(old / factor, 1 / r_max, r_max))
+            d = lax.stop_gradient(jnp.clip((mean - running_mean.value) * old, -d_max, d_max))
+            # (x - mean) * factor * r + d, as (x - centre) * (factor * r)
+            centre = mean - d / (factor * r)
+            factor *= r
+        if not self.is_initializing():
+            n = x.size // mean.size
+            new_var = var * (n / max(n - 1, 1)) if self.unbiased else var
+            momentum = self.momentum if how.momentum is None else how.momentum
+            running_mean.value = momentum * running_mean.value + (1 - momentum) * _over_groups(mean)
+            running_var.value = momentum * running_var.value + (1 - momentum) * _over_groups(new_var)
+            if how.kind == 'batch_renorm':
+                steps.value += 1
+        return centre, factor
+
+
+def _over_groups(statistics: jax.Array) -> jax.Array:
+    return statistics if statistics.ndim == 1 else jnp.mean(statistics, tuple(range(statistics.ndim - 1)))
+
+
+def _of_channel_groups(x: jax.Array, most: int, eps: float) -> tuple[jax.Array, jax.Array]:
+    """Returns the mean and one over the deviation of each example's groups of channels, (batch, 1, ..., channels)."""
+    groups = math.gcd(x.shape[-1], most)
+    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    mean = jnp.mean(grouped, (1, 3), keepdims=True)
+    var = jnp.mean(jnp.square(grouped - mean), (1, 3), keepdims=True)
+
+    def spread(statistics: jax.Array) -> jax.Array:
+        each = jnp.broadcast_to(statistics, (len(x), 1, groups, x.shape[-1] // groups))
+        return each.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
+
+    return spread(mean), spread(lax.rsqrt(var + eps))
+
+
+def _renorm_bounds(how: Normalisation, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def part(until: int) -> jax.Array:
+        return jnp.clip((step - how.begin_steps) / max(until - how.begin_steps, 1), 0.0, 1.0)
+
+    return 1 + part(how.r_steps) * (how.r_max - 1), part(how.d_steps) * how.d_max
 
 
 def local_response_norm(

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cvresearch.nn import sliding
 from cvresearch.nn.conv import Padding, explicit, pair
 
 
@@ -100,7 +101,10 @@ def _counted(size: int, window: int, stride: int, pad: tuple[int, int]) -> np.nd
 
 
 def global_avg_pool(x: jax.Array, name: str = 'global_avg_pool') -> jax.Array:
-    """Maps (batch, height, width, channels) to (batch, channels)."""
+    """Maps (batch, height, width, channels) to (batch, channels); in dense evaluation every window by itself."""
+    window = sliding.note(x)
+    if window:
+        return avg_pool(x, window, 1, name=name)
     with jax.named_scope(name):
         return jnp.mean(x, axis=(1, 2))
 
@@ -119,8 +123,11 @@ def ceil_padding(size: int, window: int, stride: int, pad: int = 0) -> tuple[int
 def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
     """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
 
-    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size).
+    Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size). In dense evaluation the map is
+    left as it is: what follows slides over it.
     """
+    if sliding.is_sliding():
+        return x
     with jax.named_scope(name):
         for axis in (1, 2):
             n = x.shape[axis]

@@ -4,8 +4,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
-
-from cvresearch.nn.pool import global_avg_pool
+import jax.numpy as jnp
 
 
 def squeeze_excitation(x: jax.Array, reduce: Callable, expand: Callable, act: Callable = nn.relu) -> jax.Array:
@@ -20,7 +19,8 @@ def squeeze_excitation(x: jax.Array, reduce: Callable, expand: Callable, act: Ca
     Returns:
       (batch, height, width, channels), the channels times 0 to 1.
     """
-    means = global_avg_pool(x, name='squeeze')[:, None, None, :]
+    with jax.named_scope('squeeze'):
+        means = jnp.mean(x, axis=(1, 2))[:, None, None, :]
     return x * nn.sigmoid(expand(act(reduce(means))))
 
 

@@ -3,6 +3,7 @@
 Targets are distributions over the classes (one-hot, smoothed or mixed).
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable
 
@@ -66,6 +67,33 @@ def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> 
         return total - jnp.sum(target * logits, axis=-1)
 
     return loss
+
+
+@dataclasses.dataclass(frozen=True)
+class Distillation:
+    """Draws a net to the softened predictions of a teacher (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2).
+
+    Attributes:
+      weight: of the teacher; the rest is the loss on the labels.
+      temperature: that divides both nets' logits. The term is times its square, so that its gradient is of the
+        same size at any temperature.
+    """
+
+    weight: float = 0.5
+    temperature: float = 1.0
+
+    def __post_init__(self):
+        if not 0 <= self.weight <= 1:
+            raise UserError(f'config.distillation.weight is {self.weight}; expected 0 to 1')
+        if self.temperature <= 0:
+            raise UserError(f'config.distillation.temperature is {self.temperature}; expected more than 0')
+
+    def __call__(self, losses: jax.Array, logits: jax.Array, teacher: jax.Array) -> jax.Array:
+        """Returns (1 - weight) * losses + weight * temperature^2 * KL(teacher || net), (batch,)."""
+        student = jax.nn.log_softmax(logits / self.temperature)
+        taught = jax.nn.log_softmax(teacher / self.temperature)
+        divergence = jnp.sum(jnp.exp(taught) * (taught - student), axis=-1)
+        return (1 - self.weight) * losses + self.weight * self.temperature**2 * divergence
 
 
 LOSSES = {

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 
 import jax
+import numpy as np
 import optax
 from optax import contrib
 
@@ -25,28 +26,29 @@ def sgd(
     rate: Transform, decayed: Decayed, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0,
     decoupled: bool = False,
 ) -> Transform:  # fmt: skip
-    """Stochastic gradient descent; the learning rate is outside the momentum, as in PyTorch."""
-    trace = optax.trace(momentum, nesterov) if momentum else optax.identity()
-    return _in_order(decoupled, decayed(weight_decay), trace, rate)
+    """Stochastic gradient descent; the learning rate is outside the momentum, as in PyTorch.
+
+    `weight_decay` is L2, added to the gradient before the momentum; `decoupled` adds it after (SGDW).
+    """
+    decay, trace = decayed(weight_decay), optax.trace(momentum, nesterov) if momentum else optax.identity()
+    return optax.chain(trace, decay, rate) if decoupled else optax.chain(decay, trace, rate)
 
 
 def rmsprop_tf(
     rate: Transform, decayed: Decayed, decay: float = 0.9, momentum: float = 0.9, eps: float = 1e-3,
-    initial: float = 1.0, weight_decay: float = 0.0, decoupled: bool = False,
+    initial: float = 1.0, eps_inside: bool = True, weight_decay: float = 0.0,
 ) -> Transform:  # fmt: skip
     """RMSProp as `tf.compat.v1.train.RMSPropOptimizer` defines it, which papers of Google use.
 
     ms = decay * ms + (1 - decay) * g ** 2, from `initial`; mom = momentum * mom + rate * g / sqrt(ms + eps);
     w -= mom. Epsilon is inside the root, the rate inside the momentum; in PyTorch both are outside and
-    ms begins at 0.
+    ms begins at 0. With `eps_inside=False, initial=0.0` epsilon and the start are PyTorch's. `weight_decay` is L2,
+    added to the gradient.
     """
-    rule = optax.chain(
-        optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=True), rate,
+    return optax.chain(
+        decayed(weight_decay), optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=eps_inside), rate,
         optax.trace(momentum) if momentum else optax.identity(),
     )  # fmt: skip
-    if decoupled:  # of the momentum too
-        raise UserError('optimizer \'rmsprop_tf\': decoupled is not defined for it; use weight_decay as L2')
-    return optax.chain(decayed(weight_decay), rule)
 
 
 def adam(
@@ -121,8 +123,8 @@ def muon(
         def of(path: str) -> bool:
             return transforms.is_kernel(path) and not any(paths.matches(pattern, path) for pattern in exclude)
 
-        chosen = paths.values(params, of)
-        return jax.tree.map(lambda one: 'muon' if one else 'adam', chosen)
+        # Stacked blocks are taken together.
+        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', paths.values(params, of))
 
     def matrices(tree):
         def leaf(x, stacked):
@@ -274,11 +276,6 @@ def make(
         return tx.init(params)
 
     return optax.GradientTransformationExtraArgs(init, tx.update)
-
-
-def _in_order(decoupled: bool, decay: Transform, *rule: Transform) -> Transform:
-    *direction, rate = rule
-    return optax.chain(*direction, decay, rate) if decoupled else optax.chain(decay, *direction, rate)
 
 
 def _pairs(name: str, given: tuple) -> list[tuple]:

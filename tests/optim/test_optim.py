@@ -65,6 +65,24 @@ def run(spec, gradients, rate=0.1):
     return np.array(path)
 
 
+@pytest.mark.parametrize(
+    ('arguments', 'mean_square', 'denominator'),
+    [
+        ({}, 1.0, lambda ms: math.sqrt(ms + 0.25)),  # TensorFlow's
+        ({'eps_inside': False, 'initial': 0.0}, 0.0, lambda ms: math.sqrt(ms) + 0.25),  # PyTorch's
+    ],
+)
+def test_rmsprop_with_epsilon_inside_and_outside_the_root_by_hand(arguments, mean_square, denominator):
+    path = run({'name': 'rmsprop_tf', 'decay': 0.9, 'momentum': 0.5, 'eps': 0.25, **arguments}, [2.0, -1.0])
+    w, velocity, expected = 1.0, 0.0, []
+    for g in (2.0, -1.0):
+        mean_square = 0.9 * mean_square + 0.1 * g**2
+        velocity = 0.5 * velocity + 0.1 * g / denominator(mean_square)
+        w -= velocity
+        expected.append(w)
+    assert path[:, 0] == pytest.approx(expected, rel=1e-5)
+
+
 def test_sgd_with_momentum_and_l2_by_hand():
     # v = 0.9 v + g + 0.5 w; w -= 0.1 v. The bias is not decayed.
     path = run({'name': 'sgd', 'momentum': 0.9, 'weight_decay': 0.5}, [1.0, 2.0])

@@ -1,0 +1,85 @@
+"""How fast members of an ensemble answer together: python -m cvresearch.benchmark_ensemble [--members 8].
+
+One pass over images with the nets' parameters stacked, against one pass for each net, in turns: median seconds of a
+pass over all images, and the median of the ratios of neighbouring rounds. Both are compiled before.
+"""
+
+import json
+import statistics
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from cvresearch.base import cli, tables
+from cvresearch.base import mesh as meshes
+from cvresearch.data.examples import Arrays
+from cvresearch.engine import ensemble, predictions, protocols
+from cvresearch.models import registry
+
+
+def measure(
+    model: str = 'lenet5', members: int = 8, images: int = 10_000, batch_size: int = 500, rounds: int = 7
+) -> dict:
+    """Returns the seconds of one stacked pass, of a pass for each member, and how many times faster the first is.
+
+    Args:
+      model: name of a variant.
+      members: nets, with weights of their own.
+      images: random ones, of the variant's size.
+      batch_size: images at once.
+      rounds: of both, in turns.
+    """
+    net, shape = registry.build(model), registry.variant(model).input_shape
+    initial = jax.jit(lambda key: net.init(key, jnp.zeros((1, *shape)), train=False))
+    variables = [initial(key) for key in jax.random.split(jax.random.key(0), members)]
+    random = np.random.default_rng(0)
+    examples = Arrays(random.integers(0, 256, (images, *shape), np.uint8), np.zeros(images, np.int32))
+    mesh, protocol = meshes.make_mesh(), protocols.as_given(examples, shape)
+    one, all_together = (
+        predictions.forward(net, (0.5,), (0.25,), protocol, mesh, members=stacked) for stacked in (False, True)
+    )
+    together, apart = all_together(ensemble.stack(variables)), [one(each) for each in variables]
+
+    def seconds(*forwards) -> float:
+        start = time.perf_counter()
+        for forward in forwards:
+            predictions.predict(forward, examples, protocol, batch_size, mesh)
+        return time.perf_counter() - start
+
+    seconds(together, apart[0])  # compiles
+    stacked_s, apart_s = [], []
+    for number in range(rounds):  # in turns: a machine that drifts favours neither
+        for first in (True, False):
+            if first == bool(number % 2):
+                stacked_s.append(seconds(together))
+            else:
+                apart_s.append(seconds(*apart))
+    ratios = [a / b for a, b in zip(apart_s, stacked_s, strict=True)]
+    return dict(
+        model=model, device=jax.devices()[0].device_kind, members=members, images=images, batch_size=batch_size,
+        stacked_s=round(statistics.median(stacked_s), 4), apart_s=round(statistics.median(apart_s), 4),
+        times_faster=round(statistics.median(ratios), 3), ratios=[round(ratio, 3) for ratio in ratios],
+    )  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Prints the measurement; returns the exit code."""
+    options = cli.parse(
+        argv, __doc__, required=(), model='variant (lenet5)', members='nets (8)', images='random images (10000)',
+        batch_size='images at once (500)', rounds='of both, in turns (7)', format='text (default) or json: one line',
+    )  # fmt: skip
+    numbers = ('members', 'images', 'batch_size', 'rounds')
+    given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
+    result = measure(options.model or 'lenet5', **given)
+    if options.format == 'json':
+        print(json.dumps(result))
+    else:
+        rows = [dict(what=key, value=str(value)) for key, value in result.items()]
+        print(tables.render(rows, ('what', 'value'), options.format or 'text'))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,125 @@
+"""From a configuration to what a recipe adds to plain training, each part checked against the others."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.data.sources import Source
+from cvresearch.engine.steps import Recipe
+from cvresearch.nn import norms
+from cvresearch.nn.repeat import with_stacked
+from cvresearch.nn.whole import Net
+from cvresearch.objectives.losses import Distillation
+from cvresearch.objectives.mixing import Mixing
+from cvresearch.optim import averages, optimizers, plateau
+from cvresearch.optim.plateau import Plateau
+
+
+def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> Recipe:
+    """Returns the recipe of a configuration, without its teacher.
+
+    Raises:
+      UserError: a value that is out of range, or a batch that does not divide as it should.
+    """
+    knobs = {field.name for field in dataclasses.fields(Mixing)}
+    _check_division(config, mesh)
+    teaching = {name: value for name, value in config.distillation.items() if name != 'teacher'}
+    check_arguments('config.distillation', teaching, dict(weight=0.5, temperature=1.0))
+    return Recipe(
+        mixing=Mixing(**{name: value for name, value in config.augment.items() if name in knobs}),
+        accumulate=config.accumulate,
+        spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
+        sam=optimizers.around(config.optimizer).sam,
+        average=averages.make(config.average, steps, steps_per_epoch),
+        distillation=Distillation(**teaching) if config.distillation.teacher else None,
+    )
+
+
+def whole_net(model: nn.Module, config: ConfigDict) -> nn.Module:
+    """Returns the net of a run: with its blocks stacked, its norms and its memory as the configuration has them."""
+    how = norms.make(config.batch_norm)
+    if 'stacked' not in config.model:
+        model = with_stacked(model)
+    if config.remat and hasattr(model, 'remat'):
+        model = model.clone(remat=True)
+    return Net(model, how, config.remat) if config.remat or how != norms.Normalisation() else model
+
+
+def statistics_net(model: nn.Module) -> nn.Module:
+    """Returns the net whose norms, in training, give the statistics of the batch instead of running ones."""
+    if isinstance(model, Net):
+        kind = 'batch_norm' if model.norm.kind == 'batch_renorm' else model.norm.kind
+        group_size = model.norm.group_size
+        model = model.model
+    else:
+        kind, group_size = 'batch_norm', 0
+    return Net(model, norms.Normalisation(kind, group_size, momentum=0.0))
+
+
+def population(of_batches: list[dict]) -> dict:
+    """Returns the statistics of norms over several batches of one size, from those of each.
+
+    The variance is the mean of the variances and the variance of the means (Wu & Johnson 2021, arXiv:2105.07576,
+    section 3, "PreciseBN").
+    """
+
+    def of_norm(*each: dict) -> dict:
+        mean, var = (np.stack([np.asarray(one[key]) for one in each]).astype(np.float64) for key in ('mean', 'var'))
+        exact = {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
+        return {key: exact[key].astype(value.dtype) if key in exact else value for key, value in each[0].items()}
+
+    return jax.tree.map(of_norm, *of_batches, is_leaf=lambda node: isinstance(node, dict) and 'mean' in node)
+
+
+def plateau_of(config: ConfigDict, splits: dict) -> Plateau | None:
+    """Returns the rule of a learning rate that follows the evaluations, None for other schedules.
+
+    Raises:
+      UserError: the split that it follows is not there, or is never evaluated.
+    """
+    rule = plateau.make(config.schedule)
+    if rule is None:
+        return None
+    if rule.split not in splits or rule.split == 'train':
+        hint = '; config.minival holds training images out' if rule.split == 'minival' else ''
+        others = ', '.join(name for name in splits if name != 'train')
+        raise UserError(f'config.schedule.split is {rule.split!r}, which is not evaluated (there are: {others}){hint}')
+    if not config.evaluate_every_epochs:
+        raise UserError('config.schedule is a plateau of evaluations, but config.evaluate_every_epochs is 0')
+    return rule
+
+
+def check_labels(config: ConfigDict, source: Source) -> None:
+    """Raises UserError where images are to be mixed whose labels are not one class each."""
+    labels = np.asarray(getattr(source.splits['train'], 'labels', 0))
+    classes = labels.ndim <= 1 and np.issubdtype(labels.dtype, np.integer)
+    if (config.augment.mixup or config.augment.cutmix) and not classes:
+        raise UserError(
+            f'config.augment mixes images, for which each needs one class; the labels of {source.facts.name} are '
+            f'{labels.dtype} {labels.shape}; set augment.mixup and augment.cutmix to 0'
+        )
+
+
+def _check_division(config: ConfigDict, mesh: Mesh) -> None:
+    parts, size, group = config.accumulate, config.batch_size, norms.make(config.batch_norm).group_size
+    if parts < 1 or size % parts or (size // parts) % mesh.size:
+        raise UserError(
+            f'config.accumulate is {parts}: a batch of {size} in so many parts does not divide over {mesh.size} '
+            f'devices; expected a divisor of {size // mesh.size if size % mesh.size == 0 else size}'
+        )
+    if group and (size // parts) % group:
+        of = f' in {parts} parts of {size // parts}' if parts > 1 else ''
+        raise UserError(
+            f'config.batch_norm.group_size is {group}, which does not divide a batch of {size}{of}; '
+            'expected a divisor, or 0 for the whole batch'
+        )
+    if config.batch_norm.get('precise_batches', 0) < 0:
+        raise UserError(f'config.batch_norm.precise_batches is {config.batch_norm.precise_batches}; expected 0 or more')
+
+

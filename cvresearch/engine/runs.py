@@ -1,0 +1,225 @@
+"""Finished and unfinished runs, read from their folders: configuration, checkpoints, snapshots. Nothing is changed."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.records import read_metrics
+from cvresearch.data import sources
+from cvresearch.data.examples import Examples
+from cvresearch.engine import ensemble, predictions, protocols
+from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.predictions import Predictions
+from cvresearch.engine.program import Program
+from cvresearch.engine.protocols import Protocol
+from cvresearch.engine.state import State
+
+SNAPSHOTS = 'snapshots'  # folder in a workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A workdir that a training made."""
+
+    path: Path
+    config: ConfigDict
+    program: Program
+
+    @classmethod
+    def of(cls, workdir: str | Path) -> 'Run':
+        """Reads a run's configuration and makes its parts.
+
+        Raises:
+          UserError: no run.
+        """
+        path = Path(workdir)
+        if not (path / 'config.json').is_file():
+            raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
+        config = ConfigDict(json.loads((path / 'config.json').read_text()))
+        return cls(path, config, Program.of(config))
+
+    def on(self, data: str, **arguments) -> 'Run':
+        """Returns the run with another data set to evaluate on, prepared and normalised as the run's own.
+
+        Of ImageNet-A and -R only their 200 classes can be chosen; of ImageNet-ReaL any of an image's labels is right.
+
+        Args:
+          data: name of the source.
+          **arguments: of that source, such as `root`.
+
+        Raises:
+          UserError: an unknown source, images that are not there, more classes than the net has.
+        """
+        source = sources.load({'name': data, **arguments}, transform=self.config.transform)
+        classes = self.program.model.num_classes
+        if source.facts.num_classes > classes:
+            raise UserError(f'{data} has {source.facts.num_classes} classes, and the net only {classes}')
+        return dataclasses.replace(self, program=dataclasses.replace(self.program, source=source))
+
+    def examples(self, split: str) -> Examples:
+        """Returns a split of the run's data.
+
+        Raises:
+          UserError: there is none of that name.
+        """
+        return lookup('split', self.program.source.splits, split)
+
+    def checkpoint(self, step: int | None = None) -> State:
+        """Returns a checkpoint, the newest where no step is given.
+
+        Raises:
+          UserError: there is no whole one.
+        """
+        checkpoints = Checkpoints(self.path / 'checkpoints', read_only=True)
+        state = checkpoints.restore(self.program.abstract_state(), step)
+        if state is None:
+            there = ', '.join(map(str, checkpoints.steps())) or 'none'
+            of = f' of step {step}' if step else ''
+            raise UserError(f'{self.path} has no whole checkpoint{of}; there are: {there}')
+        return state
+
+    def snapshots(self) -> list[State]:
+        """Returns the snapshots at the ends of the cycles, oldest first; without the optimizer's state.
+
+        Raises:
+          UserError: there are none, or one is damaged.
+        """
+        folder = Checkpoints(self.path / SNAPSHOTS, read_only=True)
+        like = without_optimizer(self.program.abstract_state())
+        states = [folder.restore(like, step) for step in folder.steps()]
+        if not states:
+            raise UserError(
+                f'{self.path} has no snapshots; they are taken at the ends of the cycles of config.schedule.name=sgdr, '
+                'and with config.snapshot_every_epochs'
+            )
+        if None in states:
+            raise UserError(
+                f'{self.path} has a damaged snapshot; an ensemble is of all its members. Train again in another '
+                '--workdir: the same configuration gives the same snapshots'
+            )
+        return states
+
+    def best_step(self, select_by: str, reported: str, force: bool = False) -> int:
+        """Returns the step of the checkpoint that is best on a split, of those that are kept; the earlier of equals.
+
+        Args:
+          select_by: the split whose top-1 decides.
+          reported: the split whose metrics will be told.
+          force: choose by the reported split all the same.
+
+        Raises:
+          UserError: both are the same split, and it is not forced; no such evaluation is recorded.
+        """
+        if select_by == reported and not force:
+            raise UserError(
+                f'the checkpoint is to be chosen by {select_by!r}, which is also reported: the best of several '
+                'accuracies on one split is higher than what the net does on new images. Hold out training images '
+                '(config.minival) and use --select_by=minival, or take the last step; --force does it all the same and '
+                'marks the record'
+            )
+        kept = Checkpoints(self.path / 'checkpoints', read_only=True).steps()
+        weights = self.program.weights[-1]  # as in training: an average is there to be the better one
+        rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] == select_by]
+        rows = [row for row in rows if row['step'] in kept and row.get('weights', 'raw') == weights]
+        if not rows:
+            raise UserError(
+                f'{self.path} has no evaluation on {select_by!r} at the step of a checkpoint that is kept (steps '
+                f'{", ".join(map(str, kept)) or "none"}); train with config.minival, or give --step'
+            )
+        return max(rows, key=lambda row: (row['top1'], -row['step']))['step']
+
+    def protocol(self, split: str, name: str = 'as_given', resolution: int | None = None, **knobs) -> Protocol:
+        """Returns an evaluation protocol for this run's net; see `protocols.make`."""
+        shape = self.program.source.facts.image_shape
+        given = protocols.as_given(self.examples(split), shape)
+        if name == 'as_given':
+            if resolution or any(knobs.values()):
+                raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
+            return given
+        knobs = {key: value for key, value in knobs.items() if value}
+        return protocols.make(name, resolution or given.resolution, channels=given.channels, **knobs)
+
+    def predictions(
+        self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None,
+        stacked: bool | None = None, weights: str | None = None,
+    ) -> list[Predictions]:  # fmt: skip
+        """Returns what the nets of some states say of a split, with the records of how; see `ensemble.members_of`.
+
+        `weights` are 'raw' or the average that the run keeps, by its name; that, if any, where not given.
+
+        Raises:
+          UserError: an average that the run does not keep.
+        """
+        program, batch_size = self.program, batch_size or self.config.eval_batch_size
+        weights = weights or program.weights[-1]
+        lookup('weights', dict.fromkeys(program.weights), weights)
+        meshes.check_batch('eval_batch_size', batch_size, program.mesh)
+        records = [self.record(int(state.step), split, weights, protocol) for state in states]
+        variables = [variables_of(state, weights) for state in states]
+        members = ensemble.members_of(
+            program.model, variables, self.examples(split), protocol, batch_size,
+            program.mean, program.std, program.mesh, records, stacked,
+        )  # fmt: skip
+        return [classes_of(program.source.facts, member) for member in members]
+
+    def averaged(
+        self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None
+    ) -> Predictions:
+        """Returns what the one net says whose weights are the mean of the states'; batch statistics are found anew."""
+        program, config = self.program, self.config
+        variables = ensemble.average_weights([variables_of(state) for state in states])
+        variables = ensemble.reestimate(
+            program.model, variables, self.examples('train'), config.batch_size, program.mean, program.std
+        )
+        steps = [int(state.step) for state in states]
+        record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
+        (found,) = ensemble.members_of(
+            program.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
+            program.mean, program.std, program.mesh, [record],
+        )  # fmt: skip
+        return classes_of(program.source.facts, found)
+
+    def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
+        """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
+        return {
+            'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
+            'data': self.program.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
+        }  # fmt: skip
+
+    def metrics(self, found: Predictions) -> dict:
+        """Returns the record of an evaluation and its metrics; `loss` is the run's own, where one view is shown."""
+        values = predictions.summary(found)
+        if found.labels.ndim == 1 and found.record.get('crops') == 1:
+            target = jax.nn.one_hot(found.labels, found.logits.shape[-1])
+            loss = np.asarray(self.program.loss(jnp.asarray(found.logits), target), np.float64)
+            values = {'loss': float(loss.mean()), **values}
+        return {**found.record, **values}
+
+
+def classes_of(facts, found: Predictions) -> Predictions:
+    """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
+    if getattr(facts, 'classes', None) is None:
+        return found
+    logits = np.full_like(found.logits, -np.inf)
+    logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
+    return dataclasses.replace(found, logits=logits)
+
+
+def variables_of(state: State, weights: str = 'raw') -> dict:
+    """Returns the net's variables of a state: the parameters themselves, or their average over the steps."""
+    state = state if weights == 'raw' else state.averaged()
+    return {'params': state.params, **state.model_state}
+
+
+def without_optimizer(state: State) -> State:
+    """Returns what a snapshot holds: an ensemble has no use for the optimizer's state."""
+    return state.replace(opt_state=())
+

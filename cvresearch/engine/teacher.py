@@ -1,0 +1,52 @@
+"""A finished run as the teacher of another: its newest checkpoint, as a function of the pupil's images."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from cvresearch.base.errors import UserError
+from cvresearch.engine.checkpoint import Checkpoints
+
+
+def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function from the images that the pupil's net sees to the teacher's logits, in evaluation mode.
+
+    Where the teacher kept an average of its weights, it teaches with that. Its images are normalised as it was
+    trained.
+
+    Args:
+      workdir: of the teacher.
+      program_of: `Program.of`.
+      pupil: the program that is taught.
+
+    Raises:
+      UserError: no run, no whole checkpoint, or other classes than the pupil's.
+    """
+    path = Path(workdir)
+    if not (path / 'config.json').is_file():
+        raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
+    config = ConfigDict(json.loads((path / 'config.json').read_text()))
+    config.mesh = dict(data=pupil.mesh.size)
+    config.distillation.teacher = ''  # what taught the teacher may be gone
+    program = program_of(config)
+    state = Checkpoints(path / 'checkpoints', read_only=True).restore(program.abstract_state())
+    if state is None:
+        raise UserError(f'config.distillation.teacher: {path} has no whole checkpoint')
+    if program.model.num_classes != pupil.model.num_classes:
+        raise UserError(
+            f'config.distillation.teacher: {path} has {program.model.num_classes} classes and the net '
+            f'{pupil.model.num_classes}; expected the same'
+        )
+    state = state.averaged() if state.average else state
+    variables = {'params': state.params, **state.model_state}
+    scale = jnp.array(pupil.std) / jnp.array(program.std)
+    shift = (jnp.array(pupil.mean) - jnp.array(program.mean)) / jnp.array(program.std)
+
+    def logits_of(images: jax.Array) -> jax.Array:
+        return jax.lax.stop_gradient(program.model.apply(variables, images * scale + shift, train=False))
+
+    return logits_of

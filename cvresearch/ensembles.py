@@ -1,0 +1,144 @@
+"""Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR... [--write FILE].
+
+Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE,CONSTANT`
+printed for one seed, and average.json, of `--ensemble weights`. Prints a table in Markdown and what follows from it;
+--write puts them into FILE between the lines <!-- ensembles --> and <!-- end of ensembles -->.
+"""
+
+import json
+import re
+import statistics
+from pathlib import Path
+
+from scipy import stats
+
+from cvresearch.base import cli, tables
+from cvresearch.base.errors import UserError
+from cvresearch.base.workdir import write_atomically
+
+COLUMNS = ('net', 'test top-1 of each seed (%)', 'mean', 'sd', 'NLL', 'ECE')
+MARKS = ('<!-- ensembles -->', '<!-- end of ensembles -->')
+
+
+def read(folders: list[str | Path]) -> list[dict]:
+    """Returns the records of the seeds, in their order, each with `average`, that of the averaged weights.
+
+    Raises:
+      UserError: a folder without them; controls of another cost; seeds with another number of snapshots.
+    """
+    records = []
+    for folder in map(Path, folders):
+        try:
+            record, average = (json.loads((folder / f'{name}.json').read_text()) for name in ('ensemble', 'average'))
+        except (OSError, ValueError) as error:
+            raise UserError(f'{folder} holds no ensemble.json and average.json: {error}') from error
+        if other := [control['control'] for control in record['controls'] if not control['same_cost']]:
+            raise UserError(f'{folder}: {", ".join(other)} had another cost than the ensemble; nothing can be compared')
+        records.append(record | {'average': average})
+    if len({(len(r['members']), len(r['controls'])) for r in records}) != 1:
+        raise UserError('expected seeds with equally many snapshots and controls')
+    return sorted(records, key=lambda record: record['members'][0]['seed'])
+
+
+def rows(records: list[dict]) -> list[dict]:
+    """Returns the table: controls, each snapshot, ensembles of the last m, and the average of weights."""
+    cosine, constant = ([record['controls'][i] for record in records] for i in (0, 1))
+    number = len(records[0]['members'])
+    found = [_row('one cosine, the same number of epochs', cosine)]
+    found.append(_row('constant rate, last step', constant))
+    for k in range(number):
+        found.append(_row(f'snapshot {k + 1}', [record['members'][k] for record in records]))
+    for m in range(1, number + 1):
+        found.append(_row(f'ensemble of the last {m}', [record['curve'][m - 1] for record in records]))
+    found.append(_row(f'constant rate, ensemble of {number}', [control['snapshots'] for control in constant]))
+    found.append(_row('average of the weights of all snapshots', [record['average'] for record in records]))
+    return found
+
+
+def comparison(name: str, ours: list[dict], theirs: list[dict]) -> str:
+    """Returns one sentence on two nets over the same seeds: paired differences, their interval, McNemar's test.
+
+    The interval is Student's, of the mean over seeds: it is of training again, on these test images. McNemar's
+    test is, for each seed, of other test images.
+    """
+    differences = [a['top1'] - b['top1'] for a, b in zip(ours, theirs, strict=True)]
+    mean, deviation = statistics.mean(differences), statistics.stdev(differences)
+    half = stats.t.ppf(0.975, len(differences) - 1) * deviation / len(differences) ** 0.5
+    tests = [row['mcnemar']['p'] for row in theirs]
+    low, high = mean - half, mean + half
+    if low > 0:
+        verdict = 'The ensemble is better, with 95 % confidence over seeds.'
+    elif high < 0:
+        verdict = 'The ensemble is worse, with 95 % confidence over seeds.'
+    else:
+        verdict = 'With so few seeds that is no proof of a difference in either direction.'
+    return (
+        f'Against {name}: {", ".join(f"{d:+.1f}" for d in differences)} points of top-1 by seed, mean {mean:+.2f}, '
+        f'95 % interval of the mean {low:+.2f} to {high:+.2f} (Student, {len(differences)} seeds). McNemar of each '
+        f'seed on the {ours[0]["n_seen"]:,} test images: p = {", ".join(f"{p:.2g}" for p in tests)}. {verdict} '
+        f'NLL {_mean(ours, "nll"):.4f} against {_mean(theirs, "nll"):.4f}, in {_lower(ours, theirs)} of '
+        f'{len(ours)} seeds lower.'
+    )
+
+
+def document(records: list[dict]) -> str:
+    """Returns the table and the comparisons, as Markdown."""
+    whole = [record['curve'][-1] for record in records]
+    cosine, constant = ([record['controls'][i] for record in records] for i in (0, 1))
+    sentences = [
+        comparison('the cost-matched cosine', whole, cosine),
+        comparison('the ensemble of as many snapshots at a constant rate', whole, [c['snapshots'] for c in constant]),
+    ]
+    differ, same = (_pairs(records, name) for name in ('disagreement', 'correlation'))
+    apart, alike = (_pairs([c['snapshots'] for c in constant], name) for name in ('disagreement', 'correlation'))
+    diversity = (
+        f'Two snapshots disagree on {100 * differ:.2f} % of the images on average, and their probabilities correlate '
+        f'with {same:.4f}; at a constant rate {100 * apart:.2f} % and {alike:.4f}.'
+    )
+    return '\n\n'.join([tables.render(rows(records), COLUMNS, 'markdown'), *sentences, diversity])
+
+
+def _row(name: str, of_seeds: list[dict]) -> dict:
+    top1 = [row['top1'] for row in of_seeds]
+    return {
+        'net': name, 'test top-1 of each seed (%)': ', '.join(f'{value:.1f}' for value in top1),
+        'mean': f'{statistics.mean(top1):.2f}', 'sd': f'{statistics.stdev(top1):.2f}' if len(top1) > 1 else None,
+        'NLL': f'{_mean(of_seeds, "nll"):.4f}', 'ECE': f'{_mean(of_seeds, "ece"):.4f}',
+    }  # fmt: skip
+
+
+def _mean(of_seeds: list[dict], name: str) -> float:
+    return statistics.mean(row[name] for row in of_seeds)
+
+
+def _lower(ours: list[dict], theirs: list[dict]) -> int:
+    return sum(a['nll'] < b['nll'] for a, b in zip(ours, theirs, strict=True))
+
+
+def _pairs(records: list[dict], name: str) -> float:
+    """Returns the mean over seeds and over pairs of different members."""
+    return statistics.mean(
+        value for record in records for i, row in enumerate(record[name]) for value in row[:i]
+    )  # fmt: skip
+
+
+def main(argv: list[str]) -> int:
+    """Prints the table, or writes it into a file; returns the exit code."""
+    options = cli.parse(argv, __doc__, required=(), positional='folders', write='Markdown file with the two marks')
+    if len(options.rest) < 2:
+        raise UserError('expected the folders of at least two seeds')
+    text = document(read(options.rest))
+    if not options.write:
+        print(text)
+        return 0
+    path = Path(options.write)
+    old = path.read_text() if path.is_file() else ''
+    if not all(mark in old for mark in MARKS):
+        raise UserError(f'{path} has no lines {MARKS[0]} and {MARKS[1]}')
+    between = re.compile(f'{MARKS[0]}.*{MARKS[1]}', re.DOTALL)
+    write_atomically(path, between.sub(lambda _: f'{MARKS[0]}\n{text}\n{MARKS[1]}', old))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

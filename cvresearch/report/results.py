@@ -1,0 +1,176 @@
+"""What finished runs found, ready to be set beside a published line."""
+
+import dataclasses
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from cvresearch.base import config as configs
+from cvresearch.base.errors import UserError
+from cvresearch.base.records import read_card
+from cvresearch.report.published import SINGLE, Line
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One evaluation of one finished run.
+
+    Attributes:
+      path: the run's folder, or the record of it.
+      config: flat, by dotted key.
+      values: 'top1', 'top5' (percent), 'n_seen'.
+      split: 'test' or 'minival'.
+      views: 'single', '10-crop', ...
+    """
+
+    path: Path
+    config: dict
+    data: str
+    values: dict
+    params: int
+    split: str = 'test'
+    views: str = SINGLE
+
+    @property
+    def model(self) -> str:
+        """The variant that was trained."""
+        return self.config['model.name']
+
+    @property
+    def protocol(self) -> str:
+        """How the run was evaluated, in a few words."""
+        return f'{self.data} {self.split}, {self.views} view{"s" * (self.views != SINGLE)}'
+
+    def recipe(self) -> dict:
+        """Returns the configuration without the seed, and without what leaves the result as it is."""
+        drop = ('seed', 'keep', 'log_every_steps', 'save_every_epochs', 'evaluate_every_epochs', 'eval_batch_size')
+        return {key: value for key, value in self.config.items() if key not in drop}
+
+
+# How an image is looked at, by the protocol that an evaluation was made by.
+VIEWS = {
+    'as_given': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop', 'googlenet_144': '144-crop',
+    'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale', 'vgg_dense_jittered': 'dense, multi-scale',
+    'resnet_dense': 'dense, multi-scale',
+}  # fmt: skip
+EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluate` printed, a line each
+
+
+def read_all(path: str | Path) -> list[Result]:
+    """Returns the test result of a finished run, and those of its further evaluations on the test split.
+
+    Raises:
+      UserError: as `read`.
+    """
+    first, file = read(path), Path(path) / EVALUATIONS
+    results = {first.views: first}
+    for line in file.read_text().splitlines() if file.exists() else ():
+        record = json.loads(line)
+        views = VIEWS.get(record['protocol'], record['protocol'])
+        if record['split'] == 'test' and record['protocol'] != 'as_given' and 'ensemble' not in record:
+            results[views] = dataclasses.replace(first, values=record, views=views)
+    return list(results.values())
+
+
+def read(path: str | Path) -> Result:
+    """Returns the test result of a finished run.
+
+    Raises:
+      UserError: no run there, or one that is not finished or has no test result.
+    """
+    path = Path(path)
+    card = read_card(path) if (path / 'config.json').is_file() else None
+    if card is None or card['status'] != 'finished':
+        raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
+    if 'test' not in card['final']:
+        raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
+    config = configs.flatten(ConfigDict(json.loads((path / 'config.json').read_text())))
+    values = card['final']['test']
+    return Result(path, config, card['data'], values, card['params'], views=values.get('views', SINGLE))
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """The seeds of one line.
+
+    Attributes:
+      mean, deviation: by metric, percent; the deviation is that of the sample, None for one seed.
+      seeds: how many.
+      n_seen: images counted in each evaluation.
+    """
+
+    mean: dict[str, float]
+    deviation: dict[str, float | None]
+    seeds: int
+    n_seen: int
+    params: int
+    protocol: str
+
+
+def fits(line: Line, result: Result) -> bool:
+    """Whether a result may stand in a line: its net, data, views and settings are the line's."""
+    return (
+        line.model == result.model and line.data == result.data and line.views == result.views
+        and all(result.config.get(key) == value for key, value in line.where.items())
+    )  # fmt: skip
+
+
+def measured(label: str, results: Sequence[Result]) -> Measured | None:
+    """Returns what the seeds of one line found, None where there are none.
+
+    Raises:
+      UserError: the runs differ in more than the seed, saw different numbers of images, or two have one seed.
+    """
+    if not results:
+        return None
+    first = results[0]
+    for other in results[1:]:
+        differ = [
+            f'{key}: {first.recipe().get(key)} and {other.recipe().get(key)}'
+            for key in sorted({*first.recipe(), *other.recipe()})
+            if first.recipe().get(key) != other.recipe().get(key)
+        ]
+        if first.values['n_seen'] != other.values['n_seen']:
+            differ.append(f'images counted: {first.values["n_seen"]} and {other.values["n_seen"]}')
+        if differ:
+            raise UserError(
+                f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
+                'a row takes runs that differ in the seed alone: leave one out'
+            )
+    seeds = [result.config['seed'] for result in results]
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f'row {label!r}: two runs have the same seed ({sorted(seeds)}); give each run once')
+    values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
+    return Measured(
+        {metric: statistics.mean(v) for metric, v in values.items()},
+        {metric: statistics.stdev(v) if len(v) > 1 else None for metric, v in values.items()},
+        len(results), first.values['n_seen'], first.params, first.protocol,
+    )  # fmt: skip
+
+
+def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[Result]], list[Result]]:
+    """Returns the results of each line, and those whose net the table does not have.
+
+    Raises:
+      UserError: a run of a net that the table has, in no line's protocol.
+    """
+    of_lines = [[result for result in results if fits(line, result)] for line in lines]
+    placed = {result.path for found in of_lines for result in found}  # of several evaluations of a run one is enough
+    strangers = []
+    for result in results:
+        same = [line for line in lines if line.model == result.model]
+        if not same:
+            strangers.append(result)
+        elif result.path not in placed:
+            wants = '; '.join(dict.fromkeys(
+                f'{line.data}, {line.views}' + ''.join(f', {key}={value}' for key, value in line.where.items())
+                for line in same
+            ))  # fmt: skip
+            raise UserError(
+                f'{result.path} is {result.model} on {result.protocol}, and the table has that net on {wants}: '
+                'they disagree on the protocol; leave the run out'
+            )
+    return of_lines, strangers

@@ -1,0 +1,108 @@
+"""A sweep on one HTML page that needs nothing else: tables, curves, configurations, differences."""
+
+import html
+import io
+import json
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+from cvresearch.report import pictures, render
+from cvresearch.report.compare import Cell, Table
+from cvresearch.report.runs import Kept, by_recipe, differing, of_folder
+
+MOST_CURVES = 8  # more cannot be told apart
+
+
+def page(folder: Path) -> str:
+    """Returns the report of the runs in a folder.
+
+    Raises:
+      UserError: there are none.
+    """
+    runs = of_folder(folder)
+    split = 'minival' if any(run.last('minival') is not None for run in runs) else 'test'
+    groups = dict(sorted(by_recipe(runs).items(), key=lambda item: -_mean(item[1], split)))
+    parts = [
+        f'<h1>Sweep {html.escape(Path(folder).name)}</h1>',
+        f'<p>{len(runs)} runs, {sum(run.card.get("status") == "finished" for run in runs)} finished; '
+        f'ordered by top-1 on {split}.</p>',
+        render.html_table(_recipes(groups, split)),
+        *_pictures(runs, groups, split),
+        render.html_table(_runs(runs, split)),
+        '<h2>What all runs share</h2>', f'<pre>{html.escape(_shared(runs))}</pre>',
+        '<h2>Commands and machines</h2>', f'<pre>{html.escape(_origins(runs))}</pre>',
+    ]  # fmt: skip
+    return render.page(f'Sweep {Path(folder).name}', '\n'.join(parts))
+
+
+def _mean(group: Sequence[Kept], split: str) -> float:
+    values = [value for run in group if (value := run.last(split)) is not None]
+    return statistics.mean(values) if values else -1.0
+
+
+def _recipes(groups: dict[str, list[Kept]], split: str) -> Table:
+    rows = []
+    for i, (name, group) in enumerate(groups.items()):
+        values = [value for run in group if (value := run.last(split)) is not None]
+        mean = f'{statistics.mean(values):.2f}' if values else '-'
+        sd = f'{statistics.stdev(values):.2f}' if len(values) > 1 else '-'
+        rows.append((
+            Cell(name), Cell(mean, number=True, best=not i), Cell(sd, number=True), Cell(str(len(values)), number=True),
+            Cell(f'{group[0].card["params"]:,}' if 'params' in group[0].card else '-', number=True),
+        ))  # fmt: skip
+    columns = ('settings', f'{split} top-1 (%)', 'sd', 'seeds', 'parameters')
+    return Table('Settings, seeds together', columns, tuple(rows), ('sd: of the sample',))
+
+
+def _runs(runs: list[Kept], split: str) -> Table:
+    keys = differing(runs)
+    rows = []
+    for run in runs:
+        last, loss = run.last(split), run.last(split, 'loss')
+        rows.append((
+            Cell(run.name), Cell(run.card.get('status', 'new')), *(Cell(str(run.config.get(key))) for key in keys),
+            Cell(str(run.rows[-1]['step']) if run.rows else '-', number=True),
+            Cell(f'{last:.2f}' if last is not None else '-', number=True),
+            Cell(f'{loss:.4f}' if loss is not None else '-', number=True),
+            Cell(f'{run.card["wall_time_s"]:.1f}' if 'wall_time_s' in run.card else '-', number=True),
+        ))  # fmt: skip
+    columns = ('run', 'state', *keys, 'step', f'{split} top-1 (%)', f'{split} loss', 'seconds')
+    return Table('Runs, and what differs between them', columns, tuple(rows), ())
+
+
+def _pictures(runs: list[Kept], groups: dict[str, list[Kept]], split: str) -> list[str]:
+    shown = dict(list(groups.items())[:MOST_CURVES])
+    drawn = []
+    if any(run.rows for run in runs):
+        drawn.append((
+            f'Top-1 on {split}: mean over the seeds, band from lowest to highest'
+            + f'; the best {MOST_CURVES} of {len(groups)}' * (len(groups) > MOST_CURVES),
+            lambda axes: pictures.curves(axes, {name: [r.rows for r in group] for name, group in shown.items()}, split),
+        ))  # fmt: skip
+    keys = [key for key in differing(runs) if key != 'seed']
+    trials = [{**run.config, 'top1': run.last(split)} for run in runs]
+    if keys and any(trial['top1'] is not None for trial in trials):
+        drawn.append((f'Settings and top-1 on {split}; the best is the thick line',
+                      lambda axes: pictures.parallel(axes, trials, keys)))  # fmt: skip
+    return [f'<figure>{_svg(draw)}<figcaption>{html.escape(caption)}</figcaption></figure>' for caption, draw in drawn]
+
+
+def _svg(draw) -> str:
+    out = io.StringIO()
+    pictures.written(draw, out, 'svg', 6.4, 3.6)
+    return out.getvalue()[out.getvalue().index('<svg') :]  # within HTML neither the XML line nor the doctype
+
+
+def _shared(runs: list[Kept]) -> str:
+    differ = set(differing(runs))
+    return json.dumps({key: value for key, value in runs[0].config.items() if key not in differ}, indent=1, default=str)
+
+
+def _origins(runs: list[Kept]) -> str:
+    lines = []
+    for run in runs:
+        card = run.card
+        lines.append(f'{card.get("command", run.name)}\n    revision {card.get("revision")}, '
+                     f'{card.get("devices")}, params sha256 {card.get("params_sha256")}')  # fmt: skip
+    return '\n'.join(lines)

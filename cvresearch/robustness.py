@@ -1,0 +1,71 @@
+"""Errors under the corruptions of ImageNet-C, made locally: python -m cvresearch.robustness --workdir DIR.
+
+Prints one line of JSON: the clean error, the top-1 errors of each corruption at severities 1 to 5, and for nets of the
+1,000 classes of ImageNet mCE, whose denominators are AlexNet's errors (Hendrycks & Dietterich 2019, arXiv:1903.12261).
+The images are those that the net sees, after cropping; data/corruptions.py says where they differ from the published
+files. Images must be in colour.
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+
+from tqdm import tqdm
+
+from cvresearch.base import cli
+from cvresearch.base.errors import lookup
+from cvresearch.data.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, Corrupted
+from cvresearch.engine.runs import Run
+from cvresearch.objectives import scores
+
+
+def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test', seed: int = 1) -> dict:
+    """Returns the errors (percent) of a run's newest checkpoint.
+
+    Args:
+      workdir: of the run.
+      names: of corruptions; the fifteen of mCE where not given.
+      split: whose images are corrupted.
+      seed: of the corruptions.
+
+    Raises:
+      UserError: no run, an unknown corruption, images that are not in colour.
+    """
+    names = names or tuple(CORRUPTIONS)
+    for name in names:
+        lookup('corruption', CORRUPTIONS | EXTRA, name)
+    run, clean = Run.of(workdir), Run.of(workdir).examples(split)
+    state = run.checkpoint()
+    (found,) = run.predictions([state], split, run.protocol(split))
+    record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}
+    errors: dict[str, list[float]] = {name: [] for name in names}
+    for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):
+        part = {split: Corrupted(clean, name, severity, seed)}
+        source = dataclasses.replace(run.program.source, splits=part)
+        corrupted = dataclasses.replace(run, program=dataclasses.replace(run.program, source=source))
+        (found,) = corrupted.predictions([state], split, corrupted.protocol(split))
+        errors[name].append(_error(found))
+    record['errors'] = errors
+    if set(scores.ALEXNET_ERRORS) <= set(names) and run.program.source.facts.num_classes == 1000:
+        record['mce'], record['ce'] = scores.mean_corruption_error(errors)
+    return record
+
+
+def _error(found) -> float:
+    return 100 * float(1 - found.right.mean())
+
+
+def main(argv: list[str]) -> int:
+    """Prints the errors; returns the exit code."""
+    options = cli.parse(
+        argv, __doc__, required=('workdir',), workdir='folder of the run', split='test (default), train or minival',
+        corruptions='with commas between; the fifteen of mCE by default', seed='of the corruptions (1)',
+    )  # fmt: skip
+    names = tuple(options.corruptions.split(',')) if options.corruptions else ()
+    seed = cli.integer('seed', options.seed) if options.seed else 1
+    print(json.dumps(measure(options.workdir, names, options.split or 'test', seed)))
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,114 @@
+"""Metrics of kept predictions, without a new pass: python -m cvresearch.score FILE.npz [OTHER.npz].
+
+FILE is one of WORKDIR/predictions. Prints one line of JSON: top-1, top-5, NLL, Brier score, ECE, precision, recall and
+F1 (macro, micro), and a bootstrap interval of the top-1. With OTHER, predictions of the same images, also McNemar's
+test. --classes writes a table of every class, --calibration the reliability diagram's bins (CSV), --confusion the
+confusion matrix as CSV, and beside it as a picture (PNG).
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from cvresearch.base import cli, tables
+from cvresearch.base.errors import UserError
+from cvresearch.base.workdir import write_atomically
+from cvresearch.engine import predictions
+from cvresearch.engine.predictions import Predictions
+from cvresearch.objectives import scores, significance
+
+CLASS_COLUMNS = ('class', 'images', 'accuracy', 'precision', 'recall', 'f1')
+BIN_COLUMNS = ('lower', 'upper', 'count', 'accuracy', 'confidence')
+
+
+def score(found: Predictions, other: Predictions | None = None, bins: int = 15, level: float = 0.95) -> dict:
+    """Returns the metrics of one set of predictions, and a test against another of the same images.
+
+    Args:
+      found: to be measured.
+      other: to be compared with.
+      bins: of the calibration error.
+      level: of the bootstrap interval of the top-1 accuracy (of ReaL's, where images have several labels).
+
+    Raises:
+      UserError: the two are of other images.
+    """
+    counted = found.labels.max(-1) >= 0 if found.labels.ndim == 2 else np.ones(len(found.labels), bool)
+    low, high = significance.bootstrap(found.right[counted], level)
+    values = {**found.record, **predictions.summary(found, bins), f'interval_{level:.0%}': [100 * low, 100 * high]}
+    if other is None:
+        return values
+    if not np.array_equal(found.labels, other.labels):
+        raise UserError('the two files hold predictions of other images, or in another order; nothing can be paired')
+    return values | {'other': other.record, 'mcnemar': significance.mcnemar(found.right[counted], other.right[counted])}
+
+
+def confusion_of(found: Predictions) -> np.ndarray:
+    """Returns the confusion matrix; rows are the true classes.
+
+    Raises:
+      UserError: images have several labels.
+    """
+    if found.labels.ndim == 2:
+        raise UserError('images with several labels have no confusion matrix')
+    return scores.confusion_matrix(found.predicted, found.labels, found.logits.shape[-1])
+
+
+def picture(confusion: np.ndarray, path: Path, title: str = '') -> None:
+    """Draws a confusion matrix as a PNG: each row's shares of its class, with counts where they can be read."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    classes = len(confusion)
+    shares = confusion / np.maximum(confusion.sum(1, keepdims=True), 1)
+    figure = Figure(figsize=(6.5, 5.5), dpi=150, layout='constrained')
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
+    figure.colorbar(image, ax=axes, label='share of the true class')
+    axes.set(xlabel='predicted class', ylabel='true class', title=title)
+    if classes <= 20:
+        axes.set_xticks(range(classes))
+        axes.set_yticks(range(classes))
+        for (row, column), count in np.ndenumerate(confusion):
+            if count:
+                colour = 'white' if shares[row, column] > 0.5 else 'black'
+                axes.text(column, row, str(count), ha='center', va='center', color=colour, fontsize=8)
+    figure.savefig(path, metadata={'Software': None})
+
+
+def write_confusion(found: Predictions, path: Path) -> None:
+    """Writes the confusion matrix as CSV, and as a picture of the same name with .png."""
+    confusion = confusion_of(found)
+    columns = ['true', *map(str, range(len(confusion)))]
+    rows = [dict(zip(columns, [true, *row], strict=True)) for true, row in enumerate(confusion.tolist())]
+    write_atomically(path, tables.render(rows, columns, 'csv') + '\n')
+    picture(confusion, path.with_suffix('.png'), f'{found.record.get("model", "")}, {found.record.get("split", "")}')
+
+
+def main(argv: list[str]) -> int:
+    """Prints the metrics; returns the exit code."""
+    options = cli.parse(
+        argv, __doc__, required=(), positional='files of predictions, one or two',
+        confusion='CSV file for the confusion matrix; a PNG is written beside it', classes='CSV file for every class',
+        calibration='CSV file for the bins', bins='of the calibration error (15)',
+    )  # fmt: skip
+    if len(options.rest) not in (1, 2):
+        raise UserError(f'expected one or two files of predictions, got {len(options.rest)}')
+    found, *other = map(Predictions.load, options.rest)
+    bins = cli.integer('bins', options.bins) if options.bins else 15
+    print(json.dumps(score(found, *other, bins=bins)))
+    if options.confusion:
+        write_confusion(found, Path(options.confusion))
+    if options.classes:
+        rows = [{'class': c, **row} for c, row in enumerate(scores.per_class(confusion_of(found)))]
+        write_atomically(Path(options.classes), tables.render(rows, CLASS_COLUMNS, 'csv') + '\n')
+    if options.calibration:
+        rows = scores.calibration(found.probabilities, found.labels, bins)[1]
+        write_atomically(Path(options.calibration), tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,20 @@
+"""A sweep on one HTML page that opens offline: python -m launch.report --workdir DIR [--out DIR/report.html]."""
+
+from pathlib import Path
+
+from cvresearch.base import cli
+from cvresearch.base.workdir import write_atomically
+from cvresearch.report import sweep_page
+
+
+def main(argv: list[str]) -> int:
+    """Writes the page; returns the exit code."""
+    options = cli.parse(argv, __doc__, required=('workdir',), workdir='folder of the sweep', out='file to write')
+    out = Path(options.out) if options.out else Path(options.workdir) / 'report.html'
+    write_atomically(out, sweep_page.page(Path(options.workdir)))
+    print(out)
+    return 0
+
+
+if __name__ == '__main__':
+    cli.run(main)

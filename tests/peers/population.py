@@ -1,0 +1,59 @@
+"""A population against its members one after another: python tests/peers/population.py [MODEL] [MEMBERS] [ROUNDS].
+
+Compiled training steps in turns, one update of all members against one update of each; medians of pairs, so that
+a machine that is not idle slows both.
+"""
+
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+import jax
+import jax.numpy as jnp
+
+from cvresearch import population
+from cvresearch.base import config as configs
+from cvresearch.data.stream import Stream
+from cvresearch.engine.program import Program
+
+
+def main(model: str = 'lenet5', members: int = 8, rounds: int = 20, batch_size: int = 64) -> None:
+    """Prints the milliseconds of both and their ratio."""
+    overrides = {'model.name': model, 'mesh.data': '1', 'batch_size': str(batch_size)}
+    wanted = [
+        configs.load('configs/lenet5_mnist5k.py', overrides | {'seed': str(i), 'schedule.peak': str(1e-3 + 1e-4 * i)})
+        for i in range(members)
+    ]
+    first = Program.of(wanted[0])
+    together = population.Population(wanted, first, ['schedule.peak'])
+    states = [first.initial_state() for _ in wanted]
+    stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    batch = Stream(first.source.splits['train'], 0, batch_size).batch(0)
+    batches = jax.tree.map(lambda x: jnp.stack([x] * members), batch)
+    alone = first.train_step()
+
+    def one_by_one(states):
+        return jax.block_until_ready([alone(state, batch) for state in states])
+
+    def at_once(stack):
+        return jax.block_until_ready(together.step(together.numbers, stack, batches))
+
+    times = []
+    for _ in range(rounds + 2):
+        start = time.perf_counter()
+        states = one_by_one(states)
+        middle = time.perf_counter()
+        stack = at_once(stack)
+        times.append((middle - start, time.perf_counter() - middle))
+    pairs = times[2:]
+    one, all_ = (1e3 * statistics.median(t[i] for t in pairs) for i in (0, 1))
+    ratio = statistics.median(a / b for a, b in pairs)
+    said = f'one by one {one:.1f} ms, together {all_:.1f} ms, ratio {ratio:.2f}'
+    print(f'{model}, {members} members, batch {batch_size}: {said}')
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:2], *map(int, sys.argv[2:]))
