@@ -248,10 +248,10 @@ class Training:
             stop=lambda: self.preemption.requested,
         )  # fmt: skip
         if found is not None and jax.process_index() == 0:
-            weights = how['weights']
+            name = _named(split, how['weights'])
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
             record['data'] = program.source.facts.name
-            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{_named(split, weights)}.npz')
+            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{name}.npz')
         return found is not None
 
     def _best_step(self) -> int | None:
