@@ -16,6 +16,8 @@ from cvresearch.base.errors import RunError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
+# Of a row: what depends on the machine and its load. The rest is the same for every run.
+SPEED = ('steps_per_second', 'images_per_second', 'data_wait', 'peak_bytes', 'mfu')
 
 
 class Metrics:
