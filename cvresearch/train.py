@@ -182,7 +182,7 @@ class Training:
         )
         self.progress = closing.enter_context(contextlib.closing(Progress(self.speed, self.step, self.plan.steps)))
         first = observation.first(self.step, self.plan.steps)
-        profile = Profile(self.path / 'profile', first, observation.profile)
+        profile = Profile(self.clock, self.path / 'profile', first, observation.profile)
         self.profile = closing.enter_context(contextlib.closing(profile))
 
     def end(self, how: str) -> None:

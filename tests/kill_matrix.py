@@ -33,7 +33,7 @@ from tests.kill_config import FEATURES, RESTARTS, SIZE_CHANGES, STEPS
 
 OUT = Path('docs/records/kill_matrix.json')
 CHAIN = 4  # kills of one run, one after another
-STARTED = 10  # every so many cases the interpreter is started anew for each process; the others are forked
+ANEW = 5  # of ten cases the one whose number ends so is of interpreters started anew; the others are forked
 # Seconds of the process' own time after the beginning of a phase within which its kill comes.
 WITHIN = dict(compile=0.8, step=0.05, evaluate=0.1, save=0.1, restart=0.2, resize=0.2)
 COLUMNS = dict(
@@ -93,8 +93,9 @@ def met(kill: Kill, found: dict, unfinished: bool) -> str:
 
 
 def case(
-    feature: str, number: int, kills: list[Kill], alone: kill_runs.Left, folder: Path, forked: bool = True
-) -> list[dict]:
+    feature: str, number: int, kills: list[Kill], alone: kill_runs.Left, folder: Path, forked: bool = True,
+    **environment: str,
+) -> list[dict]:  # fmt: skip
     """Kills a run again and again, lets it finish, and compares: a row for each kill.
 
     Args:
@@ -103,11 +104,11 @@ def case(
       kills: one after another.
       alone: what the run leaves that was never killed.
       folder: empty; removed where all is well.
-      forked: see `kill_runs.train`.
+      forked: see `kill_runs.train`, also for `environment`.
     """
     workdir, rows, wrong = folder / 'run', [], []
     for kill in kills:
-        code, found = kill_runs.train(feature, workdir, kill, forked)
+        code, found = kill_runs.train(feature, workdir, kill, forked, **environment)
         row = dict(feature=feature, case=number, forked=forked, **dataclasses.asdict(kill), found=found, exit=code)
         if found:
             unfinished = kill_runs.unfinished(workdir)
@@ -115,7 +116,7 @@ def case(
         if not (kill_runs.expected(code, kill) if found else code == 0):
             wrong.append(f'exit {code} after kill {len(rows) + 1}: {_last_line(folder)}')
         rows.append(row)
-    code, _ = kill_runs.train(feature, workdir, None, forked)
+    code, _ = kill_runs.train(feature, workdir, None, forked, **environment)
     if code != 0:
         wrong.append(f'exit {code} at the end: {_last_line(folder)}')
     elif 'warning' in (folder / 'run.log').read_text():
@@ -127,7 +128,7 @@ def case(
     return [row | dict(outcome='; '.join(wrong) or 'identical') for row in rows]
 
 
-def left_alone(feature: str, folder: Path, **environment: str) -> kill_runs.Left:
+def left_alone(feature: str, folder: Path, forked: bool = False, **environment: str) -> kill_runs.Left:
     """Returns what a feature's run leaves that nobody kills; made once in a folder.
 
     Raises:
@@ -135,7 +136,7 @@ def left_alone(feature: str, folder: Path, **environment: str) -> kill_runs.Left
     """
     workdir = folder / 'run'
     folder.mkdir(parents=True, exist_ok=True)
-    code, _ = kill_runs.train(feature, workdir, None, forked=False, **environment)
+    code, _ = kill_runs.train(feature, workdir, None, forked, **environment)
     if code != 0:
         raise UserError(f'the run of {feature} that is never killed ends with {code}: {_last_line(folder)}')
     return kill_runs.Left.by(feature, workdir)
@@ -206,7 +207,7 @@ class Matrix:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         kills = planned(feature, of_feature, self.record['seed'])
-        return case(feature, number, kills, self._alone[feature], folder, forked=number % STARTED != 5)
+        return case(feature, number, kills, self._alone[feature], folder, forked=number % 10 != ANEW)
 
 
 def _revision() -> str:
@@ -224,7 +225,7 @@ def main(argv: list[str]) -> int:
         table='print the table of this record, and do nothing else',
     )  # fmt: skip
     if options.table:
-        print(table(json.loads(Path(options.table).read_text())), end='')
+        print(table(json.loads(Path(options.table).read_text())))
         return 0
     out = Path(options.out or OUT).absolute()
     folder = Path(options.workdir or Path(tempfile.gettempdir()) / f'cvresearch-{out.stem}').absolute()

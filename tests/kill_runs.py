@@ -39,7 +39,7 @@ def train(
       kill: None for none.
       forked: from a process that has imported everything and begun nothing: JAX has neither devices nor threads there.
         Else the interpreter starts anew, as for a user.
-      **environment: variables, where it is not forked.
+      **environment: variables; where it is forked, of what is read later than JAX is imported.
 
     Returns:
       Its exit code, as of `subprocess`, None where it hung; and where the signal met it, None where it never came.
@@ -49,7 +49,7 @@ def train(
     arguments = ['--config', f'{CONFIG}:{feature}', '--workdir', str(workdir)]
     wish = dataclasses.asdict(kill) if kill else None
     if forked:
-        code = _forked(arguments, wish, str(found), str(log))
+        code = _forked(arguments, wish, str(found), str(log), environment)
     else:
         own = ['tests.kill_at', json.dumps(wish | {'found': str(found)})] if wish else ['cvresearch.main']
         code = _started(['-m', *own, *arguments], log, environment)
@@ -130,10 +130,12 @@ def _sha256(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()
 
 
-def _forked(arguments: list[str], wish: dict | None, found: str, log: str) -> int | None:
+def _forked(
+    arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]
+) -> int | None:
     processes = multiprocessing.get_context('forkserver')
     processes.set_forkserver_preload(['tests.kill_at'])
-    process = processes.Process(target=_as_program, args=(arguments, wish, found, log), daemon=True)
+    process = processes.Process(target=_as_program, args=(arguments, wish, found, log, environment), daemon=True)
     process.start()
     process.join(TIMEOUT)
     if process.is_alive():
@@ -142,7 +144,10 @@ def _forked(arguments: list[str], wish: dict | None, found: str, log: str) -> in
     return process.exitcode
 
 
-def _as_program(arguments: list[str], wish: dict | None, found: str, log: str) -> None:
+def _as_program(
+    arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]
+) -> None:
+    os.environ |= environment
     with open(log, 'w') as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())

@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from cvresearch.base.errors import RunError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
+SECRET = re.compile(r'(?i)token|secret|passw|credential|api_?key|access_?key|private_?key')
 # Of a row: what depends on the machine and its load. The rest is the same for every run.
 SPEED = ('steps_per_second', 'images_per_second', 'data_wait', 'peak_bytes', 'mfu')
 
@@ -94,7 +96,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 class RunCard:
-    """run.json: how the run was made and what came of it. Holds no environment variables."""
+    """run.json: how the run was made and what came of it. Holds no environment variables, and no secrets of flags."""
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
@@ -103,7 +105,7 @@ class RunCard:
         self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
         self.fields = {
             'status': 'running',
-            'command': shlex.join(['python', *sys.orig_argv[1:]]),
+            'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]),
             **_revision(),
             'python': sys.version.split()[0],
             'packages': {name: _version(name) for name in PACKAGES},
@@ -134,6 +136,28 @@ def read_card(workdir: Path) -> dict | None:
     """Returns the run card of a workdir, None where there is none yet."""
     path = Path(workdir) / 'run.json'
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def without_secrets(arguments: list[str]) -> list[str]:
+    """Returns a command line with '***' for what is to be kept to oneself.
+
+    That is the value of a flag whose name says so (SECRET), the value of such an environment variable wherever it
+    stands, and the user and password of an address.
+    """
+    hidden = [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 6]
+    safe, next_is_secret = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition('=')
+        is_secret_flag = name.startswith('-') and SECRET.search(name) is not None
+        if next_is_secret and not argument.startswith('-'):
+            argument = '***'
+        elif is_secret_flag and equals:
+            argument = f'{name}=***'
+        next_is_secret = is_secret_flag and not equals
+        for value in hidden:
+            argument = argument.replace(value, '***')
+        safe.append(re.sub(r'://[^/@\s]+@', '://***@', argument))
+    return safe
 
 
 def _now() -> str:

@@ -143,15 +143,16 @@ class Speed:
 class Profile:
     """A profile of some steps in a folder, for TensorBoard's profiler and xprof."""
 
-    def __init__(self, folder: Path, first: int, steps: int):
-        self._folder, self._first, self._end = folder, first, first + steps
+    def __init__(self, clock: Clock, folder: Path, first: int, steps: int):
+        self._clock, self._folder, self._first, self._end = clock, folder, first, first + steps
         self._running = False
 
     def update(self, step: int, state) -> contextlib.AbstractContextManager:
         """Is around the update from `step`; begins and ends with the device idle, so that all its work is in it."""
         if step == self._first < self._end:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder))
+            with self._clock.spent('profile'):
+                jax.profiler.start_trace(str(self._folder))
             self._running = True
         elif step == self._end and self._running:
             jax.block_until_ready(state)
@@ -162,7 +163,8 @@ class Profile:
         """Ends a profile that is under way."""
         if self._running:
             self._running = False
-            jax.profiler.stop_trace()
+            with self._clock.spent('profile'):
+                jax.profiler.stop_trace()
 
 
 def _number(text: str) -> float | None:
