@@ -1,9 +1,9 @@
 """Tables for papers: python -m cvresearch.tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
 
 NAME is a published table ('ResNet-T3'; --list names them all), a TOML file that describes one
-(`report/published.py` shows how), or 'results', the default: finished runs, seeds side by side. Each DIR
-is a workdir or a record of one (config.json and run.json). Runs whose configurations differ in
-nothing but the seed are one row. What has no run is a dash.
+(`report/published.py` shows how), the record of a measurement (docs/records/NAME.json), or 'results', the default:
+finished runs, seeds side by side. Each DIR is a workdir or a record of one (config.json and run.json). Runs whose
+configurations differ in nothing but the seed are one row. What has no run is a dash.
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
-from cvresearch.base.records import read_card
+from cvresearch.base.records import read_card, read_measurement
 from cvresearch.report import compare, published, render
 from cvresearch.report import results as reading
 
@@ -81,6 +81,11 @@ def main(argv: list[str]) -> int:
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
     runs = [options.runs] * bool(options.runs) + rest
     style = options.format or 'text'
+    if name.endswith('.json'):
+        rows = read_measurement(Path(name))
+        columns = tuple(dict.fromkeys(column for row in rows for column in row))
+        print(tables.render([dict.fromkeys(columns) | row for row in rows], columns, style))
+        return 0
     if name != 'results':
         print(published_table(name, runs, style))
         return 0
