@@ -1,4 +1,6 @@
-"""Image pipelines beside each other on the same files: python tests/peers/data.py [--cores 1 2] [--rounds 3] [--record FOLDER].
+"""Image pipelines beside each other on the same files.
+
+    python tests/peers/data.py [--cores 1 2] [--rounds 3] [--record FOLDER]
 
 Each is a random resized crop to 224 and a flip, in batches of 256 uint8 images handed to JAX's device, as its own
 documentation has it: tf.data with the fused decode_and_crop_jpeg; PyTorch's DataLoader with Pillow (torchvision's
@@ -247,7 +249,8 @@ def quality(folder: Path) -> list[dict]:
             differences.append(np.abs(exact(data, u).astype(int) - other(data, u)))
         found = np.stack(differences)
         rows.append(dict(
-            decoding=name, mean=round(float(found.mean()), 2), p99=round(float(np.percentile(found, 99))), largest=int(found.max()),
+            decoding=name, mean=round(float(found.mean()), 2), p99=round(float(np.percentile(found, 99))),
+            largest=int(found.max()),
         ))  # fmt: skip
     file = sorted(folder.glob('train/*/*.jpg'))[0].read_bytes()
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), exact_pixels(file))
@@ -303,7 +306,8 @@ def main() -> None:
         far = quality(folder)
         print(tables.render(far, tuple(far[0]), options.format))
         if options.record:
-            records.write_measurement(options.record / 'data_speed.json', rows, file_kb=round(statistics.mean(sizes) / 1e3))
+            size = round(statistics.mean(sizes) / 1e3)
+            records.write_measurement(options.record / 'data_speed.json', rows, kilobytes_a_file=size)
             records.write_measurement(options.record / 'data_quality.json', far)
 
 

@@ -60,7 +60,8 @@ def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64
 def main() -> None:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('nets', nargs='*', default=['lenet5', 'lenet5_relu', 'mlp', 'softmax_regression'], metavar='NET')
+    nets = ['lenet5', 'lenet5_relu', 'mlp', 'softmax_regression']
+    parser.add_argument('nets', nargs='*', default=nets, metavar='NET')
     parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
     options = parser.parse_args()
     rows = [measure(name) for name in options.nets]
