@@ -7,6 +7,7 @@ configurations differ in nothing but the seed are one row. What has no run is a 
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -17,11 +18,17 @@ from cvresearch.base.records import read_card, read_measurement
 from cvresearch.report import compare, published, render
 from cvresearch.report import results as reading
 
-COLUMNS = ('model', 'data', 'parameters', 'epochs', 'seeds', 'test top-1 of each (%)', 'mean', 'sd', 'n_seen')
+COLUMNS = (
+    'experiment', 'model', 'data', 'parameters', 'epochs', 'weights', 'seeds', 'test top-1 of each (%)', 'mean', 'sd',
+    'n_seen',
+)  # fmt: skip
 
 
 def results(runs: list[str | Path]) -> list[dict]:
     """Returns one row per configuration: the test accuracies of its seeds, mean and deviation.
+
+    Where a run averages its weights the accuracies are the average's. An experiment is named as its folders are,
+    `NAME_seed0`.
 
     Args:
       runs: folders with config.json and run.json.
@@ -29,27 +36,32 @@ def results(runs: list[str | Path]) -> list[dict]:
     Raises:
       UserError: a folder without a finished run.
     """
-    groups: dict[str, list[tuple[dict, dict]]] = {}
+    groups: dict[str, list[tuple[dict, dict, Path]]] = {}
     for path in map(Path, runs):
         card = read_card(path) if (path / 'config.json').is_file() else None
         if card is None or card['status'] != 'finished':
             raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
         config = json.loads((path / 'config.json').read_text())
         key = json.dumps({**config, 'seed': None}, sort_keys=True)
-        groups.setdefault(key, []).append((config, card))
+        groups.setdefault(key, []).append((config, card, path))
     rows = []
     for group in groups.values():
         group.sort(key=lambda run: run[0]['seed'])
-        config, card = group[0]
-        accuracies = [run['final']['test']['top1'] for _, run in group]
+        config, card, path = group[0]
+        average = config.get('average', {}).get('name', 'none')  # older records have no such key
+        split = 'test' if average == 'none' else f'test_{average}'
+        tests = [run['final'][split] for _, run, _ in group]
+        accuracies = [test['top1'] for test in tests]
         rows.append({
-            'model': config['model']['name'], 'data': config['data']['name'], 'parameters': card['params'],
-            'epochs': config['epochs'], 'seeds': ', '.join(str(run['seed']) for _, run in group),
+            'experiment': re.sub(r'_seed\d+$', '', path.resolve().name), 'model': config['model']['name'],
+            'data': config['data']['name'], 'parameters': card['params'], 'epochs': config['epochs'],
+            'weights': 'raw' if average == 'none' else average,
+            'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
             'mean': f'{statistics.mean(accuracies):.2f}',
             # Of the sample: n - 1. One run has none.
             'sd': f'{statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else None,
-            'n_seen': min(run['final']['test']['n_seen'] for _, run in group),
+            'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
 
