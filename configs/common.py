@@ -33,7 +33,10 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
         accumulate=1,                   # parts in which a batch goes through the net, where it does not fit at once
         remat=False,                    # compute blocks anew in the backward pass, instead of keeping their values
-        mesh=dict(data=-1),             # devices; -1: all
+        mesh=dict(                      # devices: `data` (-1: all) times `shard`
+            data=-1, shard=1,           # copies of the parameters; devices over which each copy is divided
+            least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
+        ),
         log_every_steps=50,
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,

@@ -1,28 +1,58 @@
-"""The device mesh and the two placements a data-parallel run needs. One device is a mesh of one."""
+"""The device mesh and where a run's arrays lie on it. One device is a mesh of one.
+
+A batch is divided over all devices. The parameters, and whatever has their names and shapes (moments, averages), are
+divided over the axis 'shard' and repeated along the axis 'data': (N, 1) is plain data parallelism, (1, N) is fully
+sharded (ZeRO stage 3: Rajbhandari et al. 2020, arXiv:1910.02054), (A, B) is both.
+"""
+
+import dataclasses
+import math
+import re
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
-from cvresearch.base.errors import UserError
+from cvresearch.base import trees
+from cvresearch.base.errors import UserError, check_arguments
+
+AXES = ('data', 'shard')
+LEAST = 1 << 14  # numbers in an array that is worth dividing
 
 
-def make_mesh(data: int = -1) -> Mesh:
-    """Returns a mesh with the axis 'data'.
+def shape(data: int, shard: int, devices: int) -> tuple[int, int]:
+    """Returns (copies of the parameters, devices over which each is divided).
 
     Args:
-      data: number of devices along that axis; -1 for all there are.
+      data: the first; -1 for as many as there are devices for.
+      shard: the second.
+      devices: how many there are.
 
     Raises:
-      UserError: more devices are asked for than there are.
+      UserError: they do not fit the devices.
+    """
+    copies = devices // shard if data == -1 and shard > 0 else data
+    if shard < 1 or copies < 1 or copies * shard > devices or (data == -1 and devices % shard):
+        raise UserError(
+            f'config.mesh has data={data} and shard={shard}, but there are {devices} devices; expected a product of at '
+            'most that, or data=-1 for all of them and a shard that divides them'
+        )
+    return copies, shard
+
+
+def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
+    """Returns the mesh of `shape`, over the first of the devices.
+
+    Devices of one host are neighbours along 'shard'. So a host's part of a batch is one piece of it.
     """
     devices = jax.devices()
-    size = len(devices) if data == -1 else data
-    if not 0 < size <= len(devices):
-        raise UserError(
-            f'config.mesh.data is {data}, but there are {len(devices)} devices; use -1 for all of them'
-        )
-    return Mesh(np.array(devices[:size]), ('data',))
+    copies, shard = shape(data, shard, len(devices))
+    return Mesh(np.array(devices[: copies * shard]).reshape(copies, shard), AXES)
+
+
+def abstract(data: int, shard: int, devices: int) -> AbstractMesh:
+    """Returns the mesh of `shape` over so many devices that need not be there: for shapes and sizes alone."""
+    return AbstractMesh(shape(data, shard, devices), AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -32,15 +62,120 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 def by_example(mesh: Mesh) -> NamedSharding:
     """Returns the placement of a batch: its first axis is divided over the mesh."""
-    return NamedSharding(mesh, PartitionSpec('data'))
+    return NamedSharding(mesh, PartitionSpec(AXES))
 
 
 def by_example_in_parts(mesh: Mesh) -> NamedSharding:
     """Returns the placement of a batch in parts: the examples of each part are divided over the mesh."""
-    return NamedSharding(mesh, PartitionSpec(None, 'data'))
+    return NamedSharding(mesh, PartitionSpec(None, AXES))
 
 
-def check_batch(name: str, size: int, mesh: Mesh) -> None:
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """A mesh, and which of its parameters are divided over it, along which axis.
+
+    Attributes:
+      mesh: with the axes `AXES`.
+      least: numbers in an array from which on it is divided, along the longest axis that the devices divide, the
+        last of equals. Others lie whole on every device.
+      rules: pairs (pattern, axis); the first that matches counts, before `least`. The regular expression is searched
+        for in a parameter's name, 'stage1_block2/conv1/kernel'; its moments and averages lie as the parameter does.
+        The axis is the parameter's own (-1 the last), None for whole on every device.
+    """
+
+    mesh: Mesh | AbstractMesh
+    least: int = LEAST
+    rules: tuple = ()
+
+    @classmethod
+    def of(cls, spec, devices: int | None = None) -> 'Layout':
+        """Makes the layout that a config's `mesh` describes.
+
+        Args:
+          spec: `data` and `shard` of `shape`, `least` and `rules`.
+          devices: on so many that need not be there; on those that are, where not given.
+
+        Raises:
+          UserError: an unknown key, a value of another type, more devices than there are.
+        """
+        check_arguments('config.mesh', dict(spec), dict(data=-1, shard=1, least=LEAST, rules=()))
+        knobs = dict(data=-1, shard=1) | dict(spec)
+        axes = {axis: knobs.pop(axis) for axis in AXES}
+        mesh = make_mesh(**axes) if devices is None else abstract(**axes, devices=devices)
+        rules = tuple(map(tuple, knobs.pop('rules', ())))
+        for rule in rules:
+            if len(rule) != 2 or not isinstance(rule[0], str) or not isinstance(rule[1], int | None):
+                raise UserError(f"config.mesh.rules has {rule!r}; expected pairs such as ('head/kernel', 0)")
+        return cls(mesh, rules=rules, **knobs)
+
+    @property
+    def divides(self) -> bool:
+        """Whether parameters are divided at all."""
+        return self.mesh.shape['shard'] > 1
+
+    def of_variables(self, named: dict) -> dict[str, NamedSharding]:
+        """Returns the placement of each array or shape, by name.
+
+        Raises:
+          UserError: a rule that matches nothing, or an axis that does not divide.
+        """
+        unused = {pattern for pattern, _ in self.rules}
+        placed = {name: self._of_array(name, x.shape, unused) for name, x in named.items()}
+        if unused:
+            raise UserError(f'config.mesh.rules: {min(unused)!r} matches no parameter; they are {", ".join(named)}')
+        return placed
+
+    def _of_array(self, name: str, shape: tuple[int, ...], unused: set[str]) -> NamedSharding:
+        blocks = trees.block_names(name)  # stacked: their first axis is the block
+        own, shards = shape[bool(blocks) :], self.mesh.shape['shard']
+        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in blocks or [name])]
+        divisible = [axis for axis, length in enumerate(own) if length % shards == 0]
+        if matching:
+            pattern, axis = matching[0]
+            unused.discard(pattern)
+        elif math.prod(own) >= self.least:
+            axis = max(divisible, key=lambda axis: (own[axis], axis), default=None)
+        else:
+            axis = None
+        if axis is None or not self.divides:
+            return replicated(self.mesh)
+        if not -len(own) <= axis < len(own) or own[axis] % shards:
+            raise UserError(
+                f'config.mesh.rules divides {name}, of shape {own}, along axis {axis} over {shards} devices; expected '
+                'an axis whose length they divide, or None'
+            )
+        before = bool(blocks) + axis % len(own)
+        return NamedSharding(self.mesh, PartitionSpec(*(None,) * before, 'shard'))
+
+    def of_state(self, state, named: dict):
+        """Returns the placements of a tree's leaves: where a parameter's name ends a leaf's path, the parameter's.
+
+        Args:
+          state: a pytree of arrays or shapes.
+          named: the parameters, {'C1/kernel': an array or a shape}. What is not one of them, or has another shape,
+            lies whole on every device.
+        """
+        placed = self.of_variables(named)
+
+        def leaf(path, x) -> NamedSharding:
+            name = '/'.join(map(trees.key_name, path))
+            while name and name not in named:
+                name = name.partition('/')[2]
+            return placed[name] if name and named[name].shape == x.shape else replicated(self.mesh)
+
+        return jax.tree_util.tree_map_with_path(leaf, state)
+
+
+def bytes_per_device(tree, placements) -> int:
+    """Returns the bytes that one device holds of arrays, or of shapes, so placed."""
+
+    def leaf(x, placement) -> int:
+        return math.prod(placement.shard_shape(x.shape)) * x.dtype.itemsize
+
+    return sum(jax.tree.leaves(jax.tree.map(leaf, tree, placements)))
+
+
+def check_batch(name: str, size: int, mesh: Mesh | AbstractMesh) -> None:
     """Raises UserError unless a batch of `size` divides over the mesh."""
     if size < 1 or size % mesh.size:
         raise UserError(

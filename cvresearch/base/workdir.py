@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base.errors import RunError, UserError
 
+_ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere
 _BEFORE_CONFIG = ('lock', 'config.json.tmp')  # what a run killed in its first instant leaves
 
 
@@ -39,9 +40,10 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
             raise UserError(
                 f'workdir {path} is in use by another process; wait for it or choose another --workdir'
             ) from None
-        if not (path / 'config.json').exists():
-            write_atomically(path / 'config.json', configs.to_json(config))
         check_config(path, config)
+        text, file = configs.to_json(config), path / 'config.json'
+        if not file.exists() or file.read_text() != text:
+            write_atomically(file, text)
         yield path
 
 
@@ -76,7 +78,10 @@ def _refuse_foreign(path: Path) -> None:
 
 
 def check_config(path: Path, config: ConfigDict) -> None:
-    """Raises UserError if a workdir holds a run of another configuration; without config.json it does not."""
+    """Raises UserError if a workdir holds a run of another configuration; without config.json it does not.
+
+    The mesh may be another: a checkpoint is restored on any.
+    """
     _refuse_foreign(path)
     file, text = path / 'config.json', configs.to_json(config)
     if not file.exists():
@@ -85,7 +90,7 @@ def check_config(path: Path, config: ConfigDict) -> None:
         different = configs.differences(file.read_text(), text)
     except json.JSONDecodeError as error:
         raise UserError(f'{file} is damaged ({error}); choose another --workdir') from error
-    if different:
+    if different := [line for line in different if not line.startswith(_ANYWHERE)]:
         raise UserError(
             f'workdir {path} holds a run of another configuration ({"; ".join(different)}); '
             'choose another --workdir'

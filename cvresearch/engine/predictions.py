@@ -128,7 +128,7 @@ def forward(
         lambda variables, images: function(variables, steps.normalise(images, mean, std)),
         in_shardings=(whole, divided), out_shardings=whole,
     )  # fmt: skip
-    return lambda variables: functools.partial(jitted, variables)
+    return lambda variables: functools.partial(jitted, jax.device_put(variables, whole))
 
 
 def predict(

@@ -1,18 +1,20 @@
 """From a configuration to the parts that training and evaluation share."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
+from cvresearch.base import trees
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
@@ -69,7 +71,7 @@ class Plan:
 class Program:
     """The parts of a run, made from its configuration."""
 
-    mesh: Mesh
+    layout: meshes.Layout
     source: sources.Source
     plan: Plan
     model: nn.Module
@@ -87,18 +89,22 @@ class Program:
     snapshots: frozenset[int]
 
     @classmethod
-    def of(cls, config: ConfigDict, source: sources.Source | None = None) -> 'Program':
+    def of(
+        cls, config: ConfigDict, source: sources.Source | None = None, layout: meshes.Layout | None = None
+    ) -> 'Program':
         """Makes and checks all parts; nothing is written and nothing is compiled.
 
         Args:
           config: the run's.
           source: its dataset, where it is at hand; what the configuration names otherwise.
+          layout: over devices that need not be there, for shapes alone; the configuration's otherwise.
 
         Raises:
           UserError: a value that is out of range or that does not fit the others.
         """
         _check_numbers(config)
-        mesh = meshes.make_mesh(**config.mesh)
+        layout = layout or meshes.Layout.of(config.mesh)
+        mesh = layout.mesh
         for name in ('batch_size', 'eval_batch_size'):
             meshes.check_batch(name, config[name], mesh)
         source = source or sources.load(config.data, config.minival, config.transform)
@@ -116,7 +122,7 @@ class Program:
         schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch, config.batch_size)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         program = cls(
-            mesh=mesh,
+            layout=layout,
             source=source,
             plan=plan,
             model=recipes.whole_net(model, config),
@@ -145,6 +151,11 @@ class Program:
         return program
 
     @property
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return self.layout.mesh
+
+    @property
     def weights(self) -> tuple[str, ...]:
         """What is evaluated: 'raw', and the name of the average where one is kept."""
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
@@ -154,30 +165,44 @@ class Program:
         average = self.recipe.average is not None
         return states.create(self.model, self.tx, self.source.facts.image_shape, seed, average, plateau)
 
-    def abstract_state(self) -> states.State:
-        """Returns the shapes and dtypes of the state, replicated over the mesh."""
-        placement = meshes.replicated(self.mesh)
+    @functools.cached_property
+    def _abstract_state(self) -> states.State:
         shapes = jax.eval_shape(self._create, jax.ShapeDtypeStruct((), jnp.uint32))
-        return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement), shapes)
+        placements = self.layout.of_state(shapes, dict(trees.named_leaves(shapes.params)))
+        placed = lambda x, placement: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement)  # noqa: E731
+        return jax.tree.map(placed, shapes, placements)
+
+    def abstract_state(self) -> states.State:
+        """Returns the shapes and dtypes of the state, and where on the mesh they lie."""
+        return self._abstract_state
+
+    @property
+    def _placements(self) -> states.State | NamedSharding:
+        """Of the state's leaves; one for all where none is divided."""
+        if not self.layout.divides:
+            return meshes.replicated(self.mesh)
+        return jax.tree.map(lambda x: x.sharding, self.abstract_state())
 
     def initial_state(self) -> states.State:
         """Returns the state at step 0."""
-        return jax.jit(self._create, out_shardings=meshes.replicated(self.mesh))(np.uint32(self.seed))
+        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
 
     def train_step(self):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
         recipe = self.recipe
         if self.teacher:
             recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Program.of, self))
+        placements = self._placements
+        if self.layout.divides:
+            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
+            recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
         step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
-        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
-        return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole, donate_argnums=0)
+        divided = meshes.by_example(self.mesh)
+        return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
     def eval_step(self):
         """Returns the jitted (state, batch) -> sums of metrics."""
-        step = steps.make_eval_step(self.model, self.loss, self.mean, self.std)
-        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
-        return jax.jit(step, in_shardings=(whole, divided), out_shardings=whole)
+        return self._of_whole(steps.make_eval_step(self.model, self.loss, self.mean, self.std))
 
     def with_plateau(self, state: states.State, rows: list[dict]) -> states.State:
         """Returns the state with the learning rate that the evaluations so far ask for."""
@@ -189,14 +214,27 @@ class Program:
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
         net = recipes.statistics_net(self.model)
-        step = steps.make_statistics_step(net, self.augment, self.mean, self.std)
-        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
-        step = jax.jit(step, in_shardings=(whole, divided), out_shardings=whole)
+        step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
+        whole = meshes.replicated(self.mesh)
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
         exact = [jax.device_put(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
+
+    def _gather(self, params):
+        return jax.lax.with_sharding_constraint(params, meshes.replicated(self.mesh))
+
+    def _of_whole(self, step: Callable) -> Callable:
+        """Returns the jitted (state, batch) -> values for the host, of a step that needs the parameters whole."""
+        def of_whole(state: states.State, batch: dict):
+            return step(state.replace(params=self._gather(state.params)), batch)
+
+        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        return jax.jit(
+            of_whole if self.layout.divides else step,
+            in_shardings=(self._placements, divided), out_shardings=whole,
+        )  # fmt: skip
 
 
 def _check_numbers(config: ConfigDict) -> None:

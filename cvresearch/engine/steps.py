@@ -27,6 +27,8 @@ class Recipe:
       mixing: of images and targets.
       accumulate: parts in which the batch goes through the net, one after another; the update is of all of it.
       spread: places those parts, (parts, examples, ...), on the mesh.
+      gather: puts parameters that are divided over the mesh whole on every device, where the net uses them.
+      scatter: divides their gradients as the parameters are divided.
       sam: radius of sharpness-aware minimisation; 0 for none.
       average: the part that new weights have in their average, by the number of the update; None for no average.
       teacher: maps the images that the net sees to the logits that `distillation` draws it to.
@@ -36,6 +38,8 @@ class Recipe:
     mixing: Mixing = NOT_MIXED
     accumulate: int = 1
     spread: Callable = lambda parts: parts
+    gather: Callable = lambda params: params
+    scatter: Callable = lambda gradients: gradients
     sam: float = 0.0
     average: optax.Schedule | None = None
     teacher: Callable[[jax.Array], jax.Array] | None = None
@@ -111,8 +115,9 @@ def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, param
             objective = recipe.distillation(objective, logits, recipe.teacher(images))
         return jnp.mean(objective), (logits, losses, model_state)
 
-    (mean, (logits, losses, model_state)), gradients = jax.value_and_grad(objective, has_aux=True)(params)
-    return (gradients, dict(model_state), mean), metrics.of_batch(logits, labels, losses)
+    differentiated = jax.value_and_grad(objective, has_aux=True)
+    (mean, (logits, losses, model_state)), gradients = differentiated(recipe.gather(params))
+    return (recipe.scatter(gradients), dict(model_state), mean), metrics.of_batch(logits, labels, losses)
 
 
 def _in_parts(of_part: Callable, recipe: Recipe, key: jax.Array) -> Callable:

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.engine.checkpoint import Checkpoints
 
@@ -30,9 +31,8 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
     if not (path / 'config.json').is_file():
         raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
     config = ConfigDict(json.loads((path / 'config.json').read_text()))
-    config.mesh = dict(data=pupil.mesh.size)
     config.distillation.teacher = ''  # what taught the teacher may be gone
-    program = program_of(config)
+    program = program_of(config, layout=meshes.Layout(pupil.mesh, rules=(('', None),)))  # a constant of the step
     state = Checkpoints(path / 'checkpoints', read_only=True).restore(program.abstract_state())
     if state is None:
         raise UserError(f'config.distillation.teacher: {path} has no whole checkpoint')
