@@ -37,10 +37,12 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
             data=-1, shard=1,           # copies of the parameters; devices over which each copy is divided
             least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
         ),
+        non_finite=dict(name='stop'),   # gradients that are not: or skip the batch, in_a_row of which stop the run
         log_every_steps=50,
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,
         keep=2,                         # latest checkpoints kept
+        save_failures=3,                # in a row, of a full disk, that stop the run; those before are warnings
         snapshot_every_epochs=0.0,      # for ensembles, beside those at the ends of sgdr's cycles
         keep_predictions=True,          # logits of the last evaluation, compressed
     ), convert_dict=True)  # fmt: skip

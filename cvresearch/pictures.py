@@ -16,9 +16,9 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from cvresearch.base import cli
+from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine.program import Program
 from cvresearch.models import registry
@@ -87,7 +87,7 @@ def _schedule(options: SimpleNamespace):
     if options.config:
         programs[Path(options.config.partition(':')[0]).stem] = Program.of(cli.config_of(options))
     for path in _paths(options):
-        programs[path.name] = Program.of(ConfigDict(json.loads((path / 'config.json').read_text())))
+        programs[path.name] = Program.of(configs.from_json((path / 'config.json').read_text()))
     if not programs:
         raise UserError('expected --config FILE or --runs DIR...')
     rates = {name: [float(p.schedule(step)) for step in range(p.plan.steps)] for name, p in programs.items()}

@@ -200,5 +200,8 @@ class Member(Training):
     def state(self, value) -> None:
         self.population.states[self.place] = value
 
-    def _compile(self) -> None:
-        self.eval_step = self.population.eval_step_of(self.program)
+    def _compiled(self) -> bool:
+        return True  # the population compiles the updates of all
+
+    def _eval_step(self, split: str):
+        return self.population.eval_step_of(self.program)

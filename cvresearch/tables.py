@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from cvresearch.base import cli, tables
+from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card, read_measurement
 from cvresearch.report import compare, published, render
@@ -41,7 +42,7 @@ def results(runs: list[str | Path]) -> list[dict]:
         card = read_card(path) if (path / 'config.json').is_file() else None
         if card is None or card['status'] != 'finished':
             raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
-        config = json.loads((path / 'config.json').read_text())
+        config = configs.from_json((path / 'config.json').read_text()).to_dict()
         key = json.dumps({**config, 'seed': None}, sort_keys=True)
         groups.setdefault(key, []).append((config, card, path))
     rows = []

@@ -1,6 +1,7 @@
 """The whole of training on one page: data, model, optimizer, state, restore, then the loop."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base import trees
 from cvresearch.base.clock import Clock
 from cvresearch.base.errors import PREEMPTED, RunError
+from cvresearch.base.hosts import Agreement
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
@@ -65,13 +67,15 @@ class Training:
         self.clock = Clock()
         self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
 
-        self.checkpoints = closing.enter_context(contextlib.closing(Checkpoints(path / 'checkpoints', config.keep)))
+        self.checkpoints = closing.enter_context(contextlib.closing(
+            Checkpoints(path / 'checkpoints', config.keep, failures=config.save_failures)
+        ))  # fmt: skip
         self.snapshots = None
         if program.snapshots:
             self.snapshots = closing.enter_context(contextlib.closing(Checkpoints(path / SNAPSHOTS, keep=None)))
         with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
-        self.step = int(self.state.step)  # the same number on the host, known without waiting
+        self.step = int(self.state.position)  # of the stream: the same number on the host, known without waiting
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
         self._follow_plateau()
 
@@ -79,8 +83,10 @@ class Training:
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             self.damage.keep_in(path / f'damaged{jax.process_index() or ""}.jsonl')
+        self.agreement, self.stopping, self.waited_for = Agreement(), False, set()
         with self.clock.spent('compile'):
-            self._compile()
+            if self.step < self.plan.steps:
+                self._compiled()
         self.batches = closing.enter_context(contextlib.closing(
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
@@ -99,7 +105,7 @@ class Training:
 
     def turns(self) -> Iterator[None]:
         """Does what is due at each step, and yields where the state is to make the next one; returns as `loop`."""
-        plan, config, preemption = self.plan, self.config, self.preemption
+        plan, config = self.plan, self.config
         while True:
             # Arrived at `step`. What an earlier process recorded here before it was killed is not
             # done again; the rest is, and comes out the same.
@@ -131,15 +137,19 @@ class Training:
                 with self.clock.spent('save'):
                     self._snapshot()
 
+            if self.step < plan.steps:
+                with self.clock.spent('compile'):
+                    self._compiled()
+
             # Asked once for the rest of this turn: a signal that came between saving and returning
             # would otherwise end the run without its last step.
-            stop = preemption.requested
+            stop = self.stop()
             best = self._best_step() if save or evaluation or stop else None
             if save or best == self.step or stop:
                 self._check_finite()
                 with self.clock.spent('save'):
                     self.records.sync()
-                    self.checkpoints.save(self.state, self.step, best)
+                    self.checkpoints.save(self.state, self.step, best, must=stop or self.step == plan.steps)
 
             if self.step == plan.steps or stop:
                 with self.clock.spent('save'):
@@ -155,11 +165,12 @@ class Training:
         """Writes the run card."""
         params = unstack(jax.device_get(self.state.params))
         good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
+        skipped = {} if how == 'failed' else self._skipped()
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         final = self._final()
         self.card.end(
-            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
-            final=final,
+            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **skipped,
+            **damaged, final=final,
             steps_per_second=round(self.progress.rate, 3),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
@@ -168,18 +179,42 @@ class Training:
         if 'test' in final:
             self.progress.say(f'{how} at step {self.step}: test top-1 {final["test"]["top1"]:.2f} %')
 
-    def _compile(self) -> None:
-        self.stages.compiled(self.step)
-        self.eval_step = self.program.eval_step()
+    def stop(self) -> bool:
+        """Whether the run is asked to stop, here or on another host. All hosts ask at the same places."""
+        self.stopping = self.stopping or self.agreement.soon(self.preemption.requested)
+        return self.stopping
+
+    def _compiled(self) -> bool:
+        """Waits until the update of this step is compiled; False where the run is asked to stop before."""
+        return self._wait_for(self.stages.begin(self.step))
+
+    def _wait_for(self, name: tuple) -> bool:
+        if name not in self.waited_for and not self.stopping:
+            done = functools.partial(self.stages.compiler.done, name)
+            if self.agreement.wait(done, lambda: self.preemption.requested):
+                self.waited_for.add(name)
+            else:
+                self.stopping = True
+        return not self.stopping
+
+    def _eval_step(self, split: str):
+        """Returns the compiled evaluation of a split's batches, None where the run is asked to stop before."""
+        name = self.stages.begin_evaluation(self.splits[split])
+        return self.stages.compiler.result(name) if self._wait_for(name) else None
 
     def _log(self) -> None:
-        learning_rate = float(self.program.schedule(self.step - 1))
+        # Of the last update: a batch that was skipped has none.
+        learning_rate = float(self.program.schedule(max(int(self.state.step) - 1, 0)))
         if self.state.plateau:
             learning_rate *= float(self.state.plateau['scale'])
         values = metrics.means(metrics.total(None, self.state.sums))
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
-        self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed)
+        self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed | self._skipped())
         self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
+
+    def _skipped(self) -> dict[str, int]:
+        """Returns how many batches were skipped, where they may be."""
+        return {'skipped': int(self.state.skipped['total'])} if self.state.skipped else {}
 
     def _record_data(self) -> None:
         """Writes the digest of the epochs that ended with this step, and how many images had to be replaced."""
@@ -213,14 +248,15 @@ class Training:
 
     def _evaluate(self, split: str, weights: str = 'raw') -> None:
         state = self.state if weights == 'raw' else self.state.averaged()
-        values = evaluate(
-            self.eval_step, state, self.splits[split], self.config.eval_batch_size, self.mesh,
-            stop=lambda: self.preemption.requested,
-        )  # fmt: skip
+        eval_step = self._eval_step(split)
+        values = eval_step and evaluate(
+            eval_step, state, self.splits[split], self.config.eval_batch_size, self.mesh, stop=self.stop
+        )
+        if values is None:  # the next process does it
+            return
         protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
         how = {**protocol.record, 'weights': weights}
-        kept = self.step < self.plan.steps or self._keep_predictions(split, protocol, how)
-        if values is None or not kept:  # the next process does it
+        if self.step == self.plan.steps and not self._keep_predictions(split, protocol, how):
             return
         self.records.write(self.step, self.plan.epoch(self.step), split, values | how)
         if weights == 'raw':
@@ -245,7 +281,7 @@ class Training:
         variables = variables_of(self.state, how['weights'])
         found = predictions.predict(
             logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
-            stop=lambda: self.preemption.requested,
+            stop=self.stop,
         )  # fmt: skip
         if found is not None and jax.process_index() == 0:
             name = _named(split, how['weights'])
@@ -264,14 +300,18 @@ class Training:
 
     def _check_finite(self) -> None:
         bad = int(self.state.bad_step)
-        if bad >= 0:
-            self.checkpoints.wait()
-            steps = self.checkpoints.steps()
-            last = f'the last good checkpoint is of step {steps[-1]}' if steps else 'no checkpoint was due before it'
-            raise RunError(
-                f'the loss or the parameters are not finite at step {bad}; {last}. A lower learning rate '
-                '(config.schedule.peak), a warm-up, or config.optimizer.clip_norm may help'
-            )
+        if bad < 0:
+            return
+        self.checkpoints.wait()
+        steps = self.checkpoints.steps()
+        last = f'the last good checkpoint is of step {steps[-1]}' if steps else 'no checkpoint was due before it'
+        what = 'the loss or the parameters are not finite at step'
+        if skip := self.program.recipe.skip:
+            what = f'{skip} batches in a row (config.non_finite) have no finite gradients, the last of them at step'
+        raise RunError(
+            f'{what} {bad}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
+            'config.optimizer.clip_norm may help'
+        )
 
     def _greeting(self) -> str:
         facts, device = self.program.source.facts, self.mesh.devices.flat[0].device_kind

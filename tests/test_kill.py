@@ -112,12 +112,13 @@ def small_disk(tmp_path):
     subprocess.run(['umount', '-l', str(disk)], check=True)
 
 
-def test_full_disk_is_one_line_and_keeps_what_is_there(small_disk):
+def test_disk_that_stays_full_is_a_warning_each_and_then_one_line_and_keeps_what_is_there(small_disk):
     # 669,706 parameters and AdamW's two moments: 8 MB a checkpoint.
     done = train(small_disk / 'run', '--config.model.name=mlp')
     assert done.returncode == FAILED
     errors = [line for line in done.stderr.splitlines() if line.startswith('error: ')]
-    assert len(errors) == 1 and 'cannot save the checkpoint of step 2' in errors[0], done.stderr
+    assert len(errors) == 1 and 'cannot save the checkpoint of step 6' in errors[0], done.stderr
+    assert done.stderr.count('\nwarning: cannot save the checkpoint') == 2, done.stderr  # of steps 2 and 4
     assert 'Traceback' not in done.stderr
     assert (small_disk / 'run' / 'config.json').exists()
 

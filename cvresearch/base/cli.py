@@ -1,5 +1,6 @@
 """Command lines: flags by absl, configuration overrides, and errors of one line."""
 
+import os
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -90,6 +91,11 @@ def run(main: Callable[[list[str]], int]) -> None:
             raise
         print(f'error: {" ".join(str(error).split())}', *error.details, sep='\n', file=sys.stderr)
         code = error.code
+    if code:
+        # At once: a thread may be compiling, and another host be gone for which JAX would wait.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
 
 

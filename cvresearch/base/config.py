@@ -12,6 +12,10 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError, nearest
 
+# Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
+# versions (tests/engine/data/runs).
+NEWER = {'non_finite.name': 'stop', 'save_failures': 3}
+
 
 def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:
     """Returns the configuration of an experiment file, locked.
@@ -102,9 +106,25 @@ def to_json(config: ConfigDict) -> str:
     return json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
 
 
+def from_json(text: str) -> ConfigDict:
+    """Returns what `to_json` wrote, also in an older version: keys that it lacks are filled in.
+
+    Raises:
+      json.JSONDecodeError: the text is damaged.
+    """
+    plain = json.loads(text)
+    for key, value in NEWER.items():
+        *parents, last = key.split('.')
+        node = plain
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node.setdefault(last, value)
+    return ConfigDict(plain)
+
+
 def differences(old: str, new: str) -> list[str]:
     """Returns 'key: old -> new' for each key whose value differs between two `to_json` texts."""
-    before, after = (flatten(ConfigDict(json.loads(text))) for text in (old, new))
+    before, after = (flatten(from_json(text)) for text in (old, new))
     absent = '(absent)'
     return [
         f'{key}: {before.get(key, absent)} -> {after.get(key, absent)}'

@@ -3,6 +3,7 @@
 On disk every block of a deep stage has its own names, however the state holds them (nn/repeat.py).
 """
 
+import dataclasses
 import logging
 import re
 import shutil
@@ -22,6 +23,7 @@ from cvresearch.nn.repeat import stack, unstack
 logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)
 
 MARGIN = 1 << 16  # bytes beside the arrays of a checkpoint
+_NEWER = ('skipped',)  # fields of the state that the oldest checkpoints do not have
 _UNFINISHED = re.compile(r'.*(orbax-checkpoint-tmp|\.deleting).*')
 
 
@@ -32,25 +34,25 @@ class Checkpoints:
     the SHA-256 of the state, which `restore` compares.
     """
 
-    def __init__(self, directory: Path, keep: int | None = 2, read_only: bool = False):
+    def __init__(self, directory: Path, keep: int | None = 2, read_only: bool = False, failures: int = 1):
         """Clears away what a killed process left unfinished.
 
         Args:
           directory: made where it does not exist.
           keep: how many of the latest checkpoints stay; None for all.
           read_only: change nothing on disk: the run may belong to another process.
+          failures: so many saves in a row that fail are an error; those before are warnings.
         """
         self._directory = directory = directory.absolute()  # Orbax takes no other
         self._keep, self._read_only = keep, read_only
         self._best: int | None = None
         self._saving: int | None = None
+        self._allowed, self._failures, self._must = failures, 0, False
         self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
         if read_only:
             return
         directory.mkdir(parents=True, exist_ok=True)
-        for path in directory.iterdir():
-            if _UNFINISHED.match(path.name):
-                shutil.rmtree(path, ignore_errors=True)
+        self._clear()
 
     def steps(self) -> list[int]:
         """Returns the steps of all finished checkpoints, oldest first."""
@@ -58,43 +60,48 @@ class Checkpoints:
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
 
-    def save(self, state: State, step: int, best: int | None = None) -> None:
+    def save(self, state: State, step: int, best: int | None = None, must: bool = False) -> None:
         """Begins to save `state`; the program goes on while it is written.
+
+        A save that fails, such as on a full disk, is a warning: there is the checkpoint before it, and the next one.
 
         Args:
           state: may be donated to the next step as soon as this returns.
-          step: its step.
+          step: its position in the stream.
           best: the step of the checkpoint to keep beside the latest.
+          must: a failure is an error: this is the last save, and with it the result would be lost.
 
         Raises:
-          RunError: this save could not begin, or the one before it failed.
+          RunError: too many saves in a row failed, this one or the one before it; or this one, which must not.
         """
         self.wait()
         if step in self.steps():
             return
-        self._best, self._saving = best, step
+        self._best, self._saving, self._must = best, step, must
         state = unstack(jax.device_get(state))  # may be views of the device's memory: Orbax copies before it returns
-        self._check_space(state)
         record = {'step': step, 'sha256': trees.sha256(state), 'leaves': _leaves(state)}
         try:
+            self._check_space(state)
             self._saver.save(
                 self._directory / str(step),
-                args=ocp.args.Composite(state=ocp.args.StandardSave(state), record=ocp.args.JsonSave(record)),
+                args=ocp.args.Composite(state=ocp.args.StandardSave(_stored(state)), record=ocp.args.JsonSave(record)),
             )
         except Exception as error:
-            raise self._failed(error) from error
+            self._fail(error)
 
     def wait(self) -> None:
         """Returns when the save under way is finished, and removes the checkpoints it replaces.
 
         Raises:
-          RunError: that save failed; the checkpoints before it are untouched.
+          RunError: that save failed, and it must not, or was one too many; the checkpoints before it are untouched.
         """
         try:
             self._saver.wait_until_finished()
         except Exception as error:
-            raise self._failed(error) from error
-        self._saving = None
+            self._fail(error)
+        if self._saving is None:
+            return
+        self._saving, self._failures = None, 0
         for step in self.steps()[: -self._keep] if self._keep else ():
             if step != self._best and jax.process_index() == 0:
                 remove(self._directory / str(step))
@@ -118,7 +125,7 @@ class Checkpoints:
             try:
                 record = self._read(path, 'record', ocp.args.JsonRestore())
                 _compare(path, record['leaves'], _leaves(blocks))
-                state = self._read(path, 'state', ocp.args.StandardRestore(blocks))
+                state = blocks.replace(**self._read(path, 'state', ocp.args.StandardRestore(_stored(blocks))))
                 if trees.sha256(state) != record['sha256']:
                     raise ValueError('its SHA-256 differs from the recorded one')
             except UserError:
@@ -141,11 +148,11 @@ class Checkpoints:
         return self._saver.restore(path, args=ocp.args.Composite(**{item: args}))[item]
 
     def _check_space(self, state: State) -> None:
-        """Raises RunError where the disk has no room, before half a checkpoint is written."""
+        """Raises OSError where the disk has no room, before half a checkpoint is written."""
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state)) + MARGIN
         free = shutil.disk_usage(self._directory).free
         if free < needed:
-            raise self._failed(OSError(f'No space left on device ({needed:,} bytes needed, {free:,} free)'))
+            raise OSError(f'No space left on device ({needed:,} bytes needed, {free:,} free)')
 
     def _set_aside(self, path: Path) -> Path:
         folder = self._directory.parent / 'damaged'
@@ -156,11 +163,26 @@ class Checkpoints:
         path.rename(target)
         return target
 
-    def _failed(self, error: Exception) -> RunError:
-        reason = _one_line(error)
-        good = [step for step in self.steps() if step != self._saving]
+    def _fail(self, error: Exception) -> None:
+        """Frees what a failed save has taken, and warns, or raises RunError where that is no longer enough."""
+        self._clear()
+        reason, step = _one_line(error), self._saving
+        good = [other for other in self.steps() if other != step]
         last = f'the last good one is of step {good[-1]}' if good else 'there is none before it'
-        return RunError(f'cannot save the checkpoint of step {self._saving}: {reason}; {last}')
+        text = f'cannot save the checkpoint of step {step}: {reason}; {last}'
+        self._saving, self._failures = None, self._failures + 1
+        if self._must:
+            raise RunError(text) from error
+        if self._failures >= self._allowed:
+            raise RunError(f'{text}; it is the last of {self._failures} in a row (config.save_failures)') from error
+        of = f'failure {self._failures} of the {self._allowed} in a row that stop the run'
+        print(f'warning: {text}. Training goes on ({of})', file=sys.stderr)
+
+    def _clear(self) -> None:
+        """Removes what was left unfinished."""
+        for path in self._directory.iterdir() if self._directory.is_dir() else ():
+            if _UNFINISHED.match(path.name):
+                shutil.rmtree(path, ignore_errors=True)
 
 
 def remove(path: Path) -> None:
@@ -180,6 +202,12 @@ def _one_line(error: Exception) -> str:
     return (text.splitlines() or [type(error).__name__])[0][:160]
 
 
+def _stored(state: State) -> dict:
+    """Returns a state as it lies on disk: without the fields that older versions lack, where those hold nothing."""
+    fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: value for name, value in fields.items() if name not in _NEWER or jax.tree.leaves(value)}
+
+
 def _leaves(state) -> dict[str, str]:
     return {name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in trees.named_leaves(state)}
 
@@ -191,8 +219,9 @@ def _compare(path: Path, saved: dict[str, str], expected: dict[str, str]) -> Non
         if saved.get(name) != expected.get(name)
     ]
     if different:
-        more = f' and {len(different) - 4} more' if len(different) > 4 else ''
+        more = f' and {len(different) - 4} more, below' if len(different) > 4 else ''
         raise UserError(
             f'checkpoint {path} does not fit the program (saved -> expected: {"; ".join(different[:4])}{more}); '
-            'use the version that wrote it, or another --workdir'
+            'use the version that wrote it, or another --workdir',
+            details=different[4:],
         )

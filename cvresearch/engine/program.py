@@ -163,7 +163,8 @@ class Program:
     def _create(self, seed: jax.Array) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
-        return states.create(self.model, self.tx, self.source.facts.image_shape, seed, average, plateau)
+        shape = self.source.facts.image_shape
+        return states.create(self.model, self.tx, shape, seed, average, plateau, skips=self.recipe.skip > 0)
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -242,8 +243,9 @@ def _check_numbers(config: ConfigDict) -> None:
         raise UserError(f'config.seed is {config.seed}; expected 0 to 2**32 - 1')
     if config.epochs <= 0:
         raise UserError(f'config.epochs is {config.epochs}; expected more than 0')
-    if config.keep < 1:
-        raise UserError(f'config.keep is {config.keep}; expected at least 1 checkpoint')
+    for name in ('keep', 'save_failures'):
+        if config[name] < 1:
+            raise UserError(f'config.{name} is {config[name]}; expected at least 1')
     for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')

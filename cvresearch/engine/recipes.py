@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.base.errors import UserError, check_arguments, construct
 from cvresearch.data.sources import Source
 from cvresearch.engine.steps import Recipe
 from cvresearch.nn import norms
@@ -19,6 +19,16 @@ from cvresearch.objectives.losses import Distillation
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import averages, optimizers, plateau
 from cvresearch.optim.plateau import Plateau
+
+
+def _skip(in_a_row: int = 10) -> int:
+    if in_a_row < 1:
+        raise UserError(f'config.non_finite.in_a_row is {in_a_row}; expected at least 1')
+    return in_a_row
+
+
+# What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
+NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
 def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> Recipe:
@@ -37,6 +47,7 @@ def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> 
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
         sam=optimizers.around(config.optimizer).sam,
         average=averages.make(config.average, steps, steps_per_epoch),
+        skip=construct('non_finite', NON_FINITE, config.non_finite),
         distillation=Distillation(**teaching) if config.distillation.teacher else None,
     )
 
@@ -74,6 +85,8 @@ def population(of_batches: list[dict]) -> dict:
         exact = {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
         return {key: exact[key].astype(value.dtype) if key in exact else value for key, value in each[0].items()}
 
+    whole = [each for each in of_batches if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(each))]
+    of_batches = whole or of_batches  # what is not finite is of a batch that was skipped
     return jax.tree.map(of_norm, *of_batches, is_leaf=lambda node: isinstance(node, dict) and 'mean' in node)
 
 

@@ -1,7 +1,6 @@
 """Finished and unfinished runs, read from their folders: configuration, checkpoints, snapshots. Nothing is changed."""
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.records import read_metrics
@@ -43,7 +43,7 @@ class Run:
         path = Path(workdir)
         if not (path / 'config.json').is_file():
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
-        config = ConfigDict(json.loads((path / 'config.json').read_text()))
+        config = configs.from_json((path / 'config.json').read_text())
         return cls(path, config, Program.of(config))
 
     def on(self, data: str, **arguments) -> 'Run':
@@ -162,7 +162,7 @@ class Run:
         weights = weights or program.weights[-1]
         lookup('weights', dict.fromkeys(program.weights), weights)
         meshes.check_batch('eval_batch_size', batch_size, program.mesh)
-        records = [self.record(int(state.step), split, weights, protocol) for state in states]
+        records = [self.record(int(state.position), split, weights, protocol) for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
             program.model, variables, self.examples(split), protocol, batch_size,
@@ -179,7 +179,7 @@ class Run:
         variables = ensemble.reestimate(
             program.model, variables, self.examples('train'), config.batch_size, program.mean, program.std
         )
-        steps = [int(state.step) for state in states]
+        steps = [int(state.position) for state in states]
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         (found,) = ensemble.members_of(
             program.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,

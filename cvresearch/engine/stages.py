@@ -1,16 +1,19 @@
 """The stages of progressive resizing: a stream and a compiled step for each, the next one compiled ahead."""
 
 import dataclasses
-from concurrent.futures import Future, ThreadPoolExecutor
+import functools
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, transforms
+from cvresearch.data.sources import Examples
 from cvresearch.data.stream import Stream
+from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.program import Program
 from cvresearch.engine.state import State
 
@@ -25,11 +28,10 @@ class Stages:
 
     def __init__(self, program: Program, config: ConfigDict):
         self._program, self._config = program, config
+        self.compiler = Compiler()
         plan = program.plan
         self.stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
         self._programs = [self._program_of(stage) for stage in self.stages]
-        self._compiled: dict[int, Future] = {}
-        self._pool = ThreadPoolExecutor(1, 'compile')
         host, hosts = jax.process_index(), jax.process_count()
         self.streams = [
             Stream(part.source.splits['train'], program.seed, config.batch_size, host, hosts)
@@ -51,25 +53,41 @@ class Stages:
 
     def compiled(self, step: int):
         """Returns the compiled update of a step, after waiting for it if need be."""
+        return self.compiler.result(self.begin(step))
+
+    def begin(self, step: int) -> tuple[str, int]:
+        """Begins to compile the update of a step's stage, and that of the next; returns the former's name."""
         number = resizing.stage_at(self.stages, step)
-        for wanted in (number, number + 1):
-            if wanted < len(self.stages) and wanted not in self._compiled:
-                self._compiled[wanted] = self._pool.submit(self._compile, wanted)
-        return self._compiled[number].result()
+        for wanted in range(number, min(number + 2, len(self.stages))):
+            self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))
+        return 'update', number
+
+    def begin_evaluation(self, examples: Examples) -> tuple:
+        """Begins to compile the evaluation of a split; returns its name."""
+        images, labels = examples.take(np.zeros(1, np.int64))
+        name = 'evaluation', images.shape, labels.shape
+
+        def make():
+            batch = {'image': images, 'label': labels, 'mask': np.ones(1, np.float32)}
+            batch = self._shapes(batch, self._config.eval_batch_size)
+            return self._program.eval_step().lower(self._program.abstract_state(), batch).compile()
+
+        self.compiler.begin(name, make)
+        return name
 
     def close(self) -> None:
         """Gives up what has not begun to be compiled."""
-        self._pool.shutdown(wait=True, cancel_futures=True)
+        self.compiler.close()
 
     def _compile(self, number: int):
         program, stream = self._programs[number], self.streams[number]
-        state = program.abstract_state()
-        placed = meshes.by_example(program.mesh)
-        batch = {
-            name: jax.ShapeDtypeStruct((self._config.batch_size, *x.shape[1:]), x.dtype, sharding=placed)
-            for name, x in stream.batch(self.stages[number].first).items()
-        }
-        return program.train_step().lower(state, batch).compile()
+        batch = self._shapes(stream.batch(self.stages[number].first), self._config.batch_size)
+        return program.train_step().lower(program.abstract_state(), batch).compile()
+
+    def _shapes(self, batch: dict, size: int) -> dict:
+        """Returns what a batch of `size` examples is on the mesh."""
+        placed = meshes.by_example(self._program.mesh)
+        return {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=placed) for name, x in batch.items()}
 
     def _program_of(self, stage: resizing.Stage) -> Program:
         """Returns the run's program with the size and the strengths of a stage."""

@@ -14,6 +14,10 @@ from cvresearch.objectives import metrics
 class State:
     """What a checkpoint holds. Data and randomness are functions of (seed, step), so nothing else.
 
+    A batch whose gradients are not finite may be skipped: the state stays as it was, but for `skipped`, and the stream
+    goes on to the next. So the place in the stream, `position`, which names checkpoints and records, is apart from
+    `step`, which schedules and random streams go by.
+
     Attributes:
       step: int32 (), the number of updates made.
       seed: uint32 (), from which every random stream of the run derives.
@@ -23,8 +27,10 @@ class State:
       opt_state: the optimizer's.
       average: the average over the steps, {'params', 'model_state'}; {} where there is none.
       plateau: {'scale', 'best', 'waited', 'cooling'}, where the learning rate follows the evaluations; else {}.
+      skipped: {'total', 'in_a_row'}, int32 (), where batches may be skipped: how many were; else {}.
       sums: training metrics since they were last logged.
-      bad_step: int32 (), the first step whose loss or result was not finite; -1 while all were.
+      bad_step: int32 (), the position of the first batch after which the run cannot go on: its loss or its result was
+        not finite, or it was one too many of those skipped; -1 while there is none.
     """
 
     step: jax.Array
@@ -34,8 +40,14 @@ class State:
     opt_state: optax.OptState
     average: dict
     plateau: dict
+    skipped: dict
     sums: metrics.Sums
     bad_step: jax.Array
+
+    @property
+    def position(self) -> jax.Array | int:
+        """The number of batches taken from the stream, int32 (): updates made, and batches skipped."""
+        return self.step + self.skipped['total'] if self.skipped else self.step
 
     def averaged(self) -> 'State':
         """Returns the state with the average in place of the weights and statistics."""
@@ -44,7 +56,7 @@ class State:
 
 def create(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
-    average: bool = False, plateau: dict | None = None,
+    average: bool = False, plateau: dict | None = None, skips: bool = False,
 ) -> State:  # fmt: skip
     """Returns the state at step 0; every value a function of `seed`.
 
@@ -55,6 +67,7 @@ def create(
       seed: uint32 ().
       average: whether an average of the weights is kept; it begins with the initial ones.
       plateau: before any evaluation.
+      skips: whether batches may be skipped.
     """
     variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
@@ -67,6 +80,7 @@ def create(
         opt_state=tx.init(params),
         average={'params': params, 'model_state': model_state} if average else {},
         plateau=jax.tree.map(jnp.float32, plateau or {}),
+        skipped={name: jnp.zeros((), jnp.int32) for name in ('total', 'in_a_row')} if skips else {},
         sums=metrics.zeros(),
         bad_step=jnp.full((), -1, jnp.int32),
     )

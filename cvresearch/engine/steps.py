@@ -31,6 +31,8 @@ class Recipe:
       scatter: divides their gradients as the parameters are divided.
       sam: radius of sharpness-aware minimisation; 0 for none.
       average: the part that new weights have in their average, by the number of the update; None for no average.
+      skip: batches whose gradients are not finite are skipped, and so many in a row stop the run; 0: none is skipped,
+        and the first stops it.
       teacher: maps the images that the net sees to the logits that `distillation` draws it to.
       distillation: how; None for no teacher.
     """
@@ -42,6 +44,7 @@ class Recipe:
     scatter: Callable = lambda gradients: gradients
     sam: float = 0.0
     average: optax.Schedule | None = None
+    skip: int = 0
     teacher: Callable[[jax.Array], jax.Array] | None = None
     distillation: Distillation | None = None
 
@@ -85,17 +88,30 @@ def make_train_step(
         # The new parameters too: an update that overflows would show in the loss one step later,
         # and a checkpoint in between would hold it.
         finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
-        return state.replace(
+        new = state.replace(
             step=state.step + 1,
             params=params,
             model_state=model_state,
             opt_state=opt_state,
             average=average,
             sums=metrics.add(state.sums, sums),
-            bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step),
         )
+        if recipe.skip:
+            return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), recipe.skip)
+        return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
 
     return train_step
+
+
+def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
+    """Returns the new state, or where the update is not finite the old one, to the bit, with the batch counted."""
+    chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
+    in_a_row = jnp.where(finite, 0, old.skipped['in_a_row'] + 1)
+    too_many = (old.bad_step < 0) & (in_a_row >= most)
+    return chosen.replace(
+        skipped={'total': old.skipped['total'] + ~finite, 'in_a_row': in_a_row},
+        bad_step=jnp.where(too_many, old.position, old.bad_step),
+    )
 
 
 def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, params, examples: tuple, key: jax.Array):

@@ -1,13 +1,12 @@
 """A finished run as the teacher of another: its newest checkpoint, as a function of the pupil's images."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
+from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.engine.checkpoint import Checkpoints
@@ -30,7 +29,7 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
     path = Path(workdir)
     if not (path / 'config.json').is_file():
         raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
-    config = ConfigDict(json.loads((path / 'config.json').read_text()))
+    config = configs.from_json((path / 'config.json').read_text())
     config.distillation.teacher = ''  # what taught the teacher may be gone
     program = program_of(config, layout=meshes.Layout(pupil.mesh, rules=(('', None),)))  # a constant of the step
     state = Checkpoints(path / 'checkpoints', read_only=True).restore(program.abstract_state())

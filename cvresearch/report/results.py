@@ -6,8 +6,6 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
@@ -87,7 +85,7 @@ def read(path: str | Path) -> Result:
         raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
     if 'test' not in card['final']:
         raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
-    config = configs.flatten(ConfigDict(json.loads((path / 'config.json').read_text())))
+    config = configs.flatten(configs.from_json((path / 'config.json').read_text()))
     values = card['final']['test']
     return Result(path, config, card['data'], values, card['params'], views=values.get('views', SINGLE))
 

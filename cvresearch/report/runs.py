@@ -4,8 +4,6 @@ import dataclasses
 import json
 from pathlib import Path
 
-from ml_collections import ConfigDict
-
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 
@@ -44,7 +42,7 @@ def read(path: Path) -> Kept:
     lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith('\n')]
     card = path / 'run.json'
-    config = configs.flatten(ConfigDict(json.loads((path / 'config.json').read_text())))
+    config = configs.flatten(configs.from_json((path / 'config.json').read_text()))
     return Kept(path.name, config, json.loads(card.read_text()) if card.exists() else {}, rows)
 
 
