@@ -13,13 +13,14 @@ from pathlib import Path
 import jax
 import tensorboardX
 
-from cvresearch.base.errors import RunError
+from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
 SECRET = re.compile(r'(?i)token|secret|passw|credential|api_?key|access_?key|private_?key')
 # Of a row: what depends on the machine and its load. The rest is the same for every run.
 SPEED = ('steps_per_second', 'images_per_second', 'data_wait', 'peak_bytes', 'mfu')
+PEERS = ('torch', 'torchvision', 'tensorflow-cpu', 'grain', 'simplejpeg', 'opencv-python-headless')  # in measurements
 
 
 class Metrics:
@@ -158,6 +159,44 @@ def without_secrets(arguments: list[str]) -> list[str]:
             argument = argument.replace(value, '***')
         safe.append(re.sub(r'://[^/@\s]+@', '://***@', argument))
     return safe
+
+
+def write_measurement(path: Path, rows: list[dict], **facts) -> None:
+    """Writes the record of a measurement, the rows of a table and how they came about, as JSON.
+
+    `python -m cvresearch.tables FILE.json` prints the table.
+
+    Args:
+      path: of the record, docs/records/NAME.json.
+      rows: values by column.
+      **facts: what else the reader must know.
+    """
+    about = {
+        'command': shlex.join(['python', *without_secrets(sys.argv)]), **_revision(), 'measured': _now(),
+        'python': sys.version.split()[0],
+        'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
+        'devices': [device.device_kind for device in jax.devices()], 'processor': _processor(),
+        'cores': len(os.sched_getaffinity(0)),
+    }  # fmt: skip
+    write_atomically(path, json.dumps(about | facts | {'rows': rows}, indent=1) + '\n')
+
+
+def read_measurement(path: Path) -> list[dict]:
+    """Returns the rows of a measurement's record.
+
+    Raises:
+      UserError: no such file, or none of these.
+    """
+    try:
+        return json.loads(path.read_text())['rows']
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'{path} holds no record of a measurement ({type(error).__name__}: {error})') from error
+
+
+def _processor() -> str:
+    """Returns the processor's name, where the system tells."""
+    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
 
 
 def _now() -> str:
