@@ -8,8 +8,8 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from cvresearch.base import hosts, trees
 from cvresearch.base import mesh as meshes
-from cvresearch.base import trees
 from cvresearch.base.clock import Clock
 from cvresearch.base.errors import PREEMPTED, RunError
 from cvresearch.base.hosts import Agreement
@@ -40,10 +40,13 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
     program = Program.of(config)  # mesh, data, model, optimizer: made and checked
-    with claim(workdir, config) as path, Preemption() as preemption, contextlib.ExitStack() as closing:
-        card = read_card(path)
+    # Of several hosts the first alone has to do with the folder.
+    claimed = claim(workdir, config) if hosts.first() else contextlib.nullcontext(Path(workdir).absolute())
+    with claimed as path, Preemption() as preemption, contextlib.ExitStack() as closing:
+        card = hosts.from_first(read_card(path) if hosts.first() else None)
         if card and card['status'] == 'finished':
-            print(f'{path} is finished: {card["final"]}')
+            if hosts.first():
+                print(f'{path} is finished: {card["final"]}')
             return 0
         training = Training(program, config, path, preemption, closing)
         try:
@@ -73,6 +76,7 @@ class Training:
         self.snapshots = None
         if program.snapshots:
             self.snapshots = closing.enter_context(contextlib.closing(Checkpoints(path / SNAPSHOTS, keep=None)))
+        self.taken = set(hosts.from_first(self.snapshots.steps() if self.snapshots else []))
         with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.position)  # of the stream: the same number on the host, known without waiting
@@ -82,6 +86,7 @@ class Training:
         self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
+            path.mkdir(parents=True, exist_ok=True)  # of each host
             self.damage.keep_in(path / f'damaged{jax.process_index() or ""}.jsonl')
         self.agreement, self.stopping, self.waited_for = Agreement(), False, set()
         with self.clock.spent('compile'):
@@ -90,7 +95,9 @@ class Training:
         self.batches = closing.enter_context(contextlib.closing(
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
-        self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
+        self.progress = closing.enter_context(contextlib.closing(
+            Progress(self.clock, self.step, self.plan.steps, quiet=not hosts.first())
+        ))  # fmt: skip
         self.progress.say(self._greeting())
 
     def loop(self) -> str:
@@ -112,7 +119,7 @@ class Training:
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
             evaluation = [which for which in self._evaluations() if not self.records.has(self.step, *which)]
             save = plan.due(self.step, every_epochs=config.save_every_epochs)
-            snapshot = self.step in self.program.snapshots and self.step not in self.snapshots.steps()
+            snapshot = self.step in self.program.snapshots and self.step not in self.taken
             if log or evaluation or save or snapshot:
                 jax.block_until_ready(self.state)  # steps under way count as training
                 self._check_finite()
@@ -163,14 +170,15 @@ class Training:
 
     def end(self, how: str) -> None:
         """Writes the run card."""
-        params = unstack(jax.device_get(self.state.params))
-        good = {} if how == 'failed' else dict(params=trees.count(params), params_sha256=trees.sha256(params))
-        skipped = {} if how == 'failed' else self._skipped()
+        good = {}
+        if how != 'failed':
+            params = unstack(hosts.gathered(self.state.params))
+            good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **self._skipped())
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         final = self._final()
         self.card.end(
-            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **skipped,
-            **damaged, final=final,
+            how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
+            final=final,
             steps_per_second=round(self.progress.rate, 3),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
@@ -210,7 +218,7 @@ class Training:
         values = metrics.means(metrics.total(None, self.state.sums))
         speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed | self._skipped())
-        self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
+        self.state = self.state.replace(sums=hosts.put(metrics.zeros(), meshes.replicated(self.mesh)))
 
     def _skipped(self) -> dict[str, int]:
         """Returns how many batches were skipped, where they may be."""
@@ -222,7 +230,7 @@ class Training:
         before, after = (step * self.config.batch_size // self.plan.examples for step in (self.step - 1, self.step))
         if digests := [self.stages.streams[0].digest(epoch) for epoch in range(before, after)]:
             values = {'n_seen': len(digests) * self.plan.examples, 'sha256': ' '.join(digests)}
-            damaged = {'damaged': len(self.damage.found)} if self.damage else {}
+            damaged = {'damaged': hosts.total(len(self.damage.found))} if self.damage else {}
             self.records.write(self.step, self.plan.epoch(self.step), 'data', values | damaged)
 
     def _final(self) -> dict[str, dict]:
@@ -269,8 +277,9 @@ class Training:
 
     def _snapshot(self) -> None:
         """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
-        self.snapshots.save(without_optimizer(self.state), self.step)
+        self.snapshots.save(without_optimizer(self.state), self.step, must=True)
         self.snapshots.wait()
+        self.taken.add(self.step)
 
     def _keep_predictions(self, split: str, protocol: protocols.Protocol, how: dict) -> bool:
         """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""
@@ -283,7 +292,7 @@ class Training:
             logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
             stop=self.stop,
         )  # fmt: skip
-        if found is not None and jax.process_index() == 0:
+        if found is not None and hosts.first():
             name = _named(split, how['weights'])
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
             record['data'] = program.source.facts.name

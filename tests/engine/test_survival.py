@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from cvresearch import train
+from cvresearch.base import metadata as places
 from cvresearch.base import preemption as preemptions
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError
@@ -247,12 +248,12 @@ def test_notice_of_the_cloud_saves_and_stops_the_run(metadata, smoke, tmp_path, 
 
 def test_elsewhere_than_at_google_nobody_is_asked(monkeypatch, tmp_path):
     monkeypatch.delenv('GCE_METADATA_HOST', raising=False)
-    monkeypatch.setattr(preemptions, '_PRODUCT', tmp_path / 'product_name')
-    assert preemptions.metadata_server() is None
+    monkeypatch.setattr(places, '_PRODUCT', tmp_path / 'product_name')
+    assert places.server() is None
     (tmp_path / 'product_name').write_text('Google Compute Engine\n')
-    assert preemptions.metadata_server() == 'metadata.google.internal'
+    assert places.server() == 'metadata.google.internal'
     monkeypatch.setenv('NO_GCE_CHECK', 'true')
-    assert preemptions.metadata_server() is None
+    assert places.server() is None
 
 
 @pytest.mark.parametrize('of', ['_compile', 'begin_evaluation'])
