@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from cvresearch.base import hosts, trees
@@ -286,12 +287,18 @@ class Training:
         if not self.config.keep_predictions:
             return True
         program = self.program
-        logits_of = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
         variables = variables_of(self.state, how['weights'])
+        net = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
+        images, _ = self.splits[split].take(np.zeros(1, np.int64))
+        name = 'predictions', images.shape
+        shape = self.config.eval_batch_size, *images.shape[1:]
+        self.stages.compiler.begin(name, functools.partial(net.compiled, variables, shape))
+        if not self._wait_for(name):
+            return False
+        logits_of = self.stages.compiler.result(name)(variables)
         found = predictions.predict(
-            logits_of(variables), self.splits[split], protocol, self.config.eval_batch_size, self.mesh,
-            stop=self.stop,
-        )  # fmt: skip
+            logits_of, self.splits[split], protocol, self.config.eval_batch_size, self.mesh, stop=self.stop
+        )
         if found is not None and hosts.first():
             name = _named(split, how['weights'])
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
