@@ -258,7 +258,7 @@ def test_elsewhere_than_at_google_nobody_is_asked(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize(('of', 'saved'), [('update', 0), ('evaluation', 4), ('predictions', 8)])
 def test_sigterm_does_not_wait_for_a_compilation(smoke, tmp_path, monkeypatch, of, saved):
-    # A compilation that takes ten minutes, of an update, an evaluation or the last logits; a signal in its first second.
+    # Ten minutes of compiling an update, an evaluation or the last logits, and a signal in the first second.
     blocked = threading.Event()
     real = compiling.Compiler.begin
 
