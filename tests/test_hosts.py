@@ -21,7 +21,7 @@ import pytest
 from cvresearch import main, train
 from cvresearch.base import cluster, hosts, trees
 from cvresearch.base.errors import BAD_INPUT, HOST_LOST, PREEMPTED, UserError
-from cvresearch.base.records import read_card, read_metrics
+from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.program import Program
@@ -39,12 +39,29 @@ def free_port():
         return found.getsockname()[1]
 
 
-def start(command, host, number, port, patience, devices=1, **environment):
+# The program, which sends itself a signal when it arrives at a step.
+SIGNALLING = '''
+import os, signal, sys
+from cvresearch import main, train
+from cvresearch.base import cli
+name, step = sys.argv[1], int(sys.argv[2])
+del sys.argv[1:3]
+real = train.Progress.step
+def arrived(progress, at):
+    real(progress, at)
+    if at == step:
+        os.kill(os.getpid(), getattr(signal, name))
+train.Progress.step = arrived
+cli.run(main.main)
+'''
+
+
+def start(command, host, number, port, patience, devices=1):
     """Starts one host; it computes on so many devices of its own."""
     flags = ['--hosts', str(number), '--host', str(host), '--coordinator', f'127.0.0.1:{port}', '--patience', str(patience)]  # noqa: E501
     return subprocess.Popen(
         [sys.executable, *command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'} | environment,
+        env=os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'},
     )  # fmt: skip
 
 
@@ -61,12 +78,12 @@ def run_on(number, workdir, *more, signals=(), devices=1, patience=LONG):
     """Runs a training on so many hosts; `signals` are (host, name, step): it sends that to itself there."""
     port, started = free_port(), []
     for host in range(number):
-        command, environment = ['-m', 'cvresearch.main'], {}
+        command = ['-m', 'cvresearch.main']
         for whose, name, step in signals:
             if whose == host:
-                command, environment = ['tests/kill_at.py', 'step', str(step), '0'], {'KILL_SIGNAL': name}
+                command = ['-c', SIGNALLING, name, str(step)]
         command = [*command, *FLAGS, '--workdir', str(workdir), *more]
-        started.append(start(command, host, number, port, patience, devices, **environment))
+        started.append(start(command, host, number, port, patience, devices))
     return started
 
 
@@ -280,7 +297,7 @@ def test_hosts_end_when_one_is_gone_and_go_on_bit_for_bit(tmp_path, number, gone
         assert f'error: host {gone} (127.0.0.1) {how}' in error
     assert {code for code, _ in ends(run_on(number, tmp_path / 'run'))} == {0}
     assert read_card(tmp_path / 'run')['params_sha256'] == read_card(tmp_path / 'whole')['params_sha256']
-    drop = ('steps_per_second',)
+    drop = SPEED
     texts = [[{k: v for k, v in row.items() if k not in drop} for row in read_metrics(tmp_path / run / 'metrics.jsonl')]
              for run in ('run', 'whole')]  # fmt: skip
     assert json.dumps(texts[0]) == json.dumps(texts[1])
