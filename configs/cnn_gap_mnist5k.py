@@ -1,6 +1,7 @@
-"""CNN-GAP on the 5,000 MNIST digits in the middle of 64x64 black images (4,000 train, 1,000 test).
+"""CNN-GAP on the 5,000 MNIST digits (4,000 train, 1,000 test).
 
-The net of G. Boracchi's lectures (Politecnico di Milano; 101,578 parameters). The recipe is this project's.
+The net of G. Boracchi's lectures (Politecnico di Milano; 101,578 parameters), which takes images of any size; there
+they are 64x64, here 28x28. The recipe is this project's.
 
     python -m cvresearch.main --config configs/cnn_gap_mnist5k.py --workdir runs/cnn_gap_mnist5k
 
@@ -14,7 +15,6 @@ from configs import common
 
 def get_config(arg=''):
     c = common.mnist5k(epochs=40)
-    c.data.pad = 18
     c.model = dict(name='cnn_gap')
     return common.finish(c, arg)
 

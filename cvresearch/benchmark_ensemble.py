@@ -7,12 +7,13 @@ pass over all images, and the median of the ratios of neighbouring rounds. Both 
 import json
 import statistics
 import time
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvresearch.base import cli, tables
+from cvresearch.base import cli, records, tables
 from cvresearch.base import mesh as meshes
 from cvresearch.data.examples import Arrays
 from cvresearch.engine import ensemble, predictions, protocols
@@ -69,10 +70,13 @@ def main(argv: list[str]) -> int:
     options = cli.parse(
         argv, __doc__, required=(), model='variant (lenet5)', members='nets (8)', images='random images (10000)',
         batch_size='images at once (500)', rounds='of both, in turns (7)', format='text (default) or json: one line',
+        record='file for the record: docs/records/NAME.json',
     )  # fmt: skip
     numbers = ('members', 'images', 'batch_size', 'rounds')
     given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     result = measure(options.model or 'lenet5', **given)
+    if options.record:
+        records.write_measurement(Path(options.record), [result])
     if options.format == 'json':
         print(json.dumps(result))
     else:

@@ -1,12 +1,10 @@
-"""Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR... [--write FILE].
+"""Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR...
 
 Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE,CONSTANT`
-printed for one seed, and average.json, of `--ensemble weights`. Prints a table in Markdown and what follows from it;
---write puts them into FILE between the lines <!-- ensembles --> and <!-- end of ensembles -->.
+printed for one seed, and average.json, of `--ensemble weights`. Prints a table in Markdown and what follows from it.
 """
 
 import json
-import re
 import statistics
 from pathlib import Path
 
@@ -14,10 +12,8 @@ from scipy import stats
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
-from cvresearch.base.workdir import write_atomically
 
 COLUMNS = ('net', 'test top-1 of each seed (%)', 'mean', 'sd', 'NLL', 'ECE')
-MARKS = ('<!-- ensembles -->', '<!-- end of ensembles -->')
 
 
 def read(folders: list[str | Path]) -> list[dict]:
@@ -123,20 +119,11 @@ def _pairs(records: list[dict], name: str) -> float:
 
 
 def main(argv: list[str]) -> int:
-    """Prints the table, or writes it into a file; returns the exit code."""
-    options = cli.parse(argv, __doc__, required=(), positional='folders', write='Markdown file with the two marks')
+    """Prints the table; returns the exit code."""
+    options = cli.parse(argv, __doc__, required=(), positional='folders')
     if len(options.rest) < 2:
         raise UserError('expected the folders of at least two seeds')
-    text = document(read(options.rest))
-    if not options.write:
-        print(text)
-        return 0
-    path = Path(options.write)
-    old = path.read_text() if path.is_file() else ''
-    if not all(mark in old for mark in MARKS):
-        raise UserError(f'{path} has no lines {MARKS[0]} and {MARKS[1]}')
-    between = re.compile(f'{MARKS[0]}.*{MARKS[1]}', re.DOTALL)
-    write_atomically(path, between.sub(lambda _: f'{MARKS[0]}\n{text}\n{MARKS[1]}', old))
+    print(document(read(options.rest)))
     return 0
 
 

@@ -1,12 +1,13 @@
 """Tables for papers: python -m cvresearch.tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
 
 NAME is a published table ('ResNet-T3'; --list names them all), a TOML file that describes one
-(`report/published.py` shows how), or 'results', the default: finished runs, seeds side by side. Each DIR
-is a workdir or a record of one (config.json and run.json). Runs whose configurations differ in
-nothing but the seed are one row. What has no run is a dash.
+(`report/published.py` shows how), the record of a measurement (docs/records/NAME.json), or 'results', the default:
+finished runs, seeds side by side. Each DIR is a workdir or a record of one (config.json and run.json). Runs whose
+configurations differ in nothing but the seed are one row. What has no run is a dash.
 """
 
 import json
+import re
 import statistics
 import sys
 from pathlib import Path
@@ -14,15 +15,21 @@ from pathlib import Path
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
-from cvresearch.base.records import read_card
+from cvresearch.base.records import read_card, read_measurement
 from cvresearch.report import compare, published, render
 from cvresearch.report import results as reading
 
-COLUMNS = ('model', 'data', 'parameters', 'epochs', 'seeds', 'test top-1 of each (%)', 'mean', 'sd', 'n_seen')
+COLUMNS = (
+    'experiment', 'model', 'data', 'parameters', 'epochs', 'weights', 'seeds', 'test top-1 of each (%)', 'mean', 'sd',
+    'n_seen',
+)  # fmt: skip
 
 
 def results(runs: list[str | Path]) -> list[dict]:
     """Returns one row per configuration: the test accuracies of its seeds, mean and deviation.
+
+    Where a run averages its weights the accuracies are the average's. An experiment is named as its folders are,
+    `NAME_seed0`.
 
     Args:
       runs: folders with config.json and run.json.
@@ -30,27 +37,32 @@ def results(runs: list[str | Path]) -> list[dict]:
     Raises:
       UserError: a folder without a finished run.
     """
-    groups: dict[str, list[tuple[dict, dict]]] = {}
+    groups: dict[str, list[tuple[dict, dict, Path]]] = {}
     for path in map(Path, runs):
         card = read_card(path) if (path / 'config.json').is_file() else None
         if card is None or card['status'] != 'finished':
             raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
         config = configs.from_json((path / 'config.json').read_text()).to_dict()
         key = json.dumps({**config, 'seed': None}, sort_keys=True)
-        groups.setdefault(key, []).append((config, card))
+        groups.setdefault(key, []).append((config, card, path))
     rows = []
     for group in groups.values():
         group.sort(key=lambda run: run[0]['seed'])
-        config, card = group[0]
-        accuracies = [run['final']['test']['top1'] for _, run in group]
+        config, card, path = group[0]
+        average = config.get('average', {}).get('name', 'none')  # older records have no such key
+        split = 'test' if average == 'none' else f'test_{average}'
+        tests = [run['final'][split] for _, run, _ in group]
+        accuracies = [test['top1'] for test in tests]
         rows.append({
-            'model': config['model']['name'], 'data': config['data']['name'], 'parameters': card['params'],
-            'epochs': config['epochs'], 'seeds': ', '.join(str(run['seed']) for _, run in group),
+            'experiment': re.sub(r'_seed\d+$', '', path.resolve().name), 'model': config['model']['name'],
+            'data': config['data']['name'], 'parameters': card['params'], 'epochs': config['epochs'],
+            'weights': 'raw' if average == 'none' else average,
+            'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
             'mean': f'{statistics.mean(accuracies):.2f}',
             # Of the sample: n - 1. One run has none.
             'sd': f'{statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else None,
-            'n_seen': min(run['final']['test']['n_seen'] for _, run in group),
+            'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
 
@@ -82,6 +94,11 @@ def main(argv: list[str]) -> int:
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
     runs = [options.runs] * bool(options.runs) + rest
     style = options.format or 'text'
+    if name.endswith('.json'):
+        rows = read_measurement(Path(name))
+        columns = tuple(dict.fromkeys(column for row in rows for column in row))
+        print(tables.render([dict.fromkeys(columns) | row for row in rows], columns, style))
+        return 0
     if name != 'results':
         print(published_table(name, runs, style))
         return 0

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
@@ -58,8 +59,16 @@ def _repeats(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
     return {'repeats': repeats, 'width': model.get('width', defaults['width']) * beta}
 
 
-# By the knobs that a model's class has: how depth and width are set.
-SCALERS: dict[tuple[str, ...], Callable] = {('depth', 'width'): _multipliers, ('repeats', 'width'): _repeats}
+def _layers(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
+    own = {name: model.get(name, defaults[name]) for name in ('depth', 'width')}
+    return {'depth': 6 * max(1, round(alpha * (own['depth'] - 2) / 6)) + 2, 'width': own['width'] * beta}
+
+
+# By the knobs that a model's class has: how depth and width are set. A whole number as depth counts layers (6n + 2).
+SCALERS: dict[tuple[tuple[str, type], ...], Callable] = {
+    (('depth', float), ('width', float)): _multipliers, (('depth', int), ('width', float)): _layers,
+    (('repeats', tuple), ('width', float)): _repeats,
+}  # fmt: skip
 
 
 class Laboratory:
@@ -75,10 +84,11 @@ class Laboratory:
         variant = registry.variant(config.model.name)
         fields = {field.name: field.default for field in dataclasses.fields(variant.module)}
         self.defaults = {**fields, **variant.arguments}
-        knobs = next((knobs for knobs in SCALERS if all(knob in fields for knob in knobs)), None)
+        knobs = next((knobs for knobs in SCALERS if all(type(self.defaults.get(k)) is t for k, t in knobs)), None)
         if knobs is None:
             raise UserError(
-                f'{config.model.name} has no multipliers of depth and width; expected an EfficientNet or a MobileNet'
+                f'{config.model.name} has no multipliers of depth and width; expected an EfficientNet, a MobileNet or '
+                'a ResNet of CIFAR'
             )
         self.scaler = SCALERS[knobs]
         if 'image_size' not in config.data:
@@ -101,15 +111,18 @@ class Laboratory:
         steps = [round(1 + i * STEP, 2) for i in range(round((LARGEST - 1) * budget / 2 / STEP) + 1)]
         # The rule of thumb first, as it is quick; the count then decides.
         near = [c for c in itertools.product(steps, repeat=3) if 0.6 < c[0] * c[1] ** 2 * c[2] ** 2 / budget < 1.6]
-        found = [self.candidate('compound', *c) for c in near if min(sorted(c)[1:]) > 1]
+        near = [c for c in near if min(sorted(c)[1:]) > 1]
+        found = [self.candidate('compound', *c) for c in tqdm(near, desc='counting', unit='net', leave=False)]
         return [c for c in found if abs(c.macs / self.base.macs / budget - 1) <= tolerance]
 
     def single(self, kind: str, budget: float) -> Candidate:
         """Returns the net scaled in one dimension alone whose count is nearest the budget."""
         place = ('depth', 'width', 'resolution').index(kind)
-        steps = [round(1 + i * STEP, 2) for i in range(1, round((budget * 2 - 1) / STEP) + 1)]
-        nets = [self.candidate(kind, *(step if i == place else 1.0 for i in range(3))) for step in steps]
-        return min(nets, key=lambda net: (abs(net.macs / self.base.macs - budget), net.alpha))
+        nets = [self.base]
+        while nets[-1].macs < budget * self.base.macs:
+            step = round(1 + len(nets) * STEP, 2)
+            nets.append(self.candidate(kind, *(step if i == place else 1.0 for i in range(3))))
+        return min(nets[1:], key=lambda net: (abs(net.macs / self.base.macs - budget), net.alpha))
 
     def scaled(self, best: Candidate, phi: int) -> Candidate:
         """Returns the compound raised to the power phi (equation 3)."""
@@ -171,10 +184,12 @@ def main(argv: list[str]) -> int:
     singles = [lab.single(kind, budget) for kind in ('depth', 'width', 'resolution')]
     candidates = [lab.base, *singles, *lab.grid(budget, tolerance)]
     folder = Path(options.workdir).absolute()
-    runs = plan.runs_of(options.config, options.overrides, settings_of(candidates, seeds), folder)
+    settings = settings_of(candidates, seeds)
+    overrides = {key: text for key, text in options.overrides.items() if key not in settings[0]}  # the base's, scaled
+    runs = plan.runs_of(options.config, overrides, settings, folder)
     code = 0
     if not options.dry_run:
-        plan.write_manifest(folder, options.config, options.overrides, runs)
+        plan.write_manifest(folder, options.config, overrides, runs)
         code = local.Local(runs, jobs).go()
     print(tables.render(table(lab, candidates, runs, seeds), COLUMNS, style))
     compounds = [(c, runs[i * seeds : (i + 1) * seeds]) for i, c in enumerate(candidates) if c.kind == 'compound']

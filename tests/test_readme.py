@@ -5,21 +5,15 @@ import re
 import statistics
 from pathlib import Path
 
-from cvresearch import tables
-
 README = Path('README.md').read_text()
 RECORDS = sorted(path.parent for path in Path('docs/records').glob('*/run.json'))
-
-
-def test_results_are_those_of_the_records():
-    table = tables.tables.render(tables.results(RECORDS), tables.COLUMNS, 'markdown')
-    assert table in README, 'put the output of `python -m cvresearch.tables docs/records/* --format markdown` there'
 
 
 def test_records_are_whole_and_made_by_their_configuration():
     for path in RECORDS:
         card, config = (json.loads((path / name).read_text()) for name in ('run.json', 'config.json'))
-        last = [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()][-1]
+        rows = [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()]
+        last = [row for row in rows if row['split'] == 'test' and row.get('weights', 'raw') == 'raw'][-1]
         assert last == card['final']['test'] and last['n_seen'] == 1000
         assert card['uncommitted_changes'] is False and re.fullmatch('[0-9a-f]{40}', card['revision'])
         assert card['seed'] == config['seed'] and len(card['params_sha256']) == 64
@@ -32,7 +26,7 @@ def test_lenet5_reaches_97_percent_and_the_order_is_as_expected():
         assert sorted(card['seed'] for card in cards) == [0, 1, 2]
         return statistics.mean(card['final']['test']['top1'] for card in cards)
 
-    assert mean('lenet5') >= 97.0
+    assert mean('lenet5') >= 97.0 and max(map(mean, ('resnet8', 'densenet22', 'nin', 'efficientnet'))) >= 98.5
     assert mean('softmax_regression') < mean('mlp') < mean('lenet5')
 
 

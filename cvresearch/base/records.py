@@ -12,10 +12,11 @@ from pathlib import Path
 import jax
 import tensorboardX
 
-from cvresearch.base.errors import RunError
+from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
+PEERS = ('torch', 'torchvision', 'tensorflow-cpu', 'grain', 'simplejpeg', 'opencv-python-headless')  # in measurements
 
 
 class Metrics:
@@ -132,6 +133,44 @@ def read_card(workdir: Path) -> dict | None:
     """Returns the run card of a workdir, None where there is none yet."""
     path = Path(workdir) / 'run.json'
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_measurement(path: Path, rows: list[dict], **facts) -> None:
+    """Writes the record of a measurement, the rows of a table and how they came about, as JSON.
+
+    `python -m cvresearch.tables FILE.json` prints the table.
+
+    Args:
+      path: of the record, docs/records/NAME.json.
+      rows: values by column.
+      **facts: what else the reader must know.
+    """
+    about = {
+        'command': shlex.join(['python', *sys.argv]), **_revision(), 'measured': _now(),
+        'python': sys.version.split()[0],
+        'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
+        'devices': [device.device_kind for device in jax.devices()], 'processor': _processor(),
+        'cores': len(os.sched_getaffinity(0)),
+    }  # fmt: skip
+    write_atomically(path, json.dumps(about | facts | {'rows': rows}, indent=1) + '\n')
+
+
+def read_measurement(path: Path) -> list[dict]:
+    """Returns the rows of a measurement's record.
+
+    Raises:
+      UserError: no such file, or none of these.
+    """
+    try:
+        return json.loads(path.read_text())['rows']
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f'{path} holds no record of a measurement ({type(error).__name__}: {error})') from error
+
+
+def _processor() -> str:
+    """Returns the processor's name, where the system tells."""
+    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
 
 
 def _now() -> str:

@@ -46,3 +46,8 @@ for _name in ('add', 'sub', 'mul', 'truediv', 'pow'):
     for _prefix in ('', 'r'):
         setattr(Traced, f'__{_prefix}{_name}__', _both(f'__{_prefix}{_name}__'))
 Traced.__neg__ = _both('__neg__')
+
+# A function that is jitted by itself takes the traced side as an argument, and has such a pair within.
+jax.tree_util.register_pytree_node(
+    Traced, lambda x: ((x.array,), float(x)), lambda value, arrays: Traced(value, *arrays)
+)

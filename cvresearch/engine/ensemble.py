@@ -13,7 +13,7 @@ from jax.sharding import Mesh
 from cvresearch.base import memory, trees
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
-from cvresearch.engine import predictions, steps
+from cvresearch.engine import predictions, recipes, steps
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.protocols import Protocol
 from cvresearch.objectives import scores
@@ -123,11 +123,11 @@ def reestimate(
 ) -> dict:  # fmt: skip
     """Returns the variables with batch statistics of the training images under these weights.
 
-    Izmailov et al. 2018, section 3.2, "batch normalization". The mean over batches of each batch's statistics, from
-    images that are not augmented; variances are the mean of variances within batches, as in training.
+    Izmailov et al. 2018, section 3.2, "batch normalization"; from images that are not augmented. How statistics of
+    batches become one: `recipes.population`.
 
     Args:
-      model: whose batch norms have a momentum `bn_momentum`.
+      model: of a run.
       variables: with the collection 'batch_stats'; returned as they are without.
       examples: to train on.
       batch_size: of training.
@@ -136,21 +136,17 @@ def reestimate(
     """
     if not variables.get('batch_stats'):
         return variables
-    momentum, old = model.bn_momentum, variables['batch_stats']
+    net = recipes.statistics_net(model)
 
     @jax.jit
     def of_batch(images):
-        _, changed = model.apply(
+        _, found = net.apply(
             variables, steps.normalise(images, mean, std), train=True, mutable=['batch_stats'],
             rngs={'dropout': jax.random.key(0)},
         )  # fmt: skip
-        # What a batch norm keeps is momentum * old + (1 - momentum) * the batch's own.
-        return jax.tree.map(lambda new, old: (new - momentum * old) / (1 - momentum), changed['batch_stats'], old)
+        return found['batch_stats']
 
     number = max(1, min(most, len(examples) // batch_size))
-    total = None
-    for b in range(number):
-        images, _ = examples.take(np.arange(b * batch_size, min((b + 1) * batch_size, len(examples))))
-        found = of_batch(images)
-        total = found if total is None else jax.tree.map(jnp.add, total, found)
-    return {**variables, 'batch_stats': jax.tree.map(lambda x: x / number, total)}
+    parts = (np.arange(b * batch_size, min((b + 1) * batch_size, len(examples))) for b in range(number))
+    found = [jax.device_get(of_batch(examples.take(part)[0])) for part in parts]
+    return {**variables, 'batch_stats': recipes.population(found)}

@@ -100,9 +100,16 @@ class CifarResNet(CifarNet):
 
     Attributes:
       residual: with shortcuts; without, the net is the paper's plain twin.
+      width: multiplier of all widths.
     """
 
     residual: bool = True
+    width: float = 1.0
+
+    @property
+    def stem_width(self) -> int:
+        """Channels of the first convolution and the first stage."""
+        return round(16 * self.width)
 
     def block(self, **bricks: Callable) -> Callable[..., nn.Module]:
         """Returns what makes a block, given its width and strides."""

@@ -5,7 +5,7 @@ library, and compiles elementwise loops well. Everything else (grouped and depth
 images, a transposed left factor, any other order of dimensions inside a loop) falls to code that is tens to
 thousands of times slower. So here
 
-- a 1x1 convolution is a matrix product;
+- a 1x1 convolution is a matrix product, and so is one as large as its image;
 - a depthwise one is a sum over the taps of shifted images times numbers;
 - a grouped one is a few dense ones, with zeros between groups;
 - the input gradient of a dense one is again one, or one for each phase of the stride;
@@ -60,6 +60,8 @@ def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
         if kernel.shape[2] > 1:
             return _grouped(forward, x, kernel, window)
         return _depthwise(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
+    if _is_whole(window):
+        return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
         return jnp.einsum('nhwc,co->nhwo', _strided(x, window.strides), kernel[0, 0])
     if _is_thin(x, window):
@@ -79,6 +81,8 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     if window.groups > 1:
         result = _phases(_depthwise_full, g, kernel, window)
         return result.reshape(*result.shape[:3], channels, -1).sum(-1) if result.shape[-1] != channels else result
+    if _is_whole(window):
+        return (g[:, 0, 0] @ kernel.reshape(-1, kernel.shape[3]).T).reshape(len(g), *window.image, channels)
     if _is_product(window):
         pads = [(0, n - (o - 1) * s - 1, s - 1) for n, o, s in
                 zip(window.image, window.output, window.strides, strict=True)]  # fmt: skip
@@ -96,6 +100,8 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
         if x.shape[-1] > window.groups:
             return _grouped_kernel_gradient(x, g, window)
         return _depthwise_kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
+    if _is_whole(window):
+        return (x.reshape(len(x), -1).T @ g[:, 0, 0]).reshape(*window.size, x.shape[-1], -1)
     if _is_product(window):
         x, g = (each.reshape(-1, each.shape[-1]) for each in (_strided(x, window.strides), g))
         return (x.T @ g)[None, None]
@@ -106,6 +112,11 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
 def _is_product(window) -> bool:
     return window.size == (1, 1) and not any(map(any, window.padding))
+
+
+def _is_whole(window) -> bool:
+    """Whether a kernel is as large as the image, and meets it once: a dense layer."""
+    return window.size == window.image and window.dilation == (1, 1) and not any(map(any, window.padding))
 
 
 def _is_thin(x: jax.Array, window) -> bool:

@@ -83,15 +83,40 @@ def avg_pool(
     """
     window, strides = pair(window), pair(strides or window)
     with jax.named_scope(name):
-        dims, steps = (1, *window, 1), (1, *strides, 1)
         pads = explicit(padding)
         if isinstance(pads, str):
             pads = lax.padtype_to_pads(x.shape[1:3], window, strides, pads)
-        total = lax.reduce_window(x, np.zeros((), x.dtype), lax.add, dims, steps, [(0, 0), *pads, (0, 0)])
+        total = _window_sum(x, window, strides, tuple(map(tuple, pads)))
         if count_include_pad:
             return total / (window[0] * window[1])
         rows, columns = (_counted(n, *rest) for n, *rest in zip(x.shape[1:3], window, strides, pads, strict=True))
         return total / jnp.asarray((rows[:, None] * columns)[..., None], x.dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3))
+def _window_sum(x: jax.Array, window, strides, padding) -> jax.Array:
+    pads = [(0, 0), *padding, (0, 0)]
+    return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (1, *window, 1), (1, *strides, 1), pads)
+
+
+@_window_sum.defjvp
+def _window_sum_jvp(window, strides, padding, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    sum_ = functools.partial(_window_sum, window=window, strides=strides, padding=padding)
+    if window != strides or any(map(any, padding)):
+        return sum_(x), sum_(dx)
+    return sum_(x), lax.platform_dependent(dx, cpu=functools.partial(_tile_sum, window), default=sum_)
+
+
+def _tile_sum(window, x: jax.Array) -> jax.Array:
+    """Returns the sums of windows side by side. The transpose, which is the gradient, repeats numbers.
+
+    XLA:CPU has no fast code for the sum over dilated windows that JAX derives.
+    """
+    batch, height, width, channels = x.shape
+    rows, columns = height // window[0], width // window[1]
+    x = x[:, : rows * window[0], : columns * window[1]]
+    return x.reshape(batch, rows, window[0], columns, window[1], channels).sum((2, 4))
 
 
 def _counted(size: int, window: int, stride: int, pad: tuple[int, int]) -> np.ndarray:

@@ -171,7 +171,7 @@ def test_svhn_and_mnist_from_their_original_formats(tmp_path, monkeypatch):
     np.testing.assert_array_equal(train.images.reshape(-1), digits)
 
 
-ELSEWHERE = sorted({*sources.SOURCES} - {'mnist5k', 'digits', 'fake', 'fake_photographs', 'tfds'})
+ELSEWHERE = sorted({*sources.SOURCES} - {'mnist5k', 'mnist500', 'digits', 'fake', 'fake_photographs', 'tfds'})
 
 
 @pytest.mark.parametrize('name', ELSEWHERE)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
@@ -12,10 +13,13 @@ from cvresearch import evaluate, robustness, train
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
+from cvresearch.data.examples import Arrays
 from cvresearch.engine import ensemble, predictions, protocols
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.program import Plan, Program
 from cvresearch.engine.runs import Run, classes_of, variables_of
+from cvresearch.nn.norms import BatchNorm, Normalisation
+from cvresearch.nn.whole import Net
 from cvresearch.objectives import metrics
 
 SGDR = {'schedule.name': 'sgdr', 'schedule.warmup_epochs': 0.0, 'epochs': 1, 'minival': 128}
@@ -136,6 +140,27 @@ def test_ensemble_of_architectures_and_average_of_weights(workdir, of_mlp):
     assert one['weights'] == 'average' and one['averaged_steps'] == [int(state.step) for state in states]
     with pytest.raises(UserError, match='one architecture'):
         evaluate.run_ensemble(of_mlp, 'weights', (workdir,))
+
+
+class Normalised(nn.Module):
+    """Images, normalised by what their batch or the past says."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        return BatchNorm(train=train, unbiased=True, name='norm')(x).mean((1, 2))
+
+
+def test_averaged_weights_get_the_statistics_of_the_training_images():
+    images = np.random.default_rng(0).integers(0, 256, (64, 3, 3, 2), np.uint8)
+    variables = Normalised().init(jax.random.key(0), np.zeros((1, 3, 3, 2), np.float32), train=False)
+    for model in (Normalised(), Net(Normalised(), Normalisation(group_size=8))):
+        found = ensemble.reestimate(model, variables, Arrays(images, np.zeros(64, np.int32)), 16, (0.5,), (0.25,))
+        pixels = (images / 255 - 0.5) / 0.25
+        assert found['params'] == variables['params']
+        norm = found['batch_stats']['norm']
+        np.testing.assert_allclose(norm['mean'], pixels.mean((0, 1, 2)), atol=1e-6)
+        np.testing.assert_allclose(norm['var'], pixels.var((0, 1, 2)), rtol=2e-2)
+
 
 
 @pytest.mark.parametrize(

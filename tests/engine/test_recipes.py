@@ -87,7 +87,7 @@ def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_pat
 
 def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(tmp_path):
     values = {
-        'model.name': 'resnet20_cifar10', 'model.stage_sizes': '(1,)', 'mesh.data': '1', 'data.image_size': '8',
+        'model.name': 'resnet20_cifar10', 'model.depth': '8', 'mesh.data': '1', 'data.image_size': '8',
         'data.channels': '3', 'batch_norm.precise_batches': '3', 'batch_norm.group_size': '32', 'average.name': 'ema',
     }  # fmt: skip
     config = configs.load('configs/lenet5_fake.py:smoke', values)

@@ -351,4 +351,4 @@ def test_training_is_a_program_of_one_size_for_every_depth(smoke):
         batch = Stream(program.source.splits['train'], 0, 64).batch(0)
         return program.train_step().lower(program.abstract_state(), batch).as_text().count('\n')
 
-    assert lines(56) == lines(20)
+    assert lines(56) == lines(32)

@@ -11,9 +11,15 @@ from cvresearch.base.errors import UserError
 from launch import compound
 
 
+@pytest.fixture(autouse=True)
+def coarse(monkeypatch):
+    """Steps of a coefficient that leave a grid of few nets to count."""
+    monkeypatch.setattr(compound, 'STEP', 0.2)
+
+
 @pytest.fixture(scope='module')
 def lab():
-    return compound.Laboratory(configs.load('configs/efficientnet_mnist5k.py', {'data.image_size': '32'}))
+    return compound.Laboratory(configs.load('configs/resnet8_mnist5k.py', {'data.image_size': '28'}))
 
 
 def test_the_grid_is_within_the_budget_as_counted(lab):
@@ -38,6 +44,21 @@ def test_mobilenets_are_scaled_by_their_repeats_and_width():
     assert net.macs > 3 * lab.base.macs  # about beta^2 where channels are many
 
 
+def test_efficientnets_are_scaled_by_their_multipliers():
+    lab = compound.Laboratory(configs.load('configs/efficientnet_mnist5k.py', {'data.image_size': '32'}))
+    own = lab.candidate('base', 1.0, 1.0, 1.0).setting
+    net = lab.candidate('compound', 1.2, 1.1, 1.25)
+    assert net.setting['model.depth'] == own['model.depth'] * 1.2 and net.setting['data.image_size'] == 40
+    assert net.macs > lab.base.macs
+
+
+def test_resnets_are_scaled_by_their_layers_and_width(lab):
+    net = lab.candidate('compound', 2.0, 1.5, 1.0)
+    assert net.setting == {'model.depth': 14, 'model.width': 1.5, 'data.image_size': 28}
+    # Twice the blocks and 1.5^2 the channels, but for the first convolution and the head.
+    assert 2.2 * 1.5**2 / 1.5 < net.macs / lab.base.macs < 2.5 * 1.5**2
+
+
 def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
     """The runs are written by hand: the second candidate is the best."""
     monkeypatch.setattr(compound.Laboratory, 'grid', lambda self, *_: [
@@ -57,7 +78,7 @@ def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
             return 0
 
     monkeypatch.setattr(compound.local, 'Local', Finished)
-    arguments = ['--config', 'configs/efficientnet_mnist5k.py', '--config.data.image_size=32', '--format', 'csv']
+    arguments = ['--config', 'configs/resnet8_mnist5k.py', '--config.data.image_size=28', '--format', 'csv']
     assert compound.main([*arguments, '--workdir', str(tmp_path / 's'), '--phi', '2']) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert [(r[0], r[6]) for r in rows[1:7]] == [

@@ -1,5 +1,8 @@
 """The contract of every variant of every family. A new file is tested without being named."""
 
+import functools
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +16,14 @@ from cvresearch.models import registry
 CATALOGUE = registry.catalogue()
 
 
+@functools.cache
+def documented():
+    """Returns the rows of docs/catalogue.md by variant."""
+    lines = [line for line in Path('docs/catalogue.md').read_text().splitlines() if line.startswith('| ')]
+    head, _, *rows = ([cell.strip() for cell in line.strip('|').split(' | ')] for line in lines)
+    return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
+
+
 @pytest.mark.parametrize('name', CATALOGUE)
 def test_counts_equal_the_facts_and_the_last_layer_is_the_head(name):
     variant = CATALOGUE[name]
@@ -23,6 +34,13 @@ def test_counts_equal_the_facts_and_the_last_layer_is_the_head(name):
     if variant.macs is not None:
         assert macs == variant.macs
     assert [layer.name for layer in layers if layer.macs][-1] == 'head'
+    row = documented()[name]
+    assert (row['params'], row['macs']) == (f'{params:,}', f'{macs:,}')
+    assert row['equal'] == ('' if variant.params is None and variant.macs is None else 'yes')
+
+
+def test_the_documents_catalogue_has_every_variant_and_no_other():
+    assert list(documented()) == list(CATALOGUE)
 
 
 @pytest.mark.parametrize('name', CATALOGUE)

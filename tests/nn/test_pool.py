@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cvresearch.nn.conv import pair
-from cvresearch.nn.pool import max_pool
+from cvresearch.nn.pool import avg_pool, max_pool
 
 
 @pytest.mark.parametrize('equal', [False, True])  # the first of equal maxima takes the gradient
@@ -29,3 +29,31 @@ def test_max_pool_and_its_gradient(window, strides, padding, equal):
         for f in (lambda x: max_pool(x, window, strides, padding), derived)
     ]
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
+
+
+@pytest.mark.parametrize(
+    ('window', 'strides', 'padding'),
+    [
+        (2, 2, 'VALID'),
+        ((2, 5), (2, 5), 'VALID'),
+        (4, 4, 'VALID'),
+        (3, 3, 'SAME'),
+        (3, 2, 'SAME'),
+        (3, 1, ((1, 1), (1, 1))),
+    ],
+)
+def test_avg_pool_and_its_derivatives(window, strides, padding):
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, dx = rng.standard_normal((2, 2, 9, 10, 3))
+
+        def derived(x):
+            return nn.avg_pool(x, pair(window), pair(strides), padding, count_include_pad=False)
+
+        weight = rng.standard_normal(derived(x).shape)
+        results = []
+        for f in (lambda x: avg_pool(x, window, strides, padding), derived):
+            value, pullback = jax.vjp(f, x)
+            second = jax.jvp(lambda x, f=f: jax.grad(lambda x: jnp.vdot(f(x) ** 2, weight))(x), (x,), (dx,))
+            results.append((value, *pullback(weight), *second))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *results)

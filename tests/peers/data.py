@@ -1,4 +1,6 @@
-"""Image pipelines beside each other on the same files: python tests/peers/data.py [--cores 1 2] [--rounds 3].
+"""Image pipelines beside each other on the same files.
+
+    python tests/peers/data.py [--cores 1 2] [--rounds 3] [--record FOLDER]
 
 Each is a random resized crop to 224 and a flip, in batches of 256 uint8 images handed to JAX's device, as its own
 documentation has it: tf.data with the fused decode_and_crop_jpeg; PyTorch's DataLoader with Pillow (torchvision's
@@ -247,7 +249,8 @@ def quality(folder: Path) -> list[dict]:
             differences.append(np.abs(exact(data, u).astype(int) - other(data, u)))
         found = np.stack(differences)
         rows.append(dict(
-            decoding=name, mean=f'{found.mean():.2f}', p99=f'{np.percentile(found, 99):.0f}', largest=f'{found.max()}',
+            decoding=name, mean=round(float(found.mean()), 2), p99=round(float(np.percentile(found, 99))),
+            largest=int(found.max()),
         ))  # fmt: skip
     file = sorted(folder.glob('train/*/*.jpg'))[0].read_bytes()
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), exact_pixels(file))
@@ -271,11 +274,12 @@ def main() -> None:
     parser.add_argument('--one', choices=PIPELINES, help=argparse.SUPPRESS)
     parser.add_argument('--folder', type=Path, help=argparse.SUPPRESS)
     parser.add_argument('--format', default='text')
+    parser.add_argument('--record', type=Path, help='folder for the records data_speed.json and data_quality.json')
     options = parser.parse_args()
     if options.one:
         print(json.dumps(measure(options.one, options.folder, options.cores[0], options.seconds)))
         return
-    from cvresearch.base import tables
+    from cvresearch.base import records, tables
 
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
@@ -294,12 +298,17 @@ def main() -> None:
                 bare = statistics.median(part[0] for part in found.get(('bare decoder', cores), [(float('nan'), 0)]))
                 several = 'DataLoader' in name or 'processes' in name
                 row |= {
-                    f'images/s, cores: {cores}': f'{rate:,.0f}', f'of bare, {cores}': f'{rate / bare:.2f}',
-                    f'CPU ms, {cores}': '' if several else f'{busy:.2f}',
+                    f'images/s, cores: {cores}': round(rate), f'of bare, {cores}': round(rate / bare, 2),
+                    f'CPU ms, {cores}': None if several else round(busy, 2),
                 }  # fmt: skip
             rows.append(row)
         print(tables.render(rows, tuple(rows[0]), options.format))
-        print(tables.render(quality(folder), ('decoding', 'mean', 'p99', 'largest'), options.format))
+        far = quality(folder)
+        print(tables.render(far, tuple(far[0]), options.format))
+        if options.record:
+            size = round(statistics.mean(sizes) / 1e3)
+            records.write_measurement(options.record / 'data_speed.json', rows, kilobytes_a_file=size)
+            records.write_measurement(options.record / 'data_quality.json', far)
 
 
 if __name__ == '__main__':

@@ -1,9 +1,10 @@
-"""A population against its members one after another: python tests/peers/population.py [MODEL] [MEMBERS] [ROUNDS].
+"""A population against its members one after another: python tests/peers/population.py [--record FILE].
 
 Compiled training steps in turns, one update of all members against one update of each; medians of pairs, so that
 a machine that is not idle slows both.
 """
 
+import argparse
 import statistics
 import sys
 import time
@@ -16,12 +17,13 @@ import jax.numpy as jnp
 
 from cvresearch import population
 from cvresearch.base import config as configs
+from cvresearch.base import records, tables
 from cvresearch.data.stream import Stream
 from cvresearch.engine.program import Program
 
 
-def main(model: str = 'lenet5', members: int = 8, rounds: int = 20, batch_size: int = 64) -> None:
-    """Prints the milliseconds of both and their ratio."""
+def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64) -> dict:
+    """Returns the milliseconds of both and their ratio."""
     overrides = {'model.name': model, 'mesh.data': '1', 'batch_size': str(batch_size)}
     wanted = [
         configs.load('configs/lenet5_mnist5k.py', overrides | {'seed': str(i), 'schedule.peak': str(1e-3 + 1e-4 * i)})
@@ -51,9 +53,22 @@ def main(model: str = 'lenet5', members: int = 8, rounds: int = 20, batch_size: 
     pairs = times[2:]
     one, all_ = (1e3 * statistics.median(t[i] for t in pairs) for i in (0, 1))
     ratio = statistics.median(a / b for a, b in pairs)
-    said = f'one by one {one:.1f} ms, together {all_:.1f} ms, ratio {ratio:.2f}'
-    print(f'{model}, {members} members, batch {batch_size}: {said}')
+    return dict(net=model, members=members, batch=batch_size, one_by_one_ms=round(one, 1), together_ms=round(all_, 1),
+                ratio=round(ratio, 2))  # fmt: skip
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    nets = ['lenet5', 'lenet5_relu', 'mlp', 'softmax_regression']
+    parser.add_argument('nets', nargs='*', default=nets, metavar='NET')
+    parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
+    options = parser.parse_args()
+    rows = [measure(name) for name in options.nets]
+    print(tables.render(rows, tuple(rows[0])))
+    if options.record:
+        records.write_measurement(options.record, rows)
 
 
 if __name__ == '__main__':
-    main(*sys.argv[1:2], *map(int, sys.argv[2:]))
+    main()

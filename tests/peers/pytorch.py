@@ -1,6 +1,6 @@
 """Whole training steps beside PyTorch's, in one process, in turns: medians of pairs.
 
-    python tests/peers/pytorch.py [NET...] [--plain] [--format markdown]
+    python tests/peers/pytorch.py [NET...] [--plain] [--format markdown] [--record FILE]
 
 Float32, SGD with momentum, the batch already in memory; PyTorch eager, channels last, with its own threads. With
 --plain also our nets with every convolution as XLA's one operation, as `flax.linen.Conv` has it. Needs PyTorch and
@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch_reference import define_missing_operators
 
-from cvresearch.base import tables
+from cvresearch.base import records, tables
 from cvresearch.base.memory import keep_freed_pages
 from cvresearch.benchmark import Step
 from cvresearch.nn.conv import plain_lowering
@@ -137,6 +137,7 @@ def main() -> None:
     parser.add_argument('nets', nargs='*', default=list(NETS), choices=[*NETS, []], metavar='NET')
     parser.add_argument('--plain', action='store_true', help='also with plain convolutions')
     parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
+    parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
     options = parser.parse_args()
     keep_freed_pages()
     rows = []
@@ -145,6 +146,8 @@ def main() -> None:
         print(rows[-1], file=sys.stderr)
         jax.clear_caches()
     print(tables.render(rows, tuple(rows[0]), options.format))
+    if options.record:
+        records.write_measurement(options.record, rows)
     mean = math.exp(statistics.fmean(math.log(row['ratio']) for row in rows))
     print(f'geometric mean of {len(rows)}: {mean:.2f}; jax {jax.__version__}, torch {torch.__version__}')
 
