@@ -1,11 +1,13 @@
-"""What a training step costs on machines that are not here (docs/scale.md), by compiling it for them.
+"""What a training step costs on machines that are not here (docs/scale.md): counted, and compiled for them.
 
-    python -m tests.peers.scale CASE [CASE...]     # --list names them; --csv adds rows to docs/records/scale.csv
-    python -m tests.peers.scale --table            # the table of docs/scale.md from that file
+    python -m tests.peers.scale --all                          # counts every case, from shapes alone
+    python -m tests.peers.scale --net resnet50 --compile 32    # the collectives, compiled for images of 32 pixels
+    python -m tests.peers.scale --net resnet50 --topology      # by the TPU's own compiler (pip install libtpu)
+    python -m tests.peers.scale --table                        # the table of docs/scale.md
 
-For TPUs the step is compiled by the TPU's own compiler for a topology (`pip install libtpu`; no TPU is needed). For
-GPUs it is compiled for as many host devices: the collectives are those of the partitioned program, the memory is
-counted from shapes. Peaks are from public data sheets.
+Rows go to docs/records/scale.csv. A compiled row is of as many host devices as the machine has, partitioned by the
+same compiler passes; what is sent does not depend on the size of images, which is why small ones serve. With
+--topology no TPU is needed, but time: minutes for ResNet-50. Peaks are from public data sheets.
 """
 
 import argparse
@@ -13,7 +15,6 @@ import csv
 import dataclasses
 import os
 import re
-import sys
 import time
 from pathlib import Path
 
@@ -125,60 +126,70 @@ def _group_size(line: str) -> int:
     return 2
 
 
-def devices_of(machine: str) -> list:
-    """Returns the devices that a step is compiled for."""
+def devices_of(machine: str, topology: bool) -> list:
+    """Returns the devices that a step is compiled for: of the machine itself, or as many of this host."""
     import jax
     from jax.experimental import topologies
 
-    if machine.startswith('v5e'):
+    if topology:
         return list(topologies.get_topology_desc(machine, platform='tpu').devices)
     return jax.devices()[: DEVICES[machine]]
 
 
-def case(machine: str, net: str, shard: int, size: int | None, batch: int | None, compiled: bool) -> dict:
-    """Returns a row of the table: one step of a net on a machine, compiled or only counted."""
-    import numpy as np
-    from jax.sharding import AbstractMesh, Mesh
-
+def program_of(net: str, mesh, size: int | None = None, batch: int | None = None):
+    """Returns the program of a recipe in bfloat16 on a mesh, with images of `size` pixels, and its configuration."""
     from cvresearch.base import config as configs
     from cvresearch.base import mesh as meshes
     from cvresearch.data import sources
-    from cvresearch.engine import footprint, trace
     from cvresearch.engine.program import Program
 
     file, changes = NETS[net]
     config = configs.load(file, {key: str(value) for key, value in changes.items()} | {'dtype': 'bfloat16'})
     with config.unlocked():
         config.batch_size = batch or config.batch_size
+        config.eval_batch_size = mesh.size
         config.transform.train.crop.size = size or config.transform.train.crop.size
-    shape = (DEVICES[machine] // shard, shard)
-    mesh = Mesh(np.array(devices_of(machine)).reshape(shape), meshes.AXES) if compiled else AbstractMesh(
-        shape, meshes.AXES
-    )  # fmt: skip
     source = sources.without_images(config.data, config.minival, config.transform)
-    program = Program.of(config, source, meshes.Layout(mesh))
-    need, facts = footprint.of(program), program.source.facts
+    return Program.of(config, source, meshes.Layout(mesh)), config
+
+
+def case(machine: str, net: str, shard: int, size: int | None, topology: bool, batch: int | None = None) -> dict:
+    """Returns a row of the record: a step counted from shapes, and compiled where a size or the topology is given."""
+    import numpy as np
+    from jax.sharding import AbstractMesh, Mesh
+
+    from cvresearch.base import mesh as meshes
+    from cvresearch.engine import footprint, trace
+
+    shape = (DEVICES[machine] // shard, shard)
+    program, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
+    need, image = footprint.of(program), program.source.facts.image_shape
     row = dict(
-        machine=machine, net=net, image=facts.image_shape[0], batch=config.batch_size, data=shape[0], shard=shard,
+        machine=machine, net=net, image=image[0], batch=config.batch_size, data=shape[0], shard=shard,
         remat=config.remat, how='counted', state=need.params + need.optimizer + need.average,
         gradients=need.gradients, gathered=need.gathered, activations=need.activations,
         # A multiply-add is two operations, and a gradient costs about twice the forward pass.
-        flops=6 * trace.macs(program.model, facts.image_shape) * config.batch_size // mesh.size,
+        flops=6 * trace.macs(program.model, image) * config.batch_size // program.mesh.size,
+        wire=wire_counted(need.gradients, *shape),
     )  # fmt: skip
-    if not compiled:
-        whole = need.gradients
-        row |= dict(wire=wire_counted(whole, *shape))
+    if not (size or topology):
         return row
+    mesh = Mesh(np.array(devices_of(machine, topology)).reshape(shape), meshes.AXES)
+    program, config = program_of(net, mesh, size, batch)
     begun = time.perf_counter()
-    executable = compile_step(program, config.batch_size, machine)
+    executable = compile_step(program, config.batch_size, 'tpu' if topology else 'cpu')
     memory, found = executable.memory_analysis(), collectives(executable.as_text())
-    return row | dict(
-        how='compiled', compile_s=round(time.perf_counter() - begun),
-        arguments=memory.argument_size_in_bytes, temporaries=memory.temp_size_in_bytes,
-        hbm=int((executable.cost_analysis() or {}).get('bytes accessed', 0)),
-        wire=round(sum(wire for _, _, wire in found.values())),
-        **{kind: f'{count} of {round(result / 1e6, 2)} MB' for kind, (count, result, _) in found.items()},
+    row |= dict(
+        how='compiled for the topology' if topology else f'compiled at {size} px',
+        compile_s=round(time.perf_counter() - begun), wire_compiled=round(sum(wire for _, _, wire in found.values())),
+        **{kind: f'{count} of {result / 1e6:.2f} MB' for kind, (count, result, _) in found.items()},
     )  # fmt: skip
+    if topology:
+        row |= dict(
+            arguments=memory.argument_size_in_bytes, temporaries=memory.temp_size_in_bytes,
+            hbm=int((executable.cost_analysis() or {}).get('bytes accessed', 0)),
+        )  # fmt: skip
+    return row
 
 
 def wire_counted(parameters: int, data: int, shard: int) -> int:
@@ -190,7 +201,7 @@ def wire_counted(parameters: int, data: int, shard: int) -> int:
     return round(2 * among * parameters + 2 * (data - 1) / data * parameters / shard)
 
 
-def compile_step(program, batch_size: int, machine: str):
+def compile_step(program, batch_size: int, platform: str):
     """Returns the compiled update of a program."""
     import jax
     import jax.numpy as jnp
@@ -204,68 +215,77 @@ def compile_step(program, batch_size: int, machine: str):
         epoch=array((), jnp.int32), index=array((), jnp.int32),
     )  # fmt: skip
     traced = program.train_step().trace(program.abstract_state(), batch)
-    platform = 'tpu' if machine.startswith('v5e') else 'cpu'
     return traced.lower(lowering_platforms=(platform,)).compile()
 
 
 def table() -> str:
-    """Returns the rows of the record as a table with the three times of a roofline, in ms, and what bounds a step."""
-    head = (
-        '| machine | net | px | batch | data x shard | how | memory, GB | compute | HBM | links | bound by |\n'
-        '| --- | --- | ---: | ---: | --- | --- | ---: | ---: | ---: | ---: | --- |'
-    )
-    lines = [head]
+    """Returns the record as a table: bytes of a device, and the least time of a step by each of its peaks, in ms."""
+    lines = [
+        '| machine | net | px | batch | data x shard | state | whole | activations | fits | compute | HBM | links '
+        '| sent |',
+        '| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |',
+    ]
     for row in csv.DictReader(RECORD.read_text().splitlines()):
         peak = MACHINES[row['machine']]
-        number = {key: float(value) if value.replace('.', '').isdigit() else 0.0 for key, value in row.items()}
-        counted = sum(number[key] for key in ('state', 'gradients', 'gathered', 'activations'))
-        memory = number['arguments'] + number['temporaries'] if row['machine'].startswith('v5e') else 0
-        memory = memory or counted
-        # What is kept is written once and read once, at the least; the state is read and written.
-        hbm = number['hbm'] or 2 * counted
-        times = dict(
-            compute=1e3 * number['flops'] / peak.flops, memory=1e3 * hbm / peak.hbm,
-            links=1e3 * number['wire'] / peak.link,
-        )  # fmt: skip
-        fits = '' if memory <= peak.memory else ' (does not fit)'
-        lines.append(
-            f'| {row["machine"]} | {row["net"]} | {row["image"]} | {row["batch"]} | {row["data"]} x {row["shard"]} | '
-            f'{row["how"]} | {memory / 1e9:.1f}{fits} | {times["compute"]:.1f} | {times["memory"]:.1f} | '
-            f'{times["links"]:.2f} | {max(times, key=times.get)} |'
+        state, gradients, gathered, activations, flops, wire = (
+            float(row[key]) for key in ('state', 'gradients', 'gathered', 'activations', 'flops', 'wire')
         )
+        kept = state + gradients + gathered + activations
+        sent = wire if not row['wire_compiled'] else float(row['wire_compiled'])
+        if row['temporaries']:
+            kept = float(row['arguments']) + float(row['temporaries'])
+        # What is kept is written and read, once each, at the least.
+        times = (flops / peak.flops, float(row['hbm'] or 2 * kept) / peak.hbm, sent / peak.link)
+        cells = [
+            row['machine'], row['net'], row['image'], row['batch'], f'{row["data"]} x {row["shard"]}',
+            *(f'{value / 1e9:.2f}' for value in (state, gradients + gathered, activations)),
+            f'{kept / 1e9:.1f} of {peak.memory / 1e9:.0f} GB' + (', no' if kept > peak.memory else ''),
+            *(f'{1e3 * each:.1f}' for each in times),
+            f'{sent / 1e6:,.0f} MB, {row["how"]}',
+        ]  # fmt: skip
+        lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
 FIELDS = (
     'machine', 'net', 'image', 'batch', 'data', 'shard', 'remat', 'how', 'state', 'gradients', 'gathered',
-    'activations', 'flops', 'compile_s', 'arguments', 'temporaries', 'hbm', 'wire', *WIRE,
+    'activations', 'flops', 'wire', 'wire_compiled', 'compile_s', 'arguments', 'temporaries', 'hbm', *WIRE,
 )  # fmt: skip
 
 
+def keep(row: dict) -> None:
+    """Appends a row to the record."""
+    new = not RECORD.exists()
+    with open(RECORD, 'a', newline='') as file:
+        writer = csv.DictWriter(file, FIELDS, restval='', lineterminator='\n')
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
 def main() -> None:
-    """Compiles or counts cases, or prints the table."""
+    """Counts or compiles cases, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--table', action='store_true', help='print the table of docs/scale.md')
+    parser.add_argument('--all', action='store_true', help='every net on every machine, not divided and divided')
     parser.add_argument('--machine', choices=MACHINES, default='v5e:16x16')
     parser.add_argument('--net', choices=NETS, default='resnet50')
     parser.add_argument('--shard', type=int, default=1, help='devices over which the parameters are divided')
-    parser.add_argument('--size', type=int, help='side of the images; the recipe\'s own by default')
-    parser.add_argument('--batch', type=int, help='images a step; the recipe\'s own by default')
-    parser.add_argument('--count', action='store_true', help='count from shapes, compile nothing')
+    parser.add_argument('--compile', type=int, metavar='SIZE', help='for as many host devices, images of that side')
+    parser.add_argument('--topology', action='store_true', help='by the compiler of the TPU, at full size')
+    parser.add_argument('--batch', type=int, help="images a step; the recipe's own by default")
     options = parser.parse_args()
     if options.table:
         print(table())
         return
-    row = case(options.machine, options.net, options.shard, options.size, options.batch, not options.count)
-    new = not RECORD.exists()
-    with open(RECORD, 'a', newline='') as file:
-        writer = csv.DictWriter(file, FIELDS, restval='')
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
-    print(row)
+    cases = [(options.machine, options.net, options.shard)]
+    if options.all:
+        cases = [(machine, net, shard) for machine in MACHINES for net in NETS for shard in (1, 8)]
+    for machine, net, shard in cases:
+        keep(case(machine, net, shard, options.compile, options.topology, options.batch))
 
 
 if __name__ == '__main__':
-    os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
-    sys.exit(main())
+    os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count={max(DEVICES.values())}')
+    main()
