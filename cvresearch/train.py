@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from cvresearch.base import hosts, trees
+from cvresearch.base import compile_cache, hosts, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
 from cvresearch.base.errors import PREEMPTED, RunError
@@ -20,7 +21,7 @@ from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import predictions, protocols, trace
+from cvresearch.engine import footprint, predictions, protocols, trace
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
@@ -55,6 +56,8 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
             if hosts.first():
                 print(f'{path} is finished: {card["final"]}')
             return 0
+        if (too_large := footprint.check(program)) and hosts.first():
+            print(f'warning: {too_large}', file=sys.stderr)
         training = Training(program, config, path, preemption, closing, observation)
         try:
             ended = training.loop()
@@ -75,7 +78,8 @@ class Training:
     ):  # fmt: skip
         self.program, self.config, self.path, self.preemption = program, config, path, preemption
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
-        self.clock = Clock()
+        self.clock, self.started = Clock(), False
+        self.cache = closing.enter_context(compile_cache.counted())
         self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
 
         self.checkpoints = closing.enter_context(contextlib.closing(
@@ -118,6 +122,14 @@ class Training:
                 batch = next(self.batches)
             with self.profile.update(self.step, self.state):
                 self.state = self.stages.update(self.step, self.state, batch)
+            if not self.started:
+                self._note_start()
+
+    def _note_start(self) -> None:
+        """Records what the first step of this process took to get to, and whether the cache spared it compiling."""
+        jax.block_until_ready(self.state)
+        self.started = True
+        self.card.update(self.clock.wall, first_step={'seconds': round(self.clock.wall, 3), **self.cache})
 
     def turns(self) -> Iterator[None]:
         """Does what is due at each step, and yields where the state is to make the next one; returns as `loop`."""

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base.compile_cache import keep_compiled
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.memory import keep_freed_pages
 
@@ -84,6 +85,7 @@ def run(main: Callable[[list[str]], int]) -> None:
     Under `python -X dev` it is a traceback.
     """
     keep_freed_pages()
+    keep_compiled()
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -163,9 +163,7 @@ class Layout:
         placed = self.of_variables(named)
 
         def leaf(path, x) -> NamedSharding:
-            name = '/'.join(map(trees.key_name, path))
-            while name and name not in named:
-                name = name.partition('/')[2]
+            name = trees.owner('/'.join(map(trees.key_name, path)), named)
             return placed[name] if name and named[name].shape == x.shape else replicated(self.mesh)
 
         return jax.tree_util.tree_map_with_path(leaf, state)
