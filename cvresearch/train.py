@@ -16,9 +16,10 @@ from cvresearch.base.hosts import Agreement
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
+from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import predictions, protocols
+from cvresearch.engine import predictions, protocols, trace
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
@@ -29,8 +30,13 @@ from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
 
-def run(config: ConfigDict, workdir: str | Path) -> int:
+def run(config: ConfigDict, workdir: str | Path, observation: Observation = Observation()) -> int:
     """Trains a configuration in `workdir`, from where an earlier process left off.
+
+    Args:
+      config: of the run.
+      workdir: its folder.
+      observation: what is watched of it beside; no result depends on it.
 
     Returns:
       The exit code: 0 finished, 75 preempted (the state is saved; the same command goes on).
@@ -45,7 +51,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         if card and card['status'] == 'finished':
             print(f'{path} is finished: {card["final"]}')
             return 0
-        training = Training(program, config, path, preemption, closing)
+        training = Training(program, config, path, preemption, closing, observation)
         try:
             ended = training.loop()
         except BaseException:
@@ -60,8 +66,9 @@ class Training:
     """One process' share of a run: what is open while the loop turns."""
 
     def __init__(
-        self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack
-    ):
+        self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack,
+        observation: Observation = Observation(),
+    ):  # fmt: skip
         self.program, self.config, self.path, self.preemption = program, config, path, preemption
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
         self.clock = Clock()
@@ -90,7 +97,7 @@ class Training:
         self.batches = closing.enter_context(contextlib.closing(
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
-        self.progress = closing.enter_context(contextlib.closing(Progress(self.clock, self.step, self.plan.steps)))
+        self._observe(observation, closing)
         self.progress.say(self._greeting())
 
     def loop(self) -> str:
@@ -101,7 +108,10 @@ class Training:
                 next(turns)
             except StopIteration as ended:
                 return ended.value
-            self.state = self.stages.update(self.step, self.state, next(self.batches))
+            with self.clock.waiting():
+                batch = next(self.batches)
+            with self.profile.update(self.step, self.state):
+                self.state = self.stages.update(self.step, self.state, batch)
 
     def turns(self) -> Iterator[None]:
         """Does what is due at each step, and yields where the state is to make the next one; returns as `loop`."""
@@ -161,6 +171,20 @@ class Training:
             self.step += 1
             self.progress.step(self.step)
 
+    def _observe(self, observation: Observation, closing: contextlib.ExitStack) -> None:
+        """Begins to watch: speed, progress, and what was asked for."""
+        devices, batch_size = list(self.mesh.devices.flat), self.config.batch_size
+        peak = observation.peak_flops(jax.local_devices()[0], self.config.dtype)
+        programs = {stage.first: self.stages.program(stage.first) for stage in self.stages.stages} if peak else {}
+        flops = {id(program): self._flops(program) for program in programs.values()}
+        self.speed = Speed(
+            self.clock, self.step, batch_size, devices, peak, lambda step: flops[id(self.stages.program(step))]
+        )
+        self.progress = closing.enter_context(contextlib.closing(Progress(self.speed, self.step, self.plan.steps)))
+        first = observation.first(self.step, self.plan.steps)
+        profile = Profile(self.clock, self.path / 'profile', first, observation.profile)
+        self.profile = closing.enter_context(contextlib.closing(profile))
+
     def end(self, how: str) -> None:
         """Writes the run card."""
         params = unstack(jax.device_get(self.state.params))
@@ -170,8 +194,7 @@ class Training:
         final = self._final()
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **skipped,
-            **damaged, final=final,
-            steps_per_second=round(self.progress.rate, 3),
+            **damaged, final=final, **self.speed.values(),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
             },
@@ -208,8 +231,8 @@ class Training:
         if self.state.plateau:
             learning_rate *= float(self.state.plateau['scale'])
         values = metrics.means(metrics.total(None, self.state.sums))
-        speed = {'learning_rate': learning_rate, 'steps_per_second': round(self.progress.rate, 3)}
-        self.records.write(self.step, self.plan.epoch(self.step), 'train', values | speed | self._skipped())
+        values |= {'learning_rate': learning_rate, **self.speed.values(), **self._skipped()}
+        self.records.write(self.step, self.plan.epoch(self.step), 'train', values)
         self.state = self.state.replace(sums=jax.device_put(metrics.zeros(), meshes.replicated(self.mesh)))
 
     def _skipped(self) -> dict[str, int]:
@@ -312,6 +335,11 @@ class Training:
             f'{what} {bad}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
             'config.optimizer.clip_norm may help'
         )
+
+    def _flops(self, program: Program) -> int:
+        size, (height, width, channels) = program.augment.resize, program.source.facts.image_shape
+        shape = (size or height, size or width, channels)
+        return trace.training_flops(program.model, shape, self.config.batch_size, 2 if program.recipe.sam else 1)
 
     def _greeting(self) -> str:
         facts, device = self.program.source.facts, self.mesh.devices.flat[0].device_kind

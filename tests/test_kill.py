@@ -1,103 +1,60 @@
 """Runs killed at random instants end bit for bit as the run left alone. And disks that are full.
 
-Each case is a process of its own, killed by `kill_at.py` and then started again with the same
-command, as a scheduler would.
+A sample of the kill matrix (tests/kill_matrix.py), each feature once; the whole is in docs/survival.md.
 """
 
 import os
-import signal
 import subprocess
 import sys
-from pathlib import Path
 
-import jax
-import numpy as np
 import pytest
 
-from cvresearch.base import trees
-from cvresearch.base.errors import FAILED, PREEMPTED
-from cvresearch.base.records import read_card, read_metrics
-from cvresearch.engine.runs import Run
+from cvresearch.base.errors import FAILED
+from tests import kill_matrix
+from tests.kill_at import Kill
+from tests.kill_config import FEATURES
+from tests.kill_runs import Left
 
-CASES = 20
-# 16 steps, evaluations at 4, 8, 12, 16, saves at 2, 4, ..., 16.
 FLAGS = [
     '--config', 'configs/lenet5_fake.py:smoke', '--config.epochs=1', '--config.save_every_epochs=0.125',
     '--config.mesh.data=1',
 ]  # fmt: skip
-# Of each phase: on which visits, and within how many seconds after its beginning.
-PHASES = {'compile': ((1, 1), 1.0), 'step': ((1, 15), 0.03), 'evaluate': ((1, 3), 0.05), 'save': ((1, 7), 0.1)}
+KILLS = dict(
+    plain=[Kill('save', 7, 0.02), Kill('compile', -1, 0.3)], mixing=[Kill('step', 9, 0.01)],
+    ema=[Kill('evaluate', 8, 0.02, 'SIGTERM')], sam=[Kill('compile', -1, 0.2, 'SIGTERM')],
+    stochastic_depth=[Kill('step', 6, 0.03)], resizing=[Kill('resize', 6, 0.02)],
+    accumulation=[Kill('save', 5, 0.0, 'SIGTERM')], snapshots=[Kill('restart', 4, 0.03), Kill('restart', 8, 0.0)],
+    freezing=[Kill('evaluate', 8, 0.05)],
+)  # fmt: skip
+QUICKLY = dict(XLA_FLAGS='--xla_backend_optimization_level=0')  # compiled in half the time; killed as any other
 
 
-def start(*command, signal_name='SIGKILL', **environment):
+def start(*command):
     """Runs a program of the project to its end, whatever that is."""
-    return subprocess.run(
-        [sys.executable, *command], capture_output=True, text=True, timeout=540,
-        env=os.environ | {'KILL_SIGNAL': signal_name} | environment,
-    )  # fmt: skip
+    return subprocess.run([sys.executable, *command], capture_output=True, text=True, timeout=540, env=os.environ)
 
 
 def train(workdir, *more):
     return start('-m', 'cvresearch.main', *FLAGS, '--workdir', str(workdir), *more)
 
 
-def rows(workdir):
-    drop = ('steps_per_second',)
-    return [{k: v for k, v in row.items() if k not in drop} for row in read_metrics(Path(workdir) / 'metrics.jsonl')]
+@pytest.mark.parametrize('feature', FEATURES)
+def test_killed_run_ends_bit_for_bit_as_the_run_left_alone(feature, tmp_path):
+    alone = kill_matrix.left_alone(feature, tmp_path / 'alone', forked=True, **QUICKLY)
+    assert [step for step, _ in alone.snapshots] == ([4, 8, 12, 16] if feature == 'snapshots' else [])
+    (tmp_path / 'killed').mkdir()
+    for row in kill_matrix.case(feature, 0, KILLS[feature], alone, tmp_path / 'killed', **QUICKLY):
+        assert row['found'] and row['outcome'] == 'identical', row
 
 
-@pytest.fixture(scope='module')
-def alone(tmp_path_factory):
-    """The run that is never killed, compiled without the cache that the others share."""
-    workdir = tmp_path_factory.mktemp('alone') / 'run'
-    done = start('-m', 'cvresearch.main', *FLAGS, '--workdir', str(workdir), JAX_COMPILATION_CACHE_DIR='')
-    assert done.returncode == 0, done.stderr
-    return workdir
-
-
-@pytest.mark.parametrize('case', range(CASES))
-def test_killed_run_ends_bit_for_bit_as_the_run_left_alone(case, alone, tmp_path):
-    rng = np.random.default_rng(case)
-    phase = list(PHASES)[case % len(PHASES)]
-    (first, last), within = PHASES[phase]
-    visit, delay = rng.integers(first, last + 1), rng.uniform(0, within)
-    workdir = tmp_path / 'run'
-    killed = start('tests/kill_at.py', phase, str(visit), f'{delay:.4f}', *FLAGS, '--workdir', str(workdir))
-    assert killed.returncode == -signal.SIGKILL, (phase, visit, delay, killed.stderr)
-    again = train(workdir)
-    assert again.returncode == 0, again.stderr
-    assert 'warning' not in again.stderr, again.stderr
-    assert read_card(workdir)['params_sha256'] == read_card(alone)['params_sha256'], (phase, visit, delay)
-    assert rows(workdir) == rows(alone)
-
-
-def snapshots(workdir):
-    """Returns the digest of each snapshot, as its record has it, after reading it back whole."""
-    states = Run.of(workdir).snapshots()
-    return {int(state.step): trees.sha256(jax.device_get(state)) for state in states}
-
-
-@pytest.mark.parametrize(('visit', 'delay', 'name'), [(1, 0, 'SIGKILL'), (2, 0.03, 'SIGKILL'), (2, 0, 'SIGTERM')])
-def test_run_killed_at_the_end_of_a_cycle_has_the_same_snapshots(visit, delay, name, tmp_path):
-    cycles = ['--config.schedule.name=sgdr', '--config.schedule.t_0_epochs=0.25', '--config.schedule.warmup_epochs=0.0']
-    assert train(tmp_path / 'alone', *cycles).returncode == 0
-    command = ['tests/kill_at.py', 'snapshot', str(visit), str(delay), *FLAGS, '--workdir', str(tmp_path / 'run')]
-    killed = start(*command, *cycles, signal_name=name)
-    assert killed.returncode == (PREEMPTED if name == 'SIGTERM' else -signal.SIGKILL), killed.stderr
-    assert train(tmp_path / 'run', *cycles).returncode == 0
-    assert list(snapshots(tmp_path / 'alone')) == [4, 8, 12, 16]
-    assert snapshots(tmp_path / 'run') == snapshots(tmp_path / 'alone')
-    assert rows(tmp_path / 'run') == rows(tmp_path / 'alone')
-
-
-@pytest.mark.parametrize('phase', ['compile', 'evaluate', 'save'])
-def test_sigterm_exits_with_the_code_for_requeueing(phase, alone, tmp_path):
-    workdir = tmp_path / 'run'
-    stopped = start('tests/kill_at.py', phase, '1', '0', *FLAGS, '--workdir', str(workdir), signal_name='SIGTERM')
-    assert stopped.returncode == PREEMPTED, stopped.stderr
-    assert train(workdir).returncode == 0
-    assert read_card(workdir)['params_sha256'] == read_card(alone)['params_sha256']
-    assert rows(workdir) == rows(alone)
+def test_another_run_is_not_taken_for_the_same(tmp_path):
+    left = Left('a', 'b', 'c', 'd', ((4, 'e'),))
+    other = Left('a', 'x', 'c', 'd', ((4, 'y'),))
+    assert left.differences(left) == [] and left.differences(other) == ['state', 'snapshots']
+    kill = dict(feature='ema', found={'step': 3, 'inside': []}, met='step', signal='SIGKILL')
+    table = kill_matrix.table({'kills': [kill | {'outcome': 'identical'}, kill | {'outcome': 'other state'}]})
+    row = next(line for line in table.splitlines() if line.startswith('| EMA'))
+    assert '2 (1 differ)' in row and '1 of 2 (50 %)' in row
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ class Clock:
     def __init__(self):
         self.begun = time.perf_counter()
         self.seconds: dict[str, float] = {}
+        self.waited = 0.0  # seconds of training spent in `waiting`
 
     @contextlib.contextmanager
     def spent(self, purpose: str) -> Iterator[None]:
@@ -28,6 +29,15 @@ class Clock:
         finally:
             elapsed = time.perf_counter() - start
             self.seconds[purpose] = self.seconds.get(purpose, 0.0) + elapsed
+
+    @contextlib.contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Counts the block's wall time as training in which the loop waits for data."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.waited += time.perf_counter() - start
 
     @property
     def wall(self) -> float:

@@ -5,23 +5,16 @@ import time
 
 from tqdm import tqdm
 
-from cvresearch.base.clock import Clock
+from cvresearch.base.speed import Speed
 
 LINE_EVERY_SECONDS = 10.0
-FIRST_STEPS = 2  # not measured: they fill caches
 
 
 class Progress:
-    """Shows steps, steps/s and the time left.
+    """Shows steps, their speed and the time left."""
 
-    The rate counts training alone, not compiling, evaluating and saving (`Clock.training`).
-    """
-
-    def __init__(self, clock: Clock, start: int, total: int, quiet: bool = False):
-        self._clock, self._total = clock, total
-        self._first = start + FIRST_STEPS
-        self._since: float | None = None
-        self.rate = 0.0  # steps a second
+    def __init__(self, speed: Speed, start: int, total: int, quiet: bool = False):
+        self._speed, self._total = speed, total
         self._bar = tqdm(
             initial=start, total=total, unit='step', dynamic_ncols=True, file=sys.stderr,
             disable=quiet or not sys.stderr.isatty(), bar_format='{l_bar}{bar}| {n}/{total} {postfix}',
@@ -31,17 +24,13 @@ class Progress:
 
     def step(self, step: int) -> None:
         """Says that the update to `step` was dispatched."""
-        now = self._clock.training
-        if step == self._first:
-            self._since = now
-        elif self._since is not None and now > self._since:
-            self.rate = (step - self._first) / (now - self._since)
+        self._speed.step(step)
         if not self._bar.disable:
-            self._bar.set_postfix_str(self._speed(step), refresh=False)
+            self._bar.set_postfix_str(self._text(step), refresh=False)
             self._bar.update(1)
         elif self._lines and time.monotonic() >= self._next_line:
             self._next_line = time.monotonic() + LINE_EVERY_SECONDS
-            self.say(f'step {step}/{self._total} {self._speed(step)}')
+            self.say(f'step {step}/{self._total} {self._text(step)}')
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""
@@ -52,8 +41,8 @@ class Progress:
         """Leaves the bar as it stands."""
         self._bar.close()
 
-    def _speed(self, step: int) -> str:
-        if not self.rate:
+    def _text(self, step: int) -> str:
+        if not self._speed.rate:
             return ''
-        left = int((self._total - step) / self.rate)
-        return f'{self.rate:.1f} steps/s, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left'
+        left = int((self._total - step) / self._speed.rate)
+        return f'{self._speed.text()}, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left'

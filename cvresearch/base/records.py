@@ -4,6 +4,7 @@ import datetime
 import importlib.metadata
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -16,6 +17,9 @@ from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
 PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'ml-collections', 'clu')
+SECRET = re.compile(r'(?i)token|secret|passw|credential|api_?key|access_?key|private_?key')
+# Of a row: what depends on the machine and its load. The rest is the same for every run.
+SPEED = ('steps_per_second', 'images_per_second', 'data_wait', 'peak_bytes', 'mfu')
 PEERS = ('torch', 'torchvision', 'tensorflow-cpu', 'grain', 'simplejpeg', 'opencv-python-headless')  # in measurements
 
 
@@ -93,7 +97,7 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 class RunCard:
-    """run.json: how the run was made and what came of it. Holds no environment variables."""
+    """run.json: how the run was made and what came of it. Holds no environment variables, and no secrets of flags."""
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
@@ -102,7 +106,7 @@ class RunCard:
         self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
         self.fields = {
             'status': 'running',
-            'command': shlex.join(['python', *sys.orig_argv[1:]]),
+            'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]),
             **_revision(),
             'python': sys.version.split()[0],
             'packages': {name: _version(name) for name in PACKAGES},
@@ -135,6 +139,28 @@ def read_card(workdir: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+def without_secrets(arguments: list[str]) -> list[str]:
+    """Returns a command line with '***' for what is to be kept to oneself.
+
+    That is the value of a flag whose name says so (SECRET), the value of such an environment variable wherever it
+    stands, and the user and password of an address.
+    """
+    hidden = [value for name, value in os.environ.items() if SECRET.search(name) and len(value) >= 6]
+    safe, next_is_secret = [], False
+    for argument in arguments:
+        name, equals, _ = argument.partition('=')
+        is_secret_flag = name.startswith('-') and SECRET.search(name) is not None
+        if next_is_secret and not argument.startswith('-'):
+            argument = '***'
+        elif is_secret_flag and equals:
+            argument = f'{name}=***'
+        next_is_secret = is_secret_flag and not equals
+        for value in hidden:
+            argument = argument.replace(value, '***')
+        safe.append(re.sub(r'://[^/@\s]+@', '://***@', argument))
+    return safe
+
+
 def write_measurement(path: Path, rows: list[dict], **facts) -> None:
     """Writes the record of a measurement, the rows of a table and how they came about, as JSON.
 
@@ -146,7 +172,7 @@ def write_measurement(path: Path, rows: list[dict], **facts) -> None:
       **facts: what else the reader must know.
     """
     about = {
-        'command': shlex.join(['python', *sys.argv]), **_revision(), 'measured': _now(),
+        'command': shlex.join(['python', *without_secrets(sys.argv)]), **_revision(), 'measured': _now(),
         'python': sys.version.split()[0],
         'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
         'devices': [device.device_kind for device in jax.devices()], 'processor': _processor(),

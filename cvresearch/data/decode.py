@@ -11,6 +11,8 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
+# No others: Pillow would hand PostScript, whatever the file is called, to another program.
+FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'PPM', 'TIFF')
 MOST_PIXELS = 1 << 26  # of a file: a thread needs 4 bytes for each; ImageNet's largest image has 21 million
 
 
@@ -84,7 +86,7 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None) -> 
 
 def _opened(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise DamagedError('not an image of a known format') from error
     except (Exception, Image.DecompressionBombError) as error:

@@ -149,6 +149,9 @@ def _read_headers(path: Path) -> Listing:
                 rows += [(os.fsencode(Path(m.name).name), os.fsencode(inner.name), at, m.size) for m, at in found]
             else:
                 rows.append((os.fsencode(Path(inner.name).name), b'', offset, inner.size))
+        end = file.seek(0, os.SEEK_END)
+    # A header may say any size: no more is read than there is.
+    rows = [(name, tar, offset, min(size, max(end - offset, 0))) for name, tar, offset, size in rows]
     rows = [row for row in rows if row[0].lower().endswith(tuple(map(os.fsencode, ENDINGS)))]
     names, tars, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Listing(
@@ -158,16 +161,20 @@ def _read_headers(path: Path) -> Listing:
 
 
 def _members(file, start: int, name: str, cut: list[str], size: int | None = None):
-    """Yields (member, offset of its data) of the tar that begins at `start`; notes in `cut` that it ends early."""
-    file.seek(start)
+    """Yields (member, offset of its data) of the tar that begins at `start`; notes in `cut` that it ends early.
+
+    Only plain files: links, devices and sparse files are passed over.
+    """
+    some = False
     try:
         with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
             while (member := tar.next()) is not None:
+                some = True
                 tar.members.clear()  # or a million of them stay
-                if member.isfile():
+                if member.isfile() and not member.issparse():
                     yield member, start + member.offset_data
     except tarfile.ReadError as error:
-        if start == 0 and file.tell() < 1024 and os.fstat(file.fileno()).st_size > 1024:
+        if start == 0 and not some and os.fstat(file.fileno()).st_size > 1024:
             raise UserError(f'{file.name} is not a tar: {error}') from error
         cut.append(name)
 
@@ -189,6 +196,8 @@ class _Part:
 
     def read(self, size: int = -1) -> bytes:
         left = max(self._size - self._at, 0)
+        if not left:  # also where a header has sent us: to no place that a file can have
+            return b''
         self._file.seek(self._start + self._at)  # others read the same file in between
         data = self._file.read(left if size < 0 else min(size, left))
         self._at += len(data)

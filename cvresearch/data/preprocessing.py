@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.data import decode
 
 INTERPOLATIONS = {
     'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC,
@@ -174,10 +175,16 @@ def open_image(path: str | Path) -> Image.Image:
     if not Path(path).is_file():
         raise UserError('there is no such file')
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=decode.FORMATS) as image:
+            if image.width * image.height > decode.MOST_PIXELS:
+                raise UserError(
+                    f'it has {image.width} x {image.height} pixels; at most {decode.MOST_PIXELS:,} are decoded'
+                )
             upright = ImageOps.exif_transpose(image)
             # Transparency of palettes is in bytes, which RGB would warn of.
             return (upright.convert('RGBA') if upright.mode == 'P' else upright).convert('RGB')
+    except UserError:
+        raise
     except UnidentifiedImageError as error:
         raise UserError('it is not an image of a known format') from error
     except Exception as error:  # whatever a decoder meets in a damaged file

@@ -4,6 +4,7 @@ import gzip
 import io
 import pickle
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from cvresearch.data.examples import Arrays, Facts, Source
 CIFAR10_CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
+MOST_BYTES = 1 << 28  # unpacked: CIFAR's archives hold 186 MB, MNIST's largest file 47 MB
 
 
 def mnist(root: str = '') -> Source:
@@ -78,8 +80,6 @@ def svhn(root: str = '', extra: bool = False) -> Source:
       root: holds train_32x32.mat and test_32x32.mat, and for `extra` extra_32x32.mat.
       extra: train on the 531,131 easier images too, as most papers do.
     """
-    from scipy.io import loadmat
-
     names = {'train': ['train'] + ['extra'] * extra, 'test': ['test']}
     needed = tuple(f'{name}_32x32.mat' for part in names.values() for name in part)
     place = where.find('svhn', root, (needed,), (
@@ -87,7 +87,7 @@ def svhn(root: str = '', extra: bool = False) -> Source:
     ))  # fmt: skip
     splits = {}
     for split, parts in names.items():
-        files = [loadmat(place / f'{part}_32x32.mat') for part in parts]
+        files = [_mat(place / f'{part}_32x32.mat') for part in parts]
         images = np.concatenate([np.ascontiguousarray(file['X'].transpose(3, 0, 1, 2)) for file in files])
         labels = np.concatenate([file['y'][:, 0] for file in files]).astype(np.int32) % 10  # 10 stands for the digit 0
         splits[split] = Arrays(images, labels)
@@ -96,6 +96,16 @@ def svhn(root: str = '', extra: bool = False) -> Source:
         _check_count(f'svhn, {split}', len(splits[split]), count)
     facts = Facts('svhn', tuple('0123456789'), (SIDE, SIDE, 3), (0.4377, 0.4438, 0.4728), (0.1980, 0.2010, 0.1970))
     return Source(facts, splits)
+
+
+def _mat(path: Path) -> dict[str, np.ndarray]:
+    """Reads the images `X` and the labels `y` of a file of MATLAB, after its header has said that they are SVHN's."""
+    from scipy.io import loadmat, whosmat
+
+    images = {name: shape for name, shape, _ in whosmat(path)}.get('X', ())
+    if images[:3] != (SIDE, SIDE, 3) or images[3] > 531_131:
+        raise UserError(f'{path} says it has images of {images}; it is not the original')
+    return loadmat(path, variable_names=('X', 'y'))
 
 
 class _CifarFiles:
@@ -124,12 +134,27 @@ class _CifarFiles:
                 return (self._folder / name).read_bytes()
             if not self._held:  # once: going through the archive takes a second
                 with tarfile.open(self._archive) as tar:
-                    self._held = {Path(m.name).name: tar.extractfile(m).read() for m in tar if m.isfile()}
+                    self._held = dict(_members(tar))
             return self._held[name]
         except (OSError, KeyError, EOFError, tarfile.TarError) as error:
             raise UserError(
                 f'{self._folder or self._archive} cannot be read ({type(error).__name__}: {error}); download it again'
             ) from error
+
+
+def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
+    """Yields the name and the bytes of each plain file, nothing of which is written anywhere.
+
+    Raises:
+      UserError: they are far larger than CIFAR is.
+    """
+    left = MOST_BYTES
+    for member in tar:
+        left -= member.size  # also of what is passed over: it is unpacked on the way
+        if left < 0:
+            raise UserError(f'{tar.name} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
+        if member.isreg() and not member.issparse():
+            yield Path(member.name).name, tar.extractfile(member).read()
 
 
 def _cifar(facts: tuple, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> Source:
@@ -182,7 +207,10 @@ def _unpickled(data: bytes) -> dict:
 def _idx(place: Path, pattern: str) -> np.ndarray:
     """Reads an array of bytes in MNIST's format: two zeros, 8 (bytes), the number of axes, their lengths."""
     path = sorted(place.glob(f'{pattern}*'))[0]
-    data = gzip.decompress(path.read_bytes()) if path.suffix == '.gz' else path.read_bytes()
+    with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
+        data = file.read(MOST_BYTES + 1)
+    if len(data) > MOST_BYTES:
+        raise UserError(f'{path} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
     if data[:3] != b'\0\0\x08':
         raise UserError(f'{path} is no IDX file of bytes; download it again')
     axes = data[3]

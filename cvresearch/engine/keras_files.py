@@ -51,7 +51,7 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
             raise ValueError(f'the archive has no {" and no ".join(sorted(missing))}')
         names = dict(_stored_names(json.loads(archive.read('config.json')), 'layers'))
         weights = archive.read('model.weights.h5')
-        return _read(io.BytesIO(weights), len(weights), names)
+        return _read(io.BytesIO(weights), path.stat().st_size, names)  # of the whole: not twice the expansion
 
 
 def _read(file: Path | BinaryIO, size: int, names: dict[str, str]) -> dict[str, np.ndarray]:

@@ -20,6 +20,7 @@ from cvresearch.data import decode, geometry
 from cvresearch.data.examples import Example, Examples
 from cvresearch.data.stream import in_order
 from cvresearch.engine import dense, steps
+from cvresearch.engine.archives import open_zip
 from cvresearch.engine.protocols import Protocol
 from cvresearch.objectives import scores
 
@@ -80,7 +81,7 @@ class Predictions:
           UserError: no such file, or none of these.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with open_zip(path), np.load(path, allow_pickle=False) as file:
                 return cls(file['logits'], file['labels'], json.loads(file['record'].tobytes()))
         except FileNotFoundError as error:
             raise UserError(f'there is no {path}; `python -m cvresearch.evaluate` writes predictions') from error

@@ -109,6 +109,21 @@ def macs(model: nn.Module, image_shape: tuple[int, int, int], variables: dict | 
     return count_macs(lambda v, x: model.apply(v, x, train=False), variables, image)
 
 
+def training_flops(model: nn.Module, image_shape: tuple[int, int, int], batch_size: int, gradients: int = 1) -> int:
+    """Returns the floating-point operations of an update: two a multiply-add, and three forward passes a gradient.
+
+    The gradient of a layer by its input and that by its weights cost as much as the layer. What a program computes
+    anew to save memory does not count.
+
+    Args:
+      model: the net.
+      image_shape: of the images that it sees.
+      batch_size: images an update.
+      gradients: an update: 2 for sharpness-aware minimisation.
+    """
+    return 2 * 3 * gradients * batch_size * macs(model, image_shape)
+
+
 def count_macs(function, *arguments) -> int:
     """Returns the multiply-adds of convolutions and matrix products in one call of `function`.
 

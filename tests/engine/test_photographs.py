@@ -11,7 +11,7 @@ from configs import common
 from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
-from cvresearch.base.records import read_card, read_metrics
+from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.program import Program
 from tests.data.photographs import jpeg
@@ -56,7 +56,7 @@ def alone(folder, tmp_path_factory):
 
 def rows(workdir):
     found = read_metrics(workdir / 'metrics.jsonl')
-    return [{key: value for key, value in row.items() if key != 'steps_per_second'} for row in found]
+    return [{key: value for key, value in row.items() if key not in SPEED} for row in found]
 
 
 def test_records_hold_a_digest_of_each_epoch_and_what_was_damaged(alone, folder):

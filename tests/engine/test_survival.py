@@ -17,7 +17,7 @@ from cvresearch import train
 from cvresearch.base import preemption as preemptions
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError
-from cvresearch.base.records import read_card, read_metrics
+from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine import augment, recipes, stages, steps
 from cvresearch.engine import state as states
@@ -35,8 +35,7 @@ OFTEN = dict(save_every_epochs=0.125)  # saves at 2, 4, 6, 8
 
 
 def rows(workdir):
-    drop = ('steps_per_second',)
-    return [{k: v for k, v in row.items() if k not in drop} for row in read_metrics(Path(workdir) / 'metrics.jsonl')]
+    return [{k: v for k, v in row.items() if k not in SPEED} for row in read_metrics(Path(workdir) / 'metrics.jsonl')]
 
 
 @pytest.fixture(scope='module')

@@ -14,18 +14,16 @@ from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
-from cvresearch.base.records import read_card, read_metrics
+from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.program import Plan, Program
 from cvresearch.nn.repeat import unstack
 
-TIMES = ('steps_per_second',)
-
 
 def rows(workdir):
     """Returns the metrics without what depends on the clock."""
-    return [{k: v for k, v in row.items() if k not in TIMES} for row in read_metrics(workdir / 'metrics.jsonl')]
+    return [{k: v for k, v in row.items() if k not in SPEED} for row in read_metrics(workdir / 'metrics.jsonl')]
 
 
 def digest(workdir):
