@@ -2,8 +2,8 @@
 
 One update (forward, backward, SGD with momentum) on random images already on the device: median
 step time, images/s, multiply-adds/s, time to the first step, memory. With --config instead of
---model: a recipe's images/s, memory and time to the first step, and what the loop (stream, logging, progress)
-adds to its bare step.
+--model: a recipe's images/s, memory and time to the first step, without and with the compiler's cache, and what the
+loop (stream, logging, progress) adds to its bare step.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cvresearch.base import cli, tables
+from cvresearch.base import cli, compile_cache, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps, trace
@@ -128,15 +128,14 @@ def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5
         config.schedule = dict(name='constant', peak=config.schedule.peak)
         if 'start_epochs' in config.average:
             config.average.start_epochs = 0.0
-    program = Program.of(config)
-    loop_ms, bare_ms, first_step = [], [], 0.0
+    loop_ms, bare_ms = [], []
+    cold, warm, program = first_steps(config)
     with tempfile.TemporaryDirectory() as folder:
         for number in tqdm(range(rounds), desc='rounds', leave=False):
             path = Path(folder) / str(number)
             path.mkdir()
             with Preemption() as preemption, contextlib.ExitStack() as closing:
                 training = Training(program, config, path, preemption, closing)
-                first_step = first_step or training.clock.seconds['initialise'] + training.clock.seconds['compile']
                 for first in (True, False):  # in turns: a machine that drifts favours neither
                     if first == bool(number % 2):
                         loop_ms.append(_ms_a_step(training.loop, training.plan.steps))
@@ -148,8 +147,28 @@ def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5
         loop_ms=round(statistics.median(loop_ms), 3), bare_ms=round(statistics.median(bare_ms), 3),
         ratio=round(statistics.median(ratios), 4), ratios=[round(ratio, 4) for ratio in ratios],
         images_per_second=round(1e3 * config.batch_size / statistics.median(loop_ms), 1),
-        first_step_s=round(first_step, 3), **_memory(training.stages.compiled(0)),
+        first_step_cold_s=round(cold, 3), first_step_warm_s=round(warm, 3), **_memory(training.stages.compiled(0)),
     )  # fmt: skip
+
+
+def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
+    """Returns the seconds from a configuration to the end of its first step, and the last program.
+
+    Without anything compiled, and with all of it in the compiler's cache on disk.
+    """
+    seconds = []
+    with compile_cache.empty(), tempfile.TemporaryDirectory() as folder:
+        for name in ('cold', 'warm'):
+            jax.clear_caches()
+            path = Path(folder) / name
+            path.mkdir()
+            start = time.perf_counter()
+            program = Program.of(config)
+            with Preemption() as preemption, contextlib.ExitStack() as closing:
+                training = Training(program, config, path, preemption, closing)
+                jax.block_until_ready(training.stages.update(0, training.state, next(training.batches)))
+            seconds.append(time.perf_counter() - start)
+    return *seconds, program
 
 
 def _memory(compiled) -> dict:

@@ -2,17 +2,25 @@
 
 Layer by layer output shape, parameters, multiply-adds, activation memory and receptive field,
 counted from the traced program; every parameter with --parameters; or all variants against their
-facts with --all.
+facts with --all. And what a run needs of each device's memory, on any number of devices, with
+--mesh --config configs/resnet50.py [--devices 256] [--memory 16GiB] [--config.mesh.shard=8].
 """
 
 import csv
+import dataclasses
+import re
 from pathlib import Path
 
+import jax
 from clu import parameter_overview
+from ml_collections import ConfigDict
 
-from cvresearch.base import cli, tables, trees
+from cvresearch.base import cli, memory, tables, trees
+from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
-from cvresearch.engine import trace
+from cvresearch.data import sources
+from cvresearch.engine import footprint, trace
+from cvresearch.engine.program import Program
 from cvresearch.models import registry
 
 LAYER_COLUMNS = ('layer', 'kind', 'output', 'params', 'macs', 'activation_bytes', 'receptive_field')
@@ -23,7 +31,7 @@ CATALOGUE_COLUMNS = (
 # The largest difference from a reference's logits over the largest logit, as measured by
 # tests/goldens/measure.py.
 PARITY = Path(__file__).parent.parent / 'docs' / 'records' / 'parity.csv'
-
+UNITS = {'': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9}
 
 
 def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arguments) -> list[dict]:
@@ -70,6 +78,53 @@ def catalogue_rows() -> list[dict]:
     return rows
 
 
+def mesh_program(config: ConfigDict, devices: int) -> Program:
+    """Returns the program of a configuration on so many devices, none of which need be there.
+
+    Raises:
+      UserError: as `Program.of`.
+    """
+    source = sources.without_images(config.data, config.minival, config.transform)
+    return Program.of(config, source, meshes.Layout.of(config.mesh, devices))
+
+
+def mesh_lines(program: Program, limit: int) -> list[str]:
+    """Returns the totals below the table of a mesh: what each device holds, beside its memory of `limit` bytes."""
+    need = footprint.of(program)
+    sizes = {field.name: getattr(need, field.name) for field in dataclasses.fields(need)} | {'total': need.total}
+    share = program.plan.batch_size // program.recipe.accumulate / program.mesh.size
+    return [
+        *(f'{name:>12} {size:>17,} bytes  {size / 2**20:>10,.1f} MiB' for name, size in sizes.items()),
+        f'activations: what the backward pass is handed for the {share:g} images that a device has at once',
+        footprint.complaint(program, need, limit) or f'fits into {limit / 2**20:,.0f} MiB',
+    ]
+
+
+def _memory_of(text: str | None) -> int:
+    if text is None:
+        return memory.of_device(jax.devices()[0], jax.local_device_count())
+    match = re.fullmatch(r'(\d+(?:\.\d+)?) ?(\w*)', text)
+    if match is None or match[2] not in UNITS:
+        raise UserError(f'--memory is {text!r}; expected a size such as 16GiB (units: {", ".join(list(UNITS)[1:])})')
+    return int(float(match[1]) * UNITS[match[2]])
+
+
+def _print_mesh(options, style: str) -> int:
+    if not options.config:
+        raise UserError('--mesh is about a run: give its --config')
+    config = cli.config_of(options)
+    given = options.devices and cli.integer('devices', options.devices)
+    wanted = config.mesh.data * config.mesh.shard
+    program = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
+    sizes = ' x '.join(f'{axis} {size}' for axis, size in program.mesh.shape.items())
+    if style == 'text':
+        print(f'{config.model.name} on a mesh of {sizes}, batch {config.batch_size}: bytes that each device holds')
+    print(tables.render(list(footprint.rows(program)), footprint.COLUMNS, style))
+    if style == 'text':
+        print('\n'.join(mesh_lines(program, _memory_of(options.memory))))
+    return 0
+
+
 def _parity() -> dict[str, str]:
     """Returns 'torchvision 1e-06, keras 9e-07' by variant, from the measurements kept in the docs."""
     found: dict[str, list[str]] = {}
@@ -93,13 +148,18 @@ def main(argv: list[str]) -> int:
         switches=dict(
             all='one row for every variant, against the facts',
             parameters='every parameter by name, shape and size instead of the layers',
+            mesh='what a run (--config) keeps on each device, and whether it fits',
         ),
         model='the variant, where a flag is preferred',
         format='text, markdown, csv or latex',
         image_size='height and width in pixels; the variant\'s own by default',
         num_classes='number of classes; the variant\'s own by default',
+        config='experiment, for --mesh', devices='of the mesh, for --mesh; those that are here by default',
+        memory='of a device, for --mesh: 16GiB; its own by default',
     )  # fmt: skip
     style = options.format or 'text'
+    if options.mesh:
+        return _print_mesh(options, style)
     if options.all:
         rows, columns = catalogue_rows(), CATALOGUE_COLUMNS
     else:

@@ -9,6 +9,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base.compile_cache import keep_compiled
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.memory import keep_freed_pages
 
@@ -67,14 +68,14 @@ def config_of(options: SimpleNamespace) -> ConfigDict:
     return configs.load(options.config, options.overrides)
 
 
-def integer(flag: str, text: str) -> int:
-    """Returns the whole number above 0 that a flag's text is.
+def integer(flag: str, text: str, least: int = 1) -> int:
+    """Returns the whole number that a flag's text is.
 
     Raises:
       UserError: it is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f'--{flag} is {text!r}; expected a whole number of at least 1')
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f'--{flag} is {text!r}; expected a whole number of at least {least}')
     return int(text)
 
 
@@ -84,6 +85,7 @@ def run(main: Callable[[list[str]], int]) -> None:
     Under `python -X dev` it is a traceback.
     """
     keep_freed_pages()
+    keep_compiled()
     try:
         code = main(sys.argv[1:])
     except UserError as error:

@@ -1,10 +1,22 @@
-"""Memory that the C library keeps instead of giving it back."""
+"""Memory: what a device has of it, and what the C library keeps instead of giving it back."""
 
 import ctypes
 import functools
+import os
 from importlib import metadata, util
 
 _MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # of glibc's malloc.h
+
+
+def of_device(device, sharing: int = 1) -> int:
+    """Returns the bytes that a JAX device has for this process.
+
+    Args:
+      device: whose own account is taken, where it gives one; a share of this host's memory otherwise.
+      sharing: devices of this host among which that is divided.
+    """
+    limit = (device.memory_stats() or {}).get('bytes_limit')
+    return limit or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // sharing
 
 
 @functools.cache

@@ -47,6 +47,11 @@ def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
     """
     devices = jax.devices()
     copies, shard = shape(data, shard, len(devices))
+    if jax.process_count() > 1 and copies * shard < len(devices):
+        raise UserError(
+            f'config.mesh takes {copies * shard} of the {len(devices)} devices of {jax.process_count()} hosts; '
+            'expected all of them, as each host computes its part'
+        )
     return Mesh(np.array(devices[: copies * shard]).reshape(copies, shard), AXES)
 
 
@@ -158,9 +163,7 @@ class Layout:
         placed = self.of_variables(named)
 
         def leaf(path, x) -> NamedSharding:
-            name = '/'.join(map(trees.key_name, path))
-            while name and name not in named:
-                name = name.partition('/')[2]
+            name = trees.owner('/'.join(map(trees.key_name, path)), named)
             return placed[name] if name and named[name].shape == x.shape else replicated(self.mesh)
 
         return jax.tree_util.tree_map_with_path(leaf, state)

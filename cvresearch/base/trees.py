@@ -27,6 +27,18 @@ def named_leaves(tree) -> list[tuple[str, jax.Array]]:
     return sorted((('/'.join(map(key_name, path)), leaf) for path, leaf in leaves), key=lambda pair: pair[0])
 
 
+def owner(path: str, names) -> str:
+    """Returns the name that a path ends with, '' where there is none.
+
+    Args:
+      path: of a moment or an average, 'opt_state/1/0/trace/C1/kernel'.
+      names: of the parameters, with 'C1/kernel' among them.
+    """
+    while path and path not in names:
+        path = path.partition('/')[2]
+    return path
+
+
 def count(tree) -> int:
     """Returns the number of elements of all leaves (arrays or shape structs)."""
     return sum(int(np.prod(leaf.shape, dtype=np.int64)) for leaf in jax.tree.leaves(tree))

@@ -9,7 +9,8 @@ from cvresearch.data import transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
-from cvresearch.data.imagenet import imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
+from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
+from cvresearch.data.imagenet import facts as described
 from cvresearch.data.pictures import Damage, Pictures
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
@@ -52,6 +53,20 @@ def load(spec, minival: int = 0, transform=None) -> Source:
     if given := [key for key in HOST if key in spec]:
         raise UserError(f'data {spec["name"]!r} takes no argument {given[0]!r}; it has no images to decode')
     return source
+
+
+def without_images(spec, minival: int = 0, transform=None) -> Source:
+    """Returns a source whose splits have lengths and no images, for plans: ImageNet need not be there.
+
+    Arguments and errors are those of `load`, which makes any other source.
+    """
+    if spec['name'] != 'imagenet':
+        return load(spec, minival, transform)
+    facts = described('imagenet', counts=dict(train=TRAIN, test=VALIDATION))
+    size = transforms.make(transform['train'], 'transform.train').size
+    facts = dataclasses.replace(facts, image_shape=(size, size, 3))
+    splits = {'train': range(TRAIN - minival), 'test': range(VALIDATION)}
+    return Source(facts, splits | ({'minival': range(minival)} if minival else {}), True)
 
 
 def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:

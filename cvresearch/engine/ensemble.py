@@ -2,7 +2,6 @@
 arXiv:1704.00109, section 3). And averages of weights, which are another thing: one net.
 """
 
-import os
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from cvresearch.base import trees
+from cvresearch.base import memory, trees
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
 from cvresearch.engine import predictions, recipes, steps
@@ -71,8 +70,7 @@ def fit(variables: Sequence[dict], mesh: Mesh) -> bool:
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         return False
-    memory = mesh.devices.flat[0].memory_stats() or {}
-    whole = memory.get('bytes_limit') or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    whole = memory.of_device(mesh.devices.flat[0])
     return 4 * len(variables) * trees.count(variables[0]) * SHARE_OF_MEMORY <= whole
 
 

@@ -117,8 +117,17 @@ def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
 def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, params, examples: tuple, key: jax.Array):
     """Returns ((gradients, new model state, mean objective), sums of metrics) of some examples."""
     images, target, labels = examples
+    differentiated = jax.value_and_grad(objective(model, loss, recipe, state, images, target, key), has_aux=True)
+    (mean, (logits, losses, model_state)), gradients = differentiated(recipe.gather(params))
+    return (recipe.scatter(gradients), dict(model_state), mean), metrics.of_batch(logits, labels, losses)
 
-    def objective(params):
+
+def objective(
+    model: nn.Module, loss: Loss, recipe: Recipe, state: State, images: jax.Array, target: jax.Array, key: jax.Array
+) -> Callable:
+    """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
+
+    def of_params(params):
         outputs, model_state = model.apply(
             {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
             rngs={'dropout': key},
@@ -126,14 +135,12 @@ def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, param
         # A net with auxiliary heads returns their logits too while it trains.
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)
-        objective = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
+        objectives = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
         if recipe.distillation:
-            objective = recipe.distillation(objective, logits, recipe.teacher(images))
-        return jnp.mean(objective), (logits, losses, model_state)
+            objectives = recipe.distillation(objectives, logits, recipe.teacher(images))
+        return jnp.mean(objectives), (logits, losses, model_state)
 
-    differentiated = jax.value_and_grad(objective, has_aux=True)
-    (mean, (logits, losses, model_state)), gradients = differentiated(recipe.gather(params))
-    return (recipe.scatter(gradients), dict(model_state), mean), metrics.of_batch(logits, labels, losses)
+    return of_params
 
 
 def _in_parts(of_part: Callable, recipe: Recipe, key: jax.Array) -> Callable:

@@ -1,0 +1,291 @@
+"""What a training step costs on machines that are not here (docs/scale.md): counted, and compiled for them.
+
+    python -m tests.peers.scale --all                          # counts every case, from shapes alone
+    python -m tests.peers.scale --net resnet50 --compile 32    # the collectives, compiled for images of 32 pixels
+    python -m tests.peers.scale --net resnet50 --topology      # by the TPU's own compiler (pip install libtpu)
+    python -m tests.peers.scale --table                        # the table of docs/scale.md
+
+Rows go to docs/records/scale.csv. A compiled row is of as many host devices as the machine has, partitioned by the
+same compiler passes; what is sent does not depend on the size of images, which is why small ones serve. With
+--topology no TPU is needed, but time: minutes for ResNet-50. Peaks are from public data sheets.
+"""
+
+import argparse
+import csv
+import dataclasses
+import os
+import re
+import time
+from pathlib import Path
+
+os.environ.update(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1')
+RECORD = Path(__file__).parents[2] / 'docs' / 'records' / 'scale.csv'
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """Peaks of one device.
+
+    Attributes:
+      flops: a second in bfloat16, without sparsity.
+      hbm: bytes a second.
+      link: bytes a second out of a device to the others, over all its links in one direction.
+      memory: bytes.
+      source: where the numbers are from.
+    """
+
+    flops: float
+    hbm: float
+    link: float
+    memory: float
+    source: str
+
+
+MACHINES = {
+    'v5e:16x16': Machine(197e12, 819e9, 200e9, 16e9, 'cloud.google.com/tpu/docs/v5e'),
+    '8xH100': Machine(989.4e12, 3.35e12, 450e9, 80e9, 'NVIDIA H100 SXM data sheet'),
+}
+DEVICES = {'v5e:16x16': 256, '8xH100': 8}
+NETS = {  # experiment, and what is changed in it: the recipe's own batch where it fits
+    'resnet50': ('configs/resnet50.py:resnet50', {'batch_size': 4096, 'batch_norm.group_size': 0}),
+    'efficientnet_b7': ('configs/efficientnet_b0.py:efficientnet_b7', {'batch_size': 4096}),
+    'efficientnet_l2': ('configs/efficientnet_l2.py', {'batch_size': 2048}),
+    'nfnet_f4_plus': ('configs/dm_nfnet_f0.py:dm_nfnet_f4_plus', {'batch_size': 4096}),
+}
+# Bytes that cross a device's links, by bytes of the operand or result, in a ring of n devices.
+WIRE = {
+    'all-reduce': lambda n: 2 * (n - 1) / n, 'all-gather': lambda n: (n - 1) / n, 'reduce-scatter': lambda n: (n - 1),
+    'all-to-all': lambda n: (n - 1) / n, 'collective-permute': lambda n: 1,
+}  # fmt: skip
+WIDTH = {'f64': 8, 's64': 8, 'u64': 8, 'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'f16': 2, 's8': 1, 'u8': 1, 'pred': 1}
+COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$')
+COLLECTIVE = re.compile(rf'= (.*?) ({"|".join(WIRE)})(-start)?\(')
+LOOP = re.compile(r' while\(.*body=%?([\w.\-]+)')
+TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
+CALLS = re.compile(r'(?:to_apply|calls|async_execution_thread.*calls)=%?([\w.\-]+)')
+
+
+def collectives(text: str) -> dict[str, tuple[int, float, float]]:
+    """Returns {kind: (operations, bytes of their results, bytes over a device's links)} of a compiled program.
+
+    Args:
+      text: of the optimised HLO. What is in a loop counts as often as the loop turns.
+    """
+    bodies: dict[str, list[str]] = {}
+    name = entry = ''
+    for line in text.splitlines():
+        if match := COMPUTATION.match(line):
+            name = match[1]
+            entry = name if line.startswith('ENTRY') else entry
+            bodies[name] = []
+        elif name:
+            bodies[name].append(line)
+
+    def of(computation: str) -> list[tuple[str, int, int]]:
+        found = []
+        for line in bodies.get(computation, ()):
+            if match := COLLECTIVE.search(line):
+                found.append((match[2], _result_bytes(match[1], bool(match[3]), match[2]), _group_size(line)))
+            elif match := LOOP.search(line):
+                trips = TRIPS.search(line)
+                found += of(match[1]) * int(trips[1] if trips else 1)
+            else:
+                for called in CALLS.findall(line) if ' fusion(' not in line else ():
+                    found += of(called)
+        return found
+
+    totals: dict[str, tuple[int, float, float]] = {}
+    for kind, size, group in of(entry):
+        count, result, wire = totals.get(kind, (0, 0.0, 0.0))
+        totals[kind] = (count + 1, result + size, wire + size * WIRE[kind](group))
+    return totals
+
+
+def _result_bytes(shapes: str, started: bool, kind: str) -> int:
+    """Bytes of a result; a start's tuple also holds the operands, which an all-reduce's does not."""
+    sizes = [
+        WIDTH[kind] * _product(dimensions) for kind, dimensions in re.findall(r'(\w+)\[([\d,]*)\]', shapes)
+        if kind in WIDTH
+    ]  # fmt: skip
+    return sum(sizes) if not started or kind == 'all-reduce' else max(sizes)
+
+
+def _product(dimensions: str) -> int:
+    product = 1
+    for number in filter(None, dimensions.split(',')):
+        product *= int(number)
+    return product
+
+
+def _group_size(line: str) -> int:
+    """Devices among which a collective is: from replica_groups={{0,1},..} or [groups,size]<=[..]."""
+    if match := re.search(r'replica_groups=\[\d+,(\d+)\]', line):
+        return int(match[1])
+    if match := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
+        return match[1].count(',') + 1
+    return 2
+
+
+def devices_of(machine: str, topology: bool) -> list:
+    """Returns the devices that a step is compiled for: of the machine itself, or as many of this host."""
+    import jax
+    from jax.experimental import topologies
+
+    if topology:
+        return list(topologies.get_topology_desc(machine, platform='tpu').devices)
+    return jax.devices()[: DEVICES[machine]]
+
+
+def program_of(net: str, mesh, size: int | None = None, batch: int | None = None):
+    """Returns the program of a recipe in bfloat16 on a mesh, with images of `size` pixels, and its configuration."""
+    from cvresearch.base import config as configs
+    from cvresearch.base import mesh as meshes
+    from cvresearch.data import sources
+    from cvresearch.engine.program import Program
+
+    file, changes = NETS[net]
+    config = configs.load(file, {key: str(value) for key, value in changes.items()} | {'dtype': 'bfloat16'})
+    with config.unlocked():
+        config.batch_size = batch or config.batch_size
+        config.eval_batch_size = mesh.size
+        config.transform.train.crop.size = size or config.transform.train.crop.size
+    source = sources.without_images(config.data, config.minival, config.transform)
+    return Program.of(config, source, meshes.Layout(mesh)), config
+
+
+def case(machine: str, net: str, shard: int, size: int | None, topology: bool, batch: int | None = None) -> dict:
+    """Returns a row of the record: a step counted from shapes, and compiled where a size or the topology is given."""
+    import numpy as np
+    from jax.sharding import AbstractMesh, Mesh
+
+    from cvresearch.base import mesh as meshes
+    from cvresearch.engine import footprint, trace
+
+    shape = (DEVICES[machine] // shard, shard)
+    program, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
+    need, image = footprint.of(program), program.source.facts.image_shape
+    row = dict(
+        machine=machine, net=net, image=image[0], batch=config.batch_size, data=shape[0], shard=shard,
+        remat=config.remat, how='counted', state=need.params + need.optimizer + need.average,
+        gradients=need.gradients, gathered=need.gathered, activations=need.activations,
+        # A multiply-add is two operations, and a gradient costs about twice the forward pass.
+        flops=6 * trace.macs(program.model, image) * config.batch_size // program.mesh.size,
+        wire=wire_counted(need.gradients, *shape),
+    )  # fmt: skip
+    if not (size or topology):
+        return row
+    mesh = Mesh(np.array(devices_of(machine, topology)).reshape(shape), meshes.AXES)
+    program, config = program_of(net, mesh, size, batch)
+    begun = time.perf_counter()
+    executable = compile_step(program, config.batch_size, 'tpu' if topology else 'cpu')
+    memory, found = executable.memory_analysis(), collectives(executable.as_text())
+    row |= dict(
+        how='compiled for the topology' if topology else f'compiled at {size} px',
+        compile_s=round(time.perf_counter() - begun), wire_compiled=round(sum(wire for _, _, wire in found.values())),
+        **{kind: f'{count} of {result / 1e6:.2f} MB' for kind, (count, result, _) in found.items()},
+    )  # fmt: skip
+    if topology:
+        row |= dict(
+            arguments=memory.argument_size_in_bytes, temporaries=memory.temp_size_in_bytes,
+            hbm=int((executable.cost_analysis() or {}).get('bytes accessed', 0)),
+        )  # fmt: skip
+    return row
+
+
+def wire_counted(parameters: int, data: int, shard: int) -> int:
+    """Returns the bytes over a device's links that gradients and gathered parameters make, statistics aside."""
+    devices = data * shard
+    if shard == 1:
+        return round(2 * (devices - 1) / devices * parameters)
+    among = (shard - 1) / shard
+    return round(2 * among * parameters + 2 * (data - 1) / data * parameters / shard)
+
+
+def compile_step(program, batch_size: int, platform: str):
+    """Returns the compiled update of a program."""
+    import jax
+    import jax.numpy as jnp
+
+    from cvresearch.base import mesh as meshes
+
+    placed = meshes.by_example(program.mesh)
+    array = lambda shape, dtype: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=placed)  # noqa: E731
+    batch = dict(
+        image=array(program.source.facts.image_shape, jnp.uint8), label=array((), jnp.int32),
+        epoch=array((), jnp.int32), index=array((), jnp.int32),
+    )  # fmt: skip
+    traced = program.train_step().trace(program.abstract_state(), batch)
+    return traced.lower(lowering_platforms=(platform,)).compile()
+
+
+def table() -> str:
+    """Returns the record as a table: bytes of a device, and the least time of a step by each of its peaks, in ms."""
+    lines = [
+        '| machine | net | px | batch | data x shard | state | whole | activations | fits | compute | HBM | links '
+        '| sent |',
+        '| --- | --- | ---: | ---: | --- | ---: | ---: | ---: | --- | ---: | ---: | ---: | --- |',
+    ]
+    for row in csv.DictReader(RECORD.read_text().splitlines()):
+        peak = MACHINES[row['machine']]
+        state, gradients, gathered, activations, flops, wire = (
+            float(row[key]) for key in ('state', 'gradients', 'gathered', 'activations', 'flops', 'wire')
+        )
+        kept = state + gradients + gathered + activations
+        sent = wire if not row['wire_compiled'] else float(row['wire_compiled'])
+        if row['temporaries']:
+            kept = float(row['arguments']) + float(row['temporaries'])
+        # What is kept is written and read, once each, at the least.
+        times = (flops / peak.flops, float(row['hbm'] or 2 * kept) / peak.hbm, sent / peak.link)
+        cells = [
+            row['machine'], row['net'], row['image'], row['batch'], f'{row["data"]} x {row["shard"]}',
+            *(f'{value / 1e9:.2f}' for value in (state, gradients + gathered, activations)),
+            f'{kept / 1e9:.1f} of {peak.memory / 1e9:.0f} GB' + (', no' if kept > peak.memory else ''),
+            *(f'{1e3 * each:.1f}' for each in times),
+            f'{sent / 1e6:,.0f} MB, {row["how"]}',
+        ]  # fmt: skip
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines)
+
+
+FIELDS = (
+    'machine', 'net', 'image', 'batch', 'data', 'shard', 'remat', 'how', 'state', 'gradients', 'gathered',
+    'activations', 'flops', 'wire', 'wire_compiled', 'compile_s', 'arguments', 'temporaries', 'hbm', *WIRE,
+)  # fmt: skip
+
+
+def keep(row: dict) -> None:
+    """Appends a row to the record."""
+    new = not RECORD.exists()
+    with open(RECORD, 'a', newline='') as file:
+        writer = csv.DictWriter(file, FIELDS, restval='', lineterminator='\n')
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+    print(row, flush=True)
+
+
+def main() -> None:
+    """Counts or compiles cases, or prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--table', action='store_true', help='print the table of docs/scale.md')
+    parser.add_argument('--all', action='store_true', help='every net on every machine, not divided and divided')
+    parser.add_argument('--machine', choices=MACHINES, default='v5e:16x16')
+    parser.add_argument('--net', choices=NETS, default='resnet50')
+    parser.add_argument('--shard', type=int, default=1, help='devices over which the parameters are divided')
+    parser.add_argument('--compile', type=int, metavar='SIZE', help='for as many host devices, images of that side')
+    parser.add_argument('--topology', action='store_true', help='by the compiler of the TPU, at full size')
+    parser.add_argument('--batch', type=int, help="images a step; the recipe's own by default")
+    options = parser.parse_args()
+    if options.table:
+        print(table())
+        return
+    cases = [(options.machine, options.net, options.shard)]
+    if options.all:
+        cases = [(machine, net, shard) for machine in MACHINES for net in NETS for shard in (1, 8)]
+    for machine, net, shard in cases:
+        keep(case(machine, net, shard, options.compile, options.topology, options.batch))
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count={max(DEVICES.values())}')
+    main()
