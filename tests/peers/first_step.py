@@ -83,7 +83,7 @@ def main(rounds: int = 5) -> None:
          'of': ', '.join(map(str, each))}
         for name, each in found.items()
     ]  # fmt: skip
-    write_measurement(OUT, rows, cold_compile_s=round(cold, 3))
+    write_measurement(OUT, rows, cold_compile_s=round(cold, 3), load_average=os.getloadavg())
     print(OUT.read_text())
 
 
