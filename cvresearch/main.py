@@ -1,6 +1,9 @@
 """Trains an experiment: python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir DIR."""
 
-from cvresearch.base import cli
+from types import SimpleNamespace
+
+from cvresearch.base import cli, cluster
+from cvresearch.base.errors import UserError
 
 
 def main(argv: list[str]) -> int:
@@ -9,17 +12,35 @@ def main(argv: list[str]) -> int:
         argv, __doc__, required=('config', 'workdir'),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',
+        hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',
+        host='the number of this one, from 0',
+        coordinator='ADDRESS:PORT of host 0, the same for all',
+        patience='seconds after which a silent host counts as lost (120)',
         profile='steps of which a profile is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         peak='TFLOP/s of one device, or measure: then MFU is told',
     )  # fmt: skip
     config = cli.config_of(options)
     numbers = {k: cli.integer(k, v) for k in ('profile', 'profile_from') if (v := getattr(options, k))}
-    from cvresearch import train  # after the checks: a misspelt key is said without loading JAX
+    hosts, host, coordinator = _hosts_of(options)
+    patience = cli.integer('patience', options.patience or '120')
+    # After the checks: a misspelt key is said without loading JAX.
+    from cvresearch import train
+    from cvresearch.base.hosts import joined
     from cvresearch.base.speed import Observation
 
     observation = Observation(options.peak or '', **numbers)
-    return train.run(config, options.workdir, observation)
+    with joined(hosts, host, coordinator, patience):
+        return train.run(config, options.workdir, observation)
+
+
+def _hosts_of(options: SimpleNamespace) -> tuple[int, int, str]:
+    if options.hosts == 'auto':
+        return cluster.hosts()
+    hosts = cli.integer('hosts', options.hosts or '1')
+    if hosts > 1 and not (options.host and options.coordinator):
+        raise UserError(f'--hosts {hosts} needs --host NUMBER, from 0 to {hosts - 1}, and --coordinator ADDRESS:PORT')
+    return hosts, cli.integer('host', options.host or '0', least=0), options.coordinator or ''
 
 
 if __name__ == '__main__':

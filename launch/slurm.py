@@ -33,9 +33,12 @@ def script(runs: Sequence[Run], folder: Path, jobs: int, arguments: Sequence[str
         f'--job-name={folder.name}', f'--array=0-{len(runs) - 1}%{jobs}', '--requeue', '--open-mode=append',
         f'--signal=B:TERM@{WARN_SECONDS}', f'--output={folder / OWN / "slurm-%A_%a.log"}', *arguments,
     ]  # fmt: skip
+    # On several nodes a run is a process on each.
+    nodes = any(option.startswith('--nodes=') and option != '--nodes=1' for option in arguments)
+    together = 'srun --ntasks-per-node=1 --kill-on-bad-exit=0 ' if nodes else ''
     cases = '\n'.join(
         f'  {i}) lock={shlex.quote(str(run.lock))}; log={shlex.quote(str(run.log))}\n'
-        f'     set -- {shlex.join(run.command())};;'
+        f'     set -- {shlex.join([*run.command(), *(["--hosts=auto"] if nodes else [])])};;'
         for i, run in enumerate(runs)
     )
     head = '\n'.join(f'#SBATCH {shlex.quote(option)}' for option in options)
@@ -48,7 +51,7 @@ esac
 # The lock says that the run is going on, as for a launcher of processes; it ends with the run.
 exec 9> "$lock"
 flock --nonblock 9 || {{ echo "$lock is held: another process has this run"; exit 0; }}
-"$@" >> "$log" 2>&1 &
+{together}"$@" >> "$log" 2>&1 &
 run=$!
 trap 'kill -TERM $run' TERM
 wait $run; code=$?

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cvresearch.base.errors import FAILED, PREEMPTED, UserError
+from cvresearch.base.errors import FAILED, HOST_LOST, PREEMPTED, UserError
 from launch.plan import Run
 
 ATTEMPTS = 20  # of one run: preemptions are many
@@ -101,7 +101,7 @@ class Tpu:
 
     def train(self, run: Run, root: str) -> int:
         """Trains one run on all workers; returns its exit code."""
-        command = f'cd {CODE} && {shlex.join(run.command(".venv/bin/python", root))}'
+        command = f'cd {CODE} && {shlex.join([*run.command(".venv/bin/python", root), "--hosts=auto"])}'
         return self._call('tpu-vm', 'ssh', self.name, '--worker=all', f'--command={command}', *self.place)[0]
 
     def ready(self) -> bool:
@@ -147,7 +147,7 @@ def train_all(tpu: Tpu, runs: Sequence[Run], root: str) -> list[str]:
                     tpu.gcloud.say(f'{tpu.name} was preempted: created anew')
                     tpu.delete()
                     tpu.create()
-                elif code != PREEMPTED:
+                elif code not in (PREEMPTED, HOST_LOST):
                     failed.append(run.name)
                     break
             else:

@@ -68,14 +68,14 @@ def config_of(options: SimpleNamespace) -> ConfigDict:
     return configs.load(options.config, options.overrides)
 
 
-def integer(flag: str, text: str) -> int:
-    """Returns the whole number above 0 that a flag's text is.
+def integer(flag: str, text: str, least: int = 1) -> int:
+    """Returns the whole number that a flag's text is.
 
     Raises:
       UserError: it is none.
     """
-    if not text.isdecimal() or int(text) < 1:
-        raise UserError(f'--{flag} is {text!r}; expected a whole number of at least 1')
+    if not text.isdecimal() or int(text) < least:
+        raise UserError(f'--{flag} is {text!r}; expected a whole number of at least {least}')
     return int(text)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 
 FAILED = 1  # the run itself went wrong: a loss that is not finite, a full disk
 BAD_INPUT = 2  # the user must change something; nothing was written
+HOST_LOST = 76  # another host is gone: the same command, on all of them, goes on from the last checkpoint
 PREEMPTED = 75  # EX_TEMPFAIL: state is saved, a scheduler may requeue the same command
 
 

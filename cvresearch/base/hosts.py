@@ -1,15 +1,85 @@
 """What the processes of a run, one on each host, decide alike and hold together. One process is a group of one."""
 
+import contextlib
 import json
+import os
+import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from cvresearch.base.errors import FAILED, UserError
+from cvresearch.base.watch import Meeting, Passage, Watch
+
 POLL_SECONDS = 0.1
+PIECE = 1 << 24  # bytes
 LAG = 2  # calls after which `Agreement.soon` has its answer: as many updates as the device has before it
+
+
+@contextlib.contextmanager
+def joined(hosts: int, host: int, coordinator: str, patience: float) -> Iterator[None]:
+    """Makes this process one of a run's for the length of the block; to be entered before JAX is used.
+
+    Where another host does not start, dies or is silent for `patience` seconds, the process ends with one line that
+    names it and with the code `HOST_LOST`. Where the block raises, all hosts end.
+
+    Args:
+      hosts: how many processes there are, one on each host; for 1 nothing is done.
+      host: the number of this one, from 0.
+      coordinator: 'ADDRESS:PORT', of host 0: the port is free there, and the others reach it.
+      patience: seconds.
+
+    Raises:
+      UserError: a number or an address that is none.
+    """
+    if hosts == 1:
+        yield
+        return
+    name, _, port = coordinator.rpartition(':')
+    if not 0 <= host < hosts or not name or not port.isdecimal():
+        raise UserError(
+            f'--host is {host} of --hosts {hosts} and --coordinator {coordinator!r}; expected a number from 0 to '
+            f'{hosts - 1}, and the address of host 0 with a free port, such as 10.0.0.1:7733'
+        )
+    if host == 0:
+        try:
+            Meeting(int(port), hosts, patience).start()
+        except OSError as error:
+            raise UserError(f'--coordinator {coordinator}: host 0 cannot listen there ({error})') from error
+    watch = Watch(host, hosts, (name, int(port)), patience)
+    try:
+        _initialise(watch, hosts, host, patience)
+        yield
+        jax.distributed.shutdown()
+    except UserError as error:
+        watch.fail(' '.join(str(error).split()), error.code)
+        raise
+    except BaseException as error:
+        if not isinstance(error, KeyboardInterrupt):
+            watch.blame()  # ends the process where it is another host's fault
+        traceback.print_exc()
+        watch.fail(f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}', FAILED)
+        os._exit(FAILED)  # JAX would wait for the others
+    watch.leave()
+
+
+def _initialise(watch: Watch, hosts: int, host: int, patience: float) -> None:
+    name, port = watch.roll_call()
+    address = f'127.0.0.1:{port}'
+    if host:
+        passage = Passage((name, port))
+        passage.start()
+        address = passage.address
+    # The watch is the one to notice: JAX's own limits are far beyond its patience.
+    far = int(600 + 10 * patience)
+    jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM from us
+    jax.distributed.initialize(
+        address, hosts, host, coordinator_bind_address=f'0.0.0.0:{port}', initialization_timeout=far,
+        heartbeat_timeout_seconds=far, shutdown_timeout_seconds=far, cluster_detection_method='deactivate',
+    )  # fmt: skip
 
 
 def first() -> bool:
@@ -59,38 +129,61 @@ def from_first(value):
     """Returns the first process' `value`, anything that JSON can hold, on all."""
     if jax.process_count() == 1:
         return value
-    text = json.dumps(value).encode() if first() else b''
-    size = bytes_from_first(np.array([len(text)], np.int64))
-    return json.loads(bytes_from_first(np.frombuffer(text or bytes(int(size[0])), np.uint8)).tobytes())
+    text = np.frombuffer(json.dumps(value).encode() if first() else b'', np.uint8)
+    size = arrays_from_first(np.array([len(text)], np.int64))[0]
+    return json.loads(bytes_from_first(text if first() else np.zeros(size, np.uint8)).tobytes())
+
+
+def arrays_from_first(tree):
+    """Returns the first process' tree of NumPy's arrays on all, to the bit; the others give one of its shape."""
+    if jax.process_count() == 1:
+        return tree
+    leaves, structure = jax.tree.flatten(tree)
+    leaves = [np.ascontiguousarray(leaf) for leaf in leaves]
+    whole = bytes_from_first(np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves]))
+    parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    return structure.unflatten([
+        part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
+    ])  # fmt: skip
 
 
 def bytes_from_first(array: np.ndarray) -> np.ndarray:
-    """Returns the first process' array on all, to the bit; the others give one of the same shape and dtype."""
+    """Returns the first process' uint8 (bytes,) on all; the others give one as long.
+
+    As whole numbers, since the sum that the broadcast is made of would turn -0.0 into 0.0; and in pieces of one size,
+    for which one program is compiled and which a device has room for.
+    """
     from jax.experimental import multihost_utils  # slow to import, and one host has no use for it
 
-    # As whole numbers: the sum that the broadcast is made of would turn -0.0 into 0.0.
-    raw = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
-    whole = np.asarray(multihost_utils.broadcast_one_to_all(raw))
-    return whole.astype(np.uint8).view(array.dtype).reshape(array.shape)
+    size = min(PIECE, 1 << max(6, (len(array) - 1).bit_length()))
+    found = np.zeros(-(-len(array) // size) * size, np.uint8)
+    found[: len(array)] = array
+    for start in range(0, len(found), size):
+        found[start : start + size] = multihost_utils.broadcast_one_to_all(found[start : start + size])
+    return found[: len(array)]
+
+
+def total(number: int) -> int:
+    """Returns the sum of a number over all hosts."""
+    if jax.process_count() == 1:
+        return number
+    from jax.experimental import multihost_utils
+
+    return int(multihost_utils.process_allgather(np.int32(number)).sum())
 
 
 def gathered(tree):
     """Returns the tree with NumPy's arrays, whole on every host, also of what is divided between the hosts."""
-
-    def leaf(x):
-        if not isinstance(x, jax.Array) or x.is_fully_addressable or x.is_fully_replicated:
-            return jax.device_get(x)
-        # One after another: no device need hold more than one leaf whole.
-        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
-        return jax.device_get(_same(x, whole))
-
     if all(not isinstance(x, jax.Array) or x.is_fully_addressable for x in jax.tree.leaves(tree)):
         return jax.device_get(tree)
+    from jax.experimental import multihost_utils
+
+    def leaf(x):
+        # One after another: no device need hold more than one leaf whole.
+        whole = x.is_fully_replicated or x.is_fully_addressable
+        return np.asarray(x if whole else multihost_utils.process_allgather(x, tiled=True))
+
     return jax.tree.map(leaf, tree)
-
-
-def _same(x: jax.Array, placement: NamedSharding) -> jax.Array:
-    return jax.jit(lambda x: x, out_shardings=placement)(x)
 
 
 def put(tree, placements):

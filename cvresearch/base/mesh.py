@@ -47,6 +47,11 @@ def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
     """
     devices = jax.devices()
     copies, shard = shape(data, shard, len(devices))
+    if jax.process_count() > 1 and copies * shard < len(devices):
+        raise UserError(
+            f'config.mesh takes {copies * shard} of the {len(devices)} devices of {jax.process_count()} hosts; '
+            'expected all of them, as each host computes its part'
+        )
     return Mesh(np.array(devices[: copies * shard]).reshape(copies, shard), AXES)
 
 

@@ -1,15 +1,11 @@
 """SIGTERM, and a cloud's notice, as a question that the program asks where it can stop cleanly."""
 
-import os
 import signal
 import threading
-import urllib.error
-import urllib.request
-from pathlib import Path
+
+from cvresearch.base import metadata
 
 POLL_SECONDS = 1.0  # a machine that is to be taken away is left 30 s
-TIMEOUT_SECONDS = 2.0
-_PRODUCT = Path('/sys/class/dmi/id/product_name')
 # What Google's metadata server says where this machine goes; where it is moved as it runs, nothing need be done.
 _LEAVING = {'preempted': 'TRUE', 'maintenance-event': 'TERMINATE_ON_HOST_MAINTENANCE'}
 
@@ -38,7 +34,7 @@ class Preemption:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._handle)
-        if server := metadata_server():
+        if server := metadata.server():
             self._notice = Notice(server)
             self._notice.start()
         return self
@@ -66,27 +62,4 @@ class Notice(threading.Thread):
     def run(self) -> None:
         """Asks until the answer is yes."""
         while not self.seen and not self.ended.wait(POLL_SECONDS):
-            self.seen = any(self._value(name) == leaving for name, leaving in _LEAVING.items())
-
-    def _value(self, name: str) -> str:
-        url = f'http://{self._server}/computeMetadata/v1/instance/{name}'
-        request = urllib.request.Request(url, headers={'Metadata-Flavor': 'Google'})
-        # No proxy: the address has a meaning on this machine alone.
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-        try:
-            with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
-                return answer.read().decode().strip()
-        except (OSError, urllib.error.URLError):
-            return ''
-
-
-def metadata_server() -> str | None:
-    """Returns the host of the metadata server, None where this is no machine of Google's.
-
-    $GCE_METADATA_HOST names another, as for Google's own libraries, and $NO_GCE_CHECK=true turns all this off. Nothing
-    is sent elsewhere: the name in the firmware tells where we are.
-    """
-    if os.environ.get('NO_GCE_CHECK', '').lower() == 'true':
-        return None
-    google = _PRODUCT.exists() and 'Google' in _PRODUCT.read_text(errors='replace')
-    return os.environ.get('GCE_METADATA_HOST') or ('metadata.google.internal' if google else None)
+            self.seen = any(metadata.value(self._server, name) == leaving for name, leaving in _LEAVING.items())

@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import tensorboardX
 
+from cvresearch.base import hosts
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
@@ -27,12 +28,16 @@ class Metrics:
     """The metrics of a run: one JSON object a line in metrics.jsonl, and the same in TensorBoard.
 
     A resumed run rewinds to its checkpoint's step, so that the file holds each (step, split)
-    once, as if the run had never been stopped.
+    once, as if the run had never been stopped. Of several hosts the first writes; all know the rows.
     """
 
     def __init__(self, workdir: Path, step: int):
         self._path = workdir / 'metrics.jsonl'
-        self._rows = [row for row in read_metrics(self._path) if row['step'] <= step]
+        rows = read_metrics(self._path) if hosts.first() else []
+        self._rows = hosts.from_first([row for row in rows if row['step'] <= step])
+        self._file = self._events = None
+        if not hosts.first():
+            return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
         try:
             self._file = open(self._path, 'a')
@@ -48,6 +53,8 @@ class Metrics:
         """
         row = {'step': step, 'epoch': round(epoch, 6), 'split': split, **values}
         self._rows.append(row)
+        if self._file is None:
+            return
         try:
             self._file.write(json.dumps(row) + '\n')
             self._file.flush()
@@ -74,6 +81,8 @@ class Metrics:
 
     def sync(self) -> None:
         """Brings all rows to the disk, so that no checkpoint is newer than its records."""
+        if self._file is None:
+            return
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
@@ -81,8 +90,9 @@ class Metrics:
 
     def close(self) -> None:
         """Closes both files."""
-        self._file.close()
-        self._events.close()
+        if self._file is not None:
+            self._file.close()
+            self._events.close()
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -97,11 +107,11 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 class RunCard:
-    """run.json: how the run was made and what came of it. Holds no environment variables, and no secrets of flags."""
+    """run.json: how the run was made and what came of it; of the first host. No environment, no secrets of flags."""
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
-        old = read_card(workdir) or {}
+        old = (read_card(workdir) if hosts.first() else None) or {}
         self._sessions = old.get('sessions', [])
         self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
         self.fields = {
@@ -130,7 +140,8 @@ class RunCard:
         self.update(seconds, status=how, **fields)
 
     def _write(self) -> None:
-        write_atomically(self._path, json.dumps(self.fields, indent=2) + '\n')
+        if hosts.first():
+            write_atomically(self._path, json.dumps(self.fields, indent=2) + '\n')
 
 
 def read_card(workdir: Path) -> dict | None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cvresearch.base import trees
+from cvresearch.base import hosts, trees
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine.state import State
 from cvresearch.nn.repeat import stack, unstack
@@ -29,6 +29,10 @@ _UNFINISHED = re.compile(r'.*(orbax-checkpoint-tmp|\.deleting).*')
 
 class Checkpoints:
     """The checkpoints of a run, one folder `<step>` each, beside a record of their contents.
+
+    Of several hosts the first reads and writes, and only it need see the folder; all call `save` and `restore`. A
+    state is whole on disk, so that it can be restored onto any mesh of any number of hosts. With `read_only` each
+    reads for itself.
 
     Orbax writes a folder under another name and renames it when it is whole; the record holds
     the SHA-256 of the state, which `restore` compares.
@@ -48,14 +52,17 @@ class Checkpoints:
         self._best: int | None = None
         self._saving: int | None = None
         self._allowed, self._failures, self._must = failures, 0, False
-        self._saver = ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
-        if read_only:
+        self._writes = hosts.first() and not read_only
+        self._saver = _alone()
+        if not self._writes:
             return
         directory.mkdir(parents=True, exist_ok=True)
         self._clear()
 
     def steps(self) -> list[int]:
-        """Returns the steps of all finished checkpoints, oldest first."""
+        """Returns the steps of all finished checkpoints, oldest first; to others than the first process, none."""
+        if not self._writes and not self._read_only:
+            return []
         if not self._directory.is_dir():
             return []
         return sorted(int(path.name) for path in self._directory.iterdir() if path.name.isdigit())
@@ -75,10 +82,12 @@ class Checkpoints:
           RunError: too many saves in a row failed, this one or the one before it; or this one, which must not.
         """
         self.wait()
-        if step in self.steps():
+        if hosts.from_first(step in self.steps()):
+            return
+        state = unstack(hosts.gathered(state))  # may be views of the device's memory: Orbax copies before it returns
+        if not self._writes:
             return
         self._best, self._saving, self._must = best, step, must
-        state = unstack(jax.device_get(state))  # may be views of the device's memory: Orbax copies before it returns
         record = {'step': step, 'sha256': trees.sha256(state), 'leaves': _leaves(state)}
         try:
             self._check_space(state)
@@ -103,7 +112,7 @@ class Checkpoints:
             return
         self._saving, self._failures = None, 0
         for step in self.steps()[: -self._keep] if self._keep else ():
-            if step != self._best and jax.process_index() == 0:
+            if step != self._best:
                 remove(self._directory / str(step))
 
     def restore(self, like: State, at: int | None = None) -> State | None:
@@ -119,7 +128,15 @@ class Checkpoints:
         Raises:
           UserError: a checkpoint is whole, but of another model or optimizer.
         """
-        blocks = unstack(jax.tree.map(lambda x: np.empty(x.shape, x.dtype), like))
+        blocks = unstack(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like))
+        state = self._newest(blocks, at) if self._writes or self._read_only else None
+        if not self._read_only:
+            if not hosts.from_first(state is not None):
+                return None
+            state = hosts.arrays_from_first(blocks if state is None else state)
+        return state and hosts.put(stack(state, like), jax.tree.map(lambda x: x.sharding, like))
+
+    def _newest(self, blocks: State, at: int | None) -> State | None:
         for step in reversed([step for step in self.steps() if at in (None, step)]):
             path = self._directory / str(step)
             try:
@@ -128,15 +145,13 @@ class Checkpoints:
                 state = blocks.replace(**self._read(path, 'state', ocp.args.StandardRestore(_stored(blocks))))
                 if trees.sha256(state) != record['sha256']:
                     raise ValueError('its SHA-256 differs from the recorded one')
+                return state
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore make of a broken file
                 reason = _one_line(error)
                 kept = path if self._read_only else self._set_aside(path)
                 print(f'warning: checkpoint {step} is damaged ({reason}); passed over, kept as {kept}', file=sys.stderr)
-            else:
-                shardings = jax.tree.map(lambda x: x.sharding, like)
-                return jax.device_put(stack(state, like), shardings, may_alias=False)
         return None
 
     def close(self) -> None:
@@ -183,6 +198,22 @@ class Checkpoints:
         for path in self._directory.iterdir() if self._directory.is_dir() else ():
             if _UNFINISHED.match(path.name):
                 shutil.rmtree(path, ignore_errors=True)
+
+
+def _alone() -> ocp.AsyncCheckpointer:
+    """Returns a saver that waits for no other process: each state is whole, and one process writes it."""
+    if jax.process_count() == 1:
+        return ocp.AsyncCheckpointer(ocp.CompositeCheckpointHandler())
+    here = jax.process_index()
+    options = ocp.options.MultiprocessingOptions(
+        primary_host=here, active_processes={here}, barrier_sync_key_prefix=f'host{here}'
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=options),
+        state=ocp.StandardCheckpointHandler(multiprocessing_options=options),
+        record=ocp.JsonCheckpointHandler(multiprocessing_options=options),
+    )
+    return ocp.AsyncCheckpointer(handler, multiprocessing_options=options)
 
 
 def remove(path: Path) -> None:

@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
@@ -108,10 +108,29 @@ def summary(predictions: Predictions, bins: int = 15) -> dict:
     }  # fmt: skip
 
 
+@dataclasses.dataclass(frozen=True)
+class Net:
+    """The logits of a net, as a function of its variables."""
+
+    function: Callable[[dict, jax.Array], jax.Array]
+    whole: NamedSharding
+    divided: NamedSharding
+
+    def __call__(self, variables: dict) -> Forward:
+        """Returns the logits of images as a function of the images alone."""
+        return functools.partial(self.function, jax.device_put(variables, self.whole))
+
+    def compiled(self, variables: dict, images: tuple[int, ...]) -> 'Net':
+        """Returns the same, compiled for batches of uint8 images of one shape; nothing is computed."""
+        placed = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=self.whole), variables)
+        batch = jax.ShapeDtypeStruct(images, np.uint8, sharding=self.divided)
+        return dataclasses.replace(self, function=self.function.lower(placed, batch).compile())
+
+
 def forward(
     model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], protocol: Protocol, mesh: Mesh,
     members: bool = False,
-) -> Callable[[dict], Forward]:  # fmt: skip
+) -> 'Net':  # fmt: skip
     """Returns the jitted logits of a batch of views, given variables: variables -> (images -> (batch, classes)).
 
     Dense protocols average the logits of all positions. One compiled program per size of images serves all variables.
@@ -129,7 +148,7 @@ def forward(
         lambda variables, images: function(variables, steps.normalise(images, mean, std)),
         in_shardings=(whole, divided), out_shardings=whole,
     )  # fmt: skip
-    return lambda variables: functools.partial(jitted, jax.device_put(variables, whole))
+    return Net(jitted, whole, divided)
 
 
 def predict(

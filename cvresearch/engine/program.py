@@ -13,8 +13,8 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
+from cvresearch.base import hosts, trees
 from cvresearch.base import mesh as meshes
-from cvresearch.base import trees
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
@@ -210,7 +210,7 @@ class Program:
         if self.plateau is None:
             return state
         after = jax.tree.map(np.float32, self.plateau.after(rows))
-        return state.replace(plateau=jax.device_put(after, meshes.replicated(self.mesh)))
+        return state.replace(plateau=hosts.put(after, meshes.replicated(self.mesh)))
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
@@ -219,7 +219,7 @@ class Program:
         whole = meshes.replicated(self.mesh)
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
-        exact = [jax.device_put(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        exact = [hosts.put(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
 

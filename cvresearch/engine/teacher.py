@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base import config as configs
+from cvresearch.base import hosts
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.engine.checkpoint import Checkpoints
@@ -41,7 +42,7 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
             f'{pupil.model.num_classes}; expected the same'
         )
     state = state.averaged() if state.average else state
-    variables = {'params': state.params, **state.model_state}
+    variables = hosts.gathered({'params': state.params, **state.model_state})  # constants of the step, on any host
     scale = jnp.array(pupil.std) / jnp.array(program.std)
     shift = (jnp.array(pupil.mean) - jnp.array(program.mean)) / jnp.array(program.std)
 

@@ -1,0 +1,40 @@
+"""Which of how many processes this is, as SLURM or a TPU VM says."""
+
+import os
+import re
+
+from cvresearch.base import metadata
+from cvresearch.base.errors import UserError
+
+TPU_PORT = 7733
+# Beside the range of ephemeral ports, so that nothing else has it, and two jobs on one machine seldom the same.
+SLURM_PORTS = range(20000, 28000)
+
+
+def hosts() -> tuple[int, int, str]:
+    """Returns how many processes there are, the number of this one, and 'ADDRESS:PORT' of the first.
+
+    Raises:
+      UserError: neither is here.
+    """
+    if 'SLURM_PROCID' in os.environ and 'SLURM_STEP_NODELIST' in os.environ:
+        port = SLURM_PORTS[int(os.environ['SLURM_JOB_ID']) % len(SLURM_PORTS)]
+        first = first_node(os.environ['SLURM_STEP_NODELIST'])
+        return int(os.environ['SLURM_NTASKS']), int(os.environ['SLURM_PROCID']), f'{first}:{port}'
+    server = metadata.server()
+    number = metadata.value(server, 'attributes/agent-worker-number') if server else ''
+    if number:
+        # A worker each, in order: 'name:id:10.0.0.2,...', or on newer machines 'name,...'.
+        workers = metadata.value(server, 'attributes/worker-network-endpoints').split(',')
+        parts = workers[0].split(':')
+        return len(workers), int(number), f'{parts[2] if len(parts) > 2 else parts[0]}:{TPU_PORT}'
+    raise UserError(
+        '--hosts auto: this is neither a step of SLURM (srun) nor a TPU VM; give --hosts N, --host NUMBER and '
+        '--coordinator ADDRESS:PORT'
+    )
+
+
+def first_node(nodes: str) -> str:
+    """Returns the first of SLURM's list of nodes: of 'node[003-007,9],other' it is 'node003'."""
+    prefix, numbers = re.match(r'([^,\[]*)(?:\[([^,\-\]]+))?', nodes).groups()
+    return prefix + (numbers or '')
