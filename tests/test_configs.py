@@ -24,7 +24,7 @@ SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
 )  # fmt: skip
 
-QUICK = ('alexnet', 'resnet50', 'mobilenetv1_100', 'efficientnet_b0', 'dm_nfnet_f0', 'resnet20_cifar10')
+QUICK = ('alexnet', 'mobilenetv1_100', 'resnet20_cifar10', 'efficientnet_mnist5k')
 
 
 def arguments(file):
