@@ -61,7 +61,7 @@ def planned(feature: str, number: int, seed: int, kills: int = CHAIN) -> list[Ki
     turn = phases(feature)
     made = []
     for position in range(kills):
-        phase = turn[(kills * number + position) % len(turn)]
+        phase = turn[(number + position) % len(turn)]
         low, high = (STEPS * part // kills for part in (position, position + 1))
         step = int(random.integers(low + 1, high + 1))
         if phase == 'compile':
