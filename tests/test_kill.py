@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from cvresearch.base.errors import FAILED
+from cvresearch.base.errors import FAILED, PREEMPTED
 from tests import kill_matrix
 from tests.kill_at import Kill
 from tests.kill_config import FEATURES
@@ -45,6 +45,8 @@ def test_killed_run_ends_bit_for_bit_as_the_run_left_alone(feature, tmp_path):
     (tmp_path / 'killed').mkdir()
     for row in kill_matrix.case(feature, 0, KILLS[feature], alone, tmp_path / 'killed', **QUICKLY):
         assert row['found'] and row['outcome'] == 'identical', row
+        if row['signal'] == 'SIGTERM':  # not a step is lost
+            assert row['exit'] == PREEMPTED and row['kept'] >= row['found']['step'], row
 
 
 def test_another_run_is_not_taken_for_the_same(tmp_path):

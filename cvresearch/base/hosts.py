@@ -139,8 +139,9 @@ def arrays_from_first(tree):
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
-    leaves = [np.ascontiguousarray(leaf) for leaf in leaves]
-    whole = bytes_from_first(np.concatenate([leaf.reshape(-1).view(np.uint8) for leaf in leaves]))
+    leaves = [np.asarray(leaf) for leaf in leaves]
+    # `ascontiguousarray` alone would give a number an axis.
+    whole = bytes_from_first(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
     parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     return structure.unflatten([
         part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)

@@ -42,14 +42,15 @@ class Footprint:
         return sum(dataclasses.astuple(self))
 
 
-def of(program: Program) -> Footprint:
-    """Returns what a program's update needs of each device of its mesh."""
+def of(program: Program, kept: int | None = None) -> Footprint:
+    """Returns what a program's update needs of each device of its mesh; `kept` are its activations, where known."""
     state = program.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
     whole = _bytes(jax.tree.leaves(state.params))
     return Footprint(
         params=held(state.params), optimizer=held(state.opt_state), average=held((state.average, state.model_state)),
-        gradients=whole, gathered=whole if program.layout.divides else 0, activations=activations(program),
+        gradients=whole, gathered=whole if program.layout.divides else 0,
+        activations=activations(program) if kept is None else kept,
     )  # fmt: skip
 
 

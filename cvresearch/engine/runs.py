@@ -44,6 +44,8 @@ class Run:
         if not (path / 'config.json').is_file():
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
         config = configs.from_json((path / 'config.json').read_text())
+        if config.mesh.data * config.mesh.get('shard', 1) > jax.device_count():
+            config.mesh = ConfigDict(dict(data=1))  # trained on a larger machine than this
         return cls(path, config, Program.of(config))
 
     def on(self, data: str, **arguments) -> 'Run':

@@ -1,10 +1,11 @@
 """Loss curves of small nets of the papers, by the program of a run, on any mesh and in 32 or 64 bits.
 
-    python -m tests.engine.mesh_curves    # the table of docs/scale.md: takes about half an hour of one core
+    python -m tests.engine.mesh_curves    # measures the table of docs/scale.md: about half an hour of one core
 """
 
 import dataclasses
 import os
+from pathlib import Path
 from unittest import mock
 
 if __name__ == '__main__':
@@ -18,12 +19,15 @@ import numpy as np
 
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
+from cvresearch.base.records import write_measurement
 from cvresearch.data.stream import Stream
+from cvresearch.engine import steps
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.program import Program
 from cvresearch.models import mobilenet_v2
 
 LENGTH, BATCH = 50, 32
+RECORD = Path('docs/records/mesh_curves.json')
 NETS = {
     'resnet20_cifar10': {'model.depth': 8},
     'mobilenetv2_100': {'model.width': 0.25},
@@ -84,11 +88,18 @@ def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
       shard: devices over which each copy is divided.
       dtype: jnp.float32, or jnp.float64 where 64 bits are enabled.
     """
-    with mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS):
+    def normalise(images, mean, std):
+        return (images.astype(dtype) / 255 - jnp.array(mean, dtype)) / jnp.array(std, dtype)
+
+    def begin(x, like):
+        return jax.device_put(x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, like.sharding)
+
+    # All of it is in one precision: the program's own pixels are float32, and so are its initial parameters.
+    with (
+        mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS), mock.patch.object(steps, 'normalise', normalise)
+    ):  # fmt: skip
         program = program_of(net, data, shard, dtype)
-        wide = lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x  # noqa: E731
-        state = jax.tree.map(wide, program.initial_state())
-        state = jax.tree.map(lambda x, like: jax.device_put(x, like.sharding), state, program.abstract_state())
+        state = jax.tree.map(begin, program_of(net, 1, 1, dtype).initial_state(), program.abstract_state())
         step, stream, values = program.train_step(), Stream(program.source.splits['train'], 0, BATCH), []
         for number in range(length):
             before = float(state.sums['loss'])
@@ -103,25 +114,25 @@ def apart(ours: np.ndarray, theirs: np.ndarray) -> float:
     return float(np.abs(ours / theirs - 1).max())
 
 
-def table() -> None:
-    """Prints how far the curves of all layouts are from that of one device."""
-    print('| net | layout | data x shard | float64 | float32 | test images | state of a device |')
-    print('| --- | --- | --- | ---: | ---: | ---: | ---: |')
-    for net in NETS:
-        first = {}
-        for kind, layouts in LAYOUTS.items():
-            for layout in layouts:
-                cells = []
-                for dtype in (jnp.float64, jnp.float32):
-                    with jax.enable_x64(dtype is jnp.float64):
-                        values, state, found = curve(net, *layout, dtype)
-                        first.setdefault(dtype, (values, _bytes(state)))
-                        cells.append(apart(values, first[dtype][0]))
-                share = _bytes(state) / first[jnp.float32][1]
-                print(
-                    f'| {net} | {kind} | {layout[0]} x {layout[1]} | {cells[0]:.1e} | {cells[1]:.1e} | '
-                    f'{found["n_seen"]} | {share:.3f} |', flush=True,
-                )  # fmt: skip
+def measure() -> None:
+    """Writes how far the curves of all layouts are from that of one device, the layouts of all devices first."""
+    rows, first = [], {}
+    layouts = sorted((layout for each in LAYOUTS.values() for layout in each), key=lambda layout: (
+        layout != (1, 1), -layout[0] * layout[1], layout[0] > 1 and layout[1] > 1
+    ))  # fmt: skip
+    for data, shard in layouts:
+        for net in NETS:
+            row = {'net': net, 'data x shard': f'{data} x {shard}'}
+            for dtype in (jnp.float64, jnp.float32):
+                with jax.enable_x64(dtype is jnp.float64):
+                    values, state, found = curve(net, data, shard, dtype)
+                    expected = first.setdefault((net, dtype), values)
+                row[f'apart, {dtype.__name__}'] = f'{apart(values, expected):.1e}'
+            held = first.setdefault(net, _bytes(state))
+            row |= {'images counted': found['n_seen'], 'bytes of a device': f'{_bytes(state) / held:.3f}'}
+            rows.append(row)
+            write_measurement(RECORD, rows, steps=LENGTH, batch=BATCH)
+            print(row, flush=True)
 
 
 def _bytes(state) -> int:
@@ -131,4 +142,4 @@ def _bytes(state) -> int:
 
 
 if __name__ == '__main__':
-    table()
+    measure()

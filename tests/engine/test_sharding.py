@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -90,13 +91,17 @@ def test_a_layout_begins_alike_to_the_bit_and_repeats_itself(smoke, tmp_path, tm
     assert read_card(tmp_path / 'again')['params_sha256'] == read_card(workdir)['params_sha256']
 
 
-def test_a_divided_run_is_an_ordinary_workdir(smoke, tmp_path_factory, made):
+def test_a_divided_run_is_an_ordinary_workdir(smoke, tmp_path, tmp_path_factory, made):
     alone, divided = (run(smoke, tmp_path_factory, made, *layout) for layout in ((1, 1), (2, 4)))
     records = [json.loads((path / 'checkpoints/8/record/metadata').read_text())['leaves'] for path in (alone, divided)]
     assert records[0] == records[1]
     found = evaluation.run(divided, batch_size=64)
     assert found['n_seen'] == 256
     assert found['top1'] == rows(divided, 'test')[-1]['top1'] == rows(alone, 'test')[-1]['top1']
+    shutil.copytree(divided, tmp_path / 'elsewhere')
+    config = (divided / 'config.json').read_text().replace('"shard": 4', '"shard": 64')  # more than there are here
+    (tmp_path / 'elsewhere' / 'config.json').write_text(config)
+    assert evaluation.run(tmp_path / 'elsewhere', batch_size=64)['top1'] == found['top1']
 
 
 @pytest.mark.parametrize('shard', [rest(2), rest(4), 8])

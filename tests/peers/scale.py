@@ -13,12 +13,13 @@ same compiler passes; what is sent does not depend on the size of images, which 
 import argparse
 import csv
 import dataclasses
+import functools
 import os
 import re
+import sys
 import time
 from pathlib import Path
 
-os.environ.update(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1')
 RECORD = Path(__file__).parents[2] / 'docs' / 'records' / 'scale.csv'
 
 
@@ -46,11 +47,14 @@ MACHINES = {
     '8xH100': Machine(989.4e12, 3.35e12, 450e9, 80e9, 'NVIDIA H100 SXM data sheet'),
 }
 DEVICES = {'v5e:16x16': 256, '8xH100': 8}
-NETS = {  # experiment, and what is changed in it: the recipe's own batch where it fits
+AT_ONCE = 16  # images that a device has at once, at the most: larger batches go through the net in parts
+NETS = {  # experiment, and what is changed in it
     'resnet50': ('configs/resnet50.py:resnet50', {'batch_size': 4096, 'batch_norm.group_size': 0}),
     'efficientnet_b7': ('configs/efficientnet_b0.py:efficientnet_b7', {'batch_size': 4096}),
-    'efficientnet_l2': ('configs/efficientnet_l2.py', {'batch_size': 2048}),
+    'efficientnet_b7_remat': ('configs/efficientnet_b0.py:efficientnet_b7', {'batch_size': 4096, 'remat': True}),
+    'efficientnet_l2_remat': ('configs/efficientnet_l2.py', {'batch_size': 2048}),
     'nfnet_f4_plus': ('configs/dm_nfnet_f0.py:dm_nfnet_f4_plus', {'batch_size': 4096}),
+    'nfnet_f4_plus_remat': ('configs/dm_nfnet_f0.py:dm_nfnet_f4_plus', {'batch_size': 4096, 'remat': True}),
 }
 # Bytes that cross a device's links, by bytes of the operand or result, in a ring of n devices.
 WIRE = {
@@ -148,6 +152,7 @@ def program_of(net: str, mesh, size: int | None = None, batch: int | None = None
     with config.unlocked():
         config.batch_size = batch or config.batch_size
         config.eval_batch_size = mesh.size
+        config.accumulate = max(1, config.batch_size // mesh.size // AT_ONCE)
         config.transform.train.crop.size = size or config.transform.train.crop.size
     source = sources.without_images(config.data, config.minival, config.transform)
     return Program.of(config, source, meshes.Layout(mesh)), config
@@ -163,14 +168,15 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
 
     shape = (DEVICES[machine] // shard, shard)
     program, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
-    need, image = footprint.of(program), program.source.facts.image_shape
+    image, at_once = program.source.facts.image_shape, config.batch_size // config.accumulate // program.mesh.size
+    need = footprint.of(program, kept=activations_of_image(net) * at_once)
     row = dict(
         machine=machine, net=net, image=image[0], batch=config.batch_size, data=shape[0], shard=shard,
-        remat=config.remat, how='counted', state=need.params + need.optimizer + need.average,
+        parts=config.accumulate, how='counted', state=need.params + need.optimizer + need.average,
         gradients=need.gradients, gathered=need.gathered, activations=need.activations,
         # A multiply-add is two operations, and a gradient costs about twice the forward pass.
         flops=6 * trace.macs(program.model, image) * config.batch_size // program.mesh.size,
-        wire=wire_counted(need.gradients, *shape),
+        wire=wire_counted(need.gradients, *shape, config.accumulate),
     )  # fmt: skip
     if not (size or topology):
         return row
@@ -181,6 +187,7 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
     memory, found = executable.memory_analysis(), collectives(executable.as_text())
     row |= dict(
         how='compiled for the topology' if topology else f'compiled at {size} px',
+        small_activations=footprint.activations(program), small_temporaries=memory.temp_size_in_bytes,
         compile_s=round(time.perf_counter() - begun), wire_compiled=round(sum(wire for _, _, wire in found.values())),
         **{kind: f'{count} of {result / 1e6:.2f} MB' for kind, (count, result, _) in found.items()},
     )  # fmt: skip
@@ -192,13 +199,29 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
     return row
 
 
-def wire_counted(parameters: int, data: int, shard: int) -> int:
-    """Returns the bytes over a device's links that gradients and gathered parameters make, statistics aside."""
+@functools.cache
+def activations_of_image(net: str) -> int:
+    """Returns the bytes that the backward pass is handed for one image."""
+    from jax.sharding import AbstractMesh
+
+    from cvresearch.base import mesh as meshes
+    from cvresearch.engine import footprint
+
+    mesh = AbstractMesh((256 // AT_ONCE, 1), meshes.AXES)
+    program, _ = program_of(net, mesh, batch=256)
+    return footprint.activations(program) // AT_ONCE
+
+
+def wire_counted(parameters: int, data: int, shard: int, parts: int) -> int:
+    """Returns the bytes over a device's links that gradients and gathered parameters make, statistics aside.
+
+    Every part of a batch adds up its own gradients over the devices.
+    """
     devices = data * shard
     if shard == 1:
-        return round(2 * (devices - 1) / devices * parameters)
+        return round(2 * (devices - 1) / devices * parameters * parts)
     among = (shard - 1) / shard
-    return round(2 * among * parameters + 2 * (data - 1) / data * parameters / shard)
+    return round((2 * among * parameters + 2 * (data - 1) / data * parameters / shard) * parts)
 
 
 def compile_step(program, batch_size: int, platform: str):
@@ -248,23 +271,23 @@ def table() -> str:
 
 
 FIELDS = (
-    'machine', 'net', 'image', 'batch', 'data', 'shard', 'remat', 'how', 'state', 'gradients', 'gathered',
-    'activations', 'flops', 'wire', 'wire_compiled', 'compile_s', 'arguments', 'temporaries', 'hbm', *WIRE,
+    'machine', 'net', 'image', 'batch', 'data', 'shard', 'parts', 'how', 'state', 'gradients', 'gathered',
+    'activations', 'flops', 'wire', 'wire_compiled', 'compile_s', 'small_activations', 'small_temporaries',
+    'arguments', 'temporaries', 'hbm', *WIRE,
 )  # fmt: skip
 
 
 def keep(row: dict) -> None:
-    """Appends a row to the record."""
-    new = not RECORD.exists()
-    with open(RECORD, 'a', newline='') as file:
+    """Adds a row to the record."""
+    old = list(csv.DictReader(RECORD.read_text().splitlines())) if RECORD.exists() else []
+    with open(RECORD, 'w', newline='') as file:
         writer = csv.DictWriter(file, FIELDS, restval='', lineterminator='\n')
-        if new:
-            writer.writeheader()
-        writer.writerow(row)
+        writer.writeheader()
+        writer.writerows([*old, row])
     print(row, flush=True)
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     """Counts or compiles cases, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--table', action='store_true', help='print the table of docs/scale.md')
@@ -275,17 +298,19 @@ def main() -> None:
     parser.add_argument('--compile', type=int, metavar='SIZE', help='for as many host devices, images of that side')
     parser.add_argument('--topology', action='store_true', help='by the compiler of the TPU, at full size')
     parser.add_argument('--batch', type=int, help="images a step; the recipe's own by default")
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     if options.table:
         print(table())
-        return
+        return 0
     cases = [(options.machine, options.net, options.shard)]
     if options.all:
         cases = [(machine, net, shard) for machine in MACHINES for net in NETS for shard in (1, 8)]
     for machine, net, shard in cases:
         keep(case(machine, net, shard, options.compile, options.topology, options.batch))
+    return 0
 
 
 if __name__ == '__main__':
-    os.environ.setdefault('XLA_FLAGS', f'--xla_force_host_platform_device_count={max(DEVICES.values())}')
-    main()
+    flags = f'--xla_force_host_platform_device_count={max(DEVICES.values())}'
+    os.environ.update(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1', XLA_FLAGS=flags)
+    sys.exit(main())
