@@ -28,7 +28,9 @@ def get_config(arg=''):
         name='exponential', peak=0.045, every_epochs=2.0, rate=0.94, batch_scaling='linear', reference_batch=1600
     )
     c.average = dict(name='ema', decay=0.9999)
-    return common.finish(c, arg, {'inception_v3': 299}, smoke_size=96, modern=common.modern_residual)
+    return common.finish(  # the auxiliary head would need smoke images of 299 pixels
+        c, arg, {'inception_v3': 299}, smoke_size=96, smoke_model=dict(aux=False), modern=common.modern_residual
+    )
 
 
 def sweep():

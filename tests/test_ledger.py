@@ -12,6 +12,7 @@ from cvresearch.report import ledger
 # here that could be a record.
 OTHERWISE = {
     ('docs/catalogue.md', 'params'): 'compared with the nets in models/test_catalogue.py',
+    ('docs/data.md', 'training'): 'a case for each row in data/test_damage.py',
     ('docs/experiments.md', 'width'): 'worked by hand in models/test_efficientnet.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/recipes.md', ''): 'numbers of papers, compared with configs/ in test_configs.py',

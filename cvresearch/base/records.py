@@ -183,7 +183,7 @@ def write_measurement(path: Path, rows: list[dict], **facts) -> None:
       **facts: what else the reader must know.
     """
     about = {
-        'command': shlex.join(['python', *without_secrets(sys.argv)]), **_revision(), 'measured': _now(),
+        'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]), **_revision(), 'measured': _now(),
         'python': sys.version.split()[0],
         'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
         'devices': [device.device_kind for device in jax.devices()], 'processor': _processor(),
