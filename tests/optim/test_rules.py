@@ -1,15 +1,18 @@
 """Rules of the recipes against sequences worked by hand, and against PyTorch where it has the rule."""
 
+import json
 import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 
 from cvresearch.base.errors import UserError
 from cvresearch.optim import averages, optimizers, paths, plateau, schedules
+
+PYTORCH = json.loads(Path(__file__).with_name('pytorch.json').read_text())  # pytorch_sequences.py
 
 
 def values(spec, steps, per_epoch):
@@ -38,27 +41,13 @@ def test_rmsprop_is_tensorflows():
     np.testing.assert_allclose([p['kernel'].item() for p in path], [1 - first, 1 - first - second], rtol=1e-6)
 
 
-@pytest.mark.parametrize(
-    ('spec', 'theirs'),
-    [
-        ({'name': 'sgd', 'nesterov': True, 'weight_decay': 0.3}, (
-            torch.optim.SGD, dict(momentum=0.9, nesterov=True, weight_decay=0.3))),
-        ({'name': 'adam', 'weight_decay': 0.3}, (torch.optim.Adam, dict(weight_decay=0.3))),
-        ({'name': 'adamw', 'weight_decay': 0.3}, (torch.optim.AdamW, dict(weight_decay=0.3))),
-        ({'name': 'adagrad', 'eps': 0.0}, (torch.optim.Adagrad, dict(initial_accumulator_value=0.1, eps=0.0))),
-    ],
-    ids=lambda value: value.get('name') if isinstance(value, dict) else '',
-)  # fmt: skip
-def test_optimizers_equal_pytorchs(spec, theirs):
-    gradients = [2.0, -1.0, 0.5, 3.0]
-    make, arguments = theirs
-    weight = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
-    optimizer, expected = make([weight], lr=0.1, **arguments), []
-    for gradient in gradients:
-        weight.grad = torch.tensor([gradient], dtype=torch.float64)
-        optimizer.step()
-        expected.append(weight.item())
-    np.testing.assert_allclose([p['kernel'].item() for p in run(spec, gradients)], expected, rtol=1e-5)
+@pytest.mark.parametrize('spec', [
+    {'name': 'sgd', 'nesterov': True, 'weight_decay': 0.3}, {'name': 'adam', 'weight_decay': 0.3},
+    {'name': 'adamw', 'weight_decay': 0.3}, {'name': 'adagrad', 'eps': 0.0},
+], ids=lambda spec: spec['name'])  # fmt: skip
+def test_optimizers_equal_pytorchs(spec):
+    path = run(spec, PYTORCH['gradients'])
+    np.testing.assert_allclose([p['kernel'].item() for p in path], PYTORCH[spec['name']], rtol=1e-5)
 
 
 def test_lars_by_hand():
@@ -165,16 +154,8 @@ def test_exponential_staircase_begins_with_the_run_and_not_after_the_warm_up():
 
 @pytest.mark.parametrize('shape', ['cos', 'linear'])
 def test_one_cycle_equals_pytorchs(shape):
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
-    # PyTorch counts the last step as t = 1; here the run is over when it is reached.
-    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, 41, anneal_strategy=shape, pct_start=13 / 41)
-    expected = []
-    for _ in range(40):
-        expected.append(theirs.get_last_lr()[0])
-        optimizer.step()
-        theirs.step()
     spec = {'name': 'one_cycle', 'peak': 0.4, 'rise': 0.3, 'shape': {'cos': 'cosine'}.get(shape, shape)}
-    assert values(spec, 40, 5.0) == pytest.approx(expected, rel=1e-4)
+    assert values(spec, 40, 5.0) == pytest.approx(PYTORCH[f'one_cycle {shape}'], rel=1e-4)
 
 
 def test_trapezoid_polynomial_and_batch_scaling_by_hand():
@@ -203,17 +184,11 @@ def test_a_schedule_longer_than_the_run_is_refused(spec):
 
 @pytest.mark.parametrize(('patience', 'cooldown', 'least_gain'), [(0, 0, 0.0), (2, 0, 0.0), (1, 2, 0.5)])
 def test_plateau_equals_pytorchs(patience, cooldown, least_gain):
-    accuracies = [10, 20, 20.2, 19, 30, 30, 30, 29, 28, 31, 31.2, 31.3, 30, 30, 30, 30, 32]
-    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
-        optimizer, 'max', 0.1, patience, least_gain, 'abs', cooldown, eps=0.0
-    )
-    rule, rows = plateau.Plateau(patience=patience, cooldown=cooldown, least_gain=least_gain), []
-    for accuracy in accuracies:
-        theirs.step(accuracy)
-        rows.append({'top1': accuracy})
-        assert rule.after(rows)['scale'] == pytest.approx(optimizer.param_groups[0]['lr'])
-    assert rule.after(rows)['scale'] < 1
+    rule = plateau.Plateau(patience=patience, cooldown=cooldown, least_gain=least_gain)
+    rows = [{'top1': accuracy} for accuracy in PYTORCH['accuracies']]
+    scales = [rule.after(rows[: n + 1])['scale'] for n in range(len(rows))]
+    assert scales == pytest.approx(PYTORCH[f'plateau {patience} {cooldown} {least_gain}'])
+    assert scales[-1] < 1
 
 
 def test_plateau_scales_the_rate_inside_the_momentum():
