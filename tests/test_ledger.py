@@ -15,7 +15,6 @@ OTHERWISE = {
     ('docs/data.md', 'training'): 'a case for each row in data/test_damage.py',
     ('docs/experiments.md', 'width'): 'worked by hand in models/test_efficientnet.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
-    ('docs/recipes.md', ''): 'numbers of papers, compared with configs/ in test_configs.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',
 }
 
