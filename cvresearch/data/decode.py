@@ -5,6 +5,7 @@ JPEGs go through libjpeg-turbo (simplejpeg); what it refuses, and all other form
 
 import dataclasses
 import io
+import re
 import struct
 
 import numpy as np
@@ -13,6 +14,9 @@ from PIL import Image
 
 # No others: Pillow would hand PostScript, whatever the file is called, to another program.
 FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'PPM', 'TIFF')
+BLOCK_ROWS = 32  # pixels: JPEG's blocks of 8 rows, where colours are stored at a quarter of the height at most
+# What libjpeg says when the data go on after the last row, and before anything else was wrong.
+ONLY_MORE_DATA = re.compile(r'Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]{2}')
 MOST_PIXELS = 1 << 26  # of a file: a thread needs 4 bytes for each; ImageNet's largest image has 21 million
 
 
@@ -52,7 +56,7 @@ def header(data: bytes) -> Header:
     return found
 
 
-def decode(data: bytes, known: Header, least: tuple[int, int] | None = None) -> np.ndarray:
+def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bottom: int | None = None) -> np.ndarray:
     """Returns the pixels of an image, uint8 (height, width, 3), RGB.
 
     Pixels are as they are stored: an orientation in the EXIF data is not followed, as torchvision, timm and
@@ -63,18 +67,25 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None) -> 
       known: its `header`.
       least: where given, speed counts: a JPEG may be decoded at 1/2, 1/4 or 1/8 of its size, as long as it has at
         least this height and width, with the fast inverse transform. Otherwise pixels are Pillow's, exactly.
+      bottom: where given with `least`, rows of the whole image from here on may be missing in the result. Whether
+        the bytes of missing rows are damaged is not looked at; that they are there is.
 
     Raises:
       DamagedError: the bytes are not a whole image.
     """
     if known.plain_jpeg:
-        quick = least is not None
-        height, width = least if quick else (0, 0)
         try:
-            return simplejpeg.decode_jpeg(
-                data, 'RGB', fastdct=quick, fastupsample=quick, min_height=height, min_width=width,
-                min_factor=2 if quick else 1,
+            if least is None:
+                return simplejpeg.decode_jpeg(data, 'RGB')
+            factor = max(
+                f for f in (1, 2, 4, 8)
+                if f == 1 or (-(-known.height // f) >= least[0] and -(-known.width // f) >= least[1])
             )  # fmt: skip
+            if bottom is not None:
+                pixels = _upper_part(data, known, factor, bottom)
+                if pixels is not None:
+                    return pixels
+            return _fast(data, known.height, known.width, factor)
         except ValueError:  # also what is only odd: Pillow decides
             pass
     with _opened(data) as image:
@@ -82,6 +93,48 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None) -> 
             return np.asarray(_rgb(image))
         except Exception as error:  # whatever a decoder meets in a damaged file
             raise DamagedError(_reason(error)) from error
+
+
+def _fast(data: bytes, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
+    """Decodes a JPEG of height x width at 1/factor of its size, with the fast inverse transform."""
+    return simplejpeg.decode_jpeg(
+        data, 'RGB', fastdct=True, fastupsample=True, min_height=-(-height // factor), min_width=-(-width // factor),
+        min_factor=2, buffer=out,
+    )  # fmt: skip
+
+
+def _upper_part(data: bytes, known: Header, factor: int, bottom: int) -> np.ndarray | None:
+    """Returns the rows above `bottom` at least, without the work for what is below; None where that cannot be done.
+
+    libjpeg-turbo is told in the header that the image ends there. It finds the rest then, and says so in a warning,
+    which simplejpeg raises when all rows are written.
+    """
+    rows = -(-(bottom + factor) // BLOCK_ROWS) * BLOCK_ROWS  # one more at the smaller scale, for rounding
+    place = _height_of_sequential(data) if rows < known.height else None
+    if place is None:
+        return None
+    shorter = b''.join((data[:place], struct.pack('>H', rows), data[place + 2 :]))
+    out = np.empty((-(-rows // factor), -(-known.width // factor), 3), np.uint8)
+    try:
+        return _fast(shorter, rows, known.width, factor, out)
+    except ValueError as warning:
+        return out if ONLY_MORE_DATA.fullmatch(str(warning)) else None
+
+
+def _height_of_sequential(data: bytes) -> int | None:
+    """Returns where a JPEG's height is written; None if its rows are not all in one scan that can be cut short."""
+    place, components = None, None
+    at = 2
+    while data[at : at + 1] == b'\xff':
+        marker, length = struct.unpack_from('>BH', data, at + 1)
+        if marker in (0xC0, 0xC1):  # sequential, Huffman coded
+            place, components = at + 5, data[at + 9]
+        elif marker == 0xDA:  # start of scan
+            return place if place and data[at + 4] == components else None
+        elif marker == 0xDD or (0xC2 <= marker <= 0xCF and marker != 0xC4):  # other codings; restarts
+            return None
+        at += 2 + length
+    return None
 
 
 def _opened(data: bytes) -> Image.Image:

@@ -154,9 +154,9 @@ class Transform:
         if self.fast:
             share = max(to_height / height, to_width / width)
             least = math.ceil(known.height * share), math.ceil(known.width * share)
-        pixels = decode.decode(data, known, least)
-        if pixels.shape[0] != known.height:  # decoded at a smaller scale
-            y, x = pixels.shape[0] / known.height, pixels.shape[1] / known.width
+        pixels = decode.decode(data, known, least, bottom=top + height)
+        if pixels.shape[1] != known.width:  # decoded at a smaller scale
+            y, x = (-(-side // round(known.width / pixels.shape[1])) / side for side in (known.height, known.width))
             bottom, right = round((top + height) * y), round((left + width) * x)
             top, left = round(top * y), round(left * x)
             height, width = max(bottom - top, 1), max(right - left, 1)

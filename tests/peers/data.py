@@ -53,10 +53,12 @@ def write_files(folder: Path) -> None:
 
 
 def ours(folder: Path, cores: int) -> Iterator:
-    """This project's stream, as training takes from it."""
+    """This project's stream, as training takes from it, in a process that keeps freed pages as all commands do."""
+    from cvresearch.base.memory import keep_freed_pages
     from cvresearch.data import sources
     from cvresearch.data.stream import Stream, prefetch
 
+    keep_freed_pages()
     crop = dict(name='random_resized_crop', size=SIZE)
     transform = dict(train=dict(crop=crop, flip=0.5), eval=dict(crop=crop))
     source = sources.load(dict(name='image_folder', root=str(folder)), 0, transform)
