@@ -29,7 +29,7 @@ def results(runs: list[str | Path]) -> list[dict]:
     """Returns one row per configuration: the test accuracies of its seeds, mean and deviation.
 
     Where a run averages its weights the accuracies are the average's. An experiment is named as its folders are,
-    `NAME_seed0`.
+    `NAME_seed0`, or `NAME,seed=0` in a sweep; a sweep's setting that differs in nothing else as the sweep is.
 
     Args:
       runs: folders with config.json and run.json.
@@ -54,7 +54,7 @@ def results(runs: list[str | Path]) -> list[dict]:
         tests = [run['final'][split] for _, run, _ in group]
         accuracies = [test['top1'] for test in tests]
         rows.append({
-            'experiment': re.sub(r'_seed\d+$', '', path.resolve().name), 'model': config['model']['name'],
+            'experiment': _name(path.resolve()), 'model': config['model']['name'],
             'data': config['data']['name'], 'parameters': card['params'], 'epochs': config['epochs'],
             'weights': 'raw' if average == 'none' else average,
             'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
@@ -65,6 +65,10 @@ def results(runs: list[str | Path]) -> list[dict]:
             'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
+
+
+def _name(folder: Path) -> str:
+    return re.sub(r'(^|[_,])seed=?\d+$', '', folder.name) or folder.parent.name
 
 
 def published_table(name: str, runs: list[str | Path], style: str) -> str:

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 
 README = Path('README.md').read_text()
-RECORDS = sorted(path.parent for path in Path('docs/records').glob('*/run.json'))
+RECORDS = sorted(path.parent for path in Path('docs/records').glob('**/run.json'))
 
 
 def test_records_are_whole_and_made_by_their_configuration():

@@ -43,7 +43,9 @@ def conv2d(
         image=x.shape[1:3], size=kernel.shape[:2], strides=strides, padding=tuple(map(tuple, pads)), dilation=dilation,
         groups=groups,
     )  # fmt: skip
-    return plain(x, kernel, window) if _PLAIN.get() else forward_p.bind(x, kernel, window=window, members=False)
+    if _PLAIN.get():
+        return plain(x, kernel, window)
+    return forward_p.bind(*_alike(x, kernel), window=window, members=False)
 
 
 @contextlib.contextmanager
@@ -54,6 +56,13 @@ def plain_lowering() -> Iterator[None]:
         yield
     finally:
         _PLAIN.reset(token)
+
+
+def _alike(*arrays: jax.Array) -> list[jax.Array]:
+    """Returns arrays that vary over the same axes of a mesh: within `jax.shard_map` a kernel is the same everywhere."""
+    varying = [jax.typeof(x).manual_axis_type.varying for x in arrays]
+    every = frozenset().union(*varying)
+    return [lax.pcast(x, tuple(every - own), to='varying') for x, own in zip(arrays, varying, strict=True)]
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

@@ -332,13 +332,13 @@ def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
             sums = lax.reduce(terms, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1))
             return total + jnp.stack(sums), None
 
-        total, _ = lax.scan(body, jnp.zeros((len(taps), g.shape[-1]), x.dtype), (x, g))
+        total, _ = lax.scan(body, jnp.zeros_like(g, shape=(len(taps), g.shape[-1])), (x, g))
     else:  # many taps: sums of whole images, added up at the end
 
         def body(totals, pair):
             return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
 
-        totals, _ = lax.scan(body, [jnp.zeros(g.shape[1:], x.dtype)] * len(taps), (x, g))
+        totals, _ = lax.scan(body, [jnp.zeros_like(g[0])] * len(taps), (x, g))
         total = jnp.stack([each.sum((0, 1)) for each in totals])
     return total.reshape(*window.size, 1, g.shape[-1])
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jax.sharding import PartitionSpec as P
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
@@ -164,3 +165,21 @@ def test_over_eight_devices(image, size, arguments):
     divided = jax.jit(gradient)(jax.device_put(x, by_example(mesh)), jax.device_put(kernel, replicated(mesh)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), divided,
                  jax.jit(gradient)(x, kernel))  # fmt: skip
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
+def test_within_shard_map_the_kernels_gradient_is_of_all_images(image, size, arguments):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((16, *image[1:])).astype(np.float32)
+    kernel = rng.standard_normal(size).astype(np.float32)
+    mesh = make_mesh()
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(conv2d(x, kernel, **arguments)))
+
+    def of_all(x, kernel):
+        return jax.lax.psum(loss(x, kernel), mesh.axis_names)
+
+    parts = jax.shard_map(of_all, mesh=mesh, in_specs=(P(mesh.axis_names), P()), out_specs=P())
+    found, expected = (jax.jit(jax.grad(function, (0, 1)))(x, kernel) for function in (parts, loss))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found, expected)
