@@ -1,8 +1,8 @@
 """Measures how far our logits are from the references', and writes docs/records/parity.csv.
 
-    python tests/goldens/measure.py
+    python tests/goldens/measure.py [NAME...]
 
-Of all golden files, with no package of the references at hand.
+Of all golden files or of those named, with no package of the references at hand; the rows of others are kept.
 """
 
 import csv
@@ -34,10 +34,19 @@ def measure(name: str) -> dict:
     )  # fmt: skip
 
 
+def main(names: list[str]) -> None:
+    """Writes the rows of `names`, each as soon as it is there."""
+    rows = {}
+    if names and PARITY.exists():
+        with open(PARITY, newline='') as file:
+            rows = {row['reference']: row for row in csv.DictReader(file)}
+    for name in tqdm(names or NAMES):
+        rows[name] = measure(name)
+        with open(PARITY, 'w', newline='') as file:
+            writer = csv.DictWriter(file, rows[name], lineterminator='\n')
+            writer.writeheader()
+            writer.writerows(rows[each] for each in NAMES if each in rows)
+
+
 if __name__ == '__main__':
-    rows = [measure(name) for name in tqdm(NAMES)]
-    PARITY.parent.mkdir(parents=True, exist_ok=True)
-    with open(PARITY, 'w', newline='') as file:
-        writer = csv.DictWriter(file, rows[0], lineterminator='\n')
-        writer.writeheader()
-        writer.writerows(rows)
+    main(sys.argv[1:])
