@@ -29,7 +29,7 @@ def results(runs: list[str | Path]) -> list[dict]:
     """Returns one row per configuration: the test accuracies of its seeds, mean and deviation.
 
     Where a run averages its weights the accuracies are the average's. An experiment is named as its folders are,
-    `NAME_seed0`, or `NAME,seed=0` in a sweep; a sweep's setting that differs in nothing else as the sweep is.
+    `NAME_seed0`; a setting of a sweep, `seed=0,size=28`, as all of it but the seed, or else as the sweep's folder is.
 
     Args:
       runs: folders with config.json and run.json.
@@ -68,7 +68,8 @@ def results(runs: list[str | Path]) -> list[dict]:
 
 
 def _name(folder: Path) -> str:
-    return re.sub(r'(^|[_,])seed=?\d+$', '', folder.name) or folder.parent.name
+    parts = re.sub(r'_seed\d+$', '', folder.name).split(',')
+    return ','.join(part for part in parts if not re.fullmatch(r'seed=\d+', part)) or folder.parent.name
 
 
 def published_table(name: str, runs: list[str | Path], style: str) -> str:
