@@ -131,7 +131,7 @@ def compare(name: str, plain: bool) -> dict:
 
 
 def _first_step(step: Step) -> tuple[dict, float]:
-    """Returns the seconds to compile the update and those to the end of the first, the state's making included; its own."""
+    """Returns the seconds to compile the update and those to the first's end from the state's making on; its own."""
     once = step()
     total = step.initialise_s + step.compile_s + once
     return dict(compile_s=round(step.compile_s, 1), first_step_s=round(total, 1)), once
@@ -140,14 +140,14 @@ def _first_step(step: Step) -> tuple[dict, float]:
 def main() -> None:
     """Prints the table, a row as soon as it is there."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('nets', nargs='*', default=list(NETS), choices=[*NETS, []], metavar='NET')
+    parser.add_argument('nets', nargs='*', help='of ' + ', '.join(NETS), metavar='NET')
     parser.add_argument('--plain', action='store_true', help='also with plain convolutions')
     parser.add_argument('--format', default='text', choices=['text', 'markdown', 'csv'])
     parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
     options = parser.parse_args()
     keep_freed_pages()
     rows = []
-    for name in options.nets:
+    for name in (options.nets or list(NETS)):
         rows.append(compare(name, options.plain))
         print(rows[-1], file=sys.stderr)
         jax.clear_caches()
