@@ -93,7 +93,7 @@ def torch_step(name: str, batch_size: int, size: int) -> Callable[[], float]:
     return step
 
 
-def in_turns(functions: list[Callable[[], float]], rounds: int = 3) -> list[list[float]]:
+def in_turns(functions: list[Callable[[], float]], rounds: int = 5) -> list[list[float]]:
     """Returns, for each function, the median seconds of every round."""
     medians = [[] for _ in functions]
     for _ in range(rounds):
@@ -108,6 +108,7 @@ def in_turns(functions: list[Callable[[], float]], rounds: int = 3) -> list[list
 def compare(name: str, plain: bool) -> dict:
     """Returns one row of the table."""
     _, batch_size, size = NETS[name]
+    jax.clear_caches()  # or what is compiled second finds parts of what was compiled first
     ours, theirs = Step.of(name, batch_size, size), torch_step(name, batch_size, size)
     ours_first, _ = _first_step(ours)
     theirs()
@@ -120,6 +121,7 @@ def compare(name: str, plain: bool) -> dict:
     )  # fmt: skip
     if plain:
         del ours
+        jax.clear_caches()
         with plain_lowering():
             step = Step.of(name, batch_size, size)
         first, plain_s = _first_step(step)
