@@ -111,7 +111,7 @@ def _upper_part(data: bytes, known: Header, factor: int, bottom: int) -> np.ndar
     """
     rows = -(-(bottom + factor) // BLOCK_ROWS) * BLOCK_ROWS  # one more at the smaller scale, for rounding
     place = _height_of_sequential(data) if rows < known.height else None
-    if place is None:
+    if place is None or struct.unpack_from('>HH', data, place) != (known.height, known.width):
         return None
     shorter = b''.join((data[:place], struct.pack('>H', rows), data[place + 2 :]))
     out = np.empty((-(-rows // factor), -(-known.width // factor), 3), np.uint8)
@@ -125,7 +125,7 @@ def _height_of_sequential(data: bytes) -> int | None:
     """Returns where a JPEG's height is written; None if its rows are not all in one scan that can be cut short."""
     place, components = None, None
     at = 2
-    while data[at : at + 1] == b'\xff':
+    while data[at : at + 1] == b'\xff' and at + 10 <= len(data):
         marker, length = struct.unpack_from('>BH', data, at + 1)
         if marker in (0xC0, 0xC1):  # sequential, Huffman coded
             place, components = at + 5, data[at + 9]

@@ -64,6 +64,14 @@ def test_end_that_is_missing_is_found(where):
         both(data, 1, 60)
 
 
+def test_file_that_ends_within_its_header_is_damaged():
+    data = photograph(250, 187)
+    known = decode.header(data)
+    for length in range(2, data.index(b'\xff\xda') + 14):
+        with pytest.raises(DamagedError):
+            decode.decode(data[:length], known, (187, 250), 60)
+
+
 def test_damage_in_the_rows_that_are_needed_is_found_as_in_the_whole_image():
     data = bytearray(photograph(250, 187))
     scan = data.index(b'\xff\xda') + 14
