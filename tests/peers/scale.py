@@ -122,12 +122,21 @@ def _product(dimensions: str) -> int:
 
 
 def _group_size(line: str) -> int:
-    """Devices among which a collective is: from replica_groups={{0,1},..} or [groups,size]<=[..]."""
+    """Devices among which a collective is.
+
+    From replica_groups={{0,1},..}, [groups,size]<=[..], or mesh['a'=4,'b'=2] .. {'a'}.
+
+    Raises:
+      ValueError: another way of writing them.
+    """
     if match := re.search(r'replica_groups=\[\d+,(\d+)\]', line):
         return int(match[1])
     if match := re.search(r'replica_groups=\{\{([\d,]+)\}', line):
         return match[1].count(',') + 1
-    return 2
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        return _product(','.join(sizes[axis] for axis in re.findall(r"'(\w+)'", match[2])))
+    raise ValueError(f'no group of devices is found in: {line.strip()[:200]}')
 
 
 def devices_of(machine: str, topology: bool) -> list:
