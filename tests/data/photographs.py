@@ -50,9 +50,15 @@ def ilsvrc(folder: Path, classes: int = 3, train: int = 4, validation: int = 6) 
 
 def unpacked(tars: Path, folder: Path) -> None:
     """Unpacks the two tars into train/<wnid>/ and val/."""
+
+    def write(archive: tarfile.TarFile, into: Path) -> None:
+        into.mkdir(parents=True)
+        for member in archive:
+            (into / member.name).write_bytes(archive.extractfile(member).read())
+
     with tarfile.open(tars / imagenet.TRAIN_TAR) as outer:
         for member in outer:
             with tarfile.open(fileobj=outer.extractfile(member)) as inner:
-                inner.extractall(folder / 'train' / Path(member.name).stem, filter='data')
+                write(inner, folder / 'train' / Path(member.name).stem)
     with tarfile.open(tars / imagenet.VALIDATION_TAR) as archive:
-        archive.extractall(folder / 'val', filter='data')
+        write(archive, folder / 'val')
