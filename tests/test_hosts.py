@@ -20,7 +20,7 @@ import pytest
 from jax.experimental import multihost_utils
 
 from cvresearch import main, train
-from cvresearch.base import cluster, hosts, trees
+from cvresearch.base import cluster, hosts, trees, watch
 from cvresearch.base.errors import BAD_INPUT, HOST_LOST, PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
@@ -177,12 +177,15 @@ class Watchers:
         return found
 
 
-@pytest.mark.parametrize('number', [2, 4])
-def test_hosts_that_all_stay_end_well(number):
+@pytest.mark.parametrize(('number', 'first'), [(2, 1), (4, 3), (2, 0), (4, 0)])
+def test_hosts_that_all_stay_end_well(number, first):
     watchers = Watchers(number, LONG)
     watchers.begin()
-    for host in reversed(watchers.there):
-        watchers.say(host, 'leave')
+    watchers.say(first, 'leave')
+    time.sleep(1)  # host 0 is still there for those who are late
+    for host in watchers.there:
+        if host != first:
+            watchers.say(host, 'leave')
     assert watchers.ends() == [(0, '')] * number
 
 
@@ -204,6 +207,28 @@ def test_a_host_that_is_killed_is_named_at_once_by_all_others(number, gone):
         assert code == HOST_LOST and len(error.splitlines()) == 1
         assert error.startswith(f'error: host {gone} (127.0.0.1) was killed, or its connection broke. Host ')
     assert time.monotonic() - begun < LONG / 2
+
+
+def test_the_host_of_the_meeting_hears_last_of_a_loss(monkeypatch):
+    port, told, real = free_port(), [], watch._send
+
+    def send(connection, what):
+        if 'lost' in what:
+            told.append(connection.getpeername()[1])
+        real(connection, what)
+
+    monkeypatch.setattr(watch, '_send', send)
+    watch.Meeting(port, 4, LONG).start()
+    there = [socket.create_connection(('127.0.0.1', port)) for _ in range(4)]
+    ports = [connection.getsockname()[1] for connection in there]
+    for host, connection in enumerate(there):
+        connection.sendall(b'{"host": %d, "hosts": 4}\n' % host)
+        assert connection.recv(100)
+    there[3].close()
+    for connection in (there[1], there[2], there[0]):
+        while b'lost' not in connection.recv(1000):
+            pass
+    assert sorted(told) == sorted(ports[:3]) and told[-1] == ports[0]
 
 
 @pytest.mark.parametrize(('number', 'gone'), [(2, 1), (4, 0)])

@@ -24,7 +24,7 @@ class Meeting(threading.Thread):
     """Host 0's side: knows who is there, and tells all who is not.
 
     Silence is counted in beats of this thread, not by the clock: where the whole machine was stopped for a while, the
-    others were not silent.
+    others were not silent. Host 0 hears last of what ends it: this thread ends with it, and the others would blame it.
     """
 
     def __init__(self, port: int, hosts: int, patience: float):
@@ -108,7 +108,10 @@ class Meeting(threading.Thread):
             self._addresses[host] = connection.getpeername()[0]
         elif 'bye' in said:
             self._gone.add(host)
-            _send(connection, {'over': True})
+            if host:
+                _send(connection, {'over': True})
+            if len(self._gone) == self._hosts:
+                _send(self._of[0], {'over': True})
         elif 'failed' in said:
             self._gone.add(host)
             self._tell({'lost': f'host {host} stopped: {said["failed"]}', 'code': said['code']}, but=host)
@@ -121,9 +124,9 @@ class Meeting(threading.Thread):
         self._tell({'lost': f'host {host} ({self._addresses[host]}) {how}'}, but=host)
 
     def _tell(self, what: dict, but: int | None = None) -> None:
-        for host, connection in self._of.items():
+        for host in sorted(self._of, reverse=True):
             if host != but and (host not in self._gone or not what):
-                _send(connection, what)
+                _send(self._of[host], what)
 
 
 class Watch(threading.Thread):
