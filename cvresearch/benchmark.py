@@ -8,8 +8,8 @@ loop (stream, logging, progress) adds to its bare step.
 
 import contextlib
 import dataclasses
-import functools
 import json
+import math
 import resource
 import statistics
 import tempfile
@@ -35,6 +35,8 @@ from cvresearch.nn.repeat import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 from cvresearch.train import Training
+
+TURN = 10  # steps of the loop, then as many bare ones
 
 
 @dataclasses.dataclass
@@ -113,42 +115,75 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     )  # fmt: skip
 
 
-def loop_benchmark(config: ConfigDict, steps_a_round: int = 200, rounds: int = 5) -> dict:
+def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
     """Returns the speed and memory of a recipe: of the training loop, of the bare jitted step, and their ratio.
 
-    Both run the same compiled step in the same process, in turns. The loop has its stream, its
-    records and its progress bar; evaluations and saves, which it counts apart, are switched off. So is the
-    schedule, which may be longer than what is timed: the rate is the peak throughout.
+    Both run the same compiled step in the same process, `TURN` steps of one and `TURN` of the other in turns: a machine
+    that drifts favours neither. The loop has its stream, its records and its progress bar; evaluations and saves, which
+    it counts apart, are switched off. So is the schedule, which may be longer than what is timed: the rate is the peak
+    throughout.
+
+    Args:
+      config: the recipe.
+      pairs: how many turns of each are timed, after one of each that is not.
+
+    Returns:
+      Medians over the turns. `ratio` is the median of the pairs' ratios, `ratios` all of them, and `ratio_interval`
+      where the median of many would lie with 95 % confidence, by ranks.
     """
     config = config.copy_and_resolve_references()
     examples = Program.of(config).plan.examples
     with config.unlocked():
         config.evaluate_every_epochs = config.save_every_epochs = 0.0
-        config.epochs = steps_a_round * config.batch_size / examples
+        config.epochs = (pairs + 1) * TURN * config.batch_size / examples
         config.schedule = dict(name='constant', peak=config.schedule.peak)
         if 'start_epochs' in config.average:
             config.average.start_epochs = 0.0
-    loop_ms, bare_ms = [], []
     cold, warm, program = first_steps(config)
-    with tempfile.TemporaryDirectory() as folder:
-        for number in tqdm(range(rounds), desc='rounds', leave=False):
-            path = Path(folder) / str(number)
-            path.mkdir()
-            with Preemption() as preemption, contextlib.ExitStack() as closing:
-                training = Training(program, config, path, preemption, closing)
-                for first in (True, False):  # in turns: a machine that drifts favours neither
-                    if first == bool(number % 2):
-                        loop_ms.append(_ms_a_step(training.loop, training.plan.steps))
-                    else:
-                        bare_ms.append(_ms_a_step(functools.partial(_bare, training), training.plan.steps))
-    ratios = [loop / bare for loop, bare in zip(loop_ms, bare_ms, strict=True)]
+    with (
+        tempfile.TemporaryDirectory() as folder, Preemption() as preemption, contextlib.ExitStack() as closing,
+    ):  # fmt: skip
+        training = Training(program, config, Path(folder), preemption, closing)
+        ours, bare = _in_turns(training, pairs)
+        memory = _memory(training.stages.compiled(0))
+    ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
+    aside = round(0.98 * math.sqrt(pairs))  # ranks that a median's lie within, of 95 % of all samples
+    interval = ratios[max(pairs // 2 - aside, 0)], ratios[min(pairs // 2 + aside, pairs - 1)]
     return dict(
         model=config.model.name, device=jax.devices()[0].device_kind, batch_size=config.batch_size,
-        loop_ms=round(statistics.median(loop_ms), 3), bare_ms=round(statistics.median(bare_ms), 3),
-        ratio=round(statistics.median(ratios), 4), ratios=[round(ratio, 4) for ratio in ratios],
-        images_per_second=round(1e3 * config.batch_size / statistics.median(loop_ms), 1),
-        first_step_cold_s=round(cold, 3), first_step_warm_s=round(warm, 3), **_memory(training.stages.compiled(0)),
+        loop_ms=round(statistics.median(ours), 3), bare_ms=round(statistics.median(bare), 3),
+        ratio=round(statistics.median(ratios), 4), ratio_interval=[round(ratio, 4) for ratio in interval],
+        ratios=[round(ratio, 4) for ratio in ratios],
+        images_per_second=round(1e3 * config.batch_size / statistics.median(ours), 1),
+        first_step_cold_s=round(cold, 3), first_step_warm_s=round(warm, 3), **memory,
     )  # fmt: skip
+
+
+def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]:
+    """Returns milliseconds a step of the loop and of the bare step, turn by turn; the first of each is left out."""
+    turns = training.turns()
+    batch, train_step = training.stages.batch(0), training.stages.compiled(0)
+    state = jax.tree.map(jnp.copy, training.state)
+
+    def loop():
+        for _ in range(TURN):
+            next(turns)
+            training.update()
+        jax.block_until_ready(training.state)
+
+    def bare():
+        nonlocal state
+        for _ in range(TURN):
+            state = train_step(state, batch)
+        jax.block_until_ready(state)
+
+    found = {loop: [], bare: []}
+    for number in tqdm(range(pairs + 1), desc='turns', leave=False):
+        for work in (loop, bare) if number % 2 else (bare, loop):
+            start = time.perf_counter()
+            work()
+            found[work].append(1e3 * (time.perf_counter() - start) / TURN)
+    return found[loop][1:], found[bare][1:]
 
 
 def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
@@ -180,35 +215,20 @@ def _memory(compiled) -> dict:
     )
 
 
-def _ms_a_step(work: Callable[[], object], number: int) -> float:
-    start = time.perf_counter()
-    work()
-    return 1e3 * (time.perf_counter() - start) / number
-
-
-def _bare(training: Training) -> None:
-    """Makes as many updates as the loop, all on one batch that is on the device already."""
-    state = jax.tree.map(jnp.copy, training.state)
-    batch, train_step = training.stages.batch(0), training.stages.compiled(0)
-    for _ in range(training.plan.steps):
-        state = train_step(state, batch)
-    jax.block_until_ready(state)
-
-
 def main(argv: list[str]) -> int:
     """Prints a benchmark; returns the exit code."""
     options = cli.parse(
         argv, __doc__, required=(), model='variant whose training step is timed',
         config='experiment whose loop is compared with its bare step', batch_size='images a step (64)',
         image_size='height and width; the variant\'s own by default', dtype='float32 (default) or bfloat16',
-        steps='steps timed (30; of the loop 200 a round)', format='text (default) or json: one line',
+        steps='steps timed (30; of the loop 200, in turns of 10)', format='text (default) or json: one line',
     )  # fmt: skip
     numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
     repeats = numbers.pop('steps', None)
     if bool(options.model) == bool(options.config):
         raise UserError('expected either --model or --config')
     if options.config:
-        result = loop_benchmark(cli.config_of(options), repeats or 200)
+        result = loop_benchmark(cli.config_of(options), math.ceil((repeats or 200) / TURN))
     else:
         result = step_benchmark(options.model, **numbers, dtype=options.dtype or 'float32', repeats=repeats or 30)
     if options.format == 'json':

@@ -118,12 +118,16 @@ class Training:
                 next(turns)
             except StopIteration as ended:
                 return ended.value
-            with self.clock.waiting():
-                batch = next(self.batches)
-            with self.profile.update(self.step, self.state):
-                self.state = self.stages.update(self.step, self.state, batch)
-            if not self.started:
-                self._note_start()
+            self.update()
+
+    def update(self) -> None:
+        """Makes the update of this step."""
+        with self.clock.waiting():
+            batch = next(self.batches)
+        with self.profile.update(self.step, self.state):
+            self.state = self.stages.update(self.step, self.state, batch)
+        if not self.started:
+            self._note_start()
 
     def _note_start(self) -> None:
         """Records what the first step of this process took to get to, and whether the cache spared it compiling."""

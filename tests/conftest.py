@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import shutil
 import tempfile
 
 # Before JAX is imported anywhere. Eight host devices, so that sharding is tested on any machine;
@@ -8,8 +9,9 @@ import tempfile
 os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
 os.environ['JAX_PLATFORMS'] = 'cpu'
 # Many tests compile the same small programs: the second time they are read from here.
+COMPILED = None
 if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='cvresearch-tests-')
+    COMPILED = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='cvresearch-tests-')
     os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
 
 import pytest
@@ -17,6 +19,12 @@ import pytest
 from cvresearch.base import config as configs
 
 SMOKE = 'configs/lenet5_fake.py:smoke'
+
+
+def pytest_unconfigure():
+    """The process that made the folder removes it, after those that it started."""
+    if COMPILED:
+        shutil.rmtree(COMPILED, ignore_errors=True)
 
 
 @pytest.fixture
