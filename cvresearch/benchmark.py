@@ -24,7 +24,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cvresearch.base import cli, compile_cache, tables
+from cvresearch.base import cli, compile_cache, records, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps, trace
@@ -222,6 +222,7 @@ def main(argv: list[str]) -> int:
         config='experiment whose loop is compared with its bare step', batch_size='images a step (64)',
         image_size='height and width; the variant\'s own by default', dtype='float32 (default) or bfloat16',
         steps='steps timed (30; of the loop 200, in turns of 10)', format='text (default) or json: one line',
+        record='file for the record: docs/records/NAME.json',
     )  # fmt: skip
     numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
     repeats = numbers.pop('steps', None)
@@ -231,6 +232,8 @@ def main(argv: list[str]) -> int:
         result = loop_benchmark(cli.config_of(options), math.ceil((repeats or 200) / TURN))
     else:
         result = step_benchmark(options.model, **numbers, dtype=options.dtype or 'float32', repeats=repeats or 30)
+    if options.record:
+        records.write_measurement(Path(options.record), [result])
     if options.format == 'json':
         print(json.dumps(result))
     else:

@@ -222,7 +222,7 @@ def _version(package: str) -> str | None:
 
 
 def _revision() -> dict:
-    """Returns the git revision of the code that runs, and whether it has uncommitted changes."""
+    """Returns the git revision of the code that runs, and whether it has uncommitted changes; records are no code."""
     here = Path(__file__).parent
 
     def git(*arguments: str) -> str | None:
@@ -232,5 +232,5 @@ def _revision() -> dict:
             return None
         return done.stdout.strip() if done.returncode == 0 else None
 
-    changes = git('status', '--porcelain', '--untracked-files=no')
+    changes = git('status', '--porcelain', '--untracked-files=no', '--', ':(top)', ':(top,exclude)docs/records')
     return {'revision': git('rev-parse', 'HEAD'), 'uncommitted_changes': None if changes is None else bool(changes)}
