@@ -77,15 +77,11 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bot
         try:
             if least is None:
                 return simplejpeg.decode_jpeg(data, 'RGB')
-            factor = max(
-                f for f in (1, 2, 4, 8)
-                if f == 1 or (-(-known.height // f) >= least[0] and -(-known.width // f) >= least[1])
-            )  # fmt: skip
-            if bottom is not None:
-                pixels = _upper_part(data, known, factor, bottom)
-                if pixels is not None:
-                    return pixels
-            return _fast(data, known.height, known.width, factor)
+            factor = max(f for f in (1, 2, 4, 8) if f == 1 or all(
+                scaled(side, f) >= enough for side, enough in zip((known.height, known.width), least, strict=True)
+            ))  # fmt: skip
+            pixels = None if bottom is None else _upper_part(data, known, factor, bottom)
+            return pixels if pixels is not None else _fast(data, known.height, known.width, factor)
         except ValueError:  # also what is only odd: Pillow decides
             pass
     with _opened(data) as image:
@@ -95,11 +91,16 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bot
             raise DamagedError(_reason(error)) from error
 
 
+def scaled(side: int, factor: int) -> int:
+    """Returns the pixels of a side that libjpeg decodes at 1/factor of its length."""
+    return -(-side // factor)
+
+
 def _fast(data: bytes, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
     """Decodes a JPEG of height x width at 1/factor of its size, with the fast inverse transform."""
     return simplejpeg.decode_jpeg(
-        data, 'RGB', fastdct=True, fastupsample=True, min_height=-(-height // factor), min_width=-(-width // factor),
-        min_factor=2, buffer=out,
+        data, 'RGB', fastdct=True, fastupsample=True, min_height=scaled(height, factor),
+        min_width=scaled(width, factor), min_factor=2, buffer=out,
     )  # fmt: skip
 
 
@@ -114,7 +115,7 @@ def _upper_part(data: bytes, known: Header, factor: int, bottom: int) -> np.ndar
     if place is None or struct.unpack_from('>HH', data, place) != (known.height, known.width):
         return None
     shorter = b''.join((data[:place], struct.pack('>H', rows), data[place + 2 :]))
-    out = np.empty((-(-rows // factor), -(-known.width // factor), 3), np.uint8)
+    out = np.empty((scaled(rows, factor), scaled(known.width, factor), 3), np.uint8)
     try:
         return _fast(shorter, rows, known.width, factor, out)
     except ValueError as warning:

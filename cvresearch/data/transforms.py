@@ -156,7 +156,8 @@ class Transform:
             least = math.ceil(known.height * share), math.ceil(known.width * share)
         pixels = decode.decode(data, known, least, bottom=top + height)
         if pixels.shape[1] != known.width:  # decoded at a smaller scale
-            y, x = (-(-side // round(known.width / pixels.shape[1])) / side for side in (known.height, known.width))
+            factor = round(known.width / pixels.shape[1])
+            y, x = (decode.scaled(side, factor) / side for side in (known.height, known.width))
             bottom, right = round((top + height) * y), round((left + width) * x)
             top, left = round(top * y), round(left * x)
             height, width = max(bottom - top, 1), max(right - left, 1)
