@@ -35,7 +35,7 @@ OUT = Path('docs/records/kill_matrix.json')
 CHAIN = 4  # kills of one run, one after another
 ANEW = 5  # of ten cases the one whose number ends so is of interpreters started anew; the others are forked
 # Seconds of the process' own time after the beginning of a phase within which its kill comes.
-WITHIN = dict(compile=0.8, step=0.012, evaluate=0.1, save=0.1, restart=0.2, resize=0.2)
+WITHIN = dict(compile=0.8, step=0.012, evaluate=0.1, save=0.1, restart=0.2, resize=0.06)
 COLUMNS = dict(
     compile='compile', step='step', evaluate='evaluation', save='inside the save', restart='SGDR restart',
     resize='size change', elsewhere='start, restore, end',
@@ -47,9 +47,9 @@ NAMES = dict(
 
 
 def phases(feature: str) -> list[str]:
-    """Returns the phases in which a feature's runs are killed."""
-    own = {'snapshots': ['restart'], 'resizing': ['resize']}
-    return ['step', 'save', 'evaluate', 'compile', *own.get(feature, [])]
+    """Returns the phases in which a feature's runs are killed, in turn; every second is one that it alone has."""
+    own = {'snapshots': ['restart'], 'resizing': ['resize']}.get(feature, [])
+    return [phase for each in ('step', 'save', 'evaluate', 'compile') for phase in (each, *own)]
 
 
 def planned(feature: str, number: int, seed: int, kills: int = CHAIN) -> list[Kill]:

@@ -154,25 +154,14 @@ def test_transformations(image, size, arguments):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-3), *results)
 
 
+@pytest.mark.parametrize('how', ['jit', 'shard_map'])
 @pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
-def test_over_eight_devices(image, size, arguments):
+def test_over_eight_devices(image, size, arguments, how):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((16, *image[1:])).astype(np.float32)
     kernel = rng.standard_normal(size).astype(np.float32)
     mesh = make_mesh()
     assert mesh.size == 8
-    gradient = jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k, **arguments))), (0, 1))
-    divided = jax.jit(gradient)(jax.device_put(x, by_example(mesh)), jax.device_put(kernel, replicated(mesh)))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), divided,
-                 jax.jit(gradient)(x, kernel))  # fmt: skip
-
-
-@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS)
-def test_within_shard_map_the_kernels_gradient_is_of_all_images(image, size, arguments):
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((16, *image[1:])).astype(np.float32)
-    kernel = rng.standard_normal(size).astype(np.float32)
-    mesh = make_mesh()
 
     def loss(x, kernel):
         return jnp.sum(jnp.sin(conv2d(x, kernel, **arguments)))
@@ -180,6 +169,10 @@ def test_within_shard_map_the_kernels_gradient_is_of_all_images(image, size, arg
     def of_all(x, kernel):
         return jax.lax.psum(loss(x, kernel), mesh.axis_names)
 
-    parts = jax.shard_map(of_all, mesh=mesh, in_specs=(P(mesh.axis_names), P()), out_specs=P())
-    found, expected = (jax.jit(jax.grad(function, (0, 1)))(x, kernel) for function in (parts, loss))
+    if how == 'jit':
+        divided, given = loss, (jax.device_put(x, by_example(mesh)), jax.device_put(kernel, replicated(mesh)))
+    else:  # the kernel's gradient is of all images here too
+        divided = jax.shard_map(of_all, mesh=mesh, in_specs=(P(mesh.axis_names), P()), out_specs=P())
+        given = x, kernel
+    found, expected = jax.jit(jax.grad(divided, (0, 1)))(*given), jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found, expected)
