@@ -233,7 +233,9 @@ def main(argv: list[str]) -> int:
     else:
         result = step_benchmark(options.model, **numbers, dtype=options.dtype or 'float32', repeats=repeats or 30)
     if options.record:
-        records.write_measurement(Path(options.record), [result])
+        each = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
+        row = {key: result[key] for key in result if key not in each}
+        records.write_measurement(Path(options.record), [row], **each)
     if options.format == 'json':
         print(json.dumps(result))
     else:

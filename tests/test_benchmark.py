@@ -8,7 +8,7 @@ from cvresearch.engine.stages import Stages
 from tests.conftest import SMOKE
 
 
-def test_what_the_loop_waits_for_is_in_its_share_alone(monkeypatch, capsys):
+def test_what_the_loop_waits_for_is_in_its_share_alone(monkeypatch, capsys, tmp_path):
     real = Stages.batch
 
     def slow(stages, step):
@@ -17,7 +17,9 @@ def test_what_the_loop_waits_for_is_in_its_share_alone(monkeypatch, capsys):
 
     monkeypatch.setattr(Stages, 'batch', slow)
     flags = ['--config', SMOKE, '--config.model.name=softmax_regression', '--config.mesh.data=1', '--steps', '25']
-    assert benchmark.main([*flags, '--format', 'json']) == 0
+    assert benchmark.main([*flags, '--format', 'json', '--record', str(tmp_path / 'loop.json')]) == 0
     found = json.loads(capsys.readouterr().out)
     assert len(found['ratios']) == 3 and found['ratios'][0] > 5  # turns of ten steps
     assert found['ratio_interval'][0] <= found['ratio'] <= found['ratio_interval'][1]
+    record = json.loads((tmp_path / 'loop.json').read_text())
+    assert record['rows'][0]['ratio'] == found['ratio'] and record['ratios'] == found['ratios']

@@ -213,7 +213,7 @@ def test_the_host_of_the_meeting_hears_last_of_a_loss(monkeypatch):
     port, told, real = free_port(), [], watch._send
 
     def send(connection, what):
-        if 'lost' in what:
+        if 'lost' in what and len(told) < 3:  # not of the test's own end
             told.append(connection.getpeername()[1])
         real(connection, what)
 
@@ -224,10 +224,12 @@ def test_the_host_of_the_meeting_hears_last_of_a_loss(monkeypatch):
     for host, connection in enumerate(there):
         connection.sendall(b'{"host": %d, "hosts": 4}\n' % host)
         assert connection.recv(100)
-    there[3].close()
-    for connection in (there[1], there[2], there[0]):
+    there.pop().close()
+    for connection in reversed(there):
         while b'lost' not in connection.recv(1000):
             pass
+    for connection in there:
+        connection.close()
     assert sorted(told) == sorted(ports[:3]) and told[-1] == ports[0]
 
 

@@ -88,7 +88,7 @@ class Meeting(threading.Thread):
         for line in lines:
             try:
                 self._hear(connection, json.loads(line))
-            except (ValueError, TypeError, KeyError):  # not one of us
+            except (OSError, ValueError, TypeError, KeyError):  # gone already, or not one of us
                 self._close(connection)
                 return
 
@@ -104,8 +104,8 @@ class Meeting(threading.Thread):
                 why = f'host {host} of {said["hosts"]} came to a run of {self._hosts} hosts'
                 _send(connection, {'lost': f'{why}{", which is there already" if host in self._of else ""}'})
                 return
-            self._of[host], self._silent[host] = connection, 0
             self._addresses[host] = connection.getpeername()[0]
+            self._of[host], self._silent[host] = connection, 0
         elif 'bye' in said:
             self._gone.add(host)
             if host:
