@@ -29,3 +29,26 @@ def test_collectives_are_counted_among_their_devices(shape, inside, outside, kin
     text = summed.lower(jax.ShapeDtypeStruct((16, FLOATS), jnp.float32)).compile().as_text()
     found = collectives(text)
     assert sum(each[2] for name, each in found.items() if name == kind) == pytest.approx(wire)
+
+
+# As the TPU's compiler writes them: a sum of which each device gets a part, a gathering spread over two fusions.
+FUSED = '''
+%all-reduce-scatter.3 (input: bf16[400], input.1: bf16[600]) -> (bf16[50], bf16[75]) {
+  %all-reduce.5 = (bf16[400]{0}, bf16[600]{0}) all-reduce(%a, %b), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}
+}
+%fused_computation.1 (param: bf16[250]) -> bf16[1000] {
+  %all-gather.1 = bf16[1000]{0} all-gather(%param), channel_id=8, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+}
+%async_collective_fusion.2 (param: bf16[250]) -> bf16[1000] {
+  %all-gather.2 = bf16[1000]{0} all-gather(%param), channel_id=8, replica_groups={{0,1,2,3},{4,5,6,7}}, dimensions={0}
+}
+ENTRY %main (a: bf16[250], b: bf16[1000]) -> bf16[50] {
+  %f = bf16[1000]{0} fusion(%a), kind=kLoop, calls=%fused_computation.1
+  %g = bf16[1000]{0} fusion(%a, %f), kind=kCustom, calls=%async_collective_fusion.2
+  %h = (bf16[50]{0}, bf16[75]{0}) fusion(%b), kind=kCustom, calls=%all-reduce-scatter.3
+}
+'''
+
+
+def test_collectives_within_fusions_are_counted_once():
+    assert collectives(FUSED) == {'all-gather': (1, 2000, 2000 * 3 / 4), 'reduce-scatter': (1, 250, 2000 * 7 / 8)}

@@ -195,11 +195,8 @@ class Program:
             recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Program.of, self))
         placements = self._placements
         if self.layout.divides:
-            recipe = dataclasses.replace(
-                recipe, gather=self._gather,
-                # Whole first: how a gradient will lie is then no reason to move the activations it is made of.
-                scatter=lambda gradients: jax.lax.with_sharding_constraint(self._gather(gradients), placements.params),
-            )  # fmt: skip
+            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
+            recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
         step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
         divided = meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)

@@ -63,7 +63,8 @@ WIRE = {
 }  # fmt: skip
 WIDTH = {'f64': 8, 's64': 8, 'u64': 8, 'f32': 4, 's32': 4, 'u32': 4, 'bf16': 2, 'f16': 2, 's8': 1, 'u8': 1, 'pred': 1}
 COMPUTATION = re.compile(r'^(?:ENTRY )?%?([\w.\-]+) .*\{$')
-COLLECTIVE = re.compile(rf'= (.*?) ({"|".join(WIRE)})(-start)?\(')
+COLLECTIVE = re.compile(rf'%?([\w.\-]+) = (.*?) ({"|".join(WIRE)})(-start)?\(')
+CHANNEL = re.compile(r'channel_id=(\d+)')
 LOOP = re.compile(r' while\(.*body=%?([\w.\-]+)')
 TRIPS = re.compile(r'known_trip_count\W+n\W+(\d+)')
 CALLS = re.compile(r'(?:to_apply|calls|async_execution_thread.*calls)=%?([\w.\-]+)')
@@ -85,23 +86,31 @@ def collectives(text: str) -> dict[str, tuple[int, float, float]]:
         elif name:
             bodies[name].append(line)
 
-    def of(computation: str) -> list[tuple[str, int, int]]:
-        found = []
+    @functools.cache
+    def of(computation: str) -> dict[str, tuple[str, int, int, int]]:  # by name: (kind, bytes, devices, times)
+        found = {}
         for line in bodies.get(computation, ()):
             if match := COLLECTIVE.search(line):
-                found.append((match[2], _result_bytes(match[1], bool(match[3]), match[2]), _group_size(line)))
+                kind, size, group = match[3], _result_bytes(match[2], bool(match[4]), match[3]), _group_size(line)
+                if computation.startswith('all-reduce-scatter'):  # a fusion that hands out one part of the sum
+                    kind, size = 'reduce-scatter', size // group
+                name = match[1]
+                if kind == 'all-gather' and computation != entry and (channel := CHANNEL.search(line)):
+                    name = f'channel {channel[1]}'  # written once for each of the fusions that it is spread over
+                found[name] = kind, size, group, 1
             elif match := LOOP.search(line):
                 trips = TRIPS.search(line)
-                found += of(match[1]) * int(trips[1] if trips else 1)
+                for name, (*what, times) in of(match[1]).items():
+                    found[name] = *what, times * int(trips[1] if trips else 1)
             else:
-                for called in CALLS.findall(line) if ' fusion(' not in line else ():
-                    found += of(called)
+                for called in CALLS.findall(line):
+                    found |= of(called)
         return found
 
     totals: dict[str, tuple[int, float, float]] = {}
-    for kind, size, group in of(entry):
+    for kind, size, group, times in of(entry).values():
         count, result, wire = totals.get(kind, (0, 0.0, 0.0))
-        totals[kind] = (count + 1, result + size, wire + size * WIRE[kind](group))
+        totals[kind] = (count + times, result + size * times, wire + size * times * WIRE[kind](group))
     return totals
 
 
