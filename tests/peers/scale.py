@@ -2,12 +2,13 @@
 
     python -m tests.peers.scale --all                          # counts every case, from shapes alone
     python -m tests.peers.scale --net resnet50 --compile 32    # the collectives, compiled for images of 32 pixels
-    python -m tests.peers.scale --net resnet50 --topology      # by the TPU's own compiler (pip install libtpu)
+    python -m tests.peers.scale --net resnet50 --topology      # by the TPU's own compiler (libtpu)
     python -m tests.peers.scale --table                        # the table of docs/scale.md
 
 Rows go to docs/records/scale.csv. A compiled row is of as many host devices as the machine has, partitioned by the
 same compiler passes; what is sent does not depend on the size of images, which is why small ones serve. With
---topology no TPU is needed, but time: minutes for ResNet-50. Peaks are from public data sheets.
+--topology no TPU is needed, but the package libtpu in the version that jax's extra `tpu` names, and time: minutes for
+ResNet-50. One process at a time. Peaks are from public data sheets.
 """
 
 import argparse
