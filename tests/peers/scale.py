@@ -249,6 +249,7 @@ def compile_step(program, batch_size: int, platform: str):
     import jax.numpy as jnp
 
     from cvresearch.base import mesh as meshes
+    from cvresearch.nn.conv import plain_lowering
 
     placed = meshes.by_example(program.mesh)
     array = lambda shape, dtype: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=placed)  # noqa: E731
@@ -256,8 +257,11 @@ def compile_step(program, batch_size: int, platform: str):
         image=array(program.source.facts.image_shape, jnp.uint8), label=array((), jnp.int32),
         epoch=array((), jnp.int32), index=array((), jnp.int32),
     )  # fmt: skip
-    traced = program.train_step().trace(program.abstract_state(), batch)
-    return traced.lower(lowering_platforms=(platform,)).compile()
+    # A CPU stands in for others: convolutions are what those have, and the machine code need not be good.
+    quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+    with plain_lowering():
+        lowered = program.train_step().trace(program.abstract_state(), batch).lower(lowering_platforms=(platform,))
+    return lowered.compile(quick if platform == 'cpu' else None)
 
 
 def table() -> str:
