@@ -45,10 +45,14 @@ FUSED = '''
 ENTRY %main (a: bf16[250], b: bf16[1000]) -> bf16[50] {
   %f = bf16[1000]{0} fusion(%a), kind=kLoop, calls=%fused_computation.1
   %g = bf16[1000]{0} fusion(%a, %f), kind=kCustom, calls=%async_collective_fusion.2
+  %p = f32[16,10]{1,0} collective-permute(%c), channel_id=2, source_target_pairs={{0,7},{1,6},{2,5},{3,4}}
   %h = (bf16[50]{0}, bf16[75]{0}) fusion(%b), kind=kCustom, calls=%all-reduce-scatter.3
 }
 '''
 
 
 def test_collectives_within_fusions_are_counted_once():
-    assert collectives(FUSED) == {'all-gather': (1, 2000, 2000 * 3 / 4), 'reduce-scatter': (1, 250, 2000 * 7 / 8)}
+    assert collectives(FUSED) == {
+        'all-gather': (1, 2000, 2000 * 3 / 4), 'collective-permute': (1, 640, 640),
+        'reduce-scatter': (1, 250, 2000 * 7 / 8),
+    }  # fmt: skip

@@ -92,7 +92,8 @@ def collectives(text: str) -> dict[str, tuple[int, float, float]]:
         found = {}
         for line in bodies.get(computation, ()):
             if match := COLLECTIVE.search(line):
-                kind, size, group = match[3], _result_bytes(match[2], bool(match[4]), match[3]), _group_size(line)
+                kind, size = match[3], _result_bytes(match[2], bool(match[4]), match[3])
+                group = _group_size(line) if kind != 'collective-permute' else 2  # from one device to another
                 if computation.startswith('all-reduce-scatter'):  # a fusion that hands out one part of the sum
                     kind, size = 'reduce-scatter', size // group
                 name = match[1]
