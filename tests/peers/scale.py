@@ -5,10 +5,11 @@
     python -m tests.peers.scale --net resnet50 --topology      # by the TPU's own compiler (libtpu)
     python -m tests.peers.scale --table                        # the table of docs/scale.md
 
-Rows go to docs/records/scale.csv. A compiled row is of as many host devices as the machine has, partitioned by the
-same compiler passes; what is sent does not depend on the size of images, which is why small ones serve. With
---topology no TPU is needed, but the package libtpu in the version that jax's extra `tpu` names, and time: minutes for
-ResNet-50. One process at a time. Peaks are from public data sheets.
+Rows go to docs/records/scale.csv. A compiled row is of as many host devices as the machine has, partitioned by the same
+compiler passes; what is sent does not depend on the size of images, which is why small ones serve (but for mixup's
+partners, which cross devices: their images are counted at the small size). With --topology no TPU is needed, but the
+package libtpu in the version that jax's extra `tpu` names, and time: minutes for ResNet-50. One process at a time.
+Peaks are from public data sheets.
 """
 
 import argparse
