@@ -52,6 +52,8 @@ def sweep_of(spec: str):
 
 def _module(path: str) -> ModuleType:
     file = Path(path)
+    if not file.is_file() and file.parent.name == 'configs' and (packed := importlib.util.find_spec('configs')):
+        file = Path(packed.origin).parent / file.name  # of an installed package, whatever folder this is
     if not file.is_file():
         raise UserError(f'no config file {path!r}; {nearest(path, map(str, file.parent.glob("*.py")))}')
     root = str(file.resolve().parent.parent)  # holds the folder configs/, which config files import
