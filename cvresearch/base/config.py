@@ -14,7 +14,10 @@ from cvresearch.base.errors import UserError, nearest
 
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
 # versions (tests/engine/data/runs).
-NEWER = {'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': ()}
+NEWER = {
+    'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
+    'sampling.name': 'shuffle',
+}  # fmt: skip
 
 
 def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:

@@ -14,7 +14,7 @@ from cvresearch.base.errors import RunError
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
 from cvresearch.data.draws import example_keys
-from cvresearch.data.examples import Encoded, Example, ids
+from cvresearch.data.examples import Encoded, Example, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.transforms import Transform
 
@@ -88,6 +88,11 @@ class Pictures:
     def ids(self, index: np.ndarray) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.encoded, index)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of the examples; None where the source does not know them without reading images."""
+        return labels_of(self.encoded)
 
     def with_transform(self, transform: Transform) -> 'Pictures':
         """Returns the same examples under another transform; damage is counted together."""
