@@ -33,9 +33,7 @@ from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
 
-def run(
-    config: ConfigDict, workdir: str | Path, observation: Observation = Observation(), extend: bool = False
-) -> int:
+def run(config: ConfigDict, workdir: str | Path, observation: Observation = Observation(), extend: bool = False) -> int:
     """Trains a configuration in `workdir`, from where an earlier process left off.
 
     Args:
@@ -101,8 +99,9 @@ class Training:
             mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config),
         )  # fmt: skip
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
-        evaluated = [_named(name, w) for name in self.splits if name != 'train' for w in program.weights]
-        self.records.describe(configs.flatten(config), [f'{name}/top1' for name in evaluated])
+        self.names = {(name, w): _named(name, w) for name in self.splits for w in program.weights}
+        evaluated = [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train']
+        self.records.describe(configs.flatten(config), evaluated)
         self._follow_plateau()
 
         self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
@@ -122,11 +121,12 @@ class Training:
 
     def adopt_config(self) -> None:
         """Goes on with the run's configuration as it is now: says what has changed, and records it."""
-        lines = continuing.adopted(self.path, self.program, self.config, self.state) if hosts.first() else []
+        if not hosts.first():
+            return
+        lines, extended_from = continuing.adopted(self.path, self.program, self.config, self.state)
         for line in lines:
             self.progress.say(line)
-        if lines:
-            self.card.note(continued_at=self.step, continued_with=lines)
+        self.card.continued(self.step, lines, extended_from)
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
@@ -230,12 +230,11 @@ class Training:
 
     def end(self, how: str) -> None:
         """Writes the run card."""
-        good = {}
+        good, final = {}, self._final()
         if how != 'failed':
             params = unstack(hosts.gathered(self.state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **self._skipped())
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        final = self._final()
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
             final=final, **self.speed.values(),
@@ -295,13 +294,12 @@ class Training:
 
     def _final(self) -> dict[str, dict]:
         """Returns the last row of each split, 'test_ema' for those of averaged weights."""
-        names = {(name, w): _named(name, w) for name in self.splits for w in self.program.weights}
-        return {name: rows[-1] for which, name in names.items() if (rows := self.records.of(*which))}
+        return {name: rows[-1] for which, name in self.names.items() if (rows := self.records.of(*which))}
 
     def _evaluations(self) -> list[tuple[str, str]]:
         """Returns the (split, weights) to evaluate at this step."""
         due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
-        return [(name, w) for name in self.splits if name != 'train' for w in self.program.weights] if due else []
+        return [which for which in self.names if which[0] != 'train'] if due else []
 
     def _follow_plateau(self) -> None:
         """Sets the learning rate that the evaluations so far ask for, a function of the records."""

@@ -145,13 +145,24 @@ class RunCard:
             'devices': [device.device_kind for device in jax.devices()],
             'hosts': jax.process_count(),
             **facts,
+            **{name: old[name] for name in ('extended_from',) if name in old},
             'sessions': self._sessions,
         }
         self._write()
 
-    def note(self, **facts) -> None:
-        """Writes facts of this session."""
-        self._sessions[-1].update(facts)
+    def continued(self, step: int, lines: list[str], extended_from: float | None = None) -> None:
+        """Writes with what values this session has gone on, in words.
+
+        Args:
+          step: from which.
+          lines: what was said of them; nothing is written for none.
+          extended_from: epochs that the run was to have, where its result is not that of a run of the new length.
+        """
+        if not lines:
+            return
+        self._sessions[-1].update(continued_at=step, continued_with=lines)
+        if extended_from is not None:
+            self.fields['extended_from'] = [*self.fields.get('extended_from', []), extended_from]
         self._write()
 
     def update(self, seconds: float, **fields) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError
@@ -42,8 +43,8 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
       UserError: the run is finished and has no checkpoint from which it could be trained on.
     """
     card, longer = read_card(path), kept_config(path).epochs < config.epochs
-    saved = Checkpoints(path / 'checkpoints', read_only=True).steps()
-    if card and longer and card['status'] == 'finished' and not saved:
+    ended = card is not None and card['status'] == 'finished'
+    if ended and longer and not Checkpoints(path / 'checkpoints', read_only=True).steps():
         raise UserError(
             f'{path} is finished and has no checkpoint, so it cannot be extended; choose another --workdir to train so '
             'long from the start'
@@ -51,20 +52,27 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
     return card, longer
 
 
-def adopted(path: Path, program: Program, config: ConfigDict, state: State) -> list[str]:
-    """Makes a configuration that of a claimed run; returns what is to be said of it, nothing where it is the same.
+def adopted(path: Path, program: Program, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
+    """Makes a configuration that of a claimed run.
 
     Args:
       path: the workdir.
       program: made of `config`.
       config: as it is from now on.
       state: from which the run goes on.
+
+    Returns:
+      What is to be said of it, nothing where it is the same; and the epochs that the run was to have, where it is
+      extended and is not what a run of the new length would have been.
     """
     before = kept_config(path)
     different = adopt(path, config)
     others = [line for line in different if not line.startswith('epochs:')]
-    longer = extended(program, before, config, state) if before.epochs != config.epochs else []
-    return ([changed(others)] if others else []) + longer
+    lines = [changed(others)] if others else []
+    if before.epochs == config.epochs:
+        return lines, None
+    mixed = not is_first_part(program, before, config, int(state.step))
+    return lines + extended(program, before, config, state), before.epochs if mixed else None
 
 
 def changed(differences: list[str]) -> str:
@@ -82,29 +90,43 @@ def extended(program: Program, before: ConfigDict, config: ConfigDict, state: St
       config: of the longer one.
       state: from which the run goes on.
     """
-    plan, per_epoch = program.plan, program.plan.steps_per_epoch
-    shorter = Plan(plan.examples, before.batch_size, before.epochs)
-    step = int(state.step)
-    old = schedules.make(before.schedule, shorter.steps, per_epoch, before.batch_size)
+    plan, step = program.plan, int(state.step)
+    shorter, old = _shorter(plan, before)
     scale = float(state.plateau['scale']) if state.plateau else 1.0
     rates = [scale * float(rate) for rate in (old(step), program.schedule(step), program.schedule(plan.steps - 1))]
     texts = [f'{rate:.4g}' for rate in rates]
     moves = f'stays {texts[0]}' if texts[0] == texts[1] else f'goes from {texts[0]} to {texts[1]}'
     name = config.schedule.name
-    as_from_start = same_until(old, program.schedule, step) and name != 'plateau'
+    mixed = '' if is_first_part(program, before, config, step) else 'not '
     said = (
         f'extended from {before.epochs:g} to {config.epochs:g} epochs ({shorter.steps:,} to {plan.steps:,} steps): '
         f'schedule {name!r}: at step {step:,} the learning rate {moves}, at the end it is {texts[2]}: {REASONS[name]}; '
-        f'the steps so far are {"" if as_from_start else "not "}the first of a run of {config.epochs:g} epochs'
+        f'the steps so far are {mixed}the first of a run of {config.epochs:g} epochs'
     )
     return [said, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
 
 
-def same_until(one, other, step: int) -> bool:
-    """Whether two schedules have the same rates up to a step, but for rounding."""
+def is_first_part(program: Program, before: ConfigDict, config: ConfigDict, step: int) -> bool:
+    """Whether the steps so far, made for a shorter run, are what a run of the new length would have made.
+
+    Arguments are those of `extended`.
+    """
+    shorter, old = _shorter(program.plan, before)
+    if step >= shorter.steps and (config.batch_norm.get('precise_batches', 0) or config.schedule.name == 'plateau'):
+        return False  # at the old end statistics were computed anew, and an evaluation was made that counts
     steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
-    rates = [np.asarray(jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps)) for of in (one, other)]
-    return bool(np.allclose(*rates, rtol=1e-5, atol=0))
+    rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, program.schedule)]
+    sizes = [
+        [stage for stage in resizing.make(config.resize, plan.steps, plan.steps_per_epoch) if stage.first < step]
+        for plan in (shorter, program.plan)
+    ]
+    return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
+
+
+def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, optax.Schedule]:
+    """Returns the plan and the schedule of the run as it was to be."""
+    shorter = Plan(plan.examples, before.batch_size, before.epochs)
+    return shorter, schedules.make(before.schedule, shorter.steps, shorter.steps_per_epoch, before.batch_size)
 
 
 def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[str]:

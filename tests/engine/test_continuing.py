@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cvresearch import train
+from cvresearch import main, tables, train
 from cvresearch.base import config as configs
 from cvresearch.base import workdir
 from cvresearch.base.errors import PREEMPTED, UserError
@@ -14,6 +14,7 @@ from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine import continuing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.program import Program
+from cvresearch.report import results
 from tests.conftest import SMOKE
 from tests.engine.test_survival import stopping_at
 
@@ -171,6 +172,29 @@ def test_an_extended_run_is_bit_for_bit_the_one_that_was_as_long_from_the_start(
         train.run(smoke(**CONSTANT), path)
 
 
+def test_a_run_whose_curve_was_stretched_is_no_run_of_that_length_in_tables(smoke, alone, long, tmp_path):
+    shutil.copytree(alone, tmp_path / 'extended')
+    assert train.run(smoke(epochs=1.0), tmp_path / 'extended', extend=True) == 0
+    assert train.run(smoke(epochs=1.0, seed=1), tmp_path / 'whole') == 0
+    assert read_card(tmp_path / 'extended')['extended_from'] == [0.5]
+    assert train.run(smoke(epochs=1.25), tmp_path / 'extended', extend=True) == 0
+    assert read_card(tmp_path / 'extended')['extended_from'] == [0.5, 1.0]
+    (row,) = tables.results([tmp_path / 'extended'])
+    assert row['epochs'] == '1.25 (extended from 0.5, 1)'
+    assert 'extended_from' not in read_card(long[1.0]) and tables.results([tmp_path / 'whole'])[0]['epochs'] == 1.0
+    read = [results.read(tmp_path / name).recipe() for name in ('extended', 'whole')]
+    assert 'extended_from' in read[0] and 'extended_from' not in read[1]
+
+
+def test_the_command_line_has_the_word(long, tmp_path, capfd):
+    shutil.copytree(long[0.5], tmp_path / 'run')
+    flags = [f'--config.{key.replace("__", ".")}={value}' for key, value in CONSTANT.items()]
+    flags += ['--config.model.name=softmax_regression', '--config.mesh.data=1', '--config.epochs=0.625', '--extend']
+    assert main.main(['--config', SMOKE, '--workdir', str(tmp_path / 'run'), *flags]) == 0
+    assert read_card(tmp_path / 'run')['step'] == 10
+    assert 'test top-1' in capfd.readouterr().err.splitlines()[-1]
+
+
 def test_an_evaluation_at_the_old_end_stays(smoke, tmp_path):
     # Evaluations are due after 4, 8 ...: the one after 6 is of the end.
     config = dict(CONSTANT, epochs=0.375)
@@ -217,7 +241,7 @@ SCHEDULES = {
     # up to 1 at 7, down to 1 / 250,000 at 15: 0.04 / 1e4 + (1 - 4e-6) * 7 / 8
     'one_cycle': (dict(rise=0.5, shape='linear'), 'goes from 4e-06 to 0.875, at the end it is 4e-06:', False),
     'trapezoid': (dict(decay_epochs=0.25), 'goes from 0 to 1, at the end it is 0.25:', False),
-    'plateau': (dict(split='test'), 'stays 1, at the end it is 1:', False),
+    'plateau': (dict(split='test'), 'stays 1, at the end it is 1:', False),  # its evaluation at 8 counts
 }
 
 
