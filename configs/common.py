@@ -41,7 +41,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         non_finite=dict(name='stop'),   # gradients that are not: or skip the batch, in_a_row of which stop the run
         log_every_steps=50,
         evaluate_every_epochs=1.0,
-        save_every_epochs=1.0,
+        save_every_epochs=1.0,          # 0: at the end alone
         keep=2,                         # latest checkpoints kept
         save_failures=3,                # in a row, of a full disk, that stop the run; those before are warnings
         snapshot_every_epochs=0.0,      # for ensembles, beside those at the ends of sgdr's cycles

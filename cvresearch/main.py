@@ -19,6 +19,7 @@ def main(argv: list[str]) -> int:
         profile='steps of which a profile is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         peak='TFLOP/s of one device, or measure: then MFU is told',
+        switches=dict(extend='train a run that is there on to a larger --config.epochs, also a finished one'),
     )  # fmt: skip
     config = cli.config_of(options)
     numbers = {k: cli.integer(k, v) for k in ('profile', 'profile_from') if (v := getattr(options, k))}
@@ -31,7 +32,7 @@ def main(argv: list[str]) -> int:
 
     observation = Observation(options.peak or '', **numbers)
     with joined(hosts, host, coordinator, patience):
-        return train.run(config, options.workdir, observation)
+        return train.run(config, options.workdir, observation, options.extend)
 
 
 def _hosts_of(options: SimpleNamespace) -> tuple[int, int, str]:

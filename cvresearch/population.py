@@ -44,6 +44,8 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
     numbers = differing(members)
     first = Program.of(members[0])
     programs = [first, *(Program.of(config, first.source) for config in members[1:])]
+    for program in programs:
+        program.plan.check_batch()
     with Preemption() as preemption, contextlib.ExitStack() as closing:
         paths = [closing.enter_context(claim(w, c)) for w, c in zip(workdirs, members, strict=True)]
         cards = [read_card(path) for path in paths]
@@ -55,6 +57,8 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
         try:
             for place, i in enumerate(open_):
                 trainings.append(Member(population, place, programs[i], members[i], paths[i], preemption, closing))
+            for training in trainings:
+                training.adopt_config()
             ended = population.train(trainings)
         except BaseException:
             for training in trainings:

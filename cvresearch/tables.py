@@ -43,7 +43,7 @@ def results(runs: list[str | Path]) -> list[dict]:
         if card is None or card['status'] != 'finished':
             raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
         config = configs.from_json((path / 'config.json').read_text()).to_dict()
-        key = json.dumps({**config, 'seed': None}, sort_keys=True)
+        key = json.dumps({**config, 'seed': None, 'extended_from': card.get('extended_from')}, sort_keys=True)
         groups.setdefault(key, []).append((config, card, path))
     rows = []
     for group in groups.values():
@@ -55,7 +55,7 @@ def results(runs: list[str | Path]) -> list[dict]:
         accuracies = [test['top1'] for test in tests]
         rows.append({
             'experiment': _name(path.resolve()), 'model': config['model']['name'],
-            'data': config['data']['name'], 'parameters': card['params'], 'epochs': config['epochs'],
+            'data': config['data']['name'], 'parameters': card['params'], 'epochs': _epochs(config, card),
             'weights': 'raw' if average == 'none' else average,
             'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
@@ -65,6 +65,12 @@ def results(runs: list[str | Path]) -> list[dict]:
             'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
+
+
+def _epochs(config: dict, card: dict) -> float | str:
+    """Returns the epochs of a run, and from what it was extended where that made it another run than one as long."""
+    extended = ', '.join(f'{epochs:g}' for epochs in card.get('extended_from', ()))
+    return f'{config["epochs"]:g} (extended from {extended})' if extended else config['epochs']
 
 
 def _name(folder: Path) -> str:

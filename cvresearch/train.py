@@ -11,17 +11,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cvresearch.base import compile_cache, hosts, trees
+from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
 from cvresearch.base.errors import PREEMPTED, RunError
 from cvresearch.base.hosts import Agreement
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
-from cvresearch.base.records import Metrics, RunCard, read_card
+from cvresearch.base.records import Metrics, RunCard, in_words
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import footprint, predictions, protocols, trace
+from cvresearch.engine import continuing, footprint, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
@@ -32,13 +33,14 @@ from cvresearch.nn.repeat import unstack
 from cvresearch.objectives import metrics
 
 
-def run(config: ConfigDict, workdir: str | Path, observation: Observation = Observation()) -> int:
+def run(config: ConfigDict, workdir: str | Path, observation: Observation = Observation(), extend: bool = False) -> int:
     """Trains a configuration in `workdir`, from where an earlier process left off.
 
     Args:
       config: of the run.
       workdir: its folder.
       observation: what is watched of it beside; no result depends on it.
+      extend: the run is there, perhaps finished, and is trained on to more epochs.
 
     Returns:
       The exit code: 0 finished, 75 preempted (the state is saved; the same command goes on).
@@ -48,17 +50,19 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
     program = Program.of(config)  # mesh, data, model, optimizer: made and checked
+    program.plan.check_batch()
     # Of several hosts the first alone has to do with the folder.
-    claimed = claim(workdir, config) if hosts.first() else contextlib.nullcontext(Path(workdir).absolute())
+    claimed = claim(workdir, config, extend) if hosts.first() else contextlib.nullcontext(Path(workdir).absolute())
     with claimed as path, Preemption() as preemption, contextlib.ExitStack() as closing:
-        card = hosts.from_first(read_card(path) if hosts.first() else None)
-        if card and card['status'] == 'finished':
+        card, longer = hosts.from_first(continuing.found(path, config) if hosts.first() else None)
+        if card and card['status'] == 'finished' and not longer:
             if hosts.first():
-                print(f'{path} is finished: {card["final"]}')
+                print(f'{path} is finished at step {card["step"]:,}: {in_words(card["final"])}')
             return 0
         if (too_large := footprint.check(program)) and hosts.first():
             print(f'warning: {too_large}', file=sys.stderr)
         training = Training(program, config, path, preemption, closing, observation)
+        training.adopt_config()
         try:
             ended = training.loop()
         except BaseException:
@@ -80,8 +84,6 @@ class Training:
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
         self.clock, self.started = Clock(), False
         self.cache = closing.enter_context(compile_cache.counted())
-        self.card = RunCard(path, seed=program.seed, data=program.source.facts.name, mesh=dict(program.mesh.shape))
-
         self.checkpoints = closing.enter_context(contextlib.closing(
             Checkpoints(path / 'checkpoints', config.keep, failures=config.save_failures)
         ))  # fmt: skip
@@ -92,7 +94,14 @@ class Training:
         with self.clock.spent('initialise'):
             self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
         self.step = int(self.state.position)  # of the stream: the same number on the host, known without waiting
+        self.card = RunCard(
+            path, model=config.model.name, seed=program.seed, data=program.source.facts.name,
+            mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config),
+        )  # fmt: skip
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
+        self.names = {(name, w): _named(name, w) for name in self.splits for w in program.weights}
+        evaluated = [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train']
+        self.records.describe(configs.flatten(config), evaluated)
         self._follow_plateau()
 
         self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
@@ -109,6 +118,15 @@ class Training:
         ))  # fmt: skip
         self._observe(observation, closing)
         self.progress.say(self._greeting())
+
+    def adopt_config(self) -> None:
+        """Goes on with the run's configuration as it is now: says what has changed, and records it."""
+        if not hosts.first():
+            return
+        lines, extended_from = continuing.adopted(self.path, self.program, self.config, self.state)
+        for line in lines:
+            self.progress.say(line)
+        self.card.continued(self.step, lines, extended_from)
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
@@ -143,7 +161,8 @@ class Training:
             # done again; the rest is, and comes out the same.
             log = plan.due(self.step, every_steps=config.log_every_steps) and not self.records.has(self.step, 'train')
             evaluation = [which for which in self._evaluations() if not self.records.has(self.step, *which)]
-            save = plan.due(self.step, every_epochs=config.save_every_epochs)
+            # A run that has ended has its last checkpoint, however seldom it saves.
+            save = self.step == plan.steps or plan.due(self.step, every_epochs=config.save_every_epochs)
             snapshot = self.step in self.program.snapshots and self.step not in self.taken
             if log or evaluation or save or snapshot:
                 jax.block_until_ready(self.state)  # steps under way count as training
@@ -198,7 +217,7 @@ class Training:
         devices, batch_size = list(self.mesh.devices.flat), self.config.batch_size
         peak = observation.peak_flops(jax.local_devices()[0], self.config.dtype)
         programs = {stage.first: self.stages.program(stage.first) for stage in self.stages.stages} if peak else {}
-        flops = {id(program): self._flops(program) for program in programs.values()}
+        flops = {id(program): program.training_flops() for program in programs.values()}
         self.speed = Speed(
             self.clock, self.step, batch_size, devices, peak, lambda step: flops[id(self.stages.program(step))]
         )
@@ -211,12 +230,11 @@ class Training:
 
     def end(self, how: str) -> None:
         """Writes the run card."""
-        good = {}
+        good, final = {}, self._final()
         if how != 'failed':
             params = unstack(hosts.gathered(self.state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **self._skipped())
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        final = self._final()
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
             final=final, **self.speed.values(),
@@ -224,8 +242,9 @@ class Training:
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
             },
         )  # fmt: skip
-        if 'test' in final:
-            self.progress.say(f'{how} at step {self.step}: test top-1 {final["test"]["top1"]:.2f} %')
+        if how == 'finished':
+            self.records.finish()
+        self.progress.say(f'{how} at step {self.step:,}: {in_words(final)}; {self.path}')
 
     def stop(self) -> bool:
         """Whether the run is asked to stop, here or on another host. All hosts ask at the same places."""
@@ -275,13 +294,12 @@ class Training:
 
     def _final(self) -> dict[str, dict]:
         """Returns the last row of each split, 'test_ema' for those of averaged weights."""
-        names = {(name, w): _named(name, w) for name in self.splits for w in self.program.weights}
-        return {name: rows[-1] for which, name in names.items() if (rows := self.records.of(*which))}
+        return {name: rows[-1] for which, name in self.names.items() if (rows := self.records.of(*which))}
 
     def _evaluations(self) -> list[tuple[str, str]]:
         """Returns the (split, weights) to evaluate at this step."""
         due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
-        return [(name, w) for name in self.splits if name != 'train' for w in self.program.weights] if due else []
+        return [which for which in self.names if which[0] != 'train'] if due else []
 
     def _follow_plateau(self) -> None:
         """Sets the learning rate that the evaluations so far ask for, a function of the records."""
@@ -367,11 +385,6 @@ class Training:
             f'{what} {bad}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
             'config.optimizer.clip_norm may help'
         )
-
-    def _flops(self, program: Program) -> int:
-        size, (height, width, channels) = program.augment.resize, program.source.facts.image_shape
-        shape = (size or height, size or width, channels)
-        return trace.training_flops(program.model, shape, self.config.batch_size, 2 if program.recipe.sam else 1)
 
     def _greeting(self) -> str:
         facts, device = self.program.source.facts, self.mesh.devices.flat[0].device_kind

@@ -7,17 +7,20 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from sklearn.datasets import load_digits
 
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
+from cvresearch.data import sources
 from cvresearch.engine.program import Program
 from cvresearch.models import registry
 from tests import smokes
 
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_438,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_442,
     'fake': 1_024,
 }  # fmt: skip
 SEPARABLE = (
@@ -45,6 +48,25 @@ def cost(config):
     separable = variant.module.__module__.rpartition('.')[2] in SEPARABLE
     per_second = min((6e12 if separable else 6e13) / (6 * macs), 20_000)
     return f'{images / 1e6:.3g} M images; {float(f"{images / per_second / 3600:.2g}"):,g} device-hours'
+
+
+@pytest.mark.parametrize('name', ['mnist5k', 'mnist500', 'digits', 'fake'])
+def test_what_files_say_of_bundled_images_is_what_the_sources_give(name):
+    count = TRAINING_IMAGES[name]  # of it are the costs
+    for file in FILES.values():
+        config = configs.load(str(file))
+        if config.data.name != name:
+            continue
+        splits = sources.load(config.data).splits
+        assert len(splits['train']) == count
+        said = re.findall(r'([\d,]+) train, ([\d,]+) test', file.read_text())
+        assert all(pair == tuple(f'{len(splits[split]):,}' for split in ('train', 'test')) for pair in said), file
+
+
+def test_digits_are_split_as_scikit_learn_counts_them():
+    in_class = np.bincount(load_digits().target)
+    splits = sources.load({'name': 'digits'}).splits
+    assert len(splits['test']) == sum(in_class // 5) == 355 and len(splits['train']) == sum(in_class) - 355 == 1_442
 
 
 def test_every_architecture_of_the_zoo_has_a_recipe():

@@ -1,6 +1,8 @@
 """Command lines: flags by absl, configuration overrides, and errors of one line."""
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 from types import SimpleNamespace
@@ -82,23 +84,44 @@ def integer(flag: str, text: str, least: int = 1) -> int:
 def run(main: Callable[[list[str]], int]) -> None:
     """Runs a program and exits with its code; a UserError is one line on standard error.
 
-    Under `python -X dev` it is a traceback.
+    Under `python -X dev` it is a traceback. Where whatever reads the output has closed it, as `head` does, the program
+    ends silently with 141, as a shell reports a program that SIGPIPE ended.
     """
     keep_freed_pages()
     keep_compiled()
     try:
-        code = main(sys.argv[1:])
+        code = _code_of(main)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():  # another pipe, such as to a process that was started
+            raise
+        os._exit(128 + signal.SIGPIPE)  # at once: Python would flush what nobody reads
+    if code:
+        # At once: a thread may be compiling, and another host be gone for which JAX would wait.
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _code_of(main: Callable[[list[str]], int]) -> int:
+    try:
+        return main(sys.argv[1:])
+    except SystemExit:  # after --help
+        sys.stdout.flush()
+        raise
     except UserError as error:
         if sys.flags.dev_mode:
             raise
         print(f'error: {" ".join(str(error).split())}', *error.details, sep='\n', file=sys.stderr)
-        code = error.code
-    if code:
-        # At once: a thread may be compiling, and another host be gone for which JAX would wait.
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
-    sys.exit(code)
+        return error.code
+
+
+def _reader_is_gone() -> bool:
+    """Whether standard output or standard error is a pipe that nobody reads any more."""
+    poll = select.poll()
+    for number in (1, 2):
+        poll.register(number, 0)  # errors are always reported
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _split(argv: list[str]) -> tuple[list[str], dict[str, str]]:

@@ -8,10 +8,12 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import jax
 import tensorboardX
+from tensorboardX.summary import hparams
 
 from cvresearch.base import hosts
 from cvresearch.base.errors import RunError, UserError
@@ -35,7 +37,7 @@ class Metrics:
         self._path = workdir / 'metrics.jsonl'
         rows = read_metrics(self._path) if hosts.first() else []
         self._rows = hosts.from_first([row for row in rows if row['step'] <= step])
-        self._file = self._events = None
+        self._file = self._events = self._ended = None
         if not hosts.first():
             return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
@@ -65,6 +67,26 @@ class Metrics:
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool):
                 self._events.add_scalar(f'{tag}/{name}', value, step)
+
+    def describe(self, hyperparameters: dict, tags: Iterable[str]) -> None:
+        """Writes the hyper-parameters for TensorBoard's table of runs.
+
+        Args:
+          hyperparameters: values by name; what is no number, text or truth value is written as text.
+          tags: of the metrics beside them, as `write` makes them: 'test/top1'.
+        """
+        if self._events is None:
+            return
+        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hyperparameters.items()}
+        # Into these events: `SummaryWriter.add_hparams` would open a second file of events, in a folder of its own.
+        experiment, begun, self._ended = hparams(plain, dict.fromkeys(tags, 0.0))
+        self._events.file_writer.add_summary(experiment)
+        self._events.file_writer.add_summary(begun)
+
+    def finish(self) -> None:
+        """Tells TensorBoard's table of runs that this one is finished."""
+        if self._ended is not None:
+            self._events.file_writer.add_summary(self._ended)
 
     def has(self, step: int, split: str, weights: str = 'raw') -> bool:
         """Whether a row of this step, split and weights is written."""
@@ -123,8 +145,24 @@ class RunCard:
             'devices': [device.device_kind for device in jax.devices()],
             'hosts': jax.process_count(),
             **facts,
+            **{name: old[name] for name in ('extended_from',) if name in old},
             'sessions': self._sessions,
         }
+        self._write()
+
+    def continued(self, step: int, lines: list[str], extended_from: float | None = None) -> None:
+        """Writes with what values this session has gone on, in words.
+
+        Args:
+          step: from which.
+          lines: what was said of them; nothing is written for none.
+          extended_from: epochs that the run was to have, where its result is not that of a run of the new length.
+        """
+        if not lines:
+            return
+        self._sessions[-1].update(continued_at=step, continued_with=lines)
+        if extended_from is not None:
+            self.fields['extended_from'] = [*self.fields.get('extended_from', []), extended_from]
         self._write()
 
     def update(self, seconds: float, **fields) -> None:
@@ -148,6 +186,16 @@ def read_card(workdir: Path) -> dict | None:
     """Returns the run card of a workdir, None where there is none yet."""
     path = Path(workdir) / 'run.json'
     return json.loads(path.read_text()) if path.exists() else None
+
+
+def in_words(final: dict[str, dict]) -> str:
+    """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
+    found = [
+        f'{split}{f" ({weights})" if weights else ""} top-1 {row["top1"]:.2f} % of {row["n_seen"]:,} images'
+        for name, row in final.items() if 'top1' in row
+        for split, _, weights in [name.partition('_')] if split != 'train'
+    ]  # fmt: skip
+    return ', '.join(found) or 'nothing was evaluated'
 
 
 def without_secrets(arguments: list[str]) -> list[str]:

@@ -1,6 +1,7 @@
 """A run's folder: one configuration, one process at a time, nothing overwritten."""
 
 import contextlib
+import datetime
 import fcntl
 import json
 import os
@@ -12,15 +13,27 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base.errors import RunError, UserError
 
+# Keys on which no result of a run depends: how often and how much is kept, how images are read, and where they lie.
+FREE = (
+    'keep', 'save_every_epochs', 'save_failures', 'log_every_steps', 'keep_predictions', 'eval_batch_size', 'data.root',
+    'data.data_dir', 'data.threads',
+)  # fmt: skip
 _ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere
+HISTORY = 'config_history.jsonl'
 _BEFORE_CONFIG = ('lock', 'config.json.tmp')  # what a run killed in its first instant leaves
 
 
 @contextlib.contextmanager
-def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
+def claim(workdir: str | Path, config: ConfigDict, extend: bool = False) -> Iterator[Path]:
     """Makes `workdir` this process' own for the length of the block; yields its path.
 
-    The claim is a lock that the kernel drops when the process dies, however it dies.
+    The claim is a lock that the kernel drops when the process dies, however it dies. A configuration that differs in
+    what it may is not written yet: that is for `adopt`, once the run is known to go on.
+
+    Args:
+      workdir: the folder, made where there is none.
+      config: of the run.
+      extend: the run is there already, and its `epochs` may be fewer.
 
     Raises:
       UserError: the folder cannot be written, another process uses it, or it is a run of
@@ -28,6 +41,8 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     """
     path = Path(workdir).absolute()
     _refuse_foreign(path)
+    if extend and not (path / 'config.json').exists():
+        raise UserError(f'--extend: {path} holds no run; leave --extend out to begin one')
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / 'lock', 'a')
@@ -40,11 +55,38 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
             raise UserError(
                 f'workdir {path} is in use by another process; wait for it or choose another --workdir'
             ) from None
-        check_config(path, config)
-        text, file = configs.to_json(config), path / 'config.json'
-        if not file.exists() or file.read_text() != text:
-            write_atomically(file, text)
+        check_config(path, config, extend)
+        if not (path / 'config.json').exists():
+            write_atomically(path / 'config.json', configs.to_json(config))
         yield path
+
+
+def kept_config(path: Path) -> ConfigDict:
+    """Returns the configuration that a workdir was last trained with."""
+    return configs.from_json((path / 'config.json').read_text())
+
+
+def adopt(path: Path, config: ConfigDict) -> list[str]:
+    """Makes `config` the configuration of a claimed run; returns 'key: old -> new' for what differs.
+
+    The one before it is kept in config_history.jsonl, a line {'until', 'differences', 'config'} each.
+    """
+    file, text = path / 'config.json', configs.to_json(config)
+    old = file.read_text()
+    if old == text:
+        return []
+    if different := configs.differences(old, text):
+        until = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+        lines = [*history(path), {'until': until, 'differences': different, 'config': json.loads(old)}]
+        write_atomically(path / HISTORY, ''.join(json.dumps(line) + '\n' for line in lines))
+    write_atomically(file, text)
+    return different
+
+
+def history(path: Path) -> list[dict]:
+    """Returns the earlier configurations of a run, oldest first: {'until', 'differences', 'config'} each."""
+    file = path / HISTORY
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
 
 
 def in_use(workdir: str | Path) -> bool:
@@ -77,10 +119,11 @@ def _refuse_foreign(path: Path) -> None:
         )
 
 
-def check_config(path: Path, config: ConfigDict) -> None:
+def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
     """Raises UserError if a workdir holds a run of another configuration; without config.json it does not.
 
-    The mesh may be another: a checkpoint is restored on any.
+    The mesh may be another, as a checkpoint is restored on any, and what is in `FREE`. With `extend` there may be more
+    epochs.
     """
     _refuse_foreign(path)
     file, text = path / 'config.json', configs.to_json(config)
@@ -90,11 +133,25 @@ def check_config(path: Path, config: ConfigDict) -> None:
         different = configs.differences(file.read_text(), text)
     except json.JSONDecodeError as error:
         raise UserError(f'{file} is damaged ({error}); choose another --workdir') from error
-    if different := [line for line in different if not line.startswith(_ANYWHERE)]:
-        raise UserError(
-            f'workdir {path} holds a run of another configuration ({"; ".join(different)}); '
-            'choose another --workdir'
-        )
+    longer = config.epochs > kept_config(path).epochs
+    fixed = [line for line in different if not _is_free(line.partition(':')[0], config)]
+    fixed = [line for line in fixed if not (extend and longer and line.startswith('epochs:'))]
+    if not fixed:
+        return
+    advice = 'choose another --workdir'
+    if [line.partition(':')[0] for line in fixed] == ['epochs']:
+        add = 'add --extend to the command of cvresearch.main to train it on'
+        advice = f'{add if longer else "a run cannot be shortened"}, or {advice}'
+    elif any(line.startswith('eval_batch_size:') for line in fixed):
+        advice = f'{advice} (the learning rate follows the evaluations, which another eval_batch_size rounds otherwise)'
+    raise UserError(f'workdir {path} holds a run of another configuration ({"; ".join(fixed)}); {advice}')
+
+
+def _is_free(key: str, config: ConfigDict) -> bool:
+    """Whether a run may go on with another value of that key."""
+    if key == 'eval_batch_size' and config.schedule.get('name') == 'plateau':
+        return False  # the order of float32 sums, and so a loss in its last digit, would have a say in the training
+    return key in FREE or key.startswith(_ANYWHERE)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -244,15 +244,33 @@ def _leaves(state) -> dict[str, str]:
 
 
 def _compare(path: Path, saved: dict[str, str], expected: dict[str, str]) -> None:
-    different = [
-        f'{name}: {saved.get(name, "absent")} -> {expected.get(name, "absent")}'
-        for name in sorted({*saved, *expected})
-        if saved.get(name) != expected.get(name)
-    ]
-    if different:
-        more = f' and {len(different) - 4} more, below' if len(different) > 4 else ''
-        raise UserError(
-            f'checkpoint {path} does not fit the program (saved -> expected: {"; ".join(different[:4])}{more}); '
-            'use the version that wrote it, or another --workdir',
-            details=different[4:],
+    """Raises UserError where a checkpoint's arrays are not the program's; parameters are named first."""
+    names = [name for name in sorted({*saved, *expected}) if saved.get(name) != expected.get(name)]
+    names.sort(key=lambda name: not name.startswith('params/'))
+    if not names:
+        return
+    different = [f'{name}: {saved.get(name, "absent")} -> {expected.get(name, "absent")}' for name in names]
+    more = f' and {len(different) - 4} more, below' if len(different) > 4 else ''
+    raise UserError(
+        f'checkpoint {path} does not fit the program (saved -> expected: {"; ".join(different[:4])}{more}): '
+        f'{_cause(names, saved, expected)}, or use another --workdir',
+        details=different[4:],
+    )
+
+
+def _cause(names: list[str], saved: dict[str, str], expected: dict[str, str]) -> str:
+    """Returns the likely reason why arrays differ, and what to do."""
+    params = [name for name in names if name.startswith('params/')]
+    kind = 'optimizer' if any(name.startswith('opt_state/') for name in names) else 'recipe'
+    if not params:
+        return f'the model is the same and the {kind} is another; train on with the one that it was saved with'
+    if not all(name in saved and name in expected for name in params):
+        return 'it is of another model, or of another version of it; use what wrote it'
+    last_axes = ({of[name].rstrip(']').split('[')[1].split(', ')[-1] for name in params} for of in (saved, expected))
+    before, after = last_axes
+    if all('/head/' in name for name in params) and len(before) == len(after) == 1 and before != after:
+        return (
+            f'it was trained with {before.pop()} classes, and the data set or config.model.num_classes now has '
+            f'{after.pop()}; train on with the classes that it was trained with'
         )
+    return 'another argument of the model, or images of another size or kind; train on with what it was trained with'

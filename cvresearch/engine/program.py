@@ -19,7 +19,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, recipes, steps, teacher
+from cvresearch.engine import augment, recipes, steps, teacher, trace
 from cvresearch.engine import state as states
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
@@ -56,6 +56,14 @@ class Plan:
         period = round(epochs * self.examples)
         last = self.steps * self.batch_size // period if period else 0
         return frozenset(-(-k * period // self.batch_size) for k in range(1, last + 1))
+
+    def check_batch(self) -> None:
+        """Raises UserError where a batch has more images than there are: it would show some twice in one update."""
+        if self.batch_size > self.examples:
+            raise UserError(
+                f'config.batch_size is {self.batch_size}, more than the {self.examples:,} training images: a batch '
+                f'would repeat images; expected at most {self.examples}'
+            )
 
     def due(self, step: int, every_steps: float = 0, every_epochs: float = 0) -> bool:
         """Whether something is due after `step` updates: every so often, and at the end; 0 is never."""
@@ -202,6 +210,12 @@ class Program:
         step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
         divided = meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
+
+    def training_flops(self) -> int:
+        """Returns the floating-point operations of an update."""
+        size, (height, width, channels) = self.augment.resize, self.source.facts.image_shape
+        shape = (size or height, size or width, channels)
+        return trace.training_flops(self.model, shape, self.plan.batch_size, 2 if self.recipe.sam else 1)
 
     def eval_step(self):
         """Returns the jitted (state, batch) -> sums of metrics."""

@@ -102,7 +102,7 @@ def one_cycle(
     run: Run, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
     shape: str = 'cosine',
 ) -> optax.Schedule:  # fmt: skip
-    """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120), as PyTorch has it.
+    """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120); the rates of PyTorch's OneCycleLR.
 
     The first update has the first rate, the last update of the run the last one; the peak is at
     rise * steps - 1, which need not be whole.

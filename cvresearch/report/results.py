@@ -86,6 +86,8 @@ def read(path: str | Path) -> Result:
     if 'test' not in card['final']:
         raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
     config = configs.flatten(configs.from_json((path / 'config.json').read_text()))
+    if 'extended_from' in card:
+        config['extended_from'] = card['extended_from']  # no run of the recipe as it is written
     values = card['final']['test']
     return Result(path, config, card['data'], values, card['params'], views=values.get('views', SINGLE))
 

@@ -338,7 +338,7 @@ def test_a_run_goes_on_in_the_other_layout(deep_runs, tmp_path, monkeypatch, sta
 def test_a_checkpoint_of_another_depth_is_refused_by_the_names_of_its_blocks(deep_runs):
     config = deep(True)
     configs.override(config, 'model.stage_sizes', '(5,)')
-    with pytest.raises(UserError, match=r'stage1_block4/norm1/mean: absent -> float32\[16\]'):
+    with pytest.raises(UserError, match=r'stage1_block4/norm1/scale: absent -> float32\[16\]'):
         Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
 
 

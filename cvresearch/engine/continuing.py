@@ -1,0 +1,147 @@
+"""What becomes of a run that goes on with other values of its configuration: in words, from the parts themselves."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from cvresearch.base.errors import UserError
+from cvresearch.base.records import read_card
+from cvresearch.base.workdir import adopt, kept_config
+from cvresearch.data import resizing
+from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.program import Plan, Program
+from cvresearch.engine.state import State
+from cvresearch.optim import schedules
+
+SAMPLES = 4096  # steps at which two schedules are compared; all of a shorter run
+REASONS = {
+    'constant': 'it is the same throughout',
+    'step': 'its drops are counted from the start of the run, and go on',
+    'exponential': 'it falls by the epochs since the start of the run, and goes on falling',
+    'multistep': 'its drops are at given epochs, and none is added',
+    'polynomial': 'its curve is stretched to the new end',
+    'cosine': 'its curve is stretched to the new end',
+    'sgdr': 'its cycles are counted from the start of the run, and go on',
+    'one_cycle': 'its rise and fall are stretched to the new end',
+    'trapezoid': 'its decay is moved to the new end',
+    'plateau': 'it goes by the evaluations so far, and the one at the old end is one of them',
+}
+EXACTNESS = {
+    'mesh.': 'sums over other devices are rounded otherwise',
+    'eval_batch_size': 'losses of evaluations may differ in their last digits',
+}
+
+
+def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
+    """Returns the run card of a claimed workdir, None before there is one, and whether the run is to be longer.
+
+    Raises:
+      UserError: the run is finished and has no checkpoint from which it could be trained on.
+    """
+    card, longer = read_card(path), kept_config(path).epochs < config.epochs
+    ended = card is not None and card['status'] == 'finished'
+    if ended and longer and not Checkpoints(path / 'checkpoints', read_only=True).steps():
+        raise UserError(
+            f'{path} is finished and has no checkpoint, so it cannot be extended; choose another --workdir to train so '
+            'long from the start'
+        )
+    return card, longer
+
+
+def adopted(path: Path, program: Program, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
+    """Makes a configuration that of a claimed run.
+
+    Args:
+      path: the workdir.
+      program: made of `config`.
+      config: as it is from now on.
+      state: from which the run goes on.
+
+    Returns:
+      What is to be said of it, nothing where it is the same; and the epochs that the run was to have, where it is
+      extended and is not what a run of the new length would have been.
+    """
+    before = kept_config(path)
+    different = adopt(path, config)
+    others = [line for line in different if not line.startswith('epochs:')]
+    lines = [changed(others)] if others else []
+    if before.epochs == config.epochs:
+        return lines, None
+    mixed = not is_first_part(program, before, config, int(state.step))
+    return lines + extended(program, before, config, state), before.epochs if mixed else None
+
+
+def changed(differences: list[str]) -> str:
+    """Returns the line that says with which values, 'key: old -> new' each, a run goes on."""
+    hints = [hint for start, hint in EXACTNESS.items() if any(line.startswith(start) for line in differences)]
+    return f'continues with {"; ".join(differences)}' + (f' ({"; ".join(hints)})' if hints else '')
+
+
+def extended(program: Program, before: ConfigDict, config: ConfigDict, state: State) -> list[str]:
+    """Returns what a longer run does to the schedule, and to whatever else goes by the length of the run.
+
+    Args:
+      program: of the longer run.
+      before: the configuration of the shorter one.
+      config: of the longer one.
+      state: from which the run goes on.
+    """
+    plan, step = program.plan, int(state.step)
+    shorter, old = _shorter(plan, before)
+    scale = float(state.plateau['scale']) if state.plateau else 1.0
+    rates = [scale * float(rate) for rate in (old(step), program.schedule(step), program.schedule(plan.steps - 1))]
+    texts = [f'{rate:.4g}' for rate in rates]
+    moves = f'stays {texts[0]}' if texts[0] == texts[1] else f'goes from {texts[0]} to {texts[1]}'
+    name = config.schedule.name
+    mixed = '' if is_first_part(program, before, config, step) else 'not '
+    said = (
+        f'extended from {before.epochs:g} to {config.epochs:g} epochs ({shorter.steps:,} to {plan.steps:,} steps): '
+        f'schedule {name!r}: at step {step:,} the learning rate {moves}, at the end it is {texts[2]}: {REASONS[name]}; '
+        f'the steps so far are {mixed}the first of a run of {config.epochs:g} epochs'
+    )
+    return [said, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
+
+
+def is_first_part(program: Program, before: ConfigDict, config: ConfigDict, step: int) -> bool:
+    """Whether the steps so far, made for a shorter run, are what a run of the new length would have made.
+
+    Arguments are those of `extended`.
+    """
+    shorter, old = _shorter(program.plan, before)
+    if step >= shorter.steps and (config.batch_norm.get('precise_batches', 0) or config.schedule.name == 'plateau'):
+        return False  # at the old end statistics were computed anew, and an evaluation was made that counts
+    steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
+    rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, program.schedule)]
+    sizes = [
+        [stage for stage in resizing.make(config.resize, plan.steps, plan.steps_per_epoch) if stage.first < step]
+        for plan in (shorter, program.plan)
+    ]
+    return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
+
+
+def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, optax.Schedule]:
+    """Returns the plan and the schedule of the run as it was to be."""
+    shorter = Plan(plan.examples, before.batch_size, before.epochs)
+    return shorter, schedules.make(before.schedule, shorter.steps, shorter.steps_per_epoch, before.batch_size)
+
+
+def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[str]:
+    """Says where images are resized on the way, and the size of the next ones moves with the end of the run."""
+    if config.resize.name == 'none':
+        return []
+    found = []
+    for plan in (shorter, longer):
+        stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        found.append(stages[resizing.stage_at(stages, step)].size)
+    moves = f'stay {found[0]} pixels' if found[0] == found[1] else f'go from {found[0]} to {found[1]} pixels'
+    return [f'resize {config.resize.name!r}: at step {step:,} training images {moves}']
+
+
+def _statistics(config: ConfigDict, ended: bool) -> list[str]:
+    if not ended or not config.batch_norm.get('precise_batches', 0):
+        return []
+    return ['the statistics of norms, computed anew at the old end, are where their running means go on from']
