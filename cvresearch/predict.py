@@ -80,7 +80,7 @@ FORMATS: dict[str, Callable[[str, list[dict]], str]] = {'text': _as_text, 'json'
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('model', 'weights'), positional='image files',
+        argv, __doc__, required=('model', 'weights'), positional='image files', places=('weights',),
         model='name of a variant, efficientnet_lite0',
         weights='file of weights, of the library that --reference names',
         reference='whose weights they are, torchvision/resnet50; found out by their names where those tell; '

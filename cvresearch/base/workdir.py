@@ -10,6 +10,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base import paths
 from cvresearch.base.errors import RunError, UserError
 
 _ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere
@@ -23,10 +24,10 @@ def claim(workdir: str | Path, config: ConfigDict) -> Iterator[Path]:
     The claim is a lock that the kernel drops when the process dies, however it dies.
 
     Raises:
-      UserError: the folder cannot be written, another process uses it, or it is a run of
+      UserError: the folder is none of this machine or cannot be written, another process uses it, or it is a run of
         another configuration (the keys that differ are named).
     """
-    path = Path(workdir).absolute()
+    path = paths.local(workdir, 'workdir').absolute()
     _refuse_foreign(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
