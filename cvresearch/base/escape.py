@@ -74,6 +74,11 @@ def html(text: str) -> str:
     return _html.escape(line(text))
 
 
+def html_block(text: str) -> str:
+    """Returns text of several lines for an element that keeps them, such as <pre>."""
+    return '\n'.join(map(html, text.split('\n')))
+
+
 def markdown(text: str) -> str:
     """Returns text for a cell or a line of Markdown (CommonMark, with GitHub's tables)."""
     text = re.sub(r'\\(?=[!-/:-@\[-`{-~])|[|*`<$~]|&(?=#?\w+;)|\](?=[(\[:])', r'\\\g<0>', line(text))
