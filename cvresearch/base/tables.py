@@ -14,8 +14,8 @@ def render(rows: Sequence[dict], columns: Sequence[str], style: str = 'text') ->
     Args:
       rows: values by column; None is a dash, numbers are aligned to the right.
       columns: which, in order.
-      style: 'text', 'markdown', 'csv', 'html' (the element) or 'latex' (needs booktabs). In CSV numbers are bare; elsewhere integers
-        have thousands separators.
+      style: 'text', 'markdown', 'csv', 'html' (the element) or 'latex' (needs booktabs). In CSV numbers are bare;
+        elsewhere integers have thousands separators.
 
     Raises:
       UserError: an unknown style.
@@ -66,7 +66,8 @@ def _latex(rows: Sequence[dict], columns: Sequence[str]) -> str:
     head = [column.replace('_', ' ') for column in columns]
     lines = [head, *_lines(rows, columns)[1:]]
     body = [' & '.join(escape.latex(_cell(value)) for value in line) + r' \\' for line in lines]
-    return '\n'.join([escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule', *body[1:],
+    return '\n'.join([escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule',
+                      *body[1:],
                       r'\bottomrule', r'\end{tabular}'])  # fmt: skip
 
 

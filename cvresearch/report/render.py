@@ -145,7 +145,8 @@ def _latex(table: Table) -> str:
     body = [' & '.join(map(cell, row, padding)) + r' \\' for row in table.rows]
     notes = escape.latex('; '.join(table.notes))
     return '\n'.join([
-        f'% {escape.line(table.title)}', escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule', head + r' \\', r'\midrule', *body,
+        f'% {escape.line(table.title)}', escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule',
+        head + r' \\', r'\midrule', *body,
         r'\bottomrule', rf'\multicolumn{{{len(numbers)}}}{{l}}{{\footnotesize {notes}}}', r'\end{tabular}',
     ])  # fmt: skip
 
