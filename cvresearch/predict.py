@@ -19,6 +19,7 @@ import numpy as np
 
 from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
+from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
 from cvresearch.engine import weight_files, weights
 from cvresearch.models import registry
@@ -94,7 +95,7 @@ def main(argv: list[str]) -> int:
     code = 0
     for image in options.rest:
         try:
-            print(write(image, predict(image)), flush=True)
+            print(write(image, predict(local(image))), flush=True)
         except UserError as error:
             print(f'error: {image}: {" ".join(str(error).split())}', file=sys.stderr)
             code = BAD_INPUT

@@ -130,7 +130,8 @@ def from_json(text: str) -> ConfigDict:
         node = plain
         for parent in parents:
             node = node.setdefault(parent, {})
-        node.setdefault(last, value)
+        # As JSON has it, so that runs of before and after the key compare equal.
+        node.setdefault(last, list(value) if isinstance(value, tuple) else value)
     return ConfigDict(plain)
 
 

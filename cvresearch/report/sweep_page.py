@@ -9,7 +9,7 @@ from pathlib import Path
 from cvresearch.base import escape
 from cvresearch.report import pictures, render
 from cvresearch.report.compare import Cell, Table
-from cvresearch.report.runs import Kept, by_recipe, differing, of_folder
+from cvresearch.report.runs import Kept, by_recipe, differing, of_folders
 
 MOST_CURVES = 8  # more cannot be told apart
 
@@ -20,7 +20,7 @@ def page(folder: Path) -> str:
     Raises:
       UserError: there are none.
     """
-    runs = of_folder(folder)
+    runs = of_folders([folder])
     split = 'minival' if any(run.last('minival') is not None for run in runs) else 'test'
     groups = dict(sorted(by_recipe(runs).items(), key=lambda item: -_mean(item[1], split)))
     parts = [
