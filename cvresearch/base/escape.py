@@ -26,7 +26,7 @@ _ACCENTS = {
     '\u0308': '"', '\u030a': 'r', '\u030b': 'H', '\u030c': 'v', '\u0327': 'c', '\u0323': 'd',
 }  # fmt: skip
 # pdfLaTeX has no font for other scripts and stops at them; it prints their code points. With LuaLaTeX or XeLaTeX and a
-# font that has them, \renewcommand{\otherscript}[2]{#1} before the table prints them as they are.
+# font that has them, \newcommand{\otherscript}[2]{#1} before the table prints them as they are.
 OTHER_SCRIPT = r'\providecommand{\otherscript}[2]{#2}'
 
 

@@ -29,6 +29,9 @@ def local(path: str | Path, what: str = '') -> Path:
             else 'buckets are not supported yet: name a local folder and copy it afterwards, or mount the bucket'
         )  # fmt: skip
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
+    if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it
+        named = Path(text)
+        return named.absolute() if str(named)[:1] == '~' or _BUCKETS.match(str(named)) else named
     try:
         return Path(text).expanduser()
     except RuntimeError as error:

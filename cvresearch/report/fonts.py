@@ -11,8 +11,15 @@ from matplotlib.text import Text
 
 
 @contextlib.contextmanager
-def for_all(figure: Figure) -> Iterator[None]:
-    """Gives the texts of a figure fonts that have their letters, where this machine has any, while it is written.
+def quiet() -> Iterator[None]:
+    """Leaves out Matplotlib's warning for each letter that its font lacks: `for_all` says it once."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing from', UserWarning)
+        yield
+
+
+def for_all(figure: Figure) -> None:
+    """Gives the texts of a figure fonts that have their letters, where this machine has any.
 
     Letters that no font has are boxes in PNG and PDF; they are named on standard error.
     """
@@ -23,9 +30,6 @@ def for_all(figure: Figure) -> Iterator[None]:
             text.set_fontfamily(names)
     if missing:
         print(f'no font on this machine has {" ".join(missing)}: boxes stand there (not in SVG)', file=sys.stderr)
-    with warnings.catch_warnings():
-        warnings.filterwarnings('ignore', 'Glyph .* missing from', UserWarning)
-        yield
 
 
 def families(text: str) -> tuple[list[str], list[str]]:

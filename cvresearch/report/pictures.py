@@ -56,12 +56,12 @@ def saved(draw: Callable[[Axes], None], path: str | Path, width: float = WIDTH, 
 
 def written(draw: Callable[[Axes], None], file: IO, kind: str, width: float = WIDTH, height: float = HEIGHT) -> None:
     """Draws a picture into an open file; `kind` is png, pdf or svg."""
-    with pyplot.rc_context(PAPER):
+    with pyplot.rc_context(PAPER), fonts.quiet():
         figure, axes = pyplot.subplots(figsize=(width, height))
         try:
             draw(axes)
-            with fonts.for_all(figure):
-                figure.savefig(file, format=kind, metadata=WHEN[kind])
+            fonts.for_all(figure)
+            figure.savefig(file, format=kind, metadata=WHEN[kind])
         finally:
             pyplot.close(figure)
 
