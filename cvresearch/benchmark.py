@@ -218,7 +218,7 @@ def _memory(compiled) -> dict:
 def main(argv: list[str]) -> int:
     """Prints a benchmark; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), model='variant whose training step is timed',
+        argv, __doc__, required=(), places=('record',), model='variant whose training step is timed',
         config='experiment whose loop is compared with its bare step', batch_size='images a step (64)',
         image_size='height and width; the variant\'s own by default', dtype='float32 (default) or bfloat16',
         steps='steps timed (30; of the loop 200, in turns of 10)', format='text (default) or json: one line',
@@ -235,7 +235,7 @@ def main(argv: list[str]) -> int:
     if options.record:
         each = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
         row = {key: result[key] for key in result if key not in each}
-        records.write_measurement(Path(options.record), [row], **each)
+        records.write_measurement(options.record, [row], **each)
     if options.format == 'json':
         print(json.dumps(result))
     else:

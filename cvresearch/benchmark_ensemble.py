@@ -7,7 +7,6 @@ pass over all images, and the median of the ratios of neighbouring rounds. Both 
 import json
 import statistics
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +67,8 @@ def measure(
 def main(argv: list[str]) -> int:
     """Prints the measurement; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), model='variant (lenet5)', members='nets (8)', images='random images (10000)',
+        argv, __doc__, required=(), places=('record',),
+        model='variant (lenet5)', members='nets (8)', images='random images (10000)',
         batch_size='images at once (500)', rounds='of both, in turns (7)', format='text (default) or json: one line',
         record='file for the record: docs/records/NAME.json',
     )  # fmt: skip
@@ -76,7 +76,7 @@ def main(argv: list[str]) -> int:
     given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     result = measure(options.model or 'lenet5', **given)
     if options.record:
-        records.write_measurement(Path(options.record), [result])
+        records.write_measurement(options.record, [result])
     if options.format == 'json':
         print(json.dumps(result))
     else:

@@ -1,7 +1,8 @@
 """Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR...
 
-Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE,CONSTANT`
-printed for one seed, and average.json, of `--ensemble weights`. Prints a table in Markdown and what follows from it.
+Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE --control
+CONSTANT` printed for one seed, and average.json, of `--ensemble weights`; other folders are named on standard error.
+Prints a table in Markdown and what follows from it.
 """
 
 import json
@@ -12,6 +13,7 @@ from scipy import stats
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
+from cvresearch.report import runs
 
 COLUMNS = ('net', 'test top-1 of each seed (%)', 'mean', 'sd', 'NLL', 'ECE')
 
@@ -22,18 +24,25 @@ def read(folders: list[str | Path]) -> list[dict]:
     Raises:
       UserError: a folder without them; controls of another cost; seeds with another number of snapshots.
     """
-    records = []
-    for folder in map(Path, folders):
-        try:
-            record, average = (json.loads((folder / f'{name}.json').read_text()) for name in ('ensemble', 'average'))
-        except (OSError, ValueError) as error:
-            raise UserError(f'{folder} holds no ensemble.json and average.json: {error}') from error
+    found = runs.take(folders, _record)
+    for folder, record in found:
         if other := [control['control'] for control in record['controls'] if not control['same_cost']]:
             raise UserError(f'{folder}: {", ".join(other)} had another cost than the ensemble; nothing can be compared')
-        records.append(record | {'average': average})
+    records = [record for _, record in found]
+    if len(records) < 2:
+        raise UserError('expected the folders of at least two seeds')
     if len({(len(r['members']), len(r['controls'])) for r in records}) != 1:
         raise UserError('expected seeds with equally many snapshots and controls')
     return sorted(records, key=lambda record: record['members'][0]['seed'])
+
+
+def _record(folder: Path) -> tuple[Path, dict]:
+    try:
+        record, average = (json.loads((folder / f'{name}.json').read_text()) for name in ('ensemble', 'average'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{folder} holds no ensemble.json and average.json: {error}') from error
+    _ = record['members'][0]['seed'], record['curve'], record['controls']  # a record without them is damaged
+    return folder, record | {'average': average}
 
 
 def rows(records: list[dict]) -> list[dict]:
@@ -121,7 +130,7 @@ def _pairs(records: list[dict], name: str) -> float:
 def main(argv: list[str]) -> int:
     """Prints the table; returns the exit code."""
     options = cli.parse(argv, __doc__, required=(), positional='folders')
-    if len(options.rest) < 2:
+    if not options.rest:
         raise UserError('expected the folders of at least two seeds')
     print(document(read(options.rest)))
     return 0

@@ -7,22 +7,26 @@ Prints one line of JSON that states the protocol, and keeps the predictions in D
     --ensemble runs        of the newest checkpoints of --workdir and of the DIRs after the flags, of any architecture
     --ensemble weights     one net, whose weights are the mean of the snapshots' (SWA), or of the runs' (a soup)
 
-An ensemble is set beside runs of the same cost: --control DIR,DIR.
+An ensemble is set beside runs of the same cost: --control DIR --control DIR. Of the DIRs what is no finished run is
+named on standard error and left out, and a run that is given twice counts once.
 """
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
 from cvresearch.engine import ensemble
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.runs import Run
 from cvresearch.objectives import significance
+from cvresearch.report import runs as taking
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +196,20 @@ def _images(path: Path) -> int:
     return card.get('images_seen', 0) if card else 0
 
 
+def _finished(path: Path) -> Path:
+    taking.finished(path)
+    return path
+
+
+def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
+    """Returns the further runs of an ensemble: `rest` without the first run, if FOLDER/* holds it too."""
+    first = workdir.resolve()
+    others = [path for path in map(local, rest) if path.resolve() != first]
+    if len(others) < len(rest):
+        print(f'left out: {workdir} is given twice, and counts once', file=sys.stderr)
+    return tuple(taking.take(others, _finished, least=0))
+
+
 def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
     if how.keep:
         protocol = None if how.protocol == 'as_given' else how.protocol
@@ -236,6 +254,7 @@ def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
         argv, __doc__, required=('workdir',), positional='further workdirs of an ensemble',
+        places=('workdir', 'root', 'control'), repeated=('control',),
         switches=dict(
             force='choose the best checkpoint by the split that is reported; the record says so',
             discard='do not keep the predictions', sequential='members of an ensemble one after another',
@@ -243,7 +262,8 @@ def main(argv: list[str]) -> int:
         workdir='folder of the run', split='test (default), train or minival',
         batch_size='images a step; the run\'s own by default', step='of the checkpoint, or best; the newest by default',
         select_by='split that decides which is best: minival (default)', ensemble='snapshots, runs or weights',
-        control='workdirs of the same cost, with commas between', format='json (default), of an ensemble also text',
+        control='a workdir of the same cost; may be given several times',
+        format='json (default), of an ensemble also text',
         data='another data set: imagenet_real, imagenet_a, ...', root='of that data set',
         protocol='alexnet_10, vgg_dense, ... (default: as the source gives images)',
         resolution='side of the net\'s input; of training by default',
@@ -262,8 +282,9 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
     if options.ensemble:
-        controls = tuple(options.control.split(',')) if options.control else ()
-        print(style(run_ensemble(options.workdir, options.ensemble, tuple(options.rest), controls, how)))
+        others = _others(options.workdir, options.rest)
+        controls = tuple(taking.take(options.control, _finished)) if options.control else ()
+        print(style(run_ensemble(options.workdir, options.ensemble, others, controls, how)))
         return 0
     if options.rest or options.control or style is as_text:
         raise UserError('further workdirs, --control and --format=text belong to --ensemble; give one')

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from cvresearch.base import cli
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
 from cvresearch.base.workdir import write_atomically
 from cvresearch.report import ledger
 
@@ -20,7 +21,7 @@ def documents() -> list[Path]:
 def main(argv: list[str]) -> int:
     """Regenerates or checks; returns the exit code."""
     options = cli.parse(argv, __doc__, required=(), positional='files', switches=dict(check='write nothing'))
-    for path in [Path(name) for name in options.rest] or documents():
+    for path in [local(name) for name in options.rest] or documents():
         text = ledger.refreshed(path)
         if text == path.read_text():
             continue

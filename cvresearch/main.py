@@ -9,7 +9,7 @@ from cvresearch.base.errors import UserError
 def main(argv: list[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'),
+        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',
         hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',

@@ -22,7 +22,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine.program import Program
 from cvresearch.models import registry
-from cvresearch.report import pictures, published, runs
+from cvresearch.report import balls, ours, pictures, published, results, runs
 
 REPEATS = 5
 
@@ -49,32 +49,37 @@ def measured(name: str) -> dict:
 
 
 def points(options: SimpleNamespace) -> list[dict]:
-    """Returns the balls: of a published table's single views, or of finished runs."""
-    found: dict[str, list[float]] = {}
-    if options.table:
-        for line in published.table(options.table):
-            figure = line.paper.get('top1')
-            if line.model and figure and figure.value is not None:
-                value = figure.value if figure.unit == '% accuracy' else 100 - figure.value
-                found.setdefault(line.model, []).append(value)
-    for run in _runs(options):
-        if (value := run.last('test')) is not None:
-            found.setdefault(run.config['model.name'], []).append(value)
-    balls = []
-    for name, values in found.items():
-        variant = registry.variant(name)
-        ball = dict(name=name, family=variant.module.__module__.rpartition('.')[2], top1=statistics.mean(values),
-                    params=variant.params, macs=variant.macs)  # fmt: skip
-        need = {options.x or 'macs', options.size or 'params'}
-        balls.append(ball | (measured(name) if need & {'latency_ms', 'memory_mib'} else {}))
-    return balls
+    """Returns the balls: of a published table's single views, of finished runs, or of both."""
+    lines = [line for line in published.table(options.table) if line.model] if options.table else []
+    single = [line for line in lines if line.views == published.SINGLE] or lines
+    found = [ball for line in single if (ball := _published(line, single))]
+    if options.runs or options.rest[1:]:
+        found += ours.balls(single, results.take(options.runs + options.rest[1:]))
+    elif not options.table:
+        raise UserError('expected --table NAME or --runs DIR...')
+    if {options.x, options.size} & {'latency_ms', 'memory_mib'}:
+        found = [ball | measured(ball['model']) for ball in found]
+    return found
+
+
+def _published(line: published.Line, lines: list[published.Line]) -> dict | None:
+    """Returns the ball of a published figure, named by its line where the table has that net in several."""
+    figure, variant = line.paper.get('top1'), registry.variant(line.model)
+    if figure is None or figure.value is None:
+        return None
+    alone = sum(other.model == line.model for other in lines) == 1
+    return {
+        'name': line.model if alone else line.label, 'model': line.model, 'family': ours.family(line.model),
+        'top1': figure.value if figure.unit == '% accuracy' else 100 - figure.value, 'series': 'published',
+        'params': variant.params, 'macs': variant.macs,
+    }  # fmt: skip
 
 
 def _balls(options: SimpleNamespace):
     for axis in (options.x or 'macs', options.size or 'params'):
-        lookup('axis', pictures.AXES, axis)
+        lookup('axis', balls.AXES, axis)
     found = points(options)
-    return lambda axes: pictures.balls(axes, found, options.x or 'macs', options.size or 'params')
+    return lambda axes: balls.draw(axes, found, options.x or 'macs', options.size or 'params')
 
 
 def _curves(options: SimpleNamespace):
@@ -85,9 +90,9 @@ def _curves(options: SimpleNamespace):
 def _schedule(options: SimpleNamespace):
     programs = {}
     if options.config:
-        programs[Path(options.config.partition(':')[0]).stem] = Program.of(cli.config_of(options))
-    for path in _paths(options):
-        programs[path.name] = Program.of(configs.from_json((path / 'config.json').read_text()))
+        programs[Path(configs.parts_of(options.config)[0]).stem] = Program.of(cli.config_of(options))
+    for run in _runs(options) if _paths(options) else ():
+        programs[run.name] = Program.of(run.whole_config)
     if not programs:
         raise UserError('expected --config FILE or --runs DIR...')
     rates = {name: [float(p.schedule(step)) for step in range(p.plan.steps)] for name, p in programs.items()}
@@ -98,8 +103,11 @@ def _schedule(options: SimpleNamespace):
 def _ensemble(options: SimpleNamespace):
     if not options.curve:
         raise UserError('--curve is missing: what `cvresearch.evaluate --ensemble=snapshots` printed')
-    record = json.loads(Path(options.curve).read_text())
-    if 'curve' not in record:
+    try:
+        record = json.loads(options.curve.read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f'{options.curve} cannot be read as JSON ({type(error).__name__}: {error})') from error
+    if not isinstance(record, dict) or 'curve' not in record:
         raise UserError(f'{options.curve} has no curve; expected the record of an ensemble of snapshots or runs')
     curve = [(row['m'], row['top1']) for row in record['curve']]
     latest_first = [row['top1'] for row in reversed(record['members'])]
@@ -119,25 +127,22 @@ KINDS: dict[str, Callable] = {
 }  # fmt: skip
 
 
-def _paths(options: SimpleNamespace) -> list[Path]:
-    return [Path(path) for path in ([options.runs] if options.runs else []) + options.rest[1:]]
+def _paths(options: SimpleNamespace) -> list[str | Path]:
+    return options.runs + options.rest[1:]
 
 
 def _runs(options: SimpleNamespace) -> list[runs.Kept]:
-    """Returns the runs that --runs names: folders of runs, or of sweeps."""
-    paths = _paths(options)
-    if not paths and not options.table:
+    """Returns the runs that --runs names, finished or not: their folders, or those of their sweeps."""
+    if not _paths(options):
         raise UserError('expected --runs DIR..., folders of runs or of a sweep')
-    found = []
-    for path in paths:
-        found += [runs.read(path)] if (path / 'config.json').is_file() else runs.of_folder(path)
-    return found
+    return runs.of_folders(_paths(options))
 
 
 def main(argv: list[str]) -> int:
     """Draws a picture; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('out',), positional='kind and folders', out='file to write: .png, .pdf or .svg',
+        argv, __doc__, required=('out',), positional='kind and folders', places=('out', 'runs', 'curve'),
+        repeated=('runs',), out='file to write: .png, .pdf or .svg',
         runs='folders of runs or of sweeps', table='a published table', config='experiment file',
         curve='record of an ensemble, as cvresearch.evaluate prints it',
         x='axis of balls: macs (default), params, latency_ms, memory_mib',

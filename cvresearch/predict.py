@@ -24,6 +24,7 @@ import numpy as np
 
 from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
+from cvresearch.base.paths import local
 from cvresearch.data import files, preprocessing
 from cvresearch.engine import weight_files, weights
 from cvresearch.models import registry
@@ -116,7 +117,7 @@ FORMATS: dict[str, Callable[[str, list[dict]], str]] = {'text': _as_text, 'json'
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('model', 'weights'), positional='image files, folders of them',
+        argv, __doc__, required=('model', 'weights'), positional='image files, folders of them', places=('weights',),
         model='name of a variant, efficientnet_lite0',
         weights='file of weights, of the library that --reference names',
         reference='whose weights they are, torchvision/resnet50; found out by their names where those tell; '
@@ -130,7 +131,7 @@ def main(argv: list[str]) -> int:
     code = 0
     for path in options.rest:
         try:
-            images = images_of(path)
+            images = images_of(str(local(path)))
         except UserError as error:
             images, code = [], _complain(path, str(error))
         for image in images:

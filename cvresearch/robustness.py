@@ -58,7 +58,8 @@ def _error(found) -> float:
 def main(argv: list[str]) -> int:
     """Prints the errors; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), workdir='folder of the run', split='test (default), train or minival',
+        argv, __doc__, required=('workdir',), places=('workdir',),
+        workdir='folder of the run', split='test (default), train or minival',
         corruptions='with commas between; the fifteen of mCE by default', seed='of the corruptions (1)',
     )  # fmt: skip
     names = tuple(options.corruptions.split(',')) if options.corruptions else ()

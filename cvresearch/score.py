@@ -7,12 +7,14 @@ confusion matrix as CSV, and beside it as a picture (PNG).
 """
 
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
 
-from cvresearch.base import cli, tables
+from cvresearch.base import cli, escape, tables
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local, once
 from cvresearch.base.workdir import write_atomically
 from cvresearch.engine import predictions
 from cvresearch.engine.predictions import Predictions
@@ -67,7 +69,7 @@ def picture(confusion: np.ndarray, path: Path, title: str = '') -> None:
     axes = figure.add_subplot()
     image = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
     figure.colorbar(image, ax=axes, label='share of the true class')
-    axes.set(xlabel='predicted class', ylabel='true class', title=title)
+    axes.set(xlabel='predicted class', ylabel='true class', title=escape.mathtext(title))
     if classes <= 20:
         axes.set_xticks(range(classes))
         axes.set_yticks(range(classes))
@@ -90,23 +92,27 @@ def write_confusion(found: Predictions, path: Path) -> None:
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='files of predictions, one or two',
+        argv, __doc__, required=(), places=('confusion', 'classes', 'calibration'),
+        positional='files of predictions, one or two',
         confusion='CSV file for the confusion matrix; a PNG is written beside it', classes='CSV file for every class',
         calibration='CSV file for the bins', bins='of the calibration error (15)',
     )  # fmt: skip
     if len(options.rest) not in (1, 2):
         raise UserError(f'expected one or two files of predictions, got {len(options.rest)}')
-    found, *other = map(Predictions.load, options.rest)
+    files, again = once([local(name) for name in options.rest])
+    for path in again:
+        print(f'left out: {path} is {files[0]}, given twice', file=sys.stderr)
+    found, *other = map(Predictions.load, files)
     bins = cli.integer('bins', options.bins) if options.bins else 15
     print(json.dumps(score(found, *other, bins=bins)))
     if options.confusion:
-        write_confusion(found, Path(options.confusion))
+        write_confusion(found, options.confusion)
     if options.classes:
         rows = [{'class': c, **row} for c, row in enumerate(scores.per_class(confusion_of(found)))]
-        write_atomically(Path(options.classes), tables.render(rows, CLASS_COLUMNS, 'csv') + '\n')
+        write_atomically(options.classes, tables.render(rows, CLASS_COLUMNS, 'csv') + '\n')
     if options.calibration:
         rows = scores.calibration(found.probabilities, found.labels, bins)[1]
-        write_atomically(Path(options.calibration), tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
+        write_atomically(options.calibration, tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
     return 0
 
 

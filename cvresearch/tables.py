@@ -13,11 +13,12 @@ import sys
 from pathlib import Path
 
 from cvresearch.base import cli, tables
-from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
-from cvresearch.base.records import read_card, read_measurement
+from cvresearch.base.paths import local
+from cvresearch.base.records import read_measurement
 from cvresearch.report import compare, published, render
 from cvresearch.report import results as reading
+from cvresearch.report import runs as taking
 
 COLUMNS = (
     'experiment', 'model', 'data', 'parameters', 'epochs', 'weights', 'seeds', 'test top-1 of each (%)', 'mean', 'sd',
@@ -32,26 +33,22 @@ def results(runs: list[str | Path]) -> list[dict]:
     `NAME_seed0`; a setting of a sweep, `seed=0,size=28`, as all of it but the seed, or else as the sweep's folder is.
 
     Args:
-      runs: folders with config.json and run.json.
+      runs: folders with config.json and run.json; what is no finished run is named on standard error.
 
     Raises:
-      UserError: a folder without a finished run.
+      UserError: none is a finished run.
     """
     groups: dict[str, list[tuple[dict, dict, Path]]] = {}
-    for path in map(Path, runs):
-        card = read_card(path) if (path / 'config.json').is_file() else None
-        if card is None or card['status'] != 'finished':
-            raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
-        config = configs.from_json((path / 'config.json').read_text()).to_dict()
+    for config, card, path in taking.take(runs, _finished):
         key = json.dumps({**config, 'seed': None, 'extended_from': card.get('extended_from')}, sort_keys=True)
         groups.setdefault(key, []).append((config, card, path))
     rows = []
     for group in groups.values():
         group.sort(key=lambda run: run[0]['seed'])
         config, card, path = group[0]
+        reading.check_seeds(str(path), [run[0]['seed'] for run in group])
         average = config.get('average', {}).get('name', 'none')  # older records have no such key
-        split = 'test' if average == 'none' else f'test_{average}'
-        tests = [run['final'][split] for _, run, _ in group]
+        tests = [_test(config, run) for _, run, _ in group]
         accuracies = [test['top1'] for test in tests]
         rows.append({
             'experiment': _name(path.resolve()), 'model': config['model']['name'],
@@ -65,6 +62,18 @@ def results(runs: list[str | Path]) -> list[dict]:
             'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
+
+
+def _finished(path: Path) -> tuple[dict, dict, Path]:
+    config, card = taking.finished(path)
+    test = _test(config.to_dict(), card)
+    _ = float(test['top1']), int(test['n_seen']), card['params']  # a card without them is damaged
+    return config.to_dict(), card, path
+
+
+def _test(config: dict, card: dict) -> dict:
+    average = config.get('average', {}).get('name', 'none')  # older records have no such key
+    return card['final']['test' if average == 'none' else f'test_{average}']
 
 
 def _epochs(config: dict, card: dict) -> float | str:
@@ -84,8 +93,8 @@ def published_table(name: str, runs: list[str | Path], style: str) -> str:
     Raises:
       UserError: an unknown table, a file that does not describe one, runs that disagree on the protocol.
     """
-    title, lines = published.described(Path(name)) if name.endswith('.toml') else (name, published.table(name))
-    table, strangers = compare.compare(title, lines, [result for path in runs for result in reading.read_all(path)])
+    title, lines = published.described(local(name)) if name.endswith('.toml') else (name, published.table(name))
+    table, strangers = compare.compare(title, lines, reading.take(runs) if runs else [])
     for result in strangers:
         print(f'left out: {result.path}, a run of {result.model}, which {title} does not have', file=sys.stderr)
     return render.render(table, style)
@@ -94,29 +103,45 @@ def published_table(name: str, runs: list[str | Path], style: str) -> str:
 def main(argv: list[str]) -> int:
     """Prints a table; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='table and workdirs', switches=dict(list='name the published tables'),
+        argv, __doc__, required=(), positional='table and workdirs', places=('runs',), repeated=('runs',),
+        switches=dict(list='name the published tables'),
         runs='folders of finished runs', format='text (default), markdown, csv, latex or html',
     )  # fmt: skip
     if options.list:
         print('\n'.join(published.facts()))
         return 0
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
-    named = bool(options.rest) and not (Path(options.rest[0]) / 'config.json').is_file()
+    named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
-    runs = [options.runs] * bool(options.runs) + rest
+    runs = options.runs + rest
     style = options.format or 'text'
     if name.endswith('.json'):
-        rows = read_measurement(Path(name))
+        rows = read_measurement(local(name))
         columns = tuple(dict.fromkeys(column for row in rows for column in row))
-        print(tables.render([dict.fromkeys(columns) | row for row in rows], columns, style))
+        _print([dict.fromkeys(columns) | row for row in rows], columns, style, local(name).stem)
         return 0
     if name != 'results':
         print(published_table(name, runs, style))
         return 0
     if not runs:
         raise UserError('expected the name of a table (--list shows them) or the folders of finished runs')
-    print(tables.render(results(runs), COLUMNS, style))
+    _print(results(runs), COLUMNS, style, 'Results')
     return 0
+
+
+def _is_table(word: str, alone: bool) -> bool:
+    """Whether the first argument names a table, and is not the first of FOLDER/*, such as a sweep.json."""
+    path = local(word)
+    if word in published.facts() or not path.exists():
+        return True
+    return (word == 'results' and not (path / 'config.json').exists()) or path.suffix == '.toml' or (
+        path.suffix == '.json' and path.is_file() and alone
+    )
+
+
+def _print(rows: list[dict], columns: tuple[str, ...], style: str, title: str) -> None:
+    text = tables.render(rows, columns, style)
+    print(render.page(title, text) if style == 'html' else text)
 
 
 if __name__ == '__main__':

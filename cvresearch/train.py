@@ -16,6 +16,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
 from cvresearch.base.errors import PREEMPTED, RunError
 from cvresearch.base.hosts import Agreement
+from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, in_words
@@ -49,10 +50,11 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       UserError: bad input, before anything is written.
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
+    workdir = local(workdir, 'workdir')
     program = Program.of(config)  # mesh, data, model, optimizer: made and checked
     program.plan.check_batch()
     # Of several hosts the first alone has to do with the folder.
-    claimed = claim(workdir, config, extend) if hosts.first() else contextlib.nullcontext(Path(workdir).absolute())
+    claimed = claim(workdir, config, extend) if hosts.first() else contextlib.nullcontext(workdir.absolute())
     with claimed as path, Preemption() as preemption, contextlib.ExitStack() as closing:
         card, longer = hosts.from_first(continuing.found(path, config) if hosts.first() else None)
         if card and card['status'] == 'finished' and not longer:

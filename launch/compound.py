@@ -12,7 +12,6 @@ import itertools
 import math
 import statistics
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 from ml_collections import ConfigDict
 from tqdm import tqdm
@@ -167,7 +166,8 @@ def _number(flag: str, text: str | None, usual: float, least: float) -> float:
 def main(argv: list[str]) -> int:
     """Trains the candidates and prints the table; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'), switches=dict(dry_run='print the table without training'),
+        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
+        switches=dict(dry_run='print the table without training'),
         config='experiment of the base net; its data have an image_size', workdir='folder of the sweep',
         budget='times the multiply-adds of the base net; 2 by default',
         tolerance='a part of the budget; 0.1 by default', seeds='runs of each candidate; 1 by default',
@@ -183,7 +183,7 @@ def main(argv: list[str]) -> int:
     lab = Laboratory(configs.load(options.config, options.overrides))
     singles = [lab.single(kind, budget) for kind in ('depth', 'width', 'resolution')]
     candidates = [lab.base, *singles, *lab.grid(budget, tolerance)]
-    folder = Path(options.workdir).absolute()
+    folder = options.workdir.absolute()
     settings = settings_of(candidates, seeds)
     overrides = {key: text for key, text in options.overrides.items() if key not in settings[0]}  # the base's, scaled
     runs = plan.runs_of(options.config, overrides, settings, folder)

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base import sweeps, workdir
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.base.paths import local
 
 OWN = '.launch'  # the launcher's folder in that of the sweep: logs, locks, scripts
 LONGEST_NAME = 180  # bytes; file systems take 255
@@ -108,7 +109,7 @@ def runs_of(
     """
     if not settings:
         raise UserError(f'sweep() of {spec} has no settings')
-    folder = Path(folder).absolute()
+    folder = local(folder, 'workdir').absolute()
     if (folder / 'config.json').exists():
         raise UserError(f'{folder} is the folder of a run; a sweep needs one of its own: choose another --workdir')
     runs = [make(spec, overrides, setting, name, folder) for name, setting in _named(spec, settings)]
@@ -157,7 +158,7 @@ def _named(spec: str, settings: Sequence[sweeps.Setting]) -> Iterator[tuple[str,
     seen: dict[str, sweeps.Setting] = {}
     for setting in settings:
         words = [f'{short[key]}={_word(setting[key])}' for key in differ if key in setting]
-        name = ','.join(words) or Path(spec.partition(':')[0]).stem
+        name = ','.join(words) or Path(configs.parts_of(spec)[0]).stem
         if len(name.encode()) > LONGEST_NAME:
             name = f'{name[: LONGEST_NAME - 20]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}'
         if name in seen:

@@ -1,7 +1,5 @@
 """A sweep on one HTML page that opens offline: python -m launch.report --workdir DIR [--out DIR/report.html]."""
 
-from pathlib import Path
-
 from cvresearch.base import cli
 from cvresearch.base.workdir import write_atomically
 from cvresearch.report import sweep_page
@@ -9,9 +7,12 @@ from cvresearch.report import sweep_page
 
 def main(argv: list[str]) -> int:
     """Writes the page; returns the exit code."""
-    options = cli.parse(argv, __doc__, required=('workdir',), workdir='folder of the sweep', out='file to write')
-    out = Path(options.out) if options.out else Path(options.workdir) / 'report.html'
-    write_atomically(out, sweep_page.page(Path(options.workdir)))
+    options = cli.parse(
+        argv, __doc__, required=('workdir',), places=('workdir', 'out'), workdir='folder of the sweep',
+        out='file to write; report.html in that folder by default',
+    )  # fmt: skip
+    out = options.out or options.workdir / 'report.html'
+    write_atomically(out, sweep_page.page(options.workdir))
     print(out)
     return 0
 

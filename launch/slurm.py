@@ -31,7 +31,8 @@ def script(runs: Sequence[Run], folder: Path, jobs: int, arguments: Sequence[str
     """
     options = [
         f'--job-name={folder.name}', f'--array=0-{len(runs) - 1}%{jobs}', '--requeue', '--open-mode=append',
-        f'--signal=B:TERM@{WARN_SECONDS}', f'--output={folder / OWN / "slurm-%A_%a.log"}', *arguments,
+        f'--signal=B:TERM@{WARN_SECONDS}',
+        f'--output={str(folder / OWN).replace("%", "%%")}/slurm-%A_%a.log', *arguments,
     ]  # fmt: skip
     # On several nodes a run is a process on each.
     nodes = any(option.startswith('--nodes=') and option != '--nodes=1' for option in arguments)

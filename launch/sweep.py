@@ -131,7 +131,7 @@ def _search(wanted: sweeps.Search, options: SimpleNamespace, folder: Path, jobs:
 def main(argv: list[str]) -> int:
     """Reads the sweep and hands it to a backend; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'),
+        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
         switches=dict(dry_run='print what would be run, and run nothing', status='print where each run stands'),
         config='experiment file with a sweep(), with :ARGUMENT after its name where it takes one',
         workdir='folder of the sweep; each run has a folder in it',
@@ -143,7 +143,7 @@ def main(argv: list[str]) -> int:
     backend = lookup('backend --on', BACKENDS, options.on or 'local')
     configs.load(options.config, options.overrides)  # says what is wrong with the experiment itself
     wanted = configs.sweep_of(options.config)
-    folder = Path(options.workdir).absolute()
+    folder = options.workdir.absolute()
     if isinstance(wanted, sweeps.Search):
         return _search(wanted, options, folder, jobs)
     runs = plan.runs_of(options.config, options.overrides, list(wanted), folder)

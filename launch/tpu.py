@@ -166,6 +166,8 @@ def launch(runs: Sequence[Run], folder: Path, jobs: int, settings: Settings, dry
     for name in ('zone', 'type', 'version', 'bucket'):
         if not getattr(settings, name):
             raise UserError(f'--on tpu needs {name}: --with "zone=ZONE type=TYPE version=VERSION bucket=BUCKET"')
+    if '/' in settings.bucket:
+        raise UserError(f"bucket is {settings.bucket!r}; expected a bucket's name, without gs:// and folders")
     if not dry and not shutil.which('gcloud'):
         raise UserError('gcloud is not there; it comes with the Google Cloud SDK (package google-cloud-cli)')
     gcloud = Gcloud(dry)

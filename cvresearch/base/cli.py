@@ -5,12 +5,14 @@ import select
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 from absl import flags
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base import paths
 from cvresearch.base.compile_cache import keep_compiled
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.memory import keep_freed_pages
@@ -18,7 +20,7 @@ from cvresearch.base.memory import keep_freed_pages
 
 def parse(
     argv: list[str], usage: str, required: tuple[str, ...] | None = None, switches: dict[str, str] | None = None,
-    positional: str | None = None, **options: str,
+    positional: str | None = None, places: tuple[str, ...] = (), repeated: tuple[str, ...] = (), **options: str,
 ) -> SimpleNamespace:  # fmt: skip
     """Returns the values of the flags, `overrides`, {'epochs': '3'} for --config.epochs=3, and `rest`.
 
@@ -28,15 +30,18 @@ def parse(
       required: flags that must be given; all of them by default.
       switches: the help text of each flag that takes no value, by name.
       positional: what the arguments without a flag are, where there may be any; they come as `rest`.
+      places: the flags whose value is a file or a folder of this machine; it comes as a Path (see `base/paths.py`).
+      repeated: the flags that may be given several times; their values come as a list.
       **options: the help text of each flag that takes a value, by name.
 
     Raises:
-      UserError: an unknown flag, a flag without a value, a missing one.
+      UserError: an unknown flag, a flag without a value, a missing one, a path of another machine.
     """
     defined = flags.FlagValues()
     defined.set_gnu_getopt()  # flags may follow the arguments without one
     for name, help_text in options.items():
-        flags.DEFINE_string(name, None, help_text, flag_values=defined)
+        define = flags.DEFINE_multi_string if name in repeated else flags.DEFINE_string
+        define(name, None, help_text, flag_values=defined)
     for name, help_text in (switches or {}).items():
         flags.DEFINE_bool(name, False, help_text, flag_values=defined)
     flags.DEFINE_bool('help', False, 'show this text', short_name='h', flag_values=defined)
@@ -58,7 +63,17 @@ def parse(
         if not defined[name].value:
             raise UserError(f'--{name} is missing: {options[name]}')
     values = {name: defined[name].value for name in [*options, *(switches or {})]}
+    values |= {name: values[name] or [] for name in repeated} | _local(values, places)
     return SimpleNamespace(overrides=overrides, rest=rest, **values)
+
+
+def _local(values: dict, names: tuple[str, ...]) -> dict[str, Path | list[Path]]:
+    """Returns the values of the flags that are paths and are given."""
+    found = {name: value for name in names if (value := values[name])}
+    return {
+        name: paths.listed(value, f'--{name}') if isinstance(value, list) else paths.local(value, f'--{name}')
+        for name, value in found.items()
+    }
 
 
 def config_of(options: SimpleNamespace) -> ConfigDict:

@@ -4,12 +4,14 @@ import ast
 import importlib.util
 import inspect
 import json
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
 
 from ml_collections import ConfigDict
 
+from cvresearch.base import paths
 from cvresearch.base.errors import UserError, nearest
 
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
@@ -31,7 +33,7 @@ def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:
     Raises:
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
-    path, _, argument = spec.partition(':')
+    path, argument = parts_of(spec)
     config = _module(path).get_config(argument)
     for key, text in (overrides or {}).items():
         override(config, key, text)
@@ -46,11 +48,21 @@ def sweep_of(spec: str):
     Raises:
       UserError: as `load`; the file has no sweep().
     """
-    path, _, argument = spec.partition(':')
+    path, argument = parts_of(spec)
     module = _module(path)
     if not hasattr(module, 'sweep'):
         raise UserError(f'{path} defines no sweep(); see cvresearch/base/sweeps.py')
     return module.sweep(argument) if inspect.signature(module.sweep).parameters else module.sweep()
+
+
+def parts_of(spec: str) -> tuple[str, str]:
+    """Returns the file and the argument of 'configs/resnet50.py:resnet101'; a folder's name may hold colons.
+
+    Raises:
+      UserError: as `paths.local`.
+    """
+    match = re.fullmatch(r'(.*?\.py)(?::(.*))?|([^:]*):?(.*)', str(paths.local(spec, '--config')), re.S)
+    return (match[1], match[2] or '') if match[1] else (match[3], match[4])
 
 
 def _module(path: str) -> ModuleType:
@@ -123,7 +135,8 @@ def from_json(text: str) -> ConfigDict:
         node = plain
         for parent in parents:
             node = node.setdefault(parent, {})
-        node.setdefault(last, value)
+        # As JSON has it, so that runs of before and after the key compare equal.
+        node.setdefault(last, list(value) if isinstance(value, tuple) else value)
     return ConfigDict(plain)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base import paths
 from cvresearch.base.errors import RunError, UserError
 
 # Keys on which no result of a run depends: how often and how much is kept, how images are read, and where they lie.
@@ -36,10 +37,10 @@ def claim(workdir: str | Path, config: ConfigDict, extend: bool = False) -> Iter
       extend: the run is there already, and its `epochs` may be fewer.
 
     Raises:
-      UserError: the folder cannot be written, another process uses it, or it is a run of
+      UserError: the folder is none of this machine or cannot be written, another process uses it, or it is a run of
         another configuration (the keys that differ are named).
     """
-    path = Path(workdir).absolute()
+    path = paths.local(workdir, 'workdir').absolute()
     _refuse_foreign(path)
     if extend and not (path / 'config.json').exists():
         raise UserError(f'--extend: {path} holds no run; leave --extend out to begin one')

@@ -132,14 +132,15 @@ def _row(step: str, pixels: np.ndarray, ms: str) -> dict:
 def main(argv: list[str]) -> int:
     """Prints the tables and writes the sheet; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config',), config='experiment file, with :ARGUMENT after its name where it takes one',
+        argv, __doc__, required=('config',), places=('output',),
+        config='experiment file, with :ARGUMENT after its name where it takes one',
         examples='rows of the contact sheet (8)', epochs='how often each example is shown there (8)',
         output='file of the contact sheet (contact_sheet.png)',
     )  # fmt: skip
     rows, epochs = (
         cli.integer(name, value) if (value := getattr(options, name)) else 8 for name in ('examples', 'epochs')
     )
-    print(explain(cli.config_of(options), rows, epochs, Path(options.output or 'contact_sheet.png')))
+    print(explain(cli.config_of(options), rows, epochs, options.output or Path('contact_sheet.png')))
     return 0
 
 

@@ -9,6 +9,7 @@ for which ILSVRC's two tars lie in DIR/downloads/manual/.
 """
 
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
 from cvresearch.data.examples import Example, Facts, Source
 from cvresearch.data.imagenet import MEAN, STD
 
@@ -31,12 +32,14 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
       test: the split to evaluate; 'test' or 'validation', whichever there is, by default.
 
     Raises:
-      UserError: it is not prepared, or its features are not an image and a label.
+      UserError: it is not prepared, its features are not an image and a label, or `data_dir` is no path of this
+        machine.
     """
+    folder = str(local(data_dir, 'config.data.data_dir')) if data_dir else None
     import tensorflow_datasets as library
 
     try:
-        builder = library.builder(dataset, data_dir=data_dir or None, try_gcs=False)
+        builder = library.builder(dataset, data_dir=folder, try_gcs=False)
     except Exception as error:  # the package has many errors for a name that it does not know
         raise UserError(f'tfds {dataset!r}: {type(error).__name__}: {str(error).splitlines()[0]}') from error
     features = builder.info.features or {}

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
 
 VARIABLE = 'CVRESEARCH_DATA'
 
@@ -14,10 +15,13 @@ def places(name: str, root: str = '') -> list[Path]:
     Args:
       name: of the dataset, the folder's name where it is not said.
       root: config.data.root; where it is given, nowhere else is looked.
+
+    Raises:
+      UserError: it is no path of this machine.
     """
     if root:
-        return [Path(root).expanduser()]
-    parents = [Path(os.environ[VARIABLE])] if os.environ.get(VARIABLE) else []
+        return [local(root, 'config.data.root')]
+    parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
     return [parent / name for parent in (*parents, Path('data'), Path.home() / 'data')]
 
 

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
 from cvresearch.data import sources
 from cvresearch.data.examples import Examples
@@ -40,7 +41,7 @@ class Run:
         Raises:
           UserError: no run.
         """
-        path = Path(workdir)
+        path = local(workdir, 'workdir')
         if not (path / 'config.json').is_file():
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
         config = configs.from_json((path / 'config.json').read_text())

@@ -1,7 +1,6 @@
 """A finished run as the teacher of another: its newest checkpoint, as a function of the pupil's images."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +9,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import hosts
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
 from cvresearch.engine.checkpoint import Checkpoints
 
 
@@ -27,7 +27,7 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
     Raises:
       UserError: no run, no whole checkpoint, or other classes than the pupil's.
     """
-    path = Path(workdir)
+    path = local(workdir, 'config.distillation.teacher')
     if not (path / 'config.json').is_file():
         raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
     config = configs.from_json((path / 'config.json').read_text())

@@ -13,6 +13,7 @@ import numpy as np
 import safetensors.numpy
 
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
 from cvresearch.engine import keras_files, torch_files
 from cvresearch.engine.archives import open_zip
 
@@ -32,7 +33,7 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     Raises:
       UserError: no such file, another format, damaged, or more than weights.
     """
-    path = Path(path)
+    path = local(path, 'the weights file')
     kind, reader = _by_suffix(path, READERS, 'read')
     if not path.is_file():
         raise UserError(f'no weights file {str(path)!r}')
@@ -61,7 +62,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     Raises:
       UserError: another ending, or the file cannot be written.
     """
-    path = Path(path)
+    path = local(path, 'the weights file')
     _, writer = _by_suffix(path, WRITERS, 'write')
     temporary = path.with_name(f'{path.name}.tmp')
     try:

@@ -13,10 +13,14 @@ import matplotlib
 
 matplotlib.use('Agg')
 from matplotlib import pyplot
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
+from matplotlib.legend import Legend
 
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.escape import mathtext
+from cvresearch.base.paths import local
+from cvresearch.report import fonts
 
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 LINES = ('-', '--', '-.', ':')
@@ -42,7 +46,7 @@ def saved(draw: Callable[[Axes], None], path: str | Path, width: float = WIDTH, 
     Raises:
       UserError: another ending.
     """
-    path = Path(path)
+    path = local(path, '--out')
     lookup('kind of picture', WHEN, path.suffix.removeprefix('.'))
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f'{path.name}.tmp'), 'wb') as file:
@@ -52,49 +56,14 @@ def saved(draw: Callable[[Axes], None], path: str | Path, width: float = WIDTH, 
 
 def written(draw: Callable[[Axes], None], file: IO, kind: str, width: float = WIDTH, height: float = HEIGHT) -> None:
     """Draws a picture into an open file; `kind` is png, pdf or svg."""
-    with pyplot.rc_context(PAPER):
+    with pyplot.rc_context(PAPER), fonts.quiet():
         figure, axes = pyplot.subplots(figsize=(width, height))
         try:
             draw(axes)
+            fonts.for_all(figure)
             figure.savefig(file, format=kind, metadata=WHEN[kind])
         finally:
             pyplot.close(figure)
-
-
-def balls(axes: Axes, points: Sequence[Mapping], x: str = 'macs', size: str = 'params') -> None:
-    """The chart of Canziani et al. 2017 (arXiv:1605.07678, figure 2): accuracy against cost, balls as large as the net.
-
-    Args:
-      axes: to draw on.
-      points: {'name', 'top1' (percent), 'family'} and the numbers that `x` and `size` name.
-      x: 'macs', 'params', 'latency_ms' or 'memory_mib'.
-      size: likewise.
-    """
-    need = [point for point in points if None not in (point.get('top1'), point.get(x), point.get(size))]
-    if not need:
-        raise UserError(f'no point has top1, {x} and {size}; nothing to draw')
-    largest = max(point[size] for point in need)
-    families = list(dict.fromkeys(point['family'] for point in need))
-    for i, family in enumerate(families):
-        own = [point for point in need if point['family'] == family]
-        axes.scatter(
-            [p[x] for p in own], [p['top1'] for p in own], s=[20 + 380 * p[size] / largest for p in own],
-            color=PALETTE[i % len(PALETTE)], alpha=0.55, linewidth=0.8, edgecolor='black', zorder=2,
-        )  # fmt: skip
-        axes.scatter([p[x] for p in own], [p['top1'] for p in own], s=6, color='black',
-                     marker=MARKERS[i % len(MARKERS)], zorder=3)  # fmt: skip
-    axes.set(xscale='log', xlabel=AXES[x], ylabel='top-1 accuracy (%)')
-    axes.margins(x=0.2, y=0.22)
-    radii = [math.sqrt((20 + 380 * point[size] / largest) / math.pi) for point in need]  # points
-    _named(axes, [(point[x], point['top1'], point['name']) for point in need], radii)
-    note = f'area: {AXES[size]}, largest {_short(largest)}'
-    axes.text(0.99, 0.02, note, transform=axes.transAxes, ha='right', size=6)
-
-
-AXES = {
-    'macs': 'multiply-adds of an image', 'params': 'parameters', 'latency_ms': 'latency of an image (ms)',
-    'memory_mib': 'memory of a forward pass (MiB)',
-}  # fmt: skip
 
 
 def curves(
@@ -108,7 +77,7 @@ def curves(
       split: whose rows.
       metric: of them.
     """
-    drawn = 0
+    drawn: dict[str, object] = {}
     for i, (name, seeds) in enumerate(groups.items()):
         by_epoch: dict[float, list[float]] = {}
         for rows in seeds:
@@ -118,16 +87,18 @@ def curves(
         whole = {epoch: values for epoch, values in sorted(by_epoch.items()) if len(values) == len(seeds)}
         if not whole:
             continue
-        color, drawn = PALETTE[i % len(PALETTE)], drawn + 1
-        axes.plot(list(whole), [statistics.mean(v) for v in whole.values()], label=name, linewidth=1.2, color=color,
-                  linestyle=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)], markersize=2.5)  # fmt: skip
+        color = PALETTE[i % len(PALETTE)]
+        (drawn[name],) = axes.plot(
+            list(whole), [statistics.mean(v) for v in whole.values()], linewidth=1.2, color=color,
+            linestyle=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)], markersize=2.5,
+        )  # fmt: skip
         axes.fill_between(list(whole), *zip(*((min(v), max(v)) for v in whole.values()), strict=True),
                           color=color, alpha=0.2, linewidth=0)  # fmt: skip
     if not drawn:
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
     unit = ' (%)' if metric.startswith('top') else ''
-    axes.set(xlabel='epoch', ylabel=f'{split} {metric.replace("top", "top-")}{unit}')
-    axes.legend()
+    axes.set(xlabel='epoch', ylabel=mathtext(f'{split} {metric.replace("top", "top-")}{unit}'))
+    legend(axes, drawn)
 
 
 def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: float) -> None:
@@ -138,12 +109,23 @@ def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: 
       rates: by name, the rate of every step.
       steps_per_epoch: of the run.
     """
+    drawn = {}
     for i, (name, values) in enumerate(rates.items()):
-        axes.plot([step / steps_per_epoch for step in range(len(values))], values, label=name, linewidth=1.2,
-                  color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)])  # fmt: skip
+        (drawn[name],) = axes.plot(
+            [step / steps_per_epoch for step in range(len(values))], values, linewidth=1.2,
+            color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)],
+        )  # fmt: skip
     axes.set(xlabel='epoch', ylabel='learning rate')
     if len(rates) > 1:
-        axes.legend()
+        legend(axes, drawn)
+
+
+def legend(axes: Axes, drawn: Mapping[str, Artist], **how) -> Legend:
+    """Names what was drawn. Matplotlib itself would leave out names that begin with an underscore."""
+    made = axes.legend(list(drawn.values()), [str(i) for i in range(len(drawn))], **how)
+    for text, name in zip(made.get_texts(), drawn, strict=True):
+        text.set_text(mathtext(name))
+    return made
 
 
 def ensemble(axes: Axes, curve: Sequence[tuple[int, float]], singles: Sequence[float] = ()) -> None:
@@ -189,33 +171,12 @@ def parallel(axes: Axes, trials: Sequence[Mapping], keys: Sequence[str], metric:
         ends = dict.fromkeys((_least(values), _most(values)))
         for value in ends:
             height = scales[place](value)
-            axes.annotate(_short(value), (place, height), xytext=(0, 5 if height > 0.5 else -9), ha='center', size=6,
-                          textcoords='offset points')  # fmt: skip
-    axes.set_xticks(range(len(columns)), [key.rpartition('.')[2] if '.' in key else key for key in columns])
+            axes.annotate(mathtext(short(value)), (place, height), xytext=(0, 5 if height > 0.5 else -9), ha='center',
+                          size=6, textcoords='offset points')  # fmt: skip
+    axes.set_xticks(range(len(columns)), [mathtext(key.rpartition('.')[2]) for key in columns])
     axes.set(yticks=[], ylim=(-0.14, 1.12), xlim=(-0.2, len(columns) - 0.8))
     axes.grid(False)
     axes.spines[['left', 'bottom']].set_visible(False)
-
-
-def _named(axes: Axes, points: Sequence[tuple[float, float, str]], radii: Sequence[float]) -> None:
-    """Writes each name beside its ball, where it touches neither a ball nor another name."""
-    axes.figure.canvas.draw()
-    pixels = axes.figure.dpi / 72
-    centres = [axes.transData.transform(point[:2]) for point in points]
-    taken = [Bbox([c - r * pixels, c + r * pixels]) for c, r in zip(centres, radii, strict=True)]
-    for (x, y, name), r in zip(points, radii, strict=True):
-        places = [(r + 1, -2, 'left'), (-r - 1, -2, 'right'), (0, r + 2, 'center'), (0, -r - 7, 'center'),
-                  (r + 1, -r - 4, 'left'), (-r - 1, r, 'right'), (r + 8, -r - 12, 'left')]  # fmt: skip
-        for right, up, side in places:
-            note = axes.annotate(
-                name, (x, y), xytext=(right, up), textcoords='offset points', size=6, ha=side, zorder=4
-            )
-            box = note.get_window_extent()
-            if not any(box.overlaps(other) for other in taken):
-                break
-            if (right, up, side) != places[-1]:
-                note.remove()
-        taken.append(box)
 
 
 def _numbers(values: Sequence) -> bool:
@@ -243,7 +204,7 @@ def _scale(values: Sequence) -> Callable[[object], float]:
     return lambda value: (value - low) / (high - low)
 
 
-def _short(value) -> str:
+def short(value) -> str:
     if not _numbers([value]):
         return str(value)
     for scale, letter in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):

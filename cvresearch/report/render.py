@@ -1,12 +1,11 @@
 """Tables with evidence marks as text, Markdown, CSV, HTML and LaTeX (booktabs)."""
 
 import csv
-import html
 import io
 from collections.abc import Callable
 
+from cvresearch.base import escape
 from cvresearch.base.errors import lookup
-from cvresearch.base.tables import latex_escaped
 from cvresearch.report.compare import Cell, Table
 
 _SUPERSCRIPT = {'v': 'ᵛ', 'r': 'ʳ', 'l': 'ˡ', '': ''}
@@ -46,7 +45,7 @@ def _filled(cell: Cell, decimals: int, digit: str, point: str) -> str:
 def _plain(cell: Cell, decimals: int) -> str:
     mark = _SUPERSCRIPT[cell.mark]
     room = ' ' if cell.number and not mark else ''
-    return f'{cell.text}{_filled(cell, decimals, " ", " ")}{mark}{room}' if cell.number else cell.text
+    return f'{cell.text}{_filled(cell, decimals, " ", " ")}{mark}{room}' if cell.number else escape.line(cell.text)
 
 
 def _text(table: Table) -> str:
@@ -60,19 +59,19 @@ def _text(table: Table) -> str:
         return '  '.join(cells).rstrip()
 
     head = joined(table.columns)
-    return '\n'.join([table.title, head, '-' * len(head), *map(joined, lines), *table.notes])
+    return '\n'.join([escape.line(table.title), head, '-' * len(head), *map(joined, lines), *table.notes])
 
 
 def _markdown(table: Table) -> str:
     def cell(c: Cell) -> str:
-        text = c.text.replace('|', r'\|') + _SUPERSCRIPT[c.mark]
+        text = escape.markdown(c.text) + _SUPERSCRIPT[c.mark]
         return f'**{text}**' if c.best else text
 
     numbers = [any(row[i].number for row in table.rows) for i in range(len(table.columns))]
     rule = ['---:' if n else '---' for n in numbers]
-    lines = [list(table.columns), rule, *([cell(c) for c in row] for row in table.rows)]
+    lines = [list(map(escape.markdown, table.columns)), rule, *([cell(c) for c in row] for row in table.rows)]
     body = '\n'.join(f'| {" | ".join(line)} |' for line in lines)
-    return f'**{table.title}**\n\n{body}\n\n' + '; '.join(table.notes)
+    return f'**{escape.markdown(table.title)}**\n\n{body}\n\n' + '; '.join(table.notes)
 
 
 def _csv(table: Table) -> str:
@@ -81,12 +80,12 @@ def _csv(table: Table) -> str:
     head = [name for i, column in enumerate(table.columns) for name in (column, f'{column}: evidence')[: 1 + marked[i]]]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator='\n')
-    writer.writerow(head)
+    writer.writerow(map(escape.csv, head))
     for row in table.rows:
         cells = []
         for i, cell in enumerate(row):
             text = '' if cell.text == '-' else cell.text.replace(',', '') if cell.number else cell.text
-            cells += [text, cell.note][: 1 + marked[i]]
+            cells += [escape.csv(text), escape.csv(cell.note)][: 1 + marked[i]]
         writer.writerow(cells)
     return out.getvalue().rstrip('\n')
 
@@ -96,19 +95,19 @@ def html_table(table: Table) -> str:
     padding = _padding(table)
 
     def cell(c: Cell, decimals: int) -> str:
-        text = html.escape(c.text) + _filled(c, decimals, '\u2007', '\u2008')
+        text = escape.html(c.text) + _filled(c, decimals, '\u2007', '\u2008')
         text = f'<b>{text}</b>' if c.best else text
-        mark = f'<sup title="{html.escape(c.note)}">{c.mark}</sup>' if c.mark else ''
+        mark = f'<sup title="{escape.html(c.note)}">{c.mark}</sup>' if c.mark else ''
         return f'<td{" class=n" if c.number else ""}>{text}{mark}</td>'
 
     numbers = [any(row[i].number for row in table.rows) for i in range(len(table.columns))]
     head = ''.join(
-        f'<th{" class=n" if n else ""}>{html.escape(name)}</th>' for name, n in zip(table.columns, numbers, strict=True)
+        f'<th{" class=n" if n else ""}>{escape.html(name)}</th>' for name, n in zip(table.columns, numbers, strict=True)
     )
     rows = ''.join(f'<tr>{"".join(map(cell, row, padding))}</tr>\n' for row in table.rows)
-    notes = html.escape('; '.join(table.notes))
+    notes = escape.html('; '.join(table.notes))
     return (
-        f'<table><caption>{html.escape(table.title)}</caption><thead><tr>{head}</tr></thead>\n'
+        f'<table><caption>{escape.html(table.title)}</caption><thead><tr>{head}</tr></thead>\n'
         f'<tbody>{rows}</tbody></table><p>{notes}</p>'
     )
 
@@ -116,7 +115,7 @@ def html_table(table: Table) -> str:
 def page(title: str, body: str) -> str:
     """Returns a whole HTML document that needs nothing else."""
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape.html(title)}</title>'
         f'<style>{STYLE}</style></head><body>\n{body}\n</body></html>'
     )
 
@@ -132,7 +131,7 @@ def _latex(table: Table) -> str:
     def cell(c: Cell, decimals: int) -> str:
         if c.text == '-':
             return '--'
-        text = latex_escaped(c.text).replace('+', '$+$') if not c.number else c.text
+        text = c.text if c.number else escape.latex(c.text)
         if c.number and text[0] in '+-<>':
             text = f'${text[0]}${text[1:]}'
         text = rf'\textbf{{{text}}}' if c.best else text
@@ -142,11 +141,12 @@ def _latex(table: Table) -> str:
 
     numbers = [any(row[i].number for row in table.rows) for i in range(len(table.columns))]
     align = ''.join('r' if n else 'l' for n in numbers)
-    head = ' & '.join(rf'\textnormal{{{latex_escaped(name)}}}' for name in table.columns)
+    head = ' & '.join(rf'\textnormal{{{escape.latex(name)}}}' for name in table.columns)
     body = [' & '.join(map(cell, row, padding)) + r' \\' for row in table.rows]
-    notes = latex_escaped('; '.join(table.notes))
+    notes = escape.latex('; '.join(table.notes))
     return '\n'.join([
-        f'% {table.title}', rf'\begin{{tabular}}{{{align}}}', r'\toprule', head + r' \\', r'\midrule', *body,
+        f'% {escape.line(table.title)}', escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule',
+        head + r' \\', r'\midrule', *body,
         r'\bottomrule', rf'\multicolumn{{{len(numbers)}}}{{l}}{{\footnotesize {notes}}}', r'\end{tabular}',
     ])  # fmt: skip
 

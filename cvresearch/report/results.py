@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
-from cvresearch.base.records import read_card
+from cvresearch.base.paths import local
+from cvresearch.report import runs
 from cvresearch.report.published import SINGLE, Line
 
 
@@ -63,7 +64,7 @@ def read_all(path: str | Path) -> list[Result]:
     Raises:
       UserError: as `read`.
     """
-    first, file = read(path), Path(path) / EVALUATIONS
+    first, file = read(path), local(path) / EVALUATIONS
     results = {first.views: first}
     for line in file.read_text().splitlines() if file.exists() else ():
         record = json.loads(line)
@@ -79,17 +80,25 @@ def read(path: str | Path) -> Result:
     Raises:
       UserError: no run there, or one that is not finished or has no test result.
     """
-    path = Path(path)
-    card = read_card(path) if (path / 'config.json').is_file() else None
-    if card is None or card['status'] != 'finished':
-        raise UserError(f'{path} holds no finished run (it is {card["status"] if card else "no run"})')
+    path = local(path)
+    config, card = runs.finished(path)
     if 'test' not in card['final']:
         raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
-    config = configs.flatten(configs.from_json((path / 'config.json').read_text()))
+    values, views = card['final']['test'], card['final']['test'].get('views', SINGLE)
+    _ = [float(values[name]) for name in ('top1', 'top5', 'n_seen')]  # a card without them is damaged
+    flat = configs.flatten(config)
     if 'extended_from' in card:
-        config['extended_from'] = card['extended_from']  # no run of the recipe as it is written
-    values = card['final']['test']
-    return Result(path, config, card['data'], values, card['params'], views=values.get('views', SINGLE))
+        flat['extended_from'] = card['extended_from']  # no run of the recipe as it is written
+    return Result(path, flat, card['data'], values, card['params'], views=views)
+
+
+def take(paths: Sequence[str | Path]) -> list[Result]:
+    """Returns the results of the finished runs among some paths, each run once; see `runs.take`.
+
+    Raises:
+      UserError: none is a finished run.
+    """
+    return [result for results in runs.take(paths, read_all) for result in results]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,15 +149,19 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
                 f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
                 'a row takes runs that differ in the seed alone: leave one out'
             )
-    seeds = [result.config['seed'] for result in results]
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f'row {label!r}: two runs have the same seed ({sorted(seeds)}); give each run once')
+    check_seeds(f'row {label!r}', [result.config['seed'] for result in results])
     values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},
         {metric: statistics.stdev(v) if len(v) > 1 else None for metric, v in values.items()},
         len(results), first.values['n_seen'], first.params, first.protocol,
     )  # fmt: skip
+
+
+def check_seeds(what: str, seeds: Sequence[int]) -> None:
+    """Raises UserError if two runs of one row have the same seed: they are one run, or a copy of it."""
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f'{what}: two runs have the same seed ({sorted(seeds)}); give each run once')
 
 
 def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[Result]], list[Result]]:

@@ -1,11 +1,19 @@
-"""The runs of a sweep's folder, finished or not, as tables and pictures need them."""
+"""Runs as tables and pictures need them: which of the folders given are runs, and what each has left."""
 
 import dataclasses
 import json
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local, once
+from cvresearch.base.records import read_card
+
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what damaged JSON leads to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +25,14 @@ class Kept:
       config: flat, by dotted key.
       card: run.json; {} before there is one.
       rows: of metrics.jsonl.
+      whole_config: as the run had it.
     """
 
     name: str
     config: dict
     card: dict
     rows: list[dict]
+    whole_config: ConfigDict
 
     def last(self, split: str, metric: str = 'top1') -> float | None:
         """Returns the last value of a metric, None where the split was not evaluated yet."""
@@ -36,26 +46,81 @@ def read(path: Path) -> Kept:
     Raises:
       UserError: no run there.
     """
+    path = local(path)
     if not (path / 'config.json').is_file():
-        raise UserError(f'{path} holds no run (it has no config.json)')
+        raise UserError(f'{path} has no runs in it, and is none itself (it has no config.json)')
     metrics = path / 'metrics.jsonl'
     lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith('\n')]
     card = path / 'run.json'
-    config = configs.flatten(configs.from_json((path / 'config.json').read_text()))
-    return Kept(path.name, config, json.loads(card.read_text()) if card.exists() else {}, rows)
+    config = configs.from_json((path / 'config.json').read_text())
+    written = dict(json.loads(card.read_text())) if card.exists() else {}
+    return Kept(path.resolve().name, configs.flatten(config), written, rows, config)
 
 
-def of_folder(folder: Path) -> list[Kept]:
-    """Returns the runs in a folder.
+def finished(path: Path) -> tuple[ConfigDict, dict]:
+    """Returns the configuration and the card of a finished run.
+
+    Raises:
+      UserError: no run there, or one that is not finished.
+    """
+    path = local(path)
+    card = read_card(path) if (path / 'config.json').is_file() else None
+    if card is None or card['status'] != 'finished':
+        raise UserError(f'{path} holds no finished run (it is {card["status"] if card else _kind(path)})')
+    return configs.from_json((path / 'config.json').read_text()), card
+
+
+def _kind(path: Path) -> str:
+    if not path.is_dir():
+        return 'a file' if path.exists() else 'not there'
+    if (path / 'config.json').exists():
+        return 'not begun'
+    return f'a folder of runs: give {path}/*' if any(path.glob('*/config.json')) else 'no run'
+
+
+def take(paths: Sequence[str | Path], read: Callable[[Path], object], least: int = 1) -> list:
+    """Returns what the runs among some paths hold, each run once; the other paths are named on standard error.
+
+    So `FOLDER/*` may be given, whatever else lies in the folder.
+
+    Args:
+      paths: as typed.
+      read: returns what a run holds; raises UserError, or what damaged JSON leads to, where a path is no such run.
+
+      least: how many runs there must be.
+
+    Raises:
+      UserError: fewer paths are runs; a path of another machine.
+    """
+    places, again = once([local(path) for path in paths])
+    told = [f'{path} is given twice, and counts once' for path in again]
+    found, why = [], []
+    for path in places:
+        try:
+            found.append(read(path))
+        except UserError as error:
+            why.append(' '.join(str(error).split()))
+        except UNREADABLE as error:
+            why.append(f'{path} cannot be read (damaged? {type(error).__name__}: {" ".join(str(error).split())})')
+    if len(found) < least:
+        raise UserError(why[0] if len(why) == 1 else f'none of the {len(why)} paths can be used', why[1:] and why)
+    for text in [*why, *told]:
+        print(f'left out: {text}', file=sys.stderr)
+    return found
+
+
+def of_folders(paths: Sequence[str | Path]) -> list[Kept]:
+    """Returns the runs at some paths, finished or not, each once: folders of runs, or of sweeps; see `take`.
 
     Raises:
       UserError: there are none.
     """
-    runs = [read(path.parent) for path in sorted(Path(folder).glob('*/config.json'))]
-    if not runs:
-        raise UserError(f'{folder} has no runs in it; expected the --workdir of a sweep')
-    return runs
+    places = []
+    for path in map(local, paths):
+        of_sweep = [] if (path / 'config.json').is_file() else sorted(path.glob('*/config.json'))
+        places += [file.parent for file in of_sweep] or [path]
+    return take(places, read)
 
 
 def differing(runs: list[Kept]) -> list[str]:

@@ -1,15 +1,15 @@
 """A sweep on one HTML page that needs nothing else: tables, curves, configurations, differences."""
 
-import html
 import io
 import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvresearch.base import escape
 from cvresearch.report import pictures, render
 from cvresearch.report.compare import Cell, Table
-from cvresearch.report.runs import Kept, by_recipe, differing, of_folder
+from cvresearch.report.runs import Kept, by_recipe, differing, of_folders
 
 MOST_CURVES = 8  # more cannot be told apart
 
@@ -20,18 +20,18 @@ def page(folder: Path) -> str:
     Raises:
       UserError: there are none.
     """
-    runs = of_folder(folder)
+    runs = of_folders([folder])
     split = 'minival' if any(run.last('minival') is not None for run in runs) else 'test'
     groups = dict(sorted(by_recipe(runs).items(), key=lambda item: -_mean(item[1], split)))
     parts = [
-        f'<h1>Sweep {html.escape(Path(folder).name)}</h1>',
+        f'<h1>Sweep {escape.html(Path(folder).name)}</h1>',
         f'<p>{len(runs)} runs, {sum(run.card.get("status") == "finished" for run in runs)} finished; '
         f'ordered by top-1 on {split}.</p>',
         render.html_table(_recipes(groups, split)),
         *_pictures(runs, groups, split),
         render.html_table(_runs(runs, split)),
-        '<h2>What all runs share</h2>', f'<pre>{html.escape(_shared(runs))}</pre>',
-        '<h2>Commands and machines</h2>', f'<pre>{html.escape(_origins(runs))}</pre>',
+        '<h2>What all runs share</h2>', f'<pre>{escape.html_block(_shared(runs))}</pre>',
+        '<h2>Commands and machines</h2>', f'<pre>{escape.html_block(_origins(runs))}</pre>',
     ]  # fmt: skip
     return render.page(f'Sweep {Path(folder).name}', '\n'.join(parts))
 
@@ -85,7 +85,7 @@ def _pictures(runs: list[Kept], groups: dict[str, list[Kept]], split: str) -> li
     if keys and any(trial['top1'] is not None for trial in trials):
         drawn.append((f'Settings and top-1 on {split}; the best is the thick line',
                       lambda axes: pictures.parallel(axes, trials, keys)))  # fmt: skip
-    return [f'<figure>{_svg(draw)}<figcaption>{html.escape(caption)}</figcaption></figure>' for caption, draw in drawn]
+    return [f'<figure>{_svg(draw)}<figcaption>{escape.html(caption)}</figcaption></figure>' for caption, draw in drawn]
 
 
 def _svg(draw) -> str:
