@@ -40,7 +40,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
     Args:
       config: of the run.
       workdir: its folder.
-      observation: what is watched of it beside; no result depends on it.
+      observation: what is watched beside; no result depends on it.
       extend: the run is there, perhaps finished, and is trained on to more epochs.
 
     Returns:

@@ -77,7 +77,7 @@ def test_summary_prints_the_totals(style, capsys):
         (['lenet'], "unknown model 'lenet'; did you mean lenet5"),
         (['lenet5', '--image_size', '40'], 'LeNet-5 got images of 40x40x1, expected 32x32x1 or 28x28x1'),
         (['lenet5', '--image_size', '-1'], "--image_size is '-1'; expected a whole number"),
-        (['lenet5', '--format', 'html'], "unknown format 'html'"),
+        (['lenet5', '--format', 'yaml'], "unknown format 'yaml'"),
         ([], 'expected the name of one variant'),
         (['lenet5', '--model', 'mlp'], 'expected the name of one variant, got lenet5 mlp'),
     ],

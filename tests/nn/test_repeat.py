@@ -78,11 +78,16 @@ def step(variables, **layout):
     return jax.tree.map(np.asarray, unstack(run(variables)))
 
 
-def assert_equal(left, right, **tolerance):
+def assert_equal(left, right, tolerance):
+    """Compares arrays to `tolerance` of the largest number of each.
+
+    The same sums are fused otherwise in another program, and by another instruction set: a small result of large terms
+    that cancel is then off by the rounding of those terms, so that no tolerance relative to itself holds.
+    """
     left, right = trees.named_leaves(left), trees.named_leaves(right)
     assert [name for name, _ in left] == [name for name, _ in right]
     for (name, a), (_, b) in zip(left, right, strict=True):
-        np.testing.assert_allclose(a, b, err_msg=name, **tolerance)
+        np.testing.assert_allclose(a, b, rtol=0, atol=tolerance * np.abs(b).max(), err_msg=name)
 
 
 @functools.cache
@@ -109,16 +114,16 @@ def test_blocks_and_stages_draw_different_values():
 
 @pytest.mark.parametrize('layout', LAYOUTS)
 def test_logits_gradients_and_statistics_equal_the_unrolled(layout):
-    assert_equal(result_of(layout), unrolled(), rtol=1e-5, atol=1e-6)
+    assert_equal(result_of(layout), unrolled(), tolerance=1e-5)
 
 
 def test_remat_changes_nothing():
-    assert_equal(result_of('unrolled, remat'), unrolled(), rtol=1e-6, atol=1e-7)
-    assert_equal(result_of('scanned, remat'), result_of('scanned'), rtol=1e-6, atol=1e-7)
+    assert_equal(result_of('unrolled, remat'), unrolled(), tolerance=2e-6)
+    assert_equal(result_of('scanned, remat'), result_of('scanned'), tolerance=2e-6)
 
 
 def test_a_scanned_net_takes_the_variables_of_an_unrolled_one():
-    assert_equal(step(variables_of(), scan=True), unrolled(), rtol=1e-5, atol=1e-6)
+    assert_equal(step(variables_of(), scan=True), unrolled(), tolerance=1e-5)
 
 
 def test_the_program_is_of_one_size_for_every_depth():
