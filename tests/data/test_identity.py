@@ -146,7 +146,8 @@ def test_two_classes_of_one_name_are_refused_at_the_start():
 
 
 def test_shown_names_are_printable_and_no_two_are_the_same():
-    assert identity.shown(('crane', 'crane', 'a\nb', 'c\udce9'), 5) == ['crane (0)', 'crane (1)', 'a\\nb', 'c\\udce9', '4']
+    names = identity.shown(('crane', 'crane', 'a\nb', 'c\udce9'), 5)
+    assert names == ['crane (0)', 'crane (1)', 'a\\nb', 'c\\udce9', '4']
 
 
 def test_the_facts_of_a_record_are_those_of_the_source():

@@ -21,7 +21,6 @@ from cvresearch.base.records import read_card
 from cvresearch.engine import teacher
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.program import Program
-from cvresearch.engine.runs import Run
 
 COLOURS = {'cat': (220, 40, 40), 'dog': (40, 220, 40), 'horse': (40, 40, 220)}
 NFC, NFD = 'caf\xe9', 'cafe\u0301'
@@ -46,8 +45,8 @@ def images(root, colours=COLOURS):
 def training(root, **overrides):
     """Returns a linear net on 8 pixels that learns the colours in a second."""
     c = common.imagenet(epochs=6, batch_size=5, image_size=8)
-    c.transform.train = dict(crop=dict(name='resize_center_crop', size=8, resize=8))
-    c.transform.eval = dict(crop=dict(name='resize_center_crop', size=8, resize=8))
+    for part in ('train', 'eval'):
+        c.transform[part].crop = dict(name='resize_center_crop', size=8, resize=8)
     c.eval_batch_size = 6
     c.data = dict(name='image_folder', root=str(root))
     c.model, c.optimizer = dict(name='softmax_regression'), dict(name='sgd', momentum=0.9)
@@ -115,7 +114,8 @@ CHANGES = {
     'grown': (grow, r"train had 30 images, now 36; 'dog' 10 -> 16; sha256 \w{12}, now \w{12}"),
     'removed': (lambda root: (root / 'val/dog/img50.png').unlink(), r"test had 12 images, now 11; 'dog' 4 -> 3"),
     'other image': (
-        lambda root: os.rename(root / 'train/dog/img01.png', root / 'train/dog/new.png'), 'as many images .* other ones',
+        lambda root: os.rename(root / 'train/dog/img01.png', root / 'train/dog/new.png'),
+        'train has as many images .* other ones',
     ),
     'new class': (lambda root: [paint(root / s, {'zebra': (9, 9, 9)}) for s in ('train', 'val')],
                   "now 4 .*with the new class 'zebra'"),
@@ -246,16 +246,16 @@ def test_members_of_an_ensemble_answer_in_one_order_of_classes(pair):
     assert record['top1'] == 100 and record['disagreement'] == [[0, 0], [0, 0]]
     assert record['correlation'][0][1] > 0.9 and [row['top1'] for row in record['members']] == [100, 100]
     assert record['controls'][0]['mcnemar']['only_first'] == 0
-    with pytest.raises(UserError, match='the same order; .* in another order'):
+    with pytest.raises(UserError, match=r'the same order; .* in another order'):
         evaluate.run_ensemble(pair / 'run_one', 'weights', (pair / 'run_other',), how=how)
 
 
 def test_members_of_other_classes_or_images_are_refused(pair, finished, tmp_path):
-    with pytest.raises(UserError, match='on the same images and classes .* of other images'):
+    with pytest.raises(UserError, match=r'on the same images and classes .* of other images'):
         evaluate.run_ensemble(pair / 'run_one', 'runs', (finished / 'run',))
     paint(tmp_path / 'horses', {'horse': COLOURS['horse']})  # which both know
     how = evaluate.How(data='image_folder', root=str(tmp_path / 'horses'))
-    with pytest.raises(UserError, match="expected the same classes: .*with the new class 'cat'"):
+    with pytest.raises(UserError, match=r"expected the same classes: .*with the new class 'cat'"):
         evaluate.run_ensemble(pair / 'run_one', 'runs', (finished / 'run',), how=how)
 
 
@@ -269,7 +269,7 @@ def test_a_teacher_answers_in_the_order_of_the_pupils_classes(pair):
 
 def test_a_teacher_of_other_classes_is_refused_with_names(pair, finished):
     pupil = Program.of(training(pair / 'one'))
-    with pytest.raises(UserError, match="cannot teach this net: .*with the new classes 'cat', 'dog'"):
+    with pytest.raises(UserError, match=r"cannot teach this net: .*with the new classes 'cat', 'dog'"):
         teacher.load(str(finished / 'run'), Program.of, pupil)
 
 
