@@ -22,7 +22,8 @@ def read(folders: list[str | Path]) -> list[dict]:
     """Returns the records of the seeds, in their order, each with `average`, that of the averaged weights.
 
     Raises:
-      UserError: a folder without them; controls of another cost; seeds with another number of snapshots.
+      UserError: a folder without them; controls of another cost; seeds with another number of snapshots, or
+        evaluated on different images.
     """
     found = runs.take(folders, _record)
     for folder, record in found:
@@ -31,6 +32,8 @@ def read(folders: list[str | Path]) -> list[dict]:
     records = [record for _, record in found]
     if len(records) < 2:
         raise UserError('expected the folders of at least two seeds')
+    if len({record.get('images_sha256') for record in records} - {None}) > 1:
+        raise UserError('the seeds were evaluated on different images (images_sha256); nothing can be compared')
     if len({(len(r['members']), len(r['controls'])) for r in records}) != 1:
         raise UserError('expected seeds with equally many snapshots and controls')
     return sorted(records, key=lambda record: record['members'][0]['seed'])

@@ -22,7 +22,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.engine import ensemble
+from cvresearch.engine import datasets, ensemble, predictions
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.runs import Run
 from cvresearch.objectives import significance
@@ -61,12 +61,33 @@ class How:
     stacked: bool | None = None
     keep: bool = False
 
-    def run(self, workdir: str | Path) -> Run:
-        """Returns a run, with the data that it is evaluated on."""
-        run = Run.of(workdir)
+    def run(self, workdir: str | Path, force: bool = False) -> Run:
+        """Returns a run, with the data that it is evaluated on, compared with what the run knows of them.
+
+        Args:
+          workdir: of the run.
+          force: evaluate held-out images though they have changed.
+
+        Raises:
+          UserError: no run; data with classes that the net does not know; changed images of 'minival'.
+        """
         if self.root and not self.data:
             raise UserError('--root is of --data; give both')
-        return run.on(self.data, **({'root': self.root} if self.root else {})) if self.data else run
+        run = Run.of(workdir, images=not self.data)
+        if not self.data:
+            run.check_data(self.split, force)
+            return run
+        return run.on(self.data, **self._arguments(run))
+
+    def _arguments(self, run: Run) -> dict:
+        """Returns the arguments of the other source."""
+        own = {key: value for key, value in run.config.data.items() if key != 'name'}
+        roots = [Path(root).expanduser().resolve() for root in (self.root, own.get('root')) if root]
+        if self.data == run.config.data.name and len(roots) == 2 and roots[0] == roots[1]:
+            return own  # the folder of its training: not a test image more than there was
+        # Any other folder without train/ is one of test images alone.
+        whole = {'every': 1} if self.data == 'image_folder' else {}
+        return whole | ({'root': self.root} if self.root else {})
 
     def of(self, run: Run):
         """Returns the protocol for a run."""
@@ -94,7 +115,7 @@ def run(
       UserError: no run, no such checkpoint, split or protocol; a choice by the reported split.
     """
     how = How(split, batch_size, **how)
-    of, chosen = how.run(workdir), {}
+    of, chosen = how.run(workdir, force), {}
     if step == 'best':
         step = of.best_step(select_by, split, force)
         chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
@@ -134,6 +155,7 @@ def run_ensemble(
 
 
 def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) -> tuple[Predictions, dict]:
+    members = ensemble.aligned(members)
     first = members[0].record
     whole = ensemble.average(
         members, run=first['run'], split=first['split'], weights=name, steps=[m.record['step'] for m in members],
@@ -164,6 +186,9 @@ def _last(run: Run, how: How) -> Predictions:
 
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
+    for other in runs[1:]:
+        names = (run.program.source.facts.class_names for run in (runs[0], other))
+        datasets.check_same_order(*names, other.path)
     states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
     return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
 
@@ -180,6 +205,7 @@ def _only_one(runs: list[Run]) -> list[Run]:
 def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
     """Returns the record of a control: its last checkpoint, and the ensemble of its snapshots if it has any."""
     last = _last(run, how)
+    predictions.check_same_images(whole, last)
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
     row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
@@ -256,7 +282,8 @@ def main(argv: list[str]) -> int:
         argv, __doc__, required=('workdir',), positional='further workdirs of an ensemble',
         places=('workdir', 'root', 'control'), repeated=('control',),
         switches=dict(
-            force='choose the best checkpoint by the split that is reported; the record says so',
+            force='choose the best checkpoint by the split that is reported (the record says '
+                  'so); evaluate held-out images that have changed',
             discard='do not keep the predictions', sequential='members of an ensemble one after another',
         ),
         workdir='folder of the run', split='test (default), train or minival',

@@ -34,7 +34,9 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     names = names or tuple(CORRUPTIONS)
     for name in names:
         lookup('corruption', CORRUPTIONS | EXTRA, name)
-    run, clean = Run.of(workdir), Run.of(workdir).examples(split)
+    run = Run.of(workdir)
+    run.check_data(split)
+    clean = run.examples(split)
     state = run.checkpoint()
     (found,) = run.predictions([state], split, run.protocol(split))
     record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}

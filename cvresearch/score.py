@@ -8,6 +8,7 @@ confusion matrix as CSV, and beside it as a picture (PNG).
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from cvresearch.base import cli, escape, tables
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local, once
 from cvresearch.base.workdir import write_atomically
+from cvresearch.data import identity
 from cvresearch.engine import predictions
 from cvresearch.engine.predictions import Predictions
 from cvresearch.objectives import scores, significance
 
-CLASS_COLUMNS = ('class', 'images', 'accuracy', 'precision', 'recall', 'f1')
+CLASS_COLUMNS = ('class', 'number', 'images', 'accuracy', 'precision', 'recall', 'f1')
+LONGEST = 24  # characters of a class name beside a picture
 BIN_COLUMNS = ('lower', 'upper', 'count', 'accuracy', 'confidence')
 
 
@@ -41,8 +44,7 @@ def score(found: Predictions, other: Predictions | None = None, bins: int = 15, 
     values = {**found.record, **predictions.summary(found, bins), f'interval_{level:.0%}': [100 * low, 100 * high]}
     if other is None:
         return values
-    if not np.array_equal(found.labels, other.labels):
-        raise UserError('the two files hold predictions of other images, or in another order; nothing can be paired')
+    predictions.check_same_images(found, other)
     return values | {'other': other.record, 'mcnemar': significance.mcnemar(found.right[counted], other.right[counted])}
 
 
@@ -57,8 +59,13 @@ def confusion_of(found: Predictions) -> np.ndarray:
     return scores.confusion_matrix(found.predicted, found.labels, found.logits.shape[-1])
 
 
-def picture(confusion: np.ndarray, path: Path, title: str = '') -> None:
-    """Draws a confusion matrix as a PNG: each row's shares of its class, with counts where they can be read."""
+def names_of(found: Predictions) -> list[str]:
+    """Returns what to call each class: its name, or its number where that is not known."""
+    return identity.shown(found.class_names, found.logits.shape[-1])
+
+
+def picture(confusion: np.ndarray, path: Path, title: str = '', names: Sequence[str] = ()) -> None:
+    """Draws a confusion matrix as a PNG: each row's shares of its class, with counts and names where there is room."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -71,8 +78,10 @@ def picture(confusion: np.ndarray, path: Path, title: str = '') -> None:
     figure.colorbar(image, ax=axes, label='share of the true class')
     axes.set(xlabel='predicted class', ylabel='true class', title=escape.mathtext(title))
     if classes <= 20:
-        axes.set_xticks(range(classes))
-        axes.set_yticks(range(classes))
+        labels = [name if len(name) <= LONGEST else f'{name[:LONGEST]}…' for name in names or map(str, range(classes))]
+        turned = 90 if max(map(len, labels)) > 2 else 0
+        axes.set_xticks(range(classes), labels, rotation=turned, parse_math=False)
+        axes.set_yticks(range(classes), labels, parse_math=False)
         for (row, column), count in np.ndenumerate(confusion):
             if count:
                 colour = 'white' if shares[row, column] > 0.5 else 'black'
@@ -82,11 +91,12 @@ def picture(confusion: np.ndarray, path: Path, title: str = '') -> None:
 
 def write_confusion(found: Predictions, path: Path) -> None:
     """Writes the confusion matrix as CSV, and as a picture of the same name with .png."""
-    confusion = confusion_of(found)
-    columns = ['true', *map(str, range(len(confusion)))]
-    rows = [dict(zip(columns, [true, *row], strict=True)) for true, row in enumerate(confusion.tolist())]
+    confusion, names = confusion_of(found), names_of(found)
+    columns = ['true', *(f'{name} ({c})' if name == 'true' else name for c, name in enumerate(names))]
+    rows = [dict(zip(columns, [name, *row], strict=True)) for name, row in zip(names, confusion.tolist(), strict=True)]
     write_atomically(path, tables.render(rows, columns, 'csv') + '\n')
-    picture(confusion, path.with_suffix('.png'), f'{found.record.get("model", "")}, {found.record.get("split", "")}')
+    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}'
+    picture(confusion, path.with_suffix('.png'), title, names)
 
 
 def main(argv: list[str]) -> int:
@@ -108,7 +118,8 @@ def main(argv: list[str]) -> int:
     if options.confusion:
         write_confusion(found, options.confusion)
     if options.classes:
-        rows = [{'class': c, **row} for c, row in enumerate(scores.per_class(confusion_of(found)))]
+        named = zip(names_of(found), scores.per_class(confusion_of(found)), strict=True)
+        rows = [{'class': name, 'number': c, **row} for c, (name, row) in enumerate(named)]
         write_atomically(options.classes, tables.render(rows, CLASS_COLUMNS, 'csv') + '\n')
     if options.calibration:
         rows = scores.calibration(found.probabilities, found.labels, bins)[1]

@@ -22,8 +22,9 @@ from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, in_words
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
+from cvresearch.data import identity
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import continuing, footprint, predictions, protocols
+from cvresearch.engine import continuing, datasets, footprint, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
@@ -60,6 +61,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
         if card and card['status'] == 'finished' and not longer:
             if hosts.first():
                 print(f'{path} is finished at step {card["step"]:,}: {in_words(card["final"])}')
+                datasets.warn_of_changes(path, card, program.source)
             return 0
         if (too_large := footprint.check(program)) and hosts.first():
             print(f'warning: {too_large}', file=sys.stderr)
@@ -86,6 +88,7 @@ class Training:
         self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
         self.clock, self.started = Clock(), False
         self.cache = closing.enter_context(compile_cache.counted())
+        dataset = datasets.compared(path, program.source)
         self.checkpoints = closing.enter_context(contextlib.closing(
             Checkpoints(path / 'checkpoints', config.keep, failures=config.save_failures)
         ))  # fmt: skip
@@ -98,7 +101,7 @@ class Training:
         self.step = int(self.state.position)  # of the stream: the same number on the host, known without waiting
         self.card = RunCard(
             path, model=config.model.name, seed=program.seed, data=program.source.facts.name,
-            mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config),
+            mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config), dataset=dataset,
         )  # fmt: skip
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
         self.names = {(name, w): _named(name, w) for name in self.splits for w in program.weights}
@@ -361,8 +364,9 @@ class Training:
         if found is not None and hosts.first():
             name = _named(split, how['weights'])
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
-            record['data'] = program.source.facts.name
-            Predictions(*found, record | {'step': self.step} | how).save(self.path / KEPT / f'{name}.npz')
+            record |= {'data': program.source.facts.name, 'images_sha256': identity.images_sha256(self.splits[split])}
+            kept = Predictions(*found, record | {'step': self.step} | how, program.source.facts.class_names)
+            kept.save(self.path / KEPT / f'{name}.npz')
         return found is not None
 
     def _best_step(self) -> int | None:

@@ -178,8 +178,12 @@ class RunCard:
         self.update(seconds, status=how, **fields)
 
     def _write(self) -> None:
-        if hosts.first():
-            write_atomically(self._path, json.dumps(self.fields, indent=2) + '\n')
+        if not hosts.first():
+            return
+        # What is known of the data has a number for every class: on one line, or a person finds nothing else.
+        values = {key: json.dumps(value, indent=None if key == 'dataset' else 2) for key, value in self.fields.items()}
+        lines = [f'  {json.dumps(key)}: ' + value.replace('\n', '\n  ') for key, value in values.items()]
+        write_atomically(self._path, '{\n' + ',\n'.join(lines) + '\n}\n')
 
 
 def read_card(workdir: Path) -> dict | None:

@@ -28,6 +28,11 @@ class Synthetic:
     def __len__(self) -> int:
         return self.size
 
+    @property
+    def stamp(self) -> str:
+        """What determines the images, of which there may be any number."""
+        return repr(self)
+
     @functools.cached_property
     def patterns(self) -> np.ndarray:
         """One image per class, float32 (classes, height, width, channels) in [0, 1]."""
@@ -134,6 +139,11 @@ class Photographs:
     def labels(self) -> np.ndarray:
         """The labels of all."""
         return self.images.labels
+
+    @property
+    def stamp(self) -> str:
+        """What determines the images."""
+        return repr(self)
 
     def __getitem__(self, index: int) -> Example:
         square, label, name = self.images[index]

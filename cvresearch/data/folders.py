@@ -19,7 +19,8 @@ def image_folder(root: str = '', every: int = 5) -> Source:
 
     Args:
       root: the folder.
-      every: where there is no test folder, every so-many-th image of each class is a test image.
+      every: where there is no test folder, every so-many-th image of each class is a test image;
+        1: all are, and there is no training split.
 
     Raises:
       UserError: no such folder, no classes, a class of the test folder that is not trained on.
@@ -37,6 +38,8 @@ def image_folder(root: str = '', every: int = 5) -> Source:
         if not tests:
             raise UserError(f'{place} has train/ and none of {", ".join(TEST_NAMES)} for the test images')
         splits = {'train': _labelled(place / 'train', classes), 'test': _labelled(tests[0], classes)}
+    if every == 1 and not (place / 'train').is_dir():
+        del splits['train']
     for split, images in splits.items():
         if not len(images):
             raise UserError(f'{place}: the split {split!r} has no image ({", ".join(files.ENDINGS)})')

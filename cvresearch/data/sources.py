@@ -1,17 +1,20 @@
 """Where images come from: a source by its name, its splits ready to be shown to a net."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
 from cvresearch.base.errors import UserError, construct
-from cvresearch.data import transforms
+from cvresearch.data import identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
+from cvresearch.data.imagenet import wnids as imagenet_wnids
 from cvresearch.data.pictures import Damage, Pictures
+from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
 
@@ -24,7 +27,7 @@ SOURCES = {
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
 
 
-def load(spec, minival: int = 0, transform=None) -> Source:
+def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None) -> Source:
     """Returns the source that a config's `data` names.
 
     Args:
@@ -34,13 +37,19 @@ def load(spec, minival: int = 0, transform=None) -> Source:
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
+      class_names: of a net, in the order of its outputs; labels are then the net's numbers, by the names of the
+        classes (or, where all names are such, by ImageNet's WordNet ids or the net's numbers themselves). If None,
+        the source has its own order.
 
     Raises:
       UserError: an unknown name or argument; a `minival` larger than the training split; a source of encoded
-        images without a transform, or one of arrays with one.
+        images without a transform, or one of arrays with one; a class that the net does not know.
     """
     host = {key: spec.get(key, value) for key, value in HOST.items()}
     source = construct('data', SOURCES, {key: value for key, value in spec.items() if key not in HOST})
+    if class_names is not None:
+        same = identity.same_names(source.facts.class_names, class_names)
+        source = identity.mapped(source, class_names, *([] if same else _other_namings(tuple(class_names))))
     if minival:
         source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
     if source.encoded:
@@ -67,6 +76,12 @@ def without_images(spec, minival: int = 0, transform=None) -> Source:
     facts = dataclasses.replace(facts, image_shape=(size, size, 3))
     splits = {'train': range(TRAIN - minival), 'test': range(VALIDATION)}
     return Source(facts, splits | ({'minival': range(minival)} if minival else {}), True)
+
+
+def _other_namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
+    """Returns what a net's classes are called beside their names, in the order of its outputs."""
+    numbers = list(map(str, range(len(class_names))))
+    return [imagenet_wnids(), numbers] if class_names == imagenet_classes() else [numbers]
 
 
 def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:

@@ -53,7 +53,8 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
     for name, split in (('train', train), ('test', test)):
         if split:
             try:
-                splits[name] = Records(builder.as_data_source(split, decoders=decoders))
+                rows = builder.as_data_source(split, decoders=decoders)
+                splits[name] = Records(rows, f'{builder.info.full_name}, {split}, {len(rows)} examples')
             except Exception as error:
                 reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
                 raise UserError(f'tfds {dataset!r}, split {split!r}: {reason}', DETAILS) from error
@@ -62,10 +63,14 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
 
 
 class Records:
-    """Examples of a `tfds.data_source`; the image is the bytes of its file."""
+    """Examples of a `tfds.data_source`; the image is the bytes of its file.
 
-    def __init__(self, source):
-        self._source = source
+    Attributes:
+      stamp: what determines the examples: the dataset with its configuration and version, and the split.
+    """
+
+    def __init__(self, source, stamp: str):
+        self._source, self.stamp = source, stamp
 
     def __len__(self) -> int:
         return len(self._source)

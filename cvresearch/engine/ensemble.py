@@ -27,15 +27,27 @@ def average(members: Sequence[Predictions], **record) -> Predictions:
     Raises:
       UserError: members of other images or classes.
     """
-    first = members[0]
-    for other in members[1:]:
-        if other.logits.shape != first.logits.shape or not np.array_equal(other.labels, first.labels):
-            raise UserError(
-                f'members of an ensemble must answer on the same images and classes; got {first.logits.shape} of '
-                f'{first.record.get("split")!r} and {other.logits.shape} of {other.record.get("split")!r}'
-            )
+    first, *_ = members = aligned(members)
     logs = np.logaddexp.reduce([scores.log_softmax(member.logits) for member in members]) - np.log(len(members))
-    return Predictions(logs.astype(np.float32), first.labels, record)
+    return Predictions(logs.astype(np.float32), first.labels, record, first.class_names)
+
+
+def aligned(members: Sequence[Predictions]) -> list[Predictions]:
+    """Returns the members with the classes of the first in their order, by the names of the classes.
+
+    Raises:
+      UserError: members of other images or classes.
+    """
+    first, found = members[0], list(members[:1])
+    for other in members[1:]:
+        try:
+            found.append(predictions.in_order_of(first, other))
+        except UserError as error:
+            pair = ' and '.join(str(each.record.get('run')) for each in (first, other))
+            raise UserError(
+                f'members of an ensemble must answer on the same images and classes ({pair}): {error}'
+            ) from error
+    return found
 
 
 def curve(members: Sequence[Predictions]) -> list[dict]:

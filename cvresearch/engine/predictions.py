@@ -17,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
-from cvresearch.data import decode, geometry, pictures
+from cvresearch.data import decode, geometry, identity, pictures
 from cvresearch.data.examples import Example, Examples
 from cvresearch.data.stream import in_order
 from cvresearch.engine import dense, steps
@@ -38,12 +38,14 @@ class Predictions:
     Attributes:
       logits: float32 (images, classes); their softmax is the probabilities that were averaged, if any were.
       labels: int32 (images,), or (images, most) where an image has several (ReaL), filled up with -1.
-      record: how they came about: split, step, weights, protocol.
+      record: how they came about: split, step, weights, protocol, and `images_sha256`, a digest of the images.
+      class_names: in the order of the logits, which may be more; () where they are not known (earlier versions).
     """
 
     logits: np.ndarray
     labels: np.ndarray
     record: dict
+    class_names: tuple[str, ...] = ()
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -64,12 +66,12 @@ class Predictions:
 
     def save(self, path: Path) -> None:
         """Writes a compressed .npz, whole or not at all."""
-        text = np.frombuffer(json.dumps(self.record).encode(), np.uint8)
+        record, names = (np.frombuffer(json.dumps(x).encode(), np.uint8) for x in (self.record, self.class_names))
         temporary = path.with_name(f'{path.name}.tmp')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with open(temporary, 'wb') as file:
-                np.savez_compressed(file, logits=self.logits, labels=self.labels, record=text)
+                np.savez_compressed(file, logits=self.logits, labels=self.labels, record=record, class_names=names)
             temporary.replace(path)
         except OSError as error:
             raise cannot_write(path, error, RunError) from error
@@ -83,11 +85,47 @@ class Predictions:
         """
         try:
             with open_zip(path), np.load(path, allow_pickle=False) as file:
-                return cls(file['logits'], file['labels'], json.loads(file['record'].tobytes()))
+                names = json.loads(file['class_names'].tobytes()) if 'class_names' in file else ()
+                return cls(file['logits'], file['labels'], json.loads(file['record'].tobytes()), tuple(names))
         except FileNotFoundError as error:
             raise UserError(f'there is no {path}; `python -m cvresearch.evaluate` writes predictions') from error
         except Exception as error:  # whatever zip and NumPy make of another file
             raise UserError(f'{path} holds no predictions ({type(error).__name__}: {error})') from error
+
+
+def check_same_images(one: Predictions, other: Predictions) -> None:
+    """Checks that two sets of predictions are of the same images in the same order; classes go by their names.
+
+    Raises:
+      UserError: other images, another order, or images of another class.
+    """
+    what = 'the predictions are of other images, or in another order; nothing can be paired'
+    digests = [each.record.get('images_sha256') for each in (one, other)]
+    if one.labels.shape[:1] != other.labels.shape[:1]:
+        raise UserError(f'{what} ({len(one.labels):,} images and {len(other.labels):,})')
+    if None not in digests and len(set(digests)) > 1:
+        raise UserError(f'{what} (images_sha256 {digests[0][:12]} and {digests[1][:12]}). Evaluate both on one copy of '
+                        'the data, with --data and --root')  # fmt: skip
+    by_name = bool(one.class_names and other.class_names)
+    labels = [identity.named(each.labels, each.class_names) if by_name else each.labels for each in (one, other)]
+    if not np.array_equal(*labels):
+        raise UserError(f'{what} (their labels differ)')
+
+
+def in_order_of(one: Predictions, other: Predictions) -> Predictions:
+    """Returns `other` with its classes in the order of `one`, by their names.
+
+    Raises:
+      UserError: other images, or other classes.
+    """
+    check_same_images(one, other)
+    outputs = one.logits.shape[-1]
+    if other.logits.shape[-1] != outputs:
+        raise UserError(f'the nets have {outputs} and {other.logits.shape[-1]} classes; expected the same')
+    if not one.class_names or not other.class_names or identity.same_names(one.class_names, other.class_names):
+        return other
+    order = identity.permutation(one.class_names, other.class_names, outputs)
+    return dataclasses.replace(other, logits=other.logits[:, order], labels=one.labels, class_names=one.class_names)
 
 
 def summary(predictions: Predictions, bins: int = 15) -> dict:

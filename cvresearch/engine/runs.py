@@ -1,6 +1,7 @@
 """Finished and unfinished runs, read from their folders: configuration, checkpoints, snapshots. Nothing is changed."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
-from cvresearch.data import sources
+from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples
-from cvresearch.engine import ensemble, predictions, protocols
+from cvresearch.engine import datasets, ensemble, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.program import Program
@@ -28,18 +29,32 @@ SNAPSHOTS = 'snapshots'  # folder in a workdir
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A workdir that a training made."""
+    """A workdir that a training made.
+
+    Attributes:
+      path: of the workdir.
+      config: of the run.
+      program: its parts; the labels of its data are the net's numbers, by the names of the classes.
+      recorded: what the run knows of its data (`identity.of`); None where the program has other data, or the run is
+        of a version that recorded nothing.
+    """
 
     path: Path
     config: ConfigDict
     program: Program
+    recorded: dict | None = None
 
     @classmethod
-    def of(cls, workdir: str | Path) -> 'Run':
+    def of(cls, workdir: str | Path, images: bool = True) -> 'Run':
         """Reads a run's configuration and makes its parts.
 
+        Args:
+          workdir: of the run.
+          images: whether the images of its own data are wanted; without, they need not be there if the run has
+            recorded its data.
+
         Raises:
-          UserError: no run.
+          UserError: no run; data with a class that the net was not trained with.
         """
         path = local(workdir, 'workdir')
         if not (path / 'config.json').is_file():
@@ -47,25 +62,36 @@ class Run:
         config = configs.from_json((path / 'config.json').read_text())
         if config.mesh.data * config.mesh.get('shard', 1) > jax.device_count():
             config.mesh = ConfigDict(dict(data=1))  # trained on a larger machine than this
-        return cls(path, config, Program.of(config))
+        known = datasets.recorded(path)
+        if known is None:
+            print(f'note: {path} has {datasets.NO_RECORD}; its classes are taken from them as they are now',
+                  file=sys.stderr)  # fmt: skip
+        return cls(path, config, Program.of(config, datasets.of_run(path, config, images)), known)
 
     def on(self, data: str, **arguments) -> 'Run':
         """Returns the run with another data set to evaluate on, prepared and normalised as the run's own.
 
-        Of ImageNet-A and -R only their 200 classes can be chosen; of ImageNet-ReaL any of an image's labels is right.
+        The labels become the net's numbers by the names of the classes. Of ImageNet-A and -R only their 200 classes
+        can be chosen; of ImageNet-ReaL any of an image's labels is right.
 
         Args:
           data: name of the source.
           **arguments: of that source, such as `root`.
 
         Raises:
-          UserError: an unknown source, images that are not there, more classes than the net has.
+          UserError: an unknown source, images that are not there, a class that the net does not know.
         """
-        source = sources.load({'name': data, **arguments}, transform=self.config.transform)
-        classes = self.program.model.num_classes
-        if source.facts.num_classes > classes:
-            raise UserError(f'{data} has {source.facts.num_classes} classes, and the net only {classes}')
-        return dataclasses.replace(self, program=dataclasses.replace(self.program, source=source))
+        names = self.program.source.facts.class_names
+        try:
+            source = sources.load({'name': data, **arguments}, 0, self.config.transform, names)
+        except identity.UnknownClassError as error:
+            raise UserError(f'{data} cannot be evaluated with the run {self.path}: {error}') from error
+        return dataclasses.replace(self, program=dataclasses.replace(self.program, source=source), recorded=None)
+
+    def check_data(self, split: str, force: bool = False) -> None:
+        """Compares a split of the run's own data with what it recorded; see `datasets.check_split`."""
+        if self.recorded:
+            datasets.check_split(self.path, self.recorded, split, self.examples(split), force)
 
     def examples(self, split: str) -> Examples:
         """Returns a split of the run's data.
@@ -165,13 +191,14 @@ class Run:
         weights = weights or program.weights[-1]
         lookup('weights', dict.fromkeys(program.weights), weights)
         meshes.check_batch('eval_batch_size', batch_size, program.mesh)
-        records = [self.record(int(state.position), split, weights, protocol) for state in states]
+        images = {'images_sha256': identity.images_sha256(self.examples(split))}
+        records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
             program.model, variables, self.examples(split), protocol, batch_size,
             program.mean, program.std, program.mesh, records, stacked,
         )  # fmt: skip
-        return [classes_of(program.source.facts, member) for member in members]
+        return [self._named(member) for member in members]
 
     def averaged(
         self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None
@@ -184,11 +211,16 @@ class Run:
         )
         steps = [int(state.position) for state in states]
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
+        record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
             program.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
             program.mean, program.std, program.mesh, [record],
         )  # fmt: skip
-        return classes_of(program.source.facts, found)
+        return self._named(found)
+
+    def _named(self, found: Predictions) -> Predictions:
+        facts = self.program.source.facts
+        return dataclasses.replace(classes_of(facts, found), class_names=facts.class_names)
 
     def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""

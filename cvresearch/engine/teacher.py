@@ -10,6 +10,8 @@ from cvresearch.base import hosts
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
+from cvresearch.data import identity
+from cvresearch.engine import datasets
 from cvresearch.engine.checkpoint import Checkpoints
 
 
@@ -17,7 +19,7 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
     """Returns a function from the images that the pupil's net sees to the teacher's logits, in evaluation mode.
 
     Where the teacher kept an average of its weights, it teaches with that. Its images are normalised as it was
-    trained.
+    trained. Its logits are in the order of the pupil's classes, by their names.
 
     Args:
       workdir: of the teacher.
@@ -32,7 +34,8 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
         raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
     config = configs.from_json((path / 'config.json').read_text())
     config.distillation.teacher = ''  # what taught the teacher may be gone
-    program = program_of(config, layout=meshes.Layout(pupil.mesh, rules=(('', None),)))  # a constant of the step
+    source = datasets.of_run(path, config, images=False)
+    program = program_of(config, source, meshes.Layout(pupil.mesh, rules=(('', None),)))  # a constant of the step
     state = Checkpoints(path / 'checkpoints', read_only=True).restore(program.abstract_state())
     if state is None:
         raise UserError(f'config.distillation.teacher: {path} has no whole checkpoint')
@@ -41,12 +44,19 @@ def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax
             f'config.distillation.teacher: {path} has {program.model.num_classes} classes and the net '
             f'{pupil.model.num_classes}; expected the same'
         )
+    names = (each.source.facts.class_names for each in (pupil, program))
+    try:
+        order = identity.permutation(*names, program.model.num_classes)
+    except UserError as error:
+        raise UserError(f'config.distillation.teacher: {path} cannot teach this net: {error}') from error
+    in_order = (order == range(len(order))).all()  # nothing is added to the step then
     state = state.averaged() if state.average else state
     variables = hosts.gathered({'params': state.params, **state.model_state})  # constants of the step, on any host
     scale = jnp.array(pupil.std) / jnp.array(program.std)
     shift = (jnp.array(pupil.mean) - jnp.array(program.mean)) / jnp.array(program.std)
 
     def logits_of(images: jax.Array) -> jax.Array:
-        return jax.lax.stop_gradient(program.model.apply(variables, images * scale + shift, train=False))
+        logits = program.model.apply(variables, images * scale + shift, train=False)
+        return jax.lax.stop_gradient(logits if in_order else logits[..., order])
 
     return logits_of
