@@ -20,6 +20,7 @@ from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
+from cvresearch.data import sources
 from cvresearch.data.stream import prefetch
 from cvresearch.engine import footprint, predictions, protocols, trace
 from cvresearch.engine.checkpoint import Checkpoints
@@ -108,7 +109,8 @@ class Training:
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self._observe(observation, closing)
-        self.progress.say(self._greeting())
+        for line in [*sources.told(program.source), self._greeting()]:
+            self.progress.say(line)
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
