@@ -22,7 +22,7 @@ from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, in_words
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
-from cvresearch.data import identity
+from cvresearch.data import identity, sources
 from cvresearch.data.stream import prefetch
 from cvresearch.engine import continuing, datasets, footprint, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
@@ -122,7 +122,8 @@ class Training:
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self._observe(observation, closing)
-        self.progress.say(self._greeting())
+        for line in [*sources.told(program.source), self._greeting()]:
+            self.progress.say(line)
 
     def adopt_config(self) -> None:
         """Goes on with the run's configuration as it is now: says what has changed, and records it."""

@@ -73,11 +73,17 @@ class Source:
     """A dataset: facts, and the splits 'train', 'test' and, if held out, 'minival'.
 
     A dataset for evaluation alone has 'test' only. Where `encoded`, the splits hold files (`Encoded`).
+
+    Attributes:
+      notes: lines for a person: what was left out of the data and why, how it was split.
+      subset: how a part was taken of the split that is evaluated, for its record; {}: it is whole.
     """
 
     facts: Facts
     splits: dict[str, Examples]
     encoded: bool = False
+    notes: tuple[str, ...] = ()
+    subset: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

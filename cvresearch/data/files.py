@@ -11,8 +11,7 @@ import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Example
-
-ENDINGS = ('.jpg', '.jpeg', '.png', '.gif', '.bmp', '.webp', '.ppm', '.tif', '.tiff')
+from cvresearch.data.names import hidden, is_image, printable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +22,9 @@ class Files:
       root: the folder of the split.
       folders: names of folders below it; '' is itself.
       folder: which one each file is in, int32 (n,).
-      names: of the files, bytes (n,).
+      names: of the files, or their paths below that folder, bytes (n,).
       labels: int32 (n,), or (n, most).
-      full_ids: ids are 'folder/name' rather than the name.
+      full_ids: ids are 'folder/name' rather than the name. Ids are text (`printable`), also of names that are not.
     """
 
     root: Path
@@ -44,27 +43,31 @@ class Files:
 
     def ids(self, index: Sequence[int]) -> list[str]:
         """Returns the ids of the files at `index`."""
-        names = [os.fsdecode(name) for name in self.names[np.asarray(index)]]
-        if not self.full_ids:
+        names = [printable(name) for name in self.names[np.asarray(index)]]
+        if not self.full_ids or self.folders == ('',):
             return names
-        return [f'{self.folders[of]}/{name}' for of, name in zip(self.folder[np.asarray(index)], names, strict=True)]
+        folders = (printable(self.folders[of]) for of in self.folder[np.asarray(index)])
+        return [f'{folder}/{name}' for folder, name in zip(folders, names, strict=True)]
 
 
-def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns which folder each image file is in, int32 (n,), and its name, bytes (n,), sorted within each folder."""
-    counts, names = [], []
-    for folder in folders:
-        with os.scandir(root / folder) as entries:
-            found = sorted(os.fsencode(e.name) for e in entries if e.name.lower().endswith(ENDINGS))
-        counts.append(len(found))
-        names.append(np.array(found, dtype=np.bytes_) if found else np.zeros(0, 'S1'))
-    return np.repeat(np.arange(len(folders), dtype=np.int32), counts), np.concatenate(names)
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """The images of a split, or of a whole dataset, in the order of class and path.
 
+    Attributes:
+      place: where they are, for messages.
+      root, folders, folder, names: as of `Files`.
+      label: of each image, a place in `classes`, int32 (n,).
+      classes: the names that occur, in order.
+    """
 
-def class_folders(root: Path) -> tuple[str, ...]:
-    """Returns the names of the folders in `root`, sorted: the order of the classes."""
-    with os.scandir(root) as entries:
-        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith('.')))
+    place: str
+    root: Path
+    folders: tuple[str, ...]
+    folder: np.ndarray
+    names: np.ndarray
+    label: np.ndarray
+    classes: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,11 +97,11 @@ class Members:
             self._open.append(open(self.path, 'rb', buffering=0))
         # pread has no position: any number of threads may read at once.
         data = os.pread(self._open[0].fileno(), int(self.sizes[index]), int(self.offsets[index]))
-        return Example(data, self.labels[index], os.fsdecode(self.names[index]))
+        return Example(data, self.labels[index], printable(self.names[index]))
 
     def ids(self, index: Sequence[int]) -> list[str]:
         """Returns the names of the members at `index`."""
-        return [os.fsdecode(name) for name in self.names[np.asarray(index)]]
+        return [printable(name) for name in self.names[np.asarray(index)]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +155,7 @@ def _read_headers(path: Path) -> Listing:
         end = file.seek(0, os.SEEK_END)
     # A header may say any size: no more is read than there is.
     rows = [(name, tar, offset, min(size, max(end - offset, 0))) for name, tar, offset, size in rows]
-    rows = [row for row in rows if row[0].lower().endswith(tuple(map(os.fsencode, ENDINGS)))]
+    rows = [row for row in rows if is_image(row[0]) and not hidden(row[0])]
     names, tars, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Listing(
         np.array(names, np.bytes_), np.array(tars, np.bytes_), np.array(offsets, np.int64), np.array(sizes, np.int64),

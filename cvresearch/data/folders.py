@@ -1,56 +1,191 @@
-"""Any images at all: a folder with a folder for each class."""
+"""Any images at all: a folder with a folder for each class, or a list of files with their labels.
 
+Which layouts are known, what is an image and how a test split is made where there is none is in docs/data.md.
+"""
+
+import contextlib
+import hashlib
+import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from cvresearch.base.errors import UserError
-from cvresearch.data import files, where
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.paths import local
+from cvresearch.data import lists, where
 from cvresearch.data.examples import Facts, Source, Subset
+from cvresearch.data.files import Files, Part
 from cvresearch.data.imagenet import MEAN, STD
+from cvresearch.data.layouts import of_folder
+from cvresearch.data.names import printable
+from cvresearch.data.walk import LeftOut
 
-TEST_NAMES = ('test', 'val', 'validation', 'valid')
+KEY = b'cvresearch: the test split of a folder'
+HASHES = 1 << 64
+SHOWN = 5  # names in a line
+BY_HASH = 'by the hash of its name'  # ends the note of a source that was split so
 
 
-def image_folder(root: str = '', every: int = 5) -> Source:
-    """Images in `root`/train/<class>/ and `root`/test/<class>/ (or val), or in `root`/<class>/ alone.
+def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name') -> Source:
+    """Images of any kind: `root`/train/<class>/ and test/ or val/, `root`/<class>/ alone, or a list of files.
 
-    Classes are in alphabetical order. Mean and deviation are ImageNet's.
+    Classes are in alphabetical order (those of a list that are whole numbers, in theirs). A class has all images at
+    any depth below its folder. Mean and deviation are ImageNet's.
+
+    A folder or a split of the list named test, val, valid or validation is the test split; where there are both, val
+    is 'minival', on which the best checkpoint is chosen. Where there is neither, about one in `every` images is a
+    test image: those for which the keyed hash of the file's name is in the lowest 1/`every`. So neither other
+    images nor other classes, nor another name of a class, move an image to the other split.
 
     Args:
       root: the folder.
-      every: where there is no test folder, every so-many-th image of each class is a test image;
-        1: all are, and there is no training split.
+      every: one in so many images is a test image, where no test folder says it; 1: all are, for evaluation only.
+      list: a CSV file of path, label and (if it says so) split; other files in the folder are then left out.
+      by: 'name', or 'rank', as the split was made before (every so-many-th image of each class), for older runs.
 
     Raises:
-      UserError: no such folder, no classes, a class of the test folder that is not trained on.
+      UserError: no such folder or list, no classes, a class in the test split that is not trained on, a split
+        without an image, a folder whose meaning is not clear.
     """
-    place = where.find('image_folder', root, (('*/*',),), ('lay the images there, in a folder for each class',))
-    if not (place / 'train').is_dir():
-        classes = files.class_folders(place)
-        images = _labelled(place, classes)
-        rank = np.arange(len(images)) - np.searchsorted(images.labels, images.labels)
-        test = rank % every == every - 1
-        splits = {'train': Subset(images, np.flatnonzero(~test)), 'test': Subset(images, np.flatnonzero(test))}
+    if every < 1:
+        raise UserError(f'config.data.every is {every}; expected at least 1 (one in so many images is a test image)')
+    divide = lookup('data.by', DIVISIONS, by)
+    if list:
+        parts, left, notes = lists.read(list, root), None, []
     else:
-        classes = files.class_folders(place / 'train')
-        tests = [place / name for name in TEST_NAMES if (place / name).is_dir()]
-        if not tests:
-            raise UserError(f'{place} has train/ and none of {", ".join(TEST_NAMES)} for the test images')
-        splits = {'train': _labelled(place / 'train', classes), 'test': _labelled(tests[0], classes)}
-    if every == 1 and not (place / 'train').is_dir():
-        del splits['train']
+        place = _place(root)
+        left = LeftOut(place)
+        parts, notes = of_folder(place, left)
+    classes = _classes(parts)
+    of_role = {role: _files(part, classes) for role, part in parts.items()}
+    splits = _splits(of_role, every, divide, notes)
+    notes += [*_without_images(splits, classes), *(f'{_named(names)} look alike' for names in alike(classes))]
+    lines = (*(left.lines() if left else ()), *notes)
+    names = tuple(printable(name) for name in classes)
+    return Source(Facts('image_folder', names, (224, 224, 3), MEAN, STD), splits, True, lines)
+
+
+def _place(root: str) -> Path:
+    if root and (place := local(root, 'config.data.root')).is_dir():
+        return place
+    how = ('lay the images there, in a folder for each class',)
+    return where.find('image_folder', root, (('*/*',),), how)
+
+
+def _classes(parts: dict[str, Part]) -> tuple[str, ...]:
+    """Returns the names of the classes of the training images; where there are none, of the test images.
+
+    Raises:
+      UserError: another split has a class that the training images have not.
+    """
+    order = next(role for role in ('train', 'test', 'val') if role in parts)
+    classes = parts[order].classes
+    for part in parts.values():
+        unknown = [name for name in part.classes if name not in classes]
+        if unknown:
+            raise UserError(
+                f'{part.place} has the class{"es" * (len(unknown) > 1)} {_named(unknown)}, which the {order} images '
+                f'have not ({_named(classes)}{_alike(unknown[0], classes)}); name it as there, or take it away'
+            )
+    return classes
+
+
+def _alike(name: str, classes: tuple[str, ...]) -> str:
+    """Says which class a name seems to be: names that look the same may differ in case, blanks or Unicode's form."""
+    near = [other for other in classes if _folded(other) == _folded(name)]
+    return f'; {name!a} and {near[0]!a} differ in case, blanks or the form of Unicode alone' if near else ''
+
+
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Returns groups of classes whose names differ only in case, blanks or the form of Unicode."""
+    groups: dict[str, list[str]] = {}
+    for name in classes:
+        groups.setdefault(_folded(name), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
+
+
+def _folded(name: str) -> str:
+    return ' '.join(unicodedata.normalize('NFKC', printable(name)).casefold().split())
+
+
+def _named(names) -> str:
+    shown = ', '.join(repr(printable(name)) for name in names[:SHOWN])
+    return f'{shown} and {len(names) - SHOWN:,} more' if len(names) > SHOWN else shown
+
+
+def _files(part: Part, classes: tuple[str, ...]) -> Files:
+    number = {name: label for label, name in enumerate(classes)}
+    of_class = np.array([number[name] for name in part.classes], np.int32)
+    return Files(part.root, part.folders, part.folder, part.names, of_class[part.label], full_ids=True)
+
+
+def _splits(of_role: dict[str, Files], every: int, divide, notes: list[str]) -> dict:
+    train, test, val = (of_role.get(role) for role in ('train', 'test', 'val'))
+    if train is None:
+        notes.append('no training images: for evaluation only')
+        if test is not None and val is not None:
+            notes.append('the validation images are left out: they are to choose a checkpoint by in training')
+        return {'test': val if test is None else test}
+    if test is not None:
+        return {'train': train, 'test': test} | ({} if val is None else {'minival': val})
+    if val is not None:
+        return {'train': train, 'test': val}
+    chosen = divide(train, every)
+    if chosen.all() and every == 1:
+        notes.append('every image is a test image (config.data.every=1): for evaluation only')
+        return {'test': train}
+    if chosen.all() or not chosen.any():
+        raise UserError(
+            f'{train.root}: of {len(train):,} images, {chosen.sum():,} fall into the test split of '
+            f'config.data.every={every}, which leaves a split empty; {_other_every(train, every)}'
+        )
+    notes.append(
+        f'no test folder: about one in {every} images is a test image (config.data.every), '
+        + (BY_HASH if divide is by_name else 'by its rank in its class')
+    )
+    return {'train': Subset(train, np.flatnonzero(~chosen)), 'test': Subset(train, np.flatnonzero(chosen))}
+
+
+def _other_every(train: Files, every: int) -> str:
+    works = [n for n in range(2, 100) if 0 < by_name(train, n).sum() < len(train)]
+    advice = 'make a test folder, or a list (config.data.list)'
+    return f'config.data.every={min(works, key=lambda n: abs(n - every))} does not; or {advice}' if works else advice
+
+
+def by_name(images: Files, every: int) -> np.ndarray:
+    """Returns which images are test images, bool (n,), by the hash of their names: the test set of 5 is in that of 4.
+
+    The hash is BLAKE2b of 8 bytes under `KEY`, of the file's name without the folders above it, so that an image stays
+    where it is when its class is renamed or it is moved to another folder. Of names in UTF-8 the composed form (NFC)
+    is hashed: a copy from a Mac is split as the original.
+    """
+    return np.array([position(name) * every < HASHES for name in images.names], bool)
+
+
+def position(path: bytes) -> int:
+    """Returns the hash of a file's name, 0 to 2**64 - 1."""
+    name = path.rpartition(b'/')[2]
+    if not name.isascii():
+        with contextlib.suppress(UnicodeDecodeError):  # a name in another encoding is hashed as it is
+            name = unicodedata.normalize('NFC', name.decode()).encode()
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=KEY).digest(), 'big')
+
+
+def by_rank(images: Files, every: int) -> np.ndarray:
+    """Returns which images are test images, bool (n,): every so-many-th of each class, which others' coming moves."""
+    rank = np.arange(len(images)) - np.searchsorted(images.labels, images.labels)
+    return rank % every == every - 1
+
+
+DIVISIONS = {'name': by_name, 'rank': by_rank}
+
+
+def _without_images(splits: dict, classes: tuple[str, ...]) -> list[str]:
+    """Says which classes a split has no image of; in a test split they are not measured."""
+    notes = []
     for split, images in splits.items():
-        if not len(images):
-            raise UserError(f'{place}: the split {split!r} has no image ({", ".join(files.ENDINGS)})')
-    return Source(Facts('image_folder', classes, (224, 224, 3), MEAN, STD), splits, True)
-
-
-def _labelled(root: Path, classes: tuple[str, ...]) -> files.Files:
-    folders = files.class_folders(root)
-    unknown = sorted(set(folders) - set(classes))
-    if unknown:
-        raise UserError(f'{root} has the class {unknown[0]!r}, which the training images have not')
-    folder, names = files.list_folders(root, folders)
-    labels = np.array([classes.index(name) for name in folders], np.int32)[folder]
-    return files.Files(root, folders, folder, names, labels, full_ids=True)
+        counts = np.bincount(images.labels, minlength=len(classes))
+        if missing := [classes[label] for label in np.flatnonzero(counts == 0)]:
+            notes.append(f'the {split} split has no image of {_named(missing)}')
+    return notes

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import files, where
+from cvresearch.data import files, walk, where
 from cvresearch.data.examples import Facts, Source
 from cvresearch.data.preprocessing import imagenet_classes
 
@@ -101,8 +101,8 @@ def imagenet_v2(root: str = '', variant: str = 'matched-frequency') -> Source:
     place = where.find('imagenet_v2', root, ((f'{name}/*',),), (
         f'unpack {name}.tar.gz of github.com/modestyachts/ImageNetV2 there',
     ))  # fmt: skip
-    folders = sorted(files.class_folders(place / name), key=int)
-    folder, names = files.list_folders(place / name, folders)
+    folders = sorted(walk.folders_in(place / name), key=int)
+    folder, names = walk.list_folders(place / name, folders)
     labels = np.array([int(of) for of in folders], np.int32)[folder]
     test = files.Files(place / name, tuple(folders), folder, names, labels, full_ids=True)
     return Source(facts(f'imagenet_v2_{variant}', counts=dict(test=10_000)), dict(test=test), True)
@@ -132,8 +132,8 @@ def of_class_folders(root: Path, full_ids: bool = False) -> files.Files:
     Raises:
       UserError: a folder's name is no class of ImageNet-1k.
     """
-    folders = tuple(name for name in files.class_folders(root) if name.startswith('n'))
-    folder, names = files.list_folders(root, folders)
+    folders = tuple(name for name in walk.folders_in(root) if name.startswith('n'))
+    folder, names = walk.list_folders(root, folders)
     labels = np.array([_label(name, root) for name in folders], np.int32)[folder]
     return files.Files(root, folders, folder, names, labels, full_ids)
 
@@ -162,12 +162,12 @@ def of_validation_tar(path: Path) -> files.Members:
 
 def of_validation_folder(root: Path) -> files.Files:
     """Returns the validation files, in one folder or in one for each class, in the order of their names."""
-    folders = tuple(name for name in files.class_folders(root) if name.startswith('n'))
+    folders = tuple(name for name in walk.folders_in(root) if name.startswith('n'))
     if folders:
         found = of_class_folders(root)
         order = np.argsort(found.names, kind='stable')
         return files.Files(root, folders, found.folder[order], found.names[order], found.labels[order])
-    folder, names = files.list_folders(root, ('',))
+    folder, names = walk.list_folders(root, ('',))
     return files.Files(root, ('',), folder, names, validation_labels()[_numbers(names) - 1])
 
 

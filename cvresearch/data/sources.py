@@ -24,6 +24,7 @@ SOURCES = {
     'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
 }  # fmt: skip
+MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
 
 
@@ -64,6 +65,13 @@ def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | No
     return source
 
 
+def told(source: Source) -> list[str]:
+    """Returns lines for a person: classes, images of each split, what was left out of the data."""
+    names, splits = source.facts.class_names, ', '.join(f'{name} {len(part):,}' for name, part in source.splits.items())
+    shown = f' ({", ".join(names)})' if len(names) <= MOST_NAMES else ''
+    return [f'{source.facts.name}: {len(names):,} classes{shown}; images: {splits}', *source.notes]
+
+
 def without_images(spec, minival: int = 0, transform=None) -> Source:
     """Returns a source whose splits have lengths and no images, for plans: ImageNet need not be there.
 
@@ -85,7 +93,14 @@ def _other_namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
 
 
 def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
+    if 'train' not in splits:
+        raise UserError(f'config.minival is {minival}, and the data has no training images; expected 0')
     train = splits['train']
+    if 'minival' in splits:
+        raise UserError(
+            f'config.minival is {minival}, and the data has validation images of its own ({len(splits["minival"]):,}); '
+            'set config.minival=0 to choose the best checkpoint by them'
+        )
     if not 0 < minival < len(train):
         raise UserError(f'config.minival is {minival}; expected 0 to {len(train) - 1}, the training split less one')
     held = np.arange(minival) * len(train) // minival
@@ -105,7 +120,8 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
         damage = Damage(most_damaged, len(encoded)) if training else None
         splits[name] = Pictures(encoded, made['train' if training else 'eval'], damage, threads)
     size = made['train'].size
-    return Source(dataclasses.replace(source.facts, image_shape=(size, size, 3)), splits, True)
+    facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
+    return dataclasses.replace(source, facts=facts, splits=splits)
 
 
 __all__ = ['SOURCES', 'Arrays', 'Encoded', 'Examples', 'Facts', 'Source', 'Subset', 'load']

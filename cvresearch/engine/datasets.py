@@ -12,6 +12,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples, Source
+from cvresearch.data.folders import BY_HASH
 
 NO_RECORD = 'no record of its data (a run of an earlier version)'
 
@@ -49,6 +50,11 @@ def compared(path: Path, source: Source) -> dict:
             f'the data of the run {path} have changed since it began: {changed}. Put the data back as they were, or '
             'train on these in another --workdir'
         )
+    if 'dataset' not in card and any(note.endswith(BY_HASH) for note in source.notes):
+        raise UserError(
+            f'the run {path} is of an earlier version, which split a folder without a test folder in another way; '
+            'expected the same test images to the end. Train in another --workdir'
+        )
     if 'dataset' not in card and hosts.first():
         print(f'note: {path} has {NO_RECORD}: whether they have changed is not known; it is recorded from now on',
               file=sys.stderr)  # fmt: skip
@@ -81,8 +87,13 @@ def of_run(path: Path, config: ConfigDict, images: bool = True) -> Source:
     known = recorded(path)
     if known and not images:
         return identity.without_images(known)
+    data = dict(config.data)
+    if known is None and data['name'] == 'image_folder':
+        # Before runs recorded their data, a folder without a test folder was split by rank: a hash would put images
+        # that the run has trained on into its test split.
+        data.setdefault('by', 'rank')
     try:
-        return sources.load(config.data, config.minival, config.transform, known and known['class_names'])
+        return sources.load(data, config.minival, config.transform, known and known['class_names'])
     except identity.UnknownClassError as error:
         raise UserError(f'the data of the run {path} have changed since it began: {error}') from error
 

@@ -118,6 +118,8 @@ class Program:
             meshes.check_batch(name, config[name], mesh)
         source = source or sources.load(config.data, config.minival, config.transform)
         facts = source.facts
+        if 'train' not in source.splits:
+            raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if 'name' not in arguments:
             raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')

@@ -1,0 +1,145 @@
+"""What in a folder counts as an image, and what is left out and told.
+
+The rule is torchvision's ImageFolder's where it has one: a folder's class has the image files at any depth below it,
+links are followed, a file is an image by the ending of its name in any case. Beyond it: more endings; hidden entries
+and what systems leave behind are no images; a link that leads back into itself is not followed.
+"""
+
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from cvresearch.base.errors import UserError
+from cvresearch.data.names import hidden, is_image, printable
+
+
+class LeftOut:
+    """What was left out of a dataset: counted by reason, with the first of each."""
+
+    def __init__(self, root: Path):
+        self._root = os.fsencode(root)
+        self.counts: dict[str, int] = {}
+        self._first: dict[str, str] = {}
+
+    def note(self, reason: str, path: bytes | Path) -> None:
+        """Counts an entry."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self._first.setdefault(reason, printable(os.path.relpath(os.fsencode(path), self._root)))
+
+    def lines(self) -> tuple[str, ...]:
+        """Returns one line that says it all, or none where nothing was left out."""
+        if not self.counts:
+            return ()
+        parts = [
+            f'{reason}: {count:,} ({"" if count == 1 else "first: "}{self._first[reason]})'
+            for reason, count in self.counts.items()
+        ]
+        return (f'left out: {"; ".join(parts)}',)
+
+
+def folders_in(root: Path, left: LeftOut | None = None) -> list[str]:
+    """Returns the names of the folders in `root`, sorted; hidden ones are left out.
+
+    Raises:
+      UserError: `root` cannot be read.
+    """
+    found = []
+    for entry in _entries(os.fsencode(root)):
+        if not _is_folder(entry):
+            continue
+        if hidden(entry.name):
+            if left:
+                left.note('hidden or system entries', entry.path)
+        else:
+            found.append(os.fsdecode(entry.name))
+    return sorted(found)
+
+
+def images_in(root: Path, left: LeftOut | None = None) -> list[bytes]:
+    """Returns the names of the image files that lie directly in `root`, sorted.
+
+    Raises:
+      UserError: `root` cannot be read.
+    """
+    return sorted(_images(_entries(os.fsencode(root)), left))
+
+
+def images_below(root: Path, left: LeftOut | None = None) -> list[bytes]:
+    """Returns the paths of all image files at any depth below `root`, relative to it, sorted.
+
+    Raises:
+      UserError: one of the folders cannot be read.
+    """
+    top, found = os.fsencode(root), []
+    waiting = [(top, b'', frozenset([_identity(top)]))]
+    while waiting:
+        path, prefix, above = waiting.pop()
+        entries = _entries(path)
+        found += [prefix + name for name in _images(entries, left)]
+        for entry in entries:
+            if not _is_folder(entry):
+                continue
+            if hidden(entry.name):
+                if left:
+                    left.note('hidden or system entries', entry.path)
+            elif (identity := _identity(entry.path)) in above:
+                if left:
+                    left.note('links that lead back to a folder above', entry.path)
+            else:
+                waiting.append((entry.path, prefix + entry.name + b'/', above | {identity}))
+    return sorted(found)
+
+
+def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns which folder each image file is in, int32 (n,), and its name, bytes (n,), sorted within each folder."""
+    return packed([images_in(root / folder) for folder in folders])
+
+
+def packed(names: Sequence[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the names in each folder as two arrays: of which folder each is, int32 (n,), and the name, bytes (n,)."""
+    counts = [len(each) for each in names]
+    arrays = [np.array(each, np.bytes_) if each else np.zeros(0, 'S1') for each in names]
+    return np.repeat(np.arange(len(names), dtype=np.int32), counts), np.concatenate([np.zeros(0, 'S1'), *arrays])
+
+
+def _images(entries: Iterable[os.DirEntry], left: LeftOut | None) -> list[bytes]:
+    found = []
+    for entry in entries:
+        if _is_folder(entry):
+            continue
+        if hidden(entry.name):
+            reason = 'hidden or system entries'
+        elif not is_image(entry.name):
+            reason = 'files that are no images by their names'
+        elif not entry.is_file() and os.path.exists(entry.path):  # reading a pipe would wait for ever
+            reason = 'entries that are neither files nor folders'
+        else:  # also a link that leads nowhere: it counts as an image that cannot be read
+            found.append(entry.name)
+            continue
+        if left:
+            left.note(reason, entry.path)
+    return found
+
+
+def _entries(path: bytes) -> list[os.DirEntry]:
+    try:
+        with os.scandir(path) as entries:
+            return list(entries)
+    except OSError as error:
+        raise UserError(
+            f'the folder {printable(path)} cannot be read ({error.strerror or error}); mend that, or take it away'
+        ) from error
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(path: bytes) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
