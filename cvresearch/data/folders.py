@@ -5,6 +5,7 @@ Which layouts are known, what is an image and how a test split is made where the
 
 import contextlib
 import hashlib
+import os
 import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,8 +36,8 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
 
     A folder or a split of the list named test, val, valid or validation is the test split; where there are both, val
     is 'minival', on which the best checkpoint is chosen. Where there is neither, about one in `every` images is a
-    test image: those for which the keyed hash of the file's name is in the lowest 1/`every`. So neither other
-    images nor other classes, nor another name of a class, move an image to the other split.
+    test image: those for which the keyed hash of the file's class and name is in the lowest 1/`every`. So neither other
+    images nor other classes move an image to the other split.
 
     Args:
       root: the folder.
@@ -82,13 +83,18 @@ def _classes(parts: dict[str, Part]) -> tuple[str, ...]:
     order = next(role for role in ('train', 'test', 'val') if role in parts)
     classes = parts[order].classes
     for part in parts.values():
-        unknown = [name for name in part.classes if name not in classes]
+        unknown = [name for name in part.classes if _composed(name) not in set(map(_composed, classes))]
         if unknown:
             raise UserError(
                 f'{part.place} has the class{"es" * (len(unknown) > 1)} {_named(unknown)}, which the {order} images '
                 f'have not ({_named(classes)}{_alike(unknown[0], classes)}); name it as there, or take it away'
             )
     return classes
+
+
+def _composed(name: str) -> str:
+    """Returns a name in the form of Unicode in which equal names are equal: file systems change between its forms."""
+    return unicodedata.normalize('NFC', name)
 
 
 def _alike(name: str, classes: tuple[str, ...]) -> str:
@@ -115,8 +121,8 @@ def _named(names) -> str:
 
 
 def _files(part: Part, classes: tuple[str, ...]) -> Files:
-    number = {name: label for label, name in enumerate(classes)}
-    of_class = np.array([number[name] for name in part.classes], np.int32)
+    number = {_composed(name): label for label, name in enumerate(classes)}
+    of_class = np.array([number[_composed(name)] for name in part.classes], np.int32)
     return Files(part.root, part.folders, part.folder, part.names, of_class[part.label], full_ids=True)
 
 
@@ -156,20 +162,19 @@ def _other_every(train: Files, every: int) -> str:
 def by_name(images: Files, every: int) -> np.ndarray:
     """Returns which images are test images, bool (n,), by the hash of their names: the test set of 5 is in that of 4.
 
-    The hash is BLAKE2b of 8 bytes under `KEY`, of the file's name without the folders above it, so that an image stays
-    where it is when its class is renamed or it is moved to another folder. Of names in UTF-8 the composed form (NFC)
-    is hashed: a copy from a Mac is split as the original.
+    The hash is BLAKE2b of 8 bytes under `KEY`, of the path below the root: class and name of the file. The name alone
+    would not do: where every class counts its files from 1, few hashes would decide for all images.
     """
-    return np.array([position(name) * every < HASHES for name in images.names], bool)
+    places = zip(images.folder, images.names, strict=True)
+    paths = (os.path.join(os.fsencode(images.folders[folder]), name) for folder, name in places)
+    return np.array([position(path) * every < HASHES for path in paths], bool)
 
 
 def position(path: bytes) -> int:
-    """Returns the hash of a file's name, 0 to 2**64 - 1."""
-    name = path.rpartition(b'/')[2]
-    if not name.isascii():
-        with contextlib.suppress(UnicodeDecodeError):  # a name in another encoding is hashed as it is
-            name = unicodedata.normalize('NFC', name.decode()).encode()
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8, key=KEY).digest(), 'big')
+    """Returns the hash of a path, 0 to 2**64 - 1; of UTF-8 in its composed form (NFC), as a copy from a Mac is not."""
+    with contextlib.suppress(UnicodeDecodeError):  # a name in another encoding is hashed as it is
+        path = unicodedata.normalize('NFC', path.decode()).encode()
+    return int.from_bytes(hashlib.blake2b(path, digest_size=8, key=KEY).digest(), 'big')
 
 
 def by_rank(images: Files, every: int) -> np.ndarray:

@@ -111,7 +111,8 @@ def test_image_folder_takes_its_classes_from_the_folders(tmp_path, split):
                 (tmp_path / part / name / f'{number}.jpg').write_bytes(jpeg(number))
     source = sources.load(dict(name='image_folder', root=str(tmp_path)), 0, TRANSFORM)
     assert source.facts.class_names == ('cat', 'dog') and source.facts.image_shape == (32, 32, 3)
-    assert [len(part) for part in source.splits.values()] == ([10, 10] if split else [8, 2])
+    lengths = [len(part) for part in source.splits.values()]
+    assert lengths == [10, 10] if split else sum(lengths) == 10 and all(lengths)
     images, labels = source.splits['train'].take(np.arange(len(source.splits['train'])))
     assert images.shape[1:] == (32, 32, 3) and sorted(set(labels)) == [0, 1]
     assert not set(files_ids(source.splits['train'])) & set(files_ids(source.splits['test'])) or split

@@ -78,7 +78,8 @@ def test_what_macos_and_others_leave_behind_is_no_image_and_no_class_and_is_told
     source = load(tmp_path)
     assert source.facts.num_classes == 3 and counts(source) == dict(train=30, test=12)
     (line,) = source.notes
-    assert 'hidden or system entries: 7 (first: ' in line and 'no images by their names: 1 (train/dog/Thumbs.db)' in line
+    assert 'hidden or system entries: 7 (first: ' in line
+    assert 'no images by their names: 1 (train/dog/Thumbs.db)' in line
 
 
 def test_empty_class_folders_are_no_classes_and_are_told(tmp_path):
@@ -193,22 +194,19 @@ def test_classes_that_look_alike_are_told(tmp_path):
 def test_hash_of_a_name_never_changes():
     # BLAKE2b of 8 bytes under the stated key, by a transcription of RFC 7693, section 3.
     assert folders.position(b'img00.jpg') == 0x89605CEA9D1BC730
-    assert folders.position(b'night/img00.jpg') == folders.position(b'img00.jpg')
+    assert folders.position(b'cat/img00.jpg') != folders.position(b'dog/img00.jpg')
     assert folders.position('é.jpg'.encode()) == folders.position('e\u0301.jpg'.encode())
 
 
 def test_split_of_a_bare_folder_stays_when_images_and_classes_come_and_go(tmp_path):
     before = load(classes(tmp_path, 100))
     train, test = set(names(before, 'train')), set(names(before, 'test'))
-    assert len(test) % 3 == 0 and 30 < len(test) < 90  # 60 expected; 100 names, the same in each class
+    assert 30 < len(test) < 90  # 60 expected, with a deviation of 7
     for name in ('cat', 'dog', 'horse'):
         (tmp_path / name / 'img00.jpg').unlink()
     classes(lay(tmp_path, 'cat/new.jpg'), 20, ('ant', 'zebra'))
     after = load(tmp_path)
     assert not train & set(names(after, 'test')) and not test & set(names(after, 'train'))
-    os.rename(tmp_path / 'cat', tmp_path / 'tiger')
-    renamed = load(tmp_path)
-    assert sorted(n.replace('tiger', 'cat') for n in names(renamed, 'test')) == sorted(names(after, 'test'))
     assert set(names(load(tmp_path, every=6), 'test')) < set(names(load(tmp_path, every=3), 'test'))
 
 
@@ -221,8 +219,8 @@ def test_every_is_a_share_and_1_is_for_evaluation(tmp_path):
 
 
 def test_split_that_comes_out_empty_is_refused_with_an_every_that_works(tmp_path):
-    chosen = [name for name in map('{}.jpg'.format, range(99)) if folders.position(name.encode()) * 5 >= 2**64][:2]
-    lay(tmp_path, *(f'{label}/{name}' for label in 'ab' for name in chosen))
+    paths = (f'{label}/{number}.jpg' for number in range(99) for label in 'ab')
+    lay(tmp_path, *[path for path in paths if folders.position(path.encode()) * 5 >= 2**64][:4])
     message = refused(tmp_path)
     assert 'leaves a split empty' in message
     every = int(message.split('config.data.every=')[2].split()[0])

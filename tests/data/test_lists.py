@@ -20,7 +20,8 @@ def write(root, text, name='labels.csv', encoding='utf-8'):
 
 
 def labels(source, split='train'):
-    return [source.facts.class_names[e.label] for e in (source.splits[split][i] for i in range(len(source.splits[split])))]
+    examples = source.splits[split]
+    return [source.facts.class_names[examples[place].label] for place in range(len(examples))]
 
 
 ROWS = 'cat/img00.jpg,red,train\ncat/img01.jpg,blue,train\ndog/img00.jpg,red,val\ndog/img01.jpg,blue,test\n'
