@@ -17,6 +17,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         dtype='float32',                # of the computation; parameters are float32
         data=dict(name=data),           # and the arguments of that source
         transform=dict(),               # of encoded images, on the host; arrays have none
+        sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
         augment=dict(                   # on the device

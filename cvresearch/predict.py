@@ -2,6 +2,9 @@
 
     python -m cvresearch.predict --model efficientnet_lite0 --weights FILE IMAGE... [--format text|json]
 
+An IMAGE may be a folder, whose images are taken, sorted, those in folders below it too, or a quoted pattern
+('photos/*.jpg'). Pixels are as stored, as in training: an orientation in the EXIF data is not followed.
+
 Prints the five most likely classes of each image and their probabilities. With --format json, one
 line an image: {"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}.
 
@@ -9,7 +12,9 @@ Weights are read from .safetensors, .pth, .pt, .bin, .npz, .h5 and .keras files.
 them may override the preprocessing and name the classes (see cvresearch/data/preprocessing.py).
 """
 
+import glob
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +24,7 @@ import numpy as np
 
 from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
-from cvresearch.data import preprocessing
+from cvresearch.data import files, preprocessing
 from cvresearch.engine import weight_files, weights
 from cvresearch.models import registry
 
@@ -66,6 +71,37 @@ def _default_names(num_classes: int) -> tuple[str, ...]:
     return names if num_classes == len(names) else tuple(f'class {c}' for c in range(num_classes))
 
 
+def images_of(path: str) -> list[str]:
+    """Returns the image files that a path names: itself; those in a folder, at any depth, or of a pattern, sorted.
+
+    Raises:
+      UserError: a folder without images, or a pattern that nothing fits.
+    """
+    if os.path.isdir(path):
+        found = []
+        for folder, below, names in os.walk(path):
+            below[:] = [name for name in below if not name.startswith('.')]
+            found += [os.path.join(folder, name) for name in names if _is_image(name)]
+        if not found:
+            raise UserError(f'there is no image in the folder (files that end in {", ".join(files.ENDINGS)})')
+        return sorted(found)
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+    if not found:
+        raise UserError('no file fits this pattern')
+    return sorted(found)
+
+
+def _is_image(name: str) -> bool:
+    return not name.startswith('.') and name.lower().endswith(tuple(files.ENDINGS))
+
+
+def _shown(path: str) -> str:
+    """Returns a path as text: a file's name may be bytes that are not UTF-8."""
+    return os.fsencode(path).decode(errors='backslashreplace')
+
+
 def _as_text(image: str, top: list[dict]) -> str:
     return '\n'.join([image, *(f'{row["probability"]:9.2%}  {row["name"]} ({row["class"]})' for row in top)])
 
@@ -80,7 +116,7 @@ FORMATS: dict[str, Callable[[str, list[dict]], str]] = {'text': _as_text, 'json'
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('model', 'weights'), positional='image files',
+        argv, __doc__, required=('model', 'weights'), positional='image files, folders of them',
         model='name of a variant, efficientnet_lite0',
         weights='file of weights, of the library that --reference names',
         reference='whose weights they are, torchvision/resnet50; found out by their names where those tell; '
@@ -92,13 +128,24 @@ def main(argv: list[str]) -> int:
         raise UserError('no image is given; name image files after the flags')
     predict = predictor(options.model, options.weights, options.reference)
     code = 0
-    for image in options.rest:
+    for path in options.rest:
         try:
-            print(write(image, predict(image)), flush=True)
+            images = images_of(path)
         except UserError as error:
-            print(f'error: {image}: {" ".join(str(error).split())}', file=sys.stderr)
-            code = BAD_INPUT
+            images, code = [], _complain(path, str(error))
+        for image in images:
+            try:
+                print(write(_shown(image), predict(image)), flush=True)
+            except UserError as error:
+                code = _complain(image, str(error))
+            except MemoryError:
+                code = _complain(image, 'memory is lacking to decode it; make the image smaller')
     return code
+
+
+def _complain(path: str, why: str) -> int:
+    print(f'error: {_shown(path)}: {" ".join(why.split())}', file=sys.stderr)
+    return BAD_INPUT
 
 
 if __name__ == '__main__':

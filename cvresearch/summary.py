@@ -30,7 +30,7 @@ CATALOGUE_COLUMNS = (
 )  # fmt: skip
 # The largest difference from a reference's logits over the largest logit, as measured by
 # tests/goldens/measure.py.
-PARITY = Path(__file__).parent.parent / 'docs' / 'records' / 'parity.csv'
+PARITY = Path(__file__).parent / 'report' / 'parity.csv'
 UNITS = {'': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9}
 
 

@@ -1,8 +1,8 @@
 """Predictions from photographs: preprocessing, class names, formats, and errors that stop one image only."""
 
 import importlib.util
-import io
 import json
+import os
 from pathlib import Path
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ from PIL import Image
 from cvresearch import predict
 from cvresearch.base.errors import UserError
 from cvresearch.base.variant import Reference, Variant
-from cvresearch.data import preprocessing
+from cvresearch.data import crops, preprocessing, transforms
 from cvresearch.engine import weights
 from cvresearch.models import registry
 
@@ -93,8 +93,7 @@ def test_an_image_that_cannot_be_read_stops_only_itself(colour, capsys):
     whole = (colour / 'red.png').read_bytes()
     (colour / 'cut.png').write_bytes(whole[: len(whole) // 2])
     (colour / 'notes.txt').write_text('hello')
-    Image.new('RGB', (100_000, 1)).save(colour / 'sliver.png')
-    bad = ('cut.png', 'notes.txt', 'missing.png', 'sliver.png')
+    bad = ('cut.png', 'notes.txt', 'missing.png')
     assert predict.main(arguments(colour, *bad, 'red.png', format='json')) == 2
     printed = capsys.readouterr()
     assert json.loads(printed.out)['top'][0]['class'] == 0
@@ -215,16 +214,49 @@ def test_images_of_every_kind_come_as_rgb(tmp_path, mode):
     path = tmp_path / ('a.tif' if mode == 'CMYK' else 'a.png')
     Image.new('RGB', (5, 4), 'white').convert(mode).save(path)
     image = preprocessing.open_image(path)
-    assert image.mode == 'RGB' and image.size == (5, 4) and image.getpixel((0, 0)) == (255, 255, 255)
+    assert image.shape == (4, 5, 3) and image.dtype == np.uint8 and image.min() == 255
 
 
-def test_a_camera_held_upright_gives_an_upright_image(tmp_path):
+@pytest.mark.parametrize('kind', ['JPEG', 'TIFF', 'PNG'])
+def test_prediction_sees_the_pixels_that_training_sees(tmp_path, kind):
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turned by a quarter
-    data = io.BytesIO()
-    Image.new('RGB', (5, 4)).save(data, 'jpeg', exif=exif)
-    (tmp_path / 'a.jpg').write_bytes(data.getvalue())
-    assert preprocessing.open_image(tmp_path / 'a.jpg').size == (4, 5)
+    exif[0x0112] = 6  # orientation: a quarter turn, which training does not follow
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / 'a.img', kind, exif=exif)
+    training = transforms.Transform(crop=crops.ResizeCenterCrop(32, 36), fast=False, antialias=True)
+    prepare = preprocessing.Preprocessing(32, 36, mean=(0, 0, 0), std=(1, 1, 1))
+    seen = prepare(preprocessing.open_image(tmp_path / 'a.img')) * 255
+    np.testing.assert_array_equal(np.rint(seen), training((tmp_path / 'a.img').read_bytes(), {'crop': []}))
+
+
+def test_a_folder_gives_its_images_sorted_and_a_pattern_what_fits_it(colour, capsys):
+    folder = colour / 'shots'
+    (folder / 'more').mkdir(parents=True)
+    (folder / 'b.png').write_bytes((colour / 'blue.png').read_bytes())
+    (folder / 'more' / 'a.PNG').write_bytes((colour / 'red.png').read_bytes())
+    (folder / '._b.png').write_bytes(b'Mac OS X')
+    (folder / 'notes.txt').write_text('hello')
+    assert predict.main(arguments(colour, 'shots', 'gr*.png', format='json')) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    expected = [folder / 'b.png', folder / 'more' / 'a.PNG', colour / 'green.png']
+    assert [row['image'] for row in rows] == list(map(str, expected))
+    assert [row['top'][0]['class'] for row in rows] == [2, 0, 1]
+
+
+def test_an_empty_folder_and_a_pattern_of_nothing_are_one_line_each(colour, capsys):
+    (colour / 'empty').mkdir()
+    assert predict.main(arguments(colour, 'empty', 'nothing*.png', 'red.png')) == 2
+    printed = capsys.readouterr()
+    first, second = printed.err.splitlines()
+    assert 'empty: there is no image in the folder' in first and 'no file fits' in second
+    assert 'class 0' in printed.out
+
+
+def test_a_name_that_is_not_utf8_is_printed(colour, capsys):
+    name = os.fsdecode(os.fsencode(colour) + b'/caf\xe9.png')
+    Path(name).write_bytes((colour / 'red.png').read_bytes())
+    assert predict.main([*arguments(colour), name, '--format=json']) == 0
+    assert json.loads(capsys.readouterr().out)['image'].endswith('caf\\xe9.png')
 
 
 def test_there_are_a_thousand_names():

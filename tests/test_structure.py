@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
 FLOORS = {'base': 0, 'nn': 1, 'data': 1, 'objectives': 1, 'optim': 1, 'models': 2, 'engine': 3, 'report': 4}
 PROGRAMS = 5  # train, evaluate, predict, summary, tables
-ABOVE_TRAIN = ('main', 'benchmark', 'population', 'ledger')
+ABOVE_TRAIN = ('main', 'benchmark', 'population', 'ledger', '__main__')
 
 
 def module_of(path):

@@ -16,7 +16,10 @@ from cvresearch.base.overrides import flatten
 
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
 # versions (tests/engine/data/runs).
-NEWER = {'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': ()}
+NEWER = {
+    'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
+    'sampling.name': 'shuffle',
+}  # fmt: skip
 
 
 def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> ConfigDict:
@@ -54,6 +57,8 @@ def sweep_of(spec: str):
 
 def _module(path: str) -> ModuleType:
     file = Path(path)
+    if not file.is_file() and file.parent.name == 'configs' and (packed := importlib.util.find_spec('configs')):
+        file = Path(packed.origin).parent / file.name  # of an installed package, whatever folder this is
     if not file.is_file():
         raise UserError(f'no config file {path!r}; {nearest(path, map(str, file.parent.glob("*.py")))}')
     root = str(file.resolve().parent.parent)  # holds the folder configs/, which config files import

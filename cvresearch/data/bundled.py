@@ -44,14 +44,22 @@ class Synthetic:
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels as a function of (seed, index)."""
-        number = np.asarray(index, np.uint64) + np.uint64(self.first)
-        labels = (mix(number ^ mix(np.uint64(self.seed))) % np.uint64(self.classes)).astype(np.int32)
+        number, labels = np.asarray(index, np.uint64) + np.uint64(self.first), self._labels(index)
         noise = np.stack([
             np.random.Generator(np.random.Philox(key=[self.seed, int(n)])).standard_normal(self.shape, np.float32)
             for n in number
         ]) if len(number) else np.zeros((0, *self.shape), np.float32)  # fmt: skip
         images = self.patterns[labels] + self.noise * noise
         return (images.clip(0, 1) * 255).astype(np.uint8), labels
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of all."""
+        return self._labels(np.arange(self.size))
+
+    def _labels(self, index: np.ndarray) -> np.ndarray:
+        number = np.asarray(index, np.uint64) + np.uint64(self.first)
+        return (mix(number ^ mix(np.uint64(self.seed))) % np.uint64(self.classes)).astype(np.int32)
 
 
 def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
@@ -121,6 +129,11 @@ class Photographs:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """The labels of all."""
+        return self.images.labels
 
     def __getitem__(self, index: int) -> Example:
         square, label, name = self.images[index]

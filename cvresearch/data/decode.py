@@ -4,7 +4,6 @@ JPEGs go through libjpeg-turbo (simplejpeg); what it refuses, and all other form
 """
 
 import dataclasses
-import io
 import re
 import struct
 
@@ -12,16 +11,28 @@ import numpy as np
 import simplejpeg
 from PIL import Image
 
-# No others: Pillow would hand PostScript, whatever the file is called, to another program.
-FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'PPM', 'TIFF')
+from cvresearch.data import modes
+from cvresearch.data.modes import DamagedError
+
 BLOCK_ROWS = 32  # pixels: JPEG's blocks of 8 rows, where colours are stored at a quarter of the height at most
 # What libjpeg says when the data go on after the last row, and before anything else was wrong.
 ONLY_MORE_DATA = re.compile(r'Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]{2}')
-MOST_PIXELS = 1 << 26  # of a file: a thread needs 4 bytes for each; ImageNet's largest image has 21 million
-
-
-class DamagedError(Exception):
-    """Bytes that are not a whole image; the message says why."""
+MOST_PIXELS = 1 << 26  # of a file; ImageNet's largest image has 21 million
+MOST_BYTES = 1 << 28  # of memory that one image may take while it is decoded
+# Bytes a pixel while an image is decoded, as measured (tests/peers/decode_memory.py) and rounded up, its result of 3
+# included: of plain JPEGs, progressive ones, and of what goes through Pillow, where the modes of one and two bytes
+# take less. A TIFF's strip, and a JPEG's coefficients if it is progressive, are held whole beside the image.
+JPEG, PROGRESSIVE, PILLOW, SMALL = 4, 10, 8, 6
+BY_FORMAT = {'WEBP': 16, 'JPEG': 16, 'MPO': 16}
+SMALL_MODES = ('1', 'L', 'P', 'I;16', 'I;16B', 'I;16L')
+DEFLATE = 1032  # the most bytes that one of a PNG can become
+CODED = 512  # pixels of a Huffman-coded JPEG that one byte can stand for: a bit for each 8 x 8
+OTHERS = [(re.compile(pattern, re.DOTALL), name) for pattern, name in (
+    (rb'....ftyp(hei|hev|hem|hes|mif1|msf1)', 'a HEIC image'), (rb'....ftypavi[fs]', 'an AVIF image'),
+    (rb'\xff\x0a|....JXL ', 'a JPEG XL image'), (rb'\xff\x4f\xff\x51|....jP  ', 'a JPEG 2000 image'),
+    (rb'8BPS', 'a Photoshop file'), (rb'%PDF', 'a PDF'), (rb'\s*(<\?xml.*)?<svg', 'an SVG drawing'),
+    (rb'II\*\0|MM\0\*|II\+\0|MM\0\+', 'a TIFF of a kind of samples'),
+)]  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,13 +42,20 @@ class Header:
     height: int
     width: int
     plain_jpeg: bool  # grey or YCbCr, which libjpeg-turbo turns into RGB
+    cost: int = JPEG  # bytes a pixel that decoding takes at most
+
+    @property
+    def memory(self) -> int:
+        """Bytes that decoding takes at most."""
+        return self.height * self.width * self.cost
 
 
 def header(data: bytes) -> Header:
     """Returns the size of an image.
 
     Raises:
-      DamagedError: not an image, or one of more than `MOST_PIXELS` pixels.
+      DamagedError: not an image; one of more than `MOST_PIXELS` pixels or of more than `MOST_BYTES` to decode; or of
+        more pixels than the bytes can hold.
     """
     if not data:
         raise DamagedError('the file is empty')
@@ -50,10 +68,34 @@ def header(data: bytes) -> Header:
             pass
     if found is None:
         with _opened(data) as image:
-            found = Header(image.height, image.width, False)
-    if found.height * found.width > MOST_PIXELS:
-        raise DamagedError(f'{found.width} x {found.height} pixels; at most {MOST_PIXELS:,} are decoded')
+            cost = BY_FORMAT.get(image.format, SMALL if image.mode in SMALL_MODES else PILLOW)
+            if image.format == 'TIFF' and image.info.get('compression') != 'raw':
+                cost += -(-sum(image.tag_v2.get(modes.BITS, (8,))) // 8)
+            found = Header(*modes.size(image), False, cost)
+    elif not found.plain_jpeg:
+        found = dataclasses.replace(found, cost=BY_FORMAT['JPEG'])
+    _refuse_large(found, data)
     return found
+
+
+def _refuse_large(known: Header, data: bytes) -> None:
+    pixels, size = known.height * known.width, f'{known.width} x {known.height} pixels'
+    if pixels > MOST_PIXELS:
+        raise DamagedError(f'{size}; at most {MOST_PIXELS:,} are decoded')
+    if known.plain_jpeg and pixels * PROGRESSIVE > MOST_BYTES and _height_of_sequential(data) is None:
+        known = dataclasses.replace(known, cost=PROGRESSIVE)
+    if known.memory > MOST_BYTES:
+        raise DamagedError(
+            f'{size} of {known.cost} bytes each to decode; at most {MOST_BYTES >> 20} MiB are taken: make it smaller'
+        )
+    if known.plain_jpeg:
+        bound = CODED * len(data) if b'\xff\xc9' not in data and b'\xff\xca' not in data else pixels
+    else:
+        # A PNG's bits a pixel, by its depth and type of colour.
+        channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(data[25], 1) if data[:4] == b'\x89PNG' and len(data) > 25 else 0
+        bound = 8 * DEFLATE * len(data) // max(channels * data[24], 1) if channels else pixels
+    if pixels > bound:
+        raise DamagedError(f'truncated: {len(data):,} bytes cannot hold {size}')
 
 
 def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bottom: int | None = None) -> np.ndarray:
@@ -86,7 +128,9 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bot
             pass
     with _opened(data) as image:
         try:
-            return np.asarray(_rgb(image))
+            return modes.to_rgb(data, image)
+        except (DamagedError, MemoryError):
+            raise
         except Exception as error:  # whatever a decoder meets in a damaged file
             raise DamagedError(_reason(error)) from error
 
@@ -140,19 +184,21 @@ def _height_of_sequential(data: bytes) -> int | None:
 
 def _opened(data: bytes) -> Image.Image:
     try:
-        return Image.open(io.BytesIO(data), formats=FORMATS)
+        return modes.opened(data)
+    except MemoryError:
+        raise
     except Image.UnidentifiedImageError as error:
-        raise DamagedError('not an image of a known format') from error
+        raise DamagedError(_unknown(data)) from error
     except (Exception, Image.DecompressionBombError) as error:
         raise DamagedError(_reason(error)) from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith('I') or image.mode == 'F':  # 16 bits: `convert` would cut off above 255
-        pixels = np.asarray(image).astype(np.float64)
-        return Image.fromarray(np.clip(pixels / 257 + 0.5, 0, 255).astype(np.uint8)).convert('RGB')
-    # Transparency of palettes is in bytes, which RGB would warn of.
-    return (image.convert('RGBA') if image.mode == 'P' else image).convert('RGB')
+def _unknown(data: bytes) -> str:
+    """Returns what is said of bytes that no decoder takes."""
+    for pattern, name in OTHERS:
+        if pattern.match(data):
+            return f'{name}, which is not decoded here; convert it to JPEG, or to PNG of 8 bits'
+    return 'not an image of a known format'
 
 
 def _reason(error: BaseException) -> str:

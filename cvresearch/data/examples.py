@@ -127,3 +127,12 @@ def ids(examples: Examples | Encoded, index: Sequence[int]) -> list[str]:
         return ids(examples.base, examples.index[np.asarray(index)])
     known = getattr(examples, 'ids', None)
     return known(index) if known else [str(int(number)) for number in index]
+
+
+def labels_of(examples: Examples | Encoded) -> np.ndarray | None:
+    """Returns the labels of a split, int (n,) or (n, most), without reading an image; None where that cannot be."""
+    if isinstance(examples, Subset):
+        labels = labels_of(examples.base)
+        return None if labels is None else labels[examples.index]
+    labels = getattr(examples, 'labels', None)
+    return None if labels is None else np.asarray(labels)

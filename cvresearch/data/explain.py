@@ -14,9 +14,9 @@ from ml_collections import ConfigDict
 from PIL import Image, ImageDraw
 
 from cvresearch.base import cli, tables
-from cvresearch.data import decode, resizing, sources
+from cvresearch.data import decode, resizing, sampling, sources
 from cvresearch.data.draws import example_keys
-from cvresearch.data.examples import Examples, Facts
+from cvresearch.data.examples import Examples, Facts, labels_of
 from cvresearch.data.pictures import Pictures
 from cvresearch.data.stream import Stream
 
@@ -80,7 +80,8 @@ def explain(config: ConfigDict, rows: int, epochs: int, output: Path) -> str:
     train = source.splits.get('train')
     if train is None:
         train = source.splits['test']
-    stream = Stream(train, config.seed, config.batch_size)
+    drawn = sampling.make(config.sampling, len(train), labels_of(train))
+    stream = Stream(train, config.seed, config.batch_size, sampling=drawn)
     batch, ms = _timed(lambda: stream.batch(0), 1)
     lines += ['', f'batch 0: {batch["image"].shape} uint8, {batch["image"].nbytes / 2**20:.1f} MiB, {ms} ms']
     size = len(train)

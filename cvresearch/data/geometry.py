@@ -5,14 +5,15 @@ in pixels for a 224-pixel input (256, 288, ...) are here in parts of the input, 
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 import numpy as np
-from PIL import Image
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.preprocessing import INTERPOLATIONS
+from cvresearch.data import windows
+from cvresearch.data.modes import DamagedError
 
 Size = tuple[int, int]  # (height, width)
 Box = tuple[int, int, int, int]  # (top, left, height, width)
@@ -129,28 +130,30 @@ def cut(image: np.ndarray, views: Sequence[View], interpolation: str = 'bilinear
 
     Raises:
       UserError: a crop reaches over the image's border.
+      DamagedError: the image is so narrow that a view of it has more than `windows.MOST_RESIZED` pixels.
     """
     resized: dict[Size, np.ndarray] = {}
     found = []
     for view in views:
-        if view.resized not in resized:
-            resized[view.resized] = resize(image, view.resized, interpolation)
         top, left, height, width = view.box
         if min(top, left) < 0 or top + height > view.resized[0] or left + width > view.resized[1]:
             raise UserError(f'a crop of {height}x{width} does not fit in an image of {view.resized}; resize it larger')
-        pixels = resized[view.resized][top : top + height, left : left + width]
+        if height * width > windows.MOST_RESIZED and view.resized != image.shape[:2]:
+            raise DamagedError(f'{image.shape[1]} x {image.shape[0]} pixels become {width} x {height}: too narrow')
+        if math.prod(view.resized) > windows.MOST_RESIZED:  # a sliver, of which a part is computed
+            pixels = windows.pillow(image, view.resized, interpolation, view.box)
+        else:
+            if view.resized not in resized:
+                resized[view.resized] = resize(image, view.resized, interpolation)
+            pixels = resized[view.resized][top : top + height, left : left + width]
         pixels = resize(pixels, view.out, interpolation)
         found.append(pixels[:, ::-1] if view.flip else pixels)
     return found
 
 
 def resize(image: np.ndarray, size: Size, interpolation: str = 'bilinear') -> np.ndarray:
-    """Returns a uint8 image at (height, width); itself where it has that size."""
-    if image.shape[:2] == size:
-        return image
-    flat = image[..., 0] if image.shape[2] == 1 else image
-    done = np.asarray(Image.fromarray(np.ascontiguousarray(flat)).resize(size[::-1], INTERPOLATIONS[interpolation]))
-    return done.reshape(*size, image.shape[2])
+    """Returns a uint8 image at (height, width); itself if it has that size."""
+    return windows.pillow(image, size, interpolation)
 
 
 Views = Callable[[Size], list[View]]

@@ -20,7 +20,7 @@ def mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
-def permute(position: np.ndarray, n: int, seed: int, epoch: np.ndarray) -> np.ndarray:
+def permute(position: np.ndarray, n: int | np.ndarray, seed: int | np.ndarray, epoch: np.ndarray) -> np.ndarray:
     """Returns where the permutation of (seed, epoch) sends each position.
 
     A balanced Feistel network on the smallest even number of bits that holds n, walked along
@@ -29,15 +29,17 @@ def permute(position: np.ndarray, n: int, seed: int, epoch: np.ndarray) -> np.nd
 
     Args:
       position: integers in [0, n), any shape.
-      n: number of examples, at least 1.
-      seed: the run's seed.
+      n: number of examples, from 1 to 2**53; or one for each position.
+      seed: the run's seed, or one for each position.
       epoch: integers of the same shape; each has a permutation of its own.
 
     Returns:
       int64 array of the shape of `position`, values in [0, n).
     """
-    half = max(1, (int(n - 1).bit_length() + 1) // 2)
-    bits, mask = np.uint64(half), np.uint64((1 << half) - 1)
+    n = np.asarray(n, np.uint64)
+    length = np.frexp((n - np.uint64(1)).astype(np.float64))[1]  # of the binary number
+    bits = np.maximum(1, (length + 1) // 2).astype(np.uint64)
+    mask = (np.uint64(1) << bits) - np.uint64(1)
     key = mix(mix(np.asarray(seed, np.uint64)) ^ np.asarray(epoch, np.uint64))
     x = np.array(position, np.uint64)
     walking = np.ones(x.shape, bool)
@@ -46,5 +48,5 @@ def permute(position: np.ndarray, n: int, seed: int, epoch: np.ndarray) -> np.nd
         for number in range(ROUNDS):
             left, right = right, left ^ (mix(right ^ mix(key + np.uint64(number))) & mask)
         x = np.where(walking, (left << bits) | right, x)
-        walking &= x >= np.uint64(n)
+        walking &= x >= n
     return x.astype(np.int64)

@@ -1,17 +1,20 @@
 """Encoded examples as images of one size: decoded and transformed by threads, damage handled."""
 
+import errno
 import json
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from cvresearch.base.errors import RunError
+from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
 from cvresearch.data.draws import example_keys
-from cvresearch.data.examples import Encoded, Example, ids
+from cvresearch.data.examples import Encoded, Example, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.transforms import Transform
 
@@ -73,7 +76,7 @@ class Pictures:
 
     def __init__(self, encoded: Encoded, transform: Transform, damage: Damage | None = None, threads: int = 0):
         self.encoded, self.transform, self.damage = encoded, transform, damage
-        self._threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(os.sched_getaffinity(0))
         self._pool: ThreadPoolExecutor | None = None
 
     def __len__(self) -> int:
@@ -86,9 +89,14 @@ class Pictures:
         """Returns the ids of the examples at `index`."""
         return ids(self.encoded, index)
 
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of the examples; None where the source does not know them without reading images."""
+        return labels_of(self.encoded)
+
     def with_transform(self, transform: Transform) -> 'Pictures':
         """Returns the same examples under another transform; damage is counted together."""
-        other = Pictures(self.encoded, transform, self.damage, self._threads)
+        other = Pictures(self.encoded, transform, self.damage, self.threads)
         other._pool = self._started()
         return other
 
@@ -96,7 +104,7 @@ class Pictures:
         """Returns images, uint8 (batch, size, size, 3), and labels, int32 (batch,) or (batch, most).
 
         Raises:
-          RunError: too many training images are damaged, or one to be evaluated is.
+          RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
         """
         keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
         images = np.empty((len(index), self.transform.size, self.transform.size, 3), np.uint8)
@@ -113,14 +121,16 @@ class Pictures:
         """Writes an image and returns its label."""
         for attempt in range(TRIES):
             place = index if attempt == 0 else int(mix(mix(np.uint64(index)) + np.uint64(attempt)) % len(self))
-            name = None
+            name, data = None, b''
             try:
                 example = self.encoded[place]
-                name = example.id
-                self.transform(example.image, u, out)
+                name, data = example.id, example.image
+                self.transform(data, u, out)
                 return example.label
-            except (DamagedError, OSError) as error:
+            except (DamagedError, OSError, MemoryError, cv2.error) as error:
                 name = name or ids(self.encoded, [place])[0]
+                if is_lack_of_memory(error):
+                    raise lack_of_memory(name, data, self.threads) from error
                 if self.damage is None:
                     raise RunError(
                         f'the image {name} cannot be decoded ({error}); evaluation leaves no image out, so mend it'
@@ -130,8 +140,33 @@ class Pictures:
 
     def _started(self) -> ThreadPoolExecutor:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads, 'decode')
+            self._pool = ThreadPoolExecutor(self.threads, 'decode')
         return self._pool
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Returns whether what went wrong with an image is the machine's memory, and no fault of the image."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    return isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM
+
+
+def lack_of_memory(name: str, data: bytes, threads: int) -> RunError:
+    """Returns the error that says so.
+
+    Args:
+      name: of the image.
+      data: the file; b'' if it was not read.
+      threads: that decode at the same time.
+    """
+    try:
+        needed = f'takes up to {decode.header(data).memory / 1e6:,.0f} MB to decode, '
+    except (DamagedError, MemoryError):
+        needed = ''
+    return RunError(
+        f'memory is lacking at the image {name}, which {needed}while {threads} threads decode at once; '
+        'set config.data.threads to fewer, or make the image smaller'
+    )
 
 
 def _line(example: str, reason: str) -> str:

@@ -12,17 +12,14 @@ import re
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.data import decode
+from cvresearch.data import decode, windows
 
-INTERPOLATIONS = {
-    'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC,
-}  # fmt: skip
+INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic')}
 CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1)}
 MARGIN = 32  # of the resized short side over the crop: 256 for 224
-MOST_PIXELS = 2**27  # of a resized image: only a sliver has more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,24 +44,18 @@ class Preprocessing:
     squash: bool = False
     channels: str = 'RGB'
 
-    def __call__(self, image: Image.Image) -> np.ndarray:
-        """Returns the net's input, float32 (crop, crop, 3).
-
-        Raises:
-          UserError: the image is too narrow to be resized.
-        """
-        width, height = image.size
+    def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:
+        """Returns the net's input, float32 (crop, crop, 3), of an image in RGB, uint8 (height, width, 3)."""
+        image = np.asarray(image)
+        sides = image.shape[:2]
         if self.squash:
             size = (self.resize, self.resize)
         else:
-            short = min(width, height)
-            size = tuple(self.resize if side == short else int(self.resize * side / short) for side in (width, height))
-        if size[0] * size[1] > MOST_PIXELS:
-            raise UserError(f'it is {width} pixels wide and {height} high, which is too narrow')
-        image = image.resize(size, INTERPOLATIONS[self.interpolation])
-        left, top = (round((side - self.crop) / 2) for side in size)
-        image = image.crop((left, top, left + self.crop, top + self.crop))
-        pixels = np.asarray(image, np.float32)[..., CHANNELS[self.channels]] / 255
+            short = min(sides)
+            size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
+        top, left = (round((side - self.crop) / 2) for side in size)
+        image = windows.pillow(image, size, self.interpolation, (top, left, self.crop, self.crop))
+        pixels = image.astype(np.float32)[..., CHANNELS[self.channels]] / 255
         return (pixels - np.float32(self.mean)) / np.float32(self.std)
 
 
@@ -166,8 +157,8 @@ def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
     return stored, None if classes is None else tuple(classes)
 
 
-def open_image(path: str | Path) -> Image.Image:
-    """Returns a photograph as it is to be looked at, in RGB.
+def open_image(path: str | Path) -> np.ndarray:
+    """Returns a photograph in RGB, uint8 (height, width, 3), with the pixels that training sees.
 
     Raises:
       UserError: no such file, or not an image (the message does not name it).
@@ -175,20 +166,10 @@ def open_image(path: str | Path) -> Image.Image:
     if not Path(path).is_file():
         raise UserError('there is no such file')
     try:
-        with Image.open(path, formats=decode.FORMATS) as image:
-            if image.width * image.height > decode.MOST_PIXELS:
-                raise UserError(
-                    f'it has {image.width} x {image.height} pixels; at most {decode.MOST_PIXELS:,} are decoded'
-                )
-            upright = ImageOps.exif_transpose(image)
-            # Transparency of palettes is in bytes, which RGB would warn of.
-            return (upright.convert('RGBA') if upright.mode == 'P' else upright).convert('RGB')
-    except UserError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UserError('it is not an image of a known format') from error
-    except Exception as error:  # whatever a decoder meets in a damaged file
-        raise UserError(f'it is a damaged image ({type(error).__name__}: {error})') from error
+        data = Path(path).read_bytes()
+        return decode.decode(data, decode.header(data))
+    except (decode.DamagedError, OSError) as error:
+        raise UserError(f'it cannot be decoded ({error})') from error
 
 
 def imagenet_classes() -> tuple[str, ...]:

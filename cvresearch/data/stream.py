@@ -11,7 +11,7 @@ import numpy as np
 
 from cvresearch.data.draws import example_keys
 from cvresearch.data.examples import Examples, ids
-from cvresearch.data.permutation import permute
+from cvresearch.data.sampling import Sampling, Shuffled
 
 Batch = dict[str, np.ndarray]
 
@@ -20,7 +20,7 @@ BLOCK = 1 << 12  # positions of the sequence drawn at once
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-    """Training batches. Every epoch shows every example once, in an order of its own.
+    """Training batches. Every epoch shows every example once, in an order of its own, or as `sampling` has it.
 
     The sequence of examples is endless and does not depend on the batch size, the number of
     hosts or the devices: batch `step` is its slice [step * batch_size, (step + 1) * batch_size),
@@ -32,12 +32,14 @@ class Stream:
     batch_size: int
     host: int = 0
     hosts: int = 1
+    sampling: Sampling | None = None  # every example once an epoch
 
     def batch(self, step: int) -> Batch:
         """Returns this host's part of a batch.
 
         Returns:
-          image: uint8 (batch, height, width, channels); label, epoch, index: int32 (batch,).
+          image: uint8 (batch, height, width, channels); label, epoch, index: int32 (batch,). The epoch is how often
+          the example was shown before, which without a sampling of classes is the number of the epoch.
         """
         local = self.batch_size // self.hosts
         first = step * self.batch_size + self.host * local
@@ -63,7 +65,7 @@ class Stream:
         return digest.hexdigest()
 
     def drawn(self, start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the epochs and the indices of the positions [start, stop) of the sequence."""
+        """Returns the epochs (see `batch`) and the indices of the positions [start, stop) of the sequence."""
         parts = []
         for number in range(start // BLOCK, -(-stop // BLOCK)):
             epoch, index = self._block(number)
@@ -76,8 +78,7 @@ class Stream:
         found = self._blocks.get(number)
         if found is None:
             position = np.arange(number * BLOCK, (number + 1) * BLOCK)
-            epoch, place = np.divmod(position, len(self.examples))
-            found = epoch, permute(place, len(self.examples), self.seed, epoch)
+            found = (self.sampling or Shuffled(len(self.examples)))(position, self.seed)
             self._blocks.clear()
             self._blocks[number] = found
         return found

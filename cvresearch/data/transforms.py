@@ -12,18 +12,10 @@ import numpy as np
 from PIL import Image, ImageEnhance
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.data import crops, decode, policies
+from cvresearch.data import crops, decode, policies, windows
 from cvresearch.data import operations as ops
 from cvresearch.data.draws import uniforms
 
-PILLOW = {
-    'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC,
-    'lanczos': Image.Resampling.LANCZOS, 'area': Image.Resampling.BOX,
-}  # fmt: skip
-OPENCV = {
-    'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC,
-    'lanczos': cv2.INTER_LANCZOS4, 'area': cv2.INTER_AREA,
-}  # fmt: skip
 FILLS = ('mean', 'noise', 'black')
 MEAN, STD = (124, 116, 104), (58, 57, 57)  # ImageNet's, of pixels: what is 0 and 1 to the net
 
@@ -90,7 +82,7 @@ class Transform:
     channels: str = 'RGB'
 
     def __post_init__(self):
-        lookup('interpolation', PILLOW, self.interpolation)
+        lookup('interpolation', windows.PILLOW, self.interpolation)
         lookup('fill', dict.fromkeys(FILLS), self.fill)
         lookup('channels', dict.fromkeys(('RGB', 'BGR')), self.channels)
         limits = dict(flip=1, hue=0.5, erasing=1, translate=1, brightness=1, contrast=1, saturation=1, rotate=180,
@@ -162,15 +154,11 @@ class Transform:
             top, left = round(top * y), round(left * x)
             height, width = max(bottom - top, 1), max(right - left, 1)
         part = pixels[top : top + height, left : left + width]
-        inner = slice(plan.top, plan.top + self.size), slice(plan.left, plan.left + self.size)
-        if (height, width) == plan.size:
-            out[:] = part[inner]
-        elif self.antialias:
-            out[:] = np.asarray(Image.fromarray(part).resize((to_width, to_height), PILLOW[self.interpolation]))[inner]
-        elif plan.size == out.shape[:2]:
-            cv2.resize(part, (to_width, to_height), dst=out, interpolation=OPENCV[self.interpolation])
+        window = (plan.top, plan.left, self.size, self.size)
+        if self.antialias or (height, width) == plan.size:
+            out[:] = windows.pillow(part, plan.size, self.interpolation, window)
         else:
-            out[:] = cv2.resize(part, (to_width, to_height), interpolation=OPENCV[self.interpolation])[inner]
+            windows.opencv(part, plan.size, self.interpolation, window, out)
 
     def apply(self, name: str, pixels: np.ndarray, u: list[float]) -> None:
         """Makes one of `steps` after the first, on uint8 (size, size, 3), in place."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,7 +17,7 @@ from jax.sharding import Mesh, NamedSharding
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
-from cvresearch.data import decode, geometry
+from cvresearch.data import decode, geometry, pictures
 from cvresearch.data.examples import Example, Examples
 from cvresearch.data.stream import in_order
 from cvresearch.engine import dense, steps
@@ -197,21 +198,24 @@ def _of_all_hosts(x: np.ndarray) -> np.ndarray:
 def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if jax.process_count() > 1:
         raise UserError(f'protocol {protocol.name!r} runs on one host; use as_given on several')
-    with ThreadPoolExecutor() as pool:
+    threads = getattr(examples, 'threads', len(os.sched_getaffinity(0)))
+    with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
-            views = list(pool.map(functools.partial(_cut, protocol), chosen))
+            views = list(pool.map(functools.partial(_cut, protocol, threads), chosen))
             logits = _of_views([view for of_image in views for view in of_image], logits_of, protocol, batch_size, mesh)
             logits = logits.reshape(*logits.shape[:-2], len(chosen), protocol.crops, logits.shape[-1])
             yield protocol.averaged(logits), np.array([example.label for example in chosen], np.int32)
 
 
-def _cut(protocol: Protocol, example: Example) -> list[np.ndarray]:
+def _cut(protocol: Protocol, threads: int, example: Example) -> list[np.ndarray]:
     try:
         image = pixels(example.image)
+        views = geometry.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
     except decode.DamagedError as error:
         raise RunError(f'the image {example.id} cannot be decoded ({error}); evaluation leaves no image out') from error
-    views = geometry.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
+    except MemoryError as error:
+        raise pictures.lack_of_memory(example.id, example.image, threads) from error
     return [view[..., ::-1] for view in views] if protocol.channels == 'BGR' else views
 
 

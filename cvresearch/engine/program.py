@@ -18,10 +18,10 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
+from cvresearch.data.sampling import Sampling
 from cvresearch.engine import augment, recipes, steps, teacher
 from cvresearch.engine import state as states
 from cvresearch.models import registry
-from cvresearch.objectives import losses
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
 from cvresearch.optim.plateau import Plateau
@@ -78,6 +78,7 @@ class Program:
     tx: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
+    sampling: Sampling
     augment: augment.Augment
     recipe: steps.Recipe
     plateau: Plateau | None
@@ -128,7 +129,8 @@ class Program:
             model=recipes.whole_net(model, config),
             tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
             schedule=schedule,
-            loss=losses.make(config.loss),
+            loss=recipes.loss_of(config, source, classes),
+            sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
             plateau=recipes.plateau_of(config, source.splits),

@@ -10,12 +10,15 @@ from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, check_arguments, construct
+from cvresearch.data import sampling
+from cvresearch.data.examples import labels_of
 from cvresearch.data.sources import Source
 from cvresearch.engine.steps import Recipe
 from cvresearch.nn import norms
 from cvresearch.nn.repeat import with_stacked
 from cvresearch.nn.whole import Net
-from cvresearch.objectives.losses import Distillation
+from cvresearch.objectives import class_weights, losses
+from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import averages, optimizers, plateau
 from cvresearch.optim.plateau import Plateau
@@ -108,11 +111,36 @@ def plateau_of(config: ConfigDict, splits: dict) -> Plateau | None:
     return rule
 
 
+def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
+    """Returns the loss of a configuration, its class weights found from the training images.
+
+    Raises:
+      UserError: an unknown name or argument, or weights that do not fit the classes.
+    """
+    spec, train = config.loss.to_dict(), source.splits['train']
+    if isinstance(train, range):  # a plan without images
+        spec.pop('class_weights', None)
+    weights = spec.get('class_weights')
+    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels_of(train), classes))
+
+
+def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
+    """Returns which training image stands at which position of the stream.
+
+    Raises:
+      UserError: an unknown name or argument, or images that do not have one label each.
+    """
+    train = source.splits['train']
+    plain = isinstance(train, range)  # a plan without images
+    return sampling.make({'name': 'shuffle'} if plain else config.sampling, len(train), labels_of(train))
+
+
 def check_labels(config: ConfigDict, source: Source) -> None:
     """Raises UserError where images are to be mixed whose labels are not one class each."""
-    labels = np.asarray(getattr(source.splits['train'], 'labels', 0))
-    classes = labels.ndim <= 1 and np.issubdtype(labels.dtype, np.integer)
-    if (config.augment.mixup or config.augment.cutmix) and not classes:
+    if not (config.augment.mixup or config.augment.cutmix):
+        return
+    labels = labels_of(source.splits['train'])
+    if labels is not None and not (labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)):
         raise UserError(
             f'config.augment mixes images, for which each needs one class; the labels of {source.facts.name} are '
             f'{labels.dtype} {labels.shape}; set augment.mixup and augment.cutmix to 0'

@@ -34,7 +34,7 @@ class Stages:
         self._programs = [self._program_of(stage) for stage in self.stages]
         host, hosts = jax.process_index(), jax.process_count()
         self.streams = [
-            Stream(part.source.splits['train'], program.seed, config.batch_size, host, hosts)
+            Stream(part.source.splits['train'], program.seed, config.batch_size, host, hosts, program.sampling)
             for part in self._programs
         ]  # fmt: skip
         self.workers = WORKERS if program.source.encoded else 1

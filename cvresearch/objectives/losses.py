@@ -1,6 +1,8 @@
 """Losses: each maps logits (batch, classes) and targets (batch, classes) to one number an example.
 
-Targets are distributions over the classes (one-hot, smoothed or mixed).
+Targets are distributions over the classes (one-hot, smoothed or mixed); for `sigmoid_cross_entropy` they may be 1 for
+several classes. `class_weights`, (classes,), say how much each class counts; the mean of a batch is over its examples,
+not over their weights.
 """
 
 import dataclasses
@@ -16,26 +18,31 @@ from cvresearch.base.errors import UserError, construct
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def softmax_cross_entropy(label_smoothing: float = 0.0) -> Loss:
-    """-sum(target * log softmax(logits)), with label smoothing (Szegedy et al. 2016, section 7)."""
+def softmax_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> Loss:
+    """-sum(weight * target * log softmax(logits)), with label smoothing (Szegedy et al. 2016, section 7)."""
     _check_smoothing(label_smoothing)
-    return functools.partial(_cross_entropy, label_smoothing)
+    return functools.partial(_cross_entropy, label_smoothing, class_weights)
 
 
-def sigmoid_cross_entropy(label_smoothing: float = 0.0) -> Loss:
+def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> Loss:
     """A binary cross-entropy for each class, summed over the classes; smoothing draws targets towards 1 / classes.
 
-    (Papers that take the mean over the classes have a learning rate to match: theirs is times the classes.)
+    (Papers that take the mean over the classes have a learning rate to match: theirs is times the classes.) A class'
+    weight is that of images that have it over images that have not (PyTorch's `pos_weight`).
     """
     _check_smoothing(label_smoothing)
 
     def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
-        return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, _smooth(target, label_smoothing)), axis=-1)
+        target = _smooth(target, label_smoothing)
+        if class_weights is None:
+            return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, target), axis=-1)
+        having, lacking = jnp.asarray(class_weights) * jax.nn.softplus(-logits), jax.nn.softplus(logits)
+        return jnp.sum(target * having + (1 - target) * lacking, axis=-1)
 
     return loss
 
 
-def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0) -> Loss:
+def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0, class_weights=None) -> Loss:
     """sum over other classes j of max(0, logit_j - logit_target + margin) (Weston & Watkins 1999), as in CS231n.
 
     Of a target that is a distribution, the mean of this over its classes.
@@ -47,12 +54,13 @@ def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0) -> Loss:
     def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
         excess = jnp.maximum(0.0, logits[..., None, :] - logits[..., :, None] + margin)  # [..., target, other]
         others = 1 - jnp.eye(logits.shape[-1], dtype=logits.dtype)
-        return jnp.einsum('...t,...to,to->...', _smooth(target, label_smoothing), excess, others)
+        target = _weighted(_smooth(target, label_smoothing), class_weights)
+        return jnp.einsum('...t,...to,to->...', target, excess, others)
 
     return loss
 
 
-def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> Loss:
+def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0, class_weights=None) -> Loss:
     """LeNet-5's criterion (LeCun et al. 1998, equation 9), for logits that are minus distances.
 
     y_target + log(exp(-penalty) + sum_i exp(-y_i)): the constant keeps classes that are already
@@ -64,7 +72,8 @@ def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0) -> 
         target = _smooth(target, label_smoothing)
         rubbish = jnp.full((*logits.shape[:-1], 1), -penalty, logits.dtype)
         total = jax.nn.logsumexp(jnp.concatenate([logits, rubbish], -1), axis=-1)
-        return total - jnp.sum(target * logits, axis=-1)
+        criterion = total - jnp.sum(target * logits, axis=-1)
+        return criterion if class_weights is None else criterion * jnp.sum(_weighted(target, class_weights), axis=-1)
 
     return loss
 
@@ -102,17 +111,27 @@ LOSSES = {
 }  # fmt: skip
 
 
-def make(spec) -> Loss:
+def make(spec, class_weights=None) -> Loss:
     """Returns the loss that a config's `loss` names.
+
+    Args:
+      spec: `name` and the arguments of that loss.
+      class_weights: what its `class_weights` come to (`class_weights.resolve`), (classes,).
 
     Raises:
       UserError: an unknown name or argument.
     """
-    return construct('loss', LOSSES, spec)
+    resolved = {} if class_weights is None else {'class_weights': class_weights}
+    return construct('loss', LOSSES, {**spec, **resolved})
 
 
-def _cross_entropy(label_smoothing: float, logits: jax.Array, target: jax.Array) -> jax.Array:
-    return -jnp.sum(_smooth(target, label_smoothing) * jax.nn.log_softmax(logits), axis=-1)
+def _cross_entropy(label_smoothing: float, class_weights, logits: jax.Array, target: jax.Array) -> jax.Array:
+    target = _weighted(_smooth(target, label_smoothing), class_weights)
+    return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
+
+
+def _weighted(target: jax.Array, class_weights) -> jax.Array:
+    return target if class_weights is None else target * jnp.asarray(class_weights)
 
 
 def _smooth(target: jax.Array, amount: float) -> jax.Array:

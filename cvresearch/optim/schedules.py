@@ -102,22 +102,39 @@ def one_cycle(
     run: Run, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
     shape: str = 'cosine',
 ) -> optax.Schedule:  # fmt: skip
-    """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120).
+    """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120), as PyTorch has it.
+
+    The first update has the first rate, the last update of the run the last one; the peak is at
+    rise * steps - 1, which need not be whole.
 
     Args:
+      run: without a warm-up, which the rise is.
+      peak: the highest rate.
       rise: part of the run before the peak.
       start_divisor: the first rate is the peak over this.
       end_divisor: the last rate is the first over this.
       shape: 'cosine' or 'linear', of both slopes.
     """
+    if run.warmup:
+        raise UserError(
+            f'config.schedule: one_cycle begins with a rise of its own (rise is {rise}), and the run has a warm-up of '
+            f'{run.warmup} steps besides; set schedule.warmup_epochs and schedule.warmup_steps to 0'
+        )
     if not 0 < rise < 1:
         raise UserError(f'config.schedule.rise is {rise}; expected between 0 and 1')
     _positive(start_divisor=start_divisor, end_divisor=end_divisor)
-    top = max(1, int(rise * run.steps))
-    lookup('schedule shape', {'cosine': 0, 'linear': 0}, shape)
-    return optax.piecewise_interpolate_schedule(
-        shape, peak / start_divisor, {top: start_divisor, max(run.steps, top + 1): 1 / (start_divisor * end_divisor)}
-    )
+    curves = {'cosine': lambda part: (1 - jnp.cos(jnp.pi * part)) / 2, 'linear': lambda part: part}
+    curve = lookup('schedule shape', curves, shape)
+    start, top, last = peak / start_divisor, rise * run.steps - 1, run.steps - 1
+    end = start / end_divisor
+
+    def rate(count):
+        count = jnp.asarray(count, jnp.float32)
+        up = jnp.clip(count / top, 0.0, 1.0) if top > 0 else 1.0
+        down = jnp.clip((count - top) / (last - top), 0.0, 1.0)
+        return jnp.where(count <= top, start + (peak - start) * curve(up), end + (peak - end) * curve(1 - down))
+
+    return rate
 
 
 def trapezoid(

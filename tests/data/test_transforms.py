@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageEnhance
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import crops, operations, policies, transforms
+from cvresearch.data import crops, operations, policies, transforms, windows
 from cvresearch.data.draws import example_keys, normals, uniforms
 
 GOLDEN = dict(np.load(Path(__file__).parent / 'goldens' / 'transforms.npz'))
@@ -188,7 +188,7 @@ def test_centre_crop_of_tensorflows_efficientnets():
 
 
 def test_knobs_without_antialias_are_opencvs():
-    for mode, flag in transforms.OPENCV.items():
+    for mode, flag in windows.OPENCV.items():
         transform = transforms.Transform(crop=crops.Resize(20), interpolation=mode, fast=False)
         expected = cv2.resize(GOLDEN['pixels'], (20, 20), interpolation=flag)
         np.testing.assert_array_equal(transform(DATA, {'crop': []}), expected)

@@ -1,4 +1,4 @@
-"""Measures how far our logits are from the references', and writes docs/records/parity.csv.
+"""Measures how far our logits are from the references', and writes cvresearch/report/parity.csv.
 
     python tests/goldens/measure.py [NAME...]
 

@@ -31,16 +31,16 @@ def weights(name: str) -> list[float]:
     return found
 
 
-def one_cycle(shape: str) -> list[float]:
-    """Returns the rates of 40 steps."""
+def one_cycle(shape: str, steps: int, rise: float) -> list[float]:
+    """Returns the rate of each step of a run."""
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
-    # PyTorch counts the last step as t = 1; here the run is over when it is reached.
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, 41, anneal_strategy=shape, pct_start=13 / 41)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.4, steps, anneal_strategy=shape, pct_start=rise)
     found = []
-    for _ in range(40):
+    for _ in range(steps):
         found.append(schedule.get_last_lr()[0])
         optimizer.step()
-        schedule.step()
+        if len(found) < steps:
+            schedule.step()
     return found
 
 
@@ -61,7 +61,10 @@ if __name__ == '__main__':
     record = {
         'torch': torch.__version__, 'gradients': GRADIENTS, 'accuracies': ACCURACIES,
         **{name: weights(name) for name in OPTIMIZERS},
-        **{f'one_cycle {shape}': one_cycle(shape) for shape in ('cos', 'linear')},
+        **{
+            f'one_cycle {shape} {steps} {rise}': one_cycle(shape, steps, rise)
+            for shape in ('cos', 'linear') for steps, rise in [(40, 0.3), (7, 0.25), (3, 0.2)]
+        },
         **{f'plateau {p} {c} {g}': plateau(p, c, g) for p, c, g in [(0, 0, 0.0), (2, 0, 0.0), (1, 2, 0.5)]},
     }  # fmt: skip
     (HERE / 'pytorch.json').write_text(json.dumps(record, indent=1) + '\n')

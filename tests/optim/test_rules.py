@@ -153,9 +153,17 @@ def test_exponential_staircase_begins_with_the_run_and_not_after_the_warm_up():
 
 
 @pytest.mark.parametrize('shape', ['cos', 'linear'])
-def test_one_cycle_equals_pytorchs(shape):
-    spec = {'name': 'one_cycle', 'peak': 0.4, 'rise': 0.3, 'shape': {'cos': 'cosine'}.get(shape, shape)}
-    assert values(spec, 40, 5.0) == pytest.approx(PYTORCH[f'one_cycle {shape}'], rel=1e-4)
+@pytest.mark.parametrize(('steps', 'rise'), [(40, 0.3), (7, 0.25), (3, 0.2)])  # the peak at a step, and between two
+def test_one_cycle_equals_pytorchs_from_the_first_step_to_the_last(shape, steps, rise):
+    spec = {'name': 'one_cycle', 'peak': 0.4, 'rise': rise, 'shape': {'cos': 'cosine'}.get(shape, shape)}
+    # A float32 cosine near its end is exact to 1e-7 of the peak, not of the last rate, a 250,000th of it.
+    assert values(spec, steps, 5.0) == pytest.approx(PYTORCH[f'one_cycle {shape} {steps} {rise}'], rel=1e-5, abs=4e-8)
+
+
+@pytest.mark.parametrize('warmup', [{'warmup_epochs': 1.0}, {'warmup_steps': 3}], ids=str)
+def test_one_cycle_takes_no_warm_up_beside_its_own_rise(warmup):
+    with pytest.raises(UserError, match=r'rise of its own .* schedule.warmup_epochs and schedule.warmup_steps to 0'):
+        schedules.make({'name': 'one_cycle', 'peak': 0.4, **warmup}, 40, 5.0)
 
 
 def test_trapezoid_polynomial_and_batch_scaling_by_hand():

@@ -1,0 +1,5 @@
+"""python -m cvresearch VERB: the console command."""
+
+from cvresearch.cli import start
+
+start()

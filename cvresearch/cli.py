@@ -1,0 +1,69 @@
+"""The console command: cvresearch VERB ARGUMENTS, the same as python -m cvresearch VERB ARGUMENTS."""
+
+import importlib
+import sys
+from collections.abc import Mapping
+
+from cvresearch import __version__
+from cvresearch.base import cli
+from cvresearch.base.errors import BAD_INPUT, UserError, nearest
+
+# A verb is (its module, what it is for); a group of verbs is a table of its own. Modules are imported when called.
+VERBS = {
+    'train': ('cvresearch.main', 'trains an experiment file'),
+    'sweep': ('launch.sweep', 'trains every setting of a file\'s sweep(): here, on SLURM, TPU VMs, Kubernetes'),
+    'evaluate': ('cvresearch.evaluate', 'evaluates a checkpoint or an ensemble by any protocol'),
+    'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
+    'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
+    'predict': ('cvresearch.predict', 'says what is on a photograph'),
+    'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
+    'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
+    'data': {
+        'prepare': ('cvresearch.data.prepare', 'checks a folder of images or a copy of ImageNet'),
+        'explain': ('cvresearch.data.explain', 'shows what is done to an image'),
+    },
+    'report': {
+        'tables': ('cvresearch.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
+        'plots': ('cvresearch.pictures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
+    },
+}  # fmt: skip
+
+
+def start() -> None:
+    """Runs the verb on the command line and exits with its code."""
+    cli.run(main)
+
+
+def main(argv: list[str]) -> int:
+    """Runs a verb; returns its exit code.
+
+    Raises:
+      UserError: an unknown verb, or a group without one of its verbs.
+    """
+    table, path = VERBS, []
+    while isinstance(table, Mapping):
+        if not argv or argv[0] in ('-h', '--help', '--version'):
+            print(f'cvresearch {__version__}' if argv and argv[0] == '--version' else usage(table, path))
+            return 0 if argv else BAD_INPUT
+        verb, *argv = argv
+        if verb not in table:
+            raise UserError(f'unknown command {" ".join(["cvresearch", *path, verb])!r}; {nearest(verb, table)}')
+        table = table[verb]
+        path.append(verb)
+    sys.argv = [' '.join(['cvresearch', *path]), *argv]
+    return importlib.import_module(table[0]).main(argv)
+
+
+def usage(table: Mapping, path: list[str]) -> str:
+    """Returns the verbs of a table, a line each."""
+    rows = [
+        (verb, entry[1] if isinstance(entry, tuple) else f'{", ".join(entry)}: see cvresearch {verb} --help')
+        for verb, entry in table.items()
+    ]
+    lines = [f'  {verb:<12}{text}' for verb, text in rows]
+    command = ' '.join(['cvresearch', *path])
+    return '\n'.join([f'usage: {command} VERB ...; {command} VERB --help tells its flags', '', *lines])
+
+
+if __name__ == '__main__':
+    start()
