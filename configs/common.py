@@ -194,7 +194,7 @@ def finish(
     valid = {**models, 'smoke': None, **variants}
     for name in given:
         if name not in valid:
-            raise UserError(f'unknown config argument {name!r}; {nearest(name, valid)}')
+            raise UserError(f'unknown config argument {name!r}; {nearest(name, valid, every=True)}')
     for name in given:
         if name in models:
             c.model.name = name

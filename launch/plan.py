@@ -10,9 +10,10 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from cvresearch.base import cli, sweeps, workdir
 from cvresearch.base import config as configs
-from cvresearch.base import sweeps, workdir
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.base.overrides import LIST_KEYS, STAND_FOR
 from cvresearch.base.paths import local
 
 OWN = '.launch'  # the launcher's folder in that of the sweep: logs, locks, scripts
@@ -93,7 +94,7 @@ class Run:
 
 
 def runs_of(
-    spec: str, overrides: Mapping[str, str], settings: Sequence[sweeps.Setting], folder: str | Path
+    spec: str, overrides: Mapping[str, str | None], settings: Sequence[sweeps.Setting], folder: str | Path
 ) -> list[Run]:
     """Returns the runs of a sweep; nothing is written.
 
@@ -119,7 +120,7 @@ def runs_of(
     return runs
 
 
-def make(spec: str, overrides: Mapping[str, str], setting: sweeps.Setting, name: str, folder: Path) -> Run:
+def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting, name: str, folder: Path) -> Run:
     """Returns one run.
 
     Raises:
@@ -134,13 +135,13 @@ def make(spec: str, overrides: Mapping[str, str], setting: sweeps.Setting, name:
         raise UserError(f'sweep, run {name}: {error}') from error
     flat = configs.flatten(config)
     for key, value in setting.items():
-        if key not in flat or _plain(flat[key]) != _plain(value):
-            raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat)}')
-    flags = [f'--config.{key}={text}' for key, text in {**overrides, **texts}.items()]
+        if key not in STAND_FOR and (key not in flat or _plain(flat[key]) != _plain(value)):
+            raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat, see=LIST_KEYS)}')
+    flags = cli.override_flags({**overrides, **texts})
     return Run(name, folder, dict(setting), config, ('--config', spec, *flags))
 
 
-def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str], runs: Sequence[Run]) -> None:
+def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None], runs: Sequence[Run]) -> None:
     """Writes sweep.json: what the sweep is, for the report."""
     (folder / OWN).mkdir(parents=True, exist_ok=True)
     manifest = {

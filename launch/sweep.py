@@ -14,6 +14,7 @@ from types import SimpleNamespace
 from cvresearch.base import cli, sweeps
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.values import parse
 from launch import kubernetes, local, plan, progress, slurm, tpu
 
 
@@ -104,7 +105,7 @@ def _settings(text: str) -> dict[str, object]:
     for key, equals, _ in pairs:
         if not key or not equals:
             raise UserError(f'--with is {text!r}; expected KEY=VALUE KEY=VALUE')
-    return {key: configs.parse(value) for key, _, value in pairs}
+    return {key: parse(value) for key, _, value in pairs}
 
 
 def _search(wanted: sweeps.Search, options: SimpleNamespace, folder: Path, jobs: int) -> int:

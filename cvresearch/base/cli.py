@@ -4,7 +4,7 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +16,22 @@ from cvresearch.base import paths
 from cvresearch.base.compile_cache import keep_compiled
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.memory import keep_freed_pages
+from cvresearch.base.overrides import TOP_KEYS, meant
+
+OVERRIDES_HELP = """
+--config.KEY=VALUE sets a value of the configuration, --config.GROUP.name=NAME another constructor (of model, optimizer,
+  schedule, ...): what the file says for the old one is dropped, but for arguments that mean the same under every name.
+--config.image_size=64 sets the size of all images. Their order does not matter; a single value wins.
+--no-config.GROUP.KEY takes an argument away, so that its constructor's default holds.
+All keys, their values and defaults: python -m cvresearch.main --config FILE --print_config
+"""
+# Flags that other programs have, and what is meant.
+ELSEWHERE = {
+    'resume': 'the same command with the same --workdir continues a run', 'output': '--workdir DIR',
+    'output_dir': '--workdir DIR', 'save_dir': '--workdir DIR', 'logdir': '--workdir DIR', 'log_dir': '--workdir DIR',
+    'checkpoint_dir': '--workdir DIR', 'gpus': '--config.mesh.data=NUMBER of devices', 'print': '--print_config',
+    'device': 'the environment variable JAX_PLATFORMS=cpu, or another platform', 'cfg': '--config FILE',
+}  # fmt: skip
 
 
 def parse(
@@ -50,15 +66,18 @@ def parse(
         rest = defined([sys.argv[0], *own])[1:]  # the first is taken for the program's name
     except flags.UnrecognizedFlagError as error:
         valid = [*options, *(switches or {})]
-        raise UserError(f'unknown flag --{error.flagname}; {nearest(error.flagname, valid)}') from error
+        hint = _config_hint(error.flagname, argv) if 'config' in options else ''
+        hint = hint or f'{nearest(error.flagname, valid)}; --help explains them'
+        raise UserError(f'unknown flag --{error.flagname}; {hint}') from error
     except flags.Error as error:
         raise UserError(str(error)) from error
     if defined.help:
-        more = '--config.KEY=VALUE overrides a value of the configuration.'
-        print(f'{usage}\n\n{defined.get_help()}\n{more}')
+        print(f'{usage}\n\n{defined.get_help()}{OVERRIDES_HELP if "config" in options else ""}')
         sys.exit(0)
+    if overrides and 'config' not in options:
+        raise UserError(f'--config.{min(overrides)} changes nothing: this program takes no --config; see --help')
     if rest and positional is None:
-        raise UserError(f'unexpected argument {rest[0]!r}; flags begin with --, see --help')
+        raise UserError(f'unexpected argument {rest[0]!r}; {_rest_hint(rest[0], options)}')
     for name in options if required is None else required:
         if not defined[name].value:
             raise UserError(f'--{name} is missing: {options[name]}')
@@ -74,6 +93,11 @@ def _local(values: dict, names: tuple[str, ...]) -> dict[str, Path | list[Path]]
         name: paths.listed(value, f'--{name}') if isinstance(value, list) else paths.local(value, f'--{name}')
         for name, value in found.items()
     }
+
+
+def override_flags(overrides: Mapping[str, str | None]) -> list[str]:
+    """Returns the flags that overrides are typed as."""
+    return [f'--no-config.{key}' if text is None else f'--config.{key}={text}' for key, text in overrides.items()]
 
 
 def config_of(options: SimpleNamespace) -> ConfigDict:
@@ -139,18 +163,50 @@ def _reader_is_gone() -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _split(argv: list[str]) -> tuple[list[str], dict[str, str]]:
-    """Takes --config.KEY=VALUE and --config.KEY VALUE out of a command line."""
+def _config_hint(flag: str, argv: list[str]) -> str:
+    """Returns what a flag of another program, such as --lr or --epochs, is written as here; '' where it is unknown."""
+    name = flag.lstrip('-').replace('-', '_')
+    if name in ELSEWHERE:
+        return f'write {ELSEWHERE[name]}'
+    value = 'VALUE'
+    for argument, following in zip(argv, [*argv[1:], '-'], strict=True):
+        given, equals, text = argument.partition('=')
+        if argument.startswith('-') and given.lstrip('-').replace('-', '_') == name:
+            value = text if equals else value if following.startswith('-') else following
+    key = meant(name) or (name if name in TOP_KEYS else None)
+    if key is None:
+        return ''
+    return f'write --config.{key}={value}'
+
+
+def _rest_hint(argument: str, options: Mapping[str, str]) -> str:
+    key, equals, value = argument.partition('=')
+    if 'config' in options and equals and key.replace('.', '').replace('_', '').isalnum():
+        return f'write --config.{meant(key) or key.removeprefix("config.")}={value}'
+    if 'config' in options and argument.partition(':')[0].endswith('.py'):
+        return f'write --config {argument}'
+    return 'flags begin with --, see --help'
+
+
+def _split(argv: list[str]) -> tuple[list[str], dict[str, str | None]]:
+    """Takes --config.KEY=VALUE, --config.KEY VALUE and --no-config.KEY out of a command line."""
     own, overrides, arguments = [], {}, iter(argv)
     for argument in arguments:
         name, equals, value = argument.lstrip('-').partition('=')
-        if not argument.startswith('-') or not name.startswith('config.'):
+        removed = name.startswith(('no-config.', 'noconfig.'))
+        if not argument.startswith('-') or not (name.startswith('config.') or removed):
             # --dry-run and --dry_run are one flag.
             own.append(argument.replace(name, name.replace('-', '_'), 1) if argument.startswith('--') else argument)
+            continue
+        key = name.partition('config.')[2]
+        if removed:
+            if equals:
+                raise UserError(f'--{name} takes an argument away, and no value; write --config.{key}={value} to set it')
+            overrides[key] = None
             continue
         if not equals:
             value = next(arguments, None)
             if value is None:
                 raise UserError(f'--{name} has no value; write --{name}=VALUE')
-        overrides[name.removeprefix('config.')] = value
+        overrides[key] = value
     return own, overrides

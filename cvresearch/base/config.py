@@ -1,18 +1,20 @@
 """Experiment files: loading one, overriding its values, comparing two. A config file is code."""
 
-import ast
 import importlib.util
 import inspect
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
 from ml_collections import ConfigDict
 
+from cvresearch.base import overrides as changes
 from cvresearch.base import paths
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.base.overrides import flatten
 
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
 # versions (tests/engine/data/runs).
@@ -22,21 +24,21 @@ NEWER = {
 }  # fmt: skip
 
 
-def load(spec: str, overrides: dict[str, str] | None = None) -> ConfigDict:
+def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> ConfigDict:
     """Returns the configuration of an experiment file, locked.
 
     Args:
       spec: 'configs/lenet5_mnist5k.py', or with an argument of its `get_config`,
         'configs/lenet5_mnist5k.py:smoke'.
-      overrides: {'optimizer.name': 'sgd', 'epochs': '3'}, values as typed on a command line.
+      overrides: {'optimizer.name': 'sgd', 'epochs': '3'}, values as typed on a command line, in any order; None
+        takes an argument away (overrides.py).
 
     Raises:
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
     path, argument = parts_of(spec)
     config = _module(path).get_config(argument)
-    for key, text in (overrides or {}).items():
-        override(config, key, text)
+    changes.apply(config, overrides or {})
     return config
 
 
@@ -86,36 +88,8 @@ def _module(path: str) -> ModuleType:
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
-    """Sets `config.key`, a dotted path, to what `text` says, keeping the type that is there.
-
-    A sub-dict with a `name` (model, optimizer, ...) also takes arguments that the file does
-    not mention: they are checked against the constructor when it is called.
-    """
-    *parents, last = key.split('.')
-    node = config
-    for depth, parent in enumerate(parents):
-        if not isinstance(node.get(parent) if parent in node else None, ConfigDict):
-            raise _unknown(config, '.'.join(parents[: depth + 1]))
-        node = node[parent]
-    if last in node:
-        value = _typed(key, text, node[last])
-    elif 'name' in node:
-        value = parse(text)
-    else:
-        raise _unknown(config, key)
-    with node.unlocked():
-        node[last] = value
-
-
-def flatten(config: ConfigDict, prefix: str = '') -> dict:
-    """Returns {'model.name': 'lenet5', ...}."""
-    flat = {}
-    for key, value in config.items():
-        if isinstance(value, ConfigDict):
-            flat.update(flatten(value, f'{prefix}{key}.'))
-        else:
-            flat[prefix + key] = value
-    return flat
+    """Sets `config.key`, a dotted path, to what `text` says; see `overrides.apply`."""
+    changes.apply(config, {key: text})
 
 
 def to_json(config: ConfigDict) -> str:
@@ -149,36 +123,3 @@ def differences(old: str, new: str) -> list[str]:
         for key in sorted({*before, *after})
         if before.get(key, absent) != after.get(key, absent)
     ]
-
-
-def _unknown(config: ConfigDict, key: str) -> UserError:
-    return UserError(f'unknown config key {key!r}; {nearest(key, flatten(config))}')
-
-
-def parse(text: str):
-    """Reads a Python literal, true/false/none in any case, or else the text itself."""
-    words = {'true': True, 'false': False, 'none': None}
-    if text.lower() in words:
-        return words[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-
-
-def _typed(key: str, text: str, old):
-    if isinstance(old, ConfigDict):
-        raise UserError(f'config.{key} is a group; set one of {", ".join(f"{key}.{k}" for k in old)}')
-    if isinstance(old, str):
-        return text
-    value = parse(text)
-    if isinstance(old, float) and type(value) is int:
-        value = float(value)
-    if isinstance(old, tuple) and isinstance(value, list):
-        value = tuple(value)
-    if old is not None and type(value) is not type(old):
-        raise UserError(
-            f'config.{key}: got {text!r} ({type(value).__name__}), expected {type(old).__name__}, '
-            f'such as {old!r}'
-        )
-    return value

@@ -26,23 +26,41 @@ class RunError(UserError):
     code = FAILED
 
 
-def nearest(word: str, choices: Iterable[str], most: int = 3) -> str:
-    """Returns "did you mean a, b?; valid: ..." for a misspelt `word`."""
+MOST_SHOWN = 200  # characters of a list of names
+
+
+def nearest(word: str, choices: Iterable[str], most: int = 3, see: str = '', every: bool = False) -> str:
+    """Returns "did you mean a, b? valid: ..." for a misspelt `word`.
+
+    Args:
+      word: as it was given.
+      choices: the valid names.
+      most: of the nearest.
+      see: how all of them can be seen, where they are too many for a line.
+      every: say all of them, however many they are.
+    """
     choices = sorted(choices)
     folded = {choice.lower(): choice for choice in choices}
     close = [folded[c] for c in difflib.get_close_matches(word.lower(), folded, n=most, cutoff=0.5)]
-    valid = f'valid: {", ".join(choices) or "none"}'
-    return f'did you mean {" or ".join(close)}? {valid}' if close else valid
+    hint = f'did you mean {" or ".join(close)}? ' if close else ''
+    whole = ', '.join(choices) or 'none'
+    if every or len(whole) <= (MOST_SHOWN // 2 if close else MOST_SHOWN):
+        return f'{hint}valid: {whole}'
+    if close:
+        return f'{hint}{see or f"(of {len(choices)})"}'
+    shown = [choice for place, choice in enumerate(choices) if len(', '.join(choices[: place + 1])) <= MOST_SHOWN // 2]
+    more = f'{len(choices) - len(shown)} more'
+    return f'valid: {", ".join(shown)} and {more}{f"; {see}" if see else ""}'
 
 
-def lookup(kind: str, table: Mapping, name: str):
+def lookup(kind: str, table: Mapping, name: str, see: str = ''):
     """Returns `table[name]`.
 
     Raises:
-      UserError: `name` is not in the table; the message lists what is.
+      UserError: `name` is not in the table; the message has the nearest that are, and `see`, where they are many.
     """
     if name not in table:
-        raise UserError(f'unknown {kind} {name!r}; {nearest(str(name), table)}')
+        raise UserError(f'unknown {kind} {name!r}; {nearest(str(name), table, see=see)}')
     return table[name]
 
 

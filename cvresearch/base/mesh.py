@@ -18,6 +18,7 @@ from cvresearch.base.errors import UserError, check_arguments
 
 AXES = ('data', 'shard')
 LEAST = 1 << 14  # numbers in an array that is worth dividing
+KNOBS = dict(data=-1, shard=1, least=LEAST, rules=())  # of a config's `mesh`, and their defaults
 
 
 def shape(data: int, shard: int, devices: int) -> tuple[int, int]:
@@ -103,11 +104,11 @@ class Layout:
         Raises:
           UserError: an unknown key, a value of another type, more devices than there are.
         """
-        check_arguments('config.mesh', dict(spec), dict(data=-1, shard=1, least=LEAST, rules=()))
-        knobs = dict(data=-1, shard=1) | dict(spec)
+        check_arguments('config.mesh', dict(spec), KNOBS)
+        knobs = KNOBS | dict(spec)
         axes = {axis: knobs.pop(axis) for axis in AXES}
         mesh = make_mesh(**axes) if devices is None else abstract(**axes, devices=devices)
-        rules = tuple(map(tuple, knobs.pop('rules', ())))
+        rules = tuple(map(tuple, knobs.pop('rules')))
         for rule in rules:
             if len(rule) != 2 or not isinstance(rule[0], str) or not isinstance(rule[1], int | None):
                 raise UserError(f"config.mesh.rules has {rule!r}; expected pairs such as ('head/kernel', 0)")

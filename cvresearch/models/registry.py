@@ -59,7 +59,7 @@ def variant(name: str) -> Variant:
     Raises:
       UserError: there is none; the message names the nearest.
     """
-    return lookup('model', catalogue(), name)
+    return lookup('model', catalogue(), name, 'all: python -m cvresearch.summary --all')
 
 
 def reference(name: str) -> Reference:
@@ -100,11 +100,20 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
         num_classes = found.num_classes
     if num_classes < 1:
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
-    fields = {field.name: field.default for field in dataclasses.fields(found.module)}
-    given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
-    defaults = {**fields, **found.arguments}
-    check_arguments(f'model {name!r}', arguments, {k: v for k, v in defaults.items() if k not in given_by_the_program})
+    check_arguments(f'model {name!r}', arguments, arguments_of(name))
     return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
+
+
+def arguments_of(name: str) -> dict[str, object]:
+    """Returns the default of each argument that `build` takes for a variant.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    found = variant(name)
+    defaults = {field.name: field.default for field in dataclasses.fields(found.module)} | dict(found.arguments)
+    given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
+    return {key: value for key, value in defaults.items() if key not in given_by_the_program}
 
 
 def _modules() -> list[tuple[str, ModuleType]]:

@@ -1,0 +1,203 @@
+"""Which arguments each group of a configuration takes, and their defaults.
+
+An override may set an argument that its file does not mention, and may name another constructor: both ask here.
+Constructors are imported when they are asked for, since some of them load JAX.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+
+from cvresearch.base.errors import UserError, lookup
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The constructors of one group.
+
+    Attributes:
+      table: by name; None where the group has no name, and `shared` is all that it takes.
+      shared: defaults of arguments that mean the same under every name: they stay when it changes.
+      supplied: parameters that the program gives, and no configuration.
+    """
+
+    table: Mapping[str, Callable] | None = None
+    shared: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    supplied: tuple[str, ...] = ()
+
+
+def takes(path: str, name: str | None) -> dict[str, object]:
+    """Returns the default of each argument that a group takes, `inspect.Parameter.empty` for one that must be given.
+
+    Args:
+      path: of the group in a configuration, 'optimizer' or 'transform.train.crop'.
+      name: what the group names; not looked at where groups of this kind have no name.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    if path == 'model':
+        return _model(name)
+    group = _group(path)
+    if group.table is None:
+        return dict(group.shared)
+    if name is None:
+        raise UserError(f'config.{path} has no name; set --config.{path}.name, one of {", ".join(sorted(group.table))}')
+    own = _defaults(lookup(path, group.table, name))
+    return {key: value for key, value in own.items() if key not in group.supplied} | dict(group.shared)
+
+
+def shared(path: str) -> frozenset[str]:
+    """Returns the arguments of a group that mean the same for each of its constructors."""
+    return frozenset({'num_classes'} if path == 'model' else _group(path).shared)
+
+
+def is_group(path: str) -> bool:
+    """Whether a dotted path is a group whose constructor takes arguments."""
+    return path in _GROUPS
+
+
+def named(path: str) -> bool:
+    """Whether a group names one of several constructors."""
+    return path in _GROUPS and (path == 'model' or _group(path).table is not None)
+
+
+def groups_that_take(argument: str) -> list[str]:
+    """Returns 'optimizer.clip_norm' for 'clip_norm': where a configuration can have an argument of that name."""
+    found = []
+    for path in _GROUPS:
+        if path == 'model' or path.startswith('transform.eval'):
+            continue
+        group = _group(path)
+        own = [_defaults(one) for one in (group.table or {}).values()]
+        if any(argument in one and argument not in group.supplied for one in (group.shared, *own)):
+            found.append(f'{path}.{argument}')
+    return found
+
+
+def _defaults(constructor: Callable) -> dict[str, object]:
+    if dataclasses.is_dataclass(constructor):
+        return {field.name: _default(field) for field in dataclasses.fields(constructor)}
+    return {name: one.default for name, one in inspect.signature(constructor).parameters.items()}
+
+
+def _default(field: dataclasses.Field):
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    made = field.default_factory
+    return inspect.Parameter.empty if made is dataclasses.MISSING else made()
+
+
+def _model(name: str | None) -> dict[str, object]:
+    from cvresearch.models import registry
+
+    if name is None:
+        raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+    # The program chooses their number by the data, where a configuration does not.
+    return {'num_classes': registry.variant(name).num_classes, **registry.arguments_of(name)}
+
+
+def _data() -> Group:
+    from cvresearch.data import sources
+
+    return Group(sources.SOURCES, sources.HOST)
+
+
+def _transform() -> Group:
+    from cvresearch.data.transforms import Transform
+
+    return Group(shared=_defaults(Transform))
+
+
+def _crop() -> Group:
+    from cvresearch.data import crops
+
+    return Group(crops.CROPS, _defaults(crops.Crop))
+
+
+def _policy() -> Group:
+    from cvresearch.data import policies
+
+    return Group(policies.POLICIES, _defaults(policies.Policy))
+
+
+def _normalize() -> Group:
+    from cvresearch.data.preprocessing import NORMALISATIONS
+
+    # Numbers that a file gives take the place of what its name says; beside another name they would be wrong.
+    return Group(dict.fromkeys(('dataset', *NORMALISATIONS), lambda mean=None, std=None: None))
+
+
+def _augment() -> Group:
+    from cvresearch.engine.augment import Augment
+    from cvresearch.objectives.mixing import Mixing
+
+    return Group(shared=_defaults(Augment) | _defaults(Mixing))
+
+
+def _resize() -> Group:
+    from cvresearch.data import resizing
+
+    return Group(resizing.RESIZINGS, supplied=('steps', 'steps_per_epoch'))
+
+
+def _loss() -> Group:
+    from cvresearch.objectives import losses
+
+    return Group(losses.LOSSES, {'label_smoothing': 0.0})
+
+
+def _optimizer() -> Group:
+    from cvresearch.optim import optimizers
+
+    # Each rule has a weight decay of its own meaning: it is not shared.
+    return Group(optimizers.OPTIMIZERS, optimizers.COMMON, ('rate', 'decayed', 'where'))
+
+
+def _schedule() -> Group:
+    from cvresearch.optim import schedules
+
+    return Group(schedules.SCHEDULES, {'peak': inspect.Parameter.empty, **schedules.COMMON}, ('run',))
+
+
+def _average() -> Group:
+    from cvresearch.optim import averages
+
+    return Group(averages.AVERAGES, supplied=('steps', 'steps_per_epoch'))
+
+
+def _batch_norm() -> Group:
+    from cvresearch.nn import norms
+
+    return Group(norms.NORMALISATIONS, {'precise_batches': 0})
+
+
+def _distillation() -> Group:
+    from cvresearch.objectives.losses import Distillation
+
+    return Group(shared={'teacher': '', **_defaults(Distillation)})
+
+
+def _mesh() -> Group:
+    from cvresearch.base import mesh
+
+    return Group(shared=mesh.KNOBS)
+
+
+def _non_finite() -> Group:
+    from cvresearch.engine import recipes
+
+    return Group(recipes.NON_FINITE)
+
+
+_GROUPS: dict[str, Callable[[], Group] | None] = {
+    'data': _data, 'transform.train': _transform, 'transform.eval': _transform, 'transform.train.crop': _crop,
+    'transform.eval.crop': _crop, 'transform.train.policy': _policy, 'transform.eval.policy': _policy,
+    'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
+    'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
+    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite,
+}  # fmt: skip
+
+
+def _group(path: str) -> Group:
+    return _GROUPS[path]()
