@@ -55,7 +55,8 @@ def results(runs: list[str | Path]) -> list[dict]:
         accuracies = [test['top1'] for test in tests]
         rows.append({
             'experiment': _name(path.resolve()), 'model': config['model']['name'],
-            'data': config['data']['name'], 'parameters': card['params'], 'epochs': config['epochs'],
+            'data': config['data']['name'], 'parameters': card['params'],
+            'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
             'weights': 'raw' if average == 'none' else average,
             'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
@@ -65,6 +66,12 @@ def results(runs: list[str | Path]) -> list[dict]:
             'n_seen': min(test['n_seen'] for test in tests),
         })  # fmt: skip
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
+
+
+def _epochs(planned: float, cards: list[dict]) -> float | str:
+    """Returns the epochs of runs of one configuration: of those that stopped early, from the fewest to the most."""
+    epochs = {round(card['stopped_early']['epoch'], 1) if 'stopped_early' in card else planned for card in cards}
+    return min(epochs) if len(epochs) == 1 else f'{min(epochs)} to {max(epochs)}'
 
 
 def _name(folder: Path) -> str:

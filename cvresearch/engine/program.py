@@ -19,13 +19,15 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, recipes, steps, teacher
+from cvresearch.engine import augment, early_stopping, recipes, steps, teacher, trace
 from cvresearch.engine import state as states
+from cvresearch.engine.early_stopping import Patience
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
 from cvresearch.optim.plateau import Plateau
 
+METRIC = 'top1'  # by which nets are judged
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -82,6 +84,7 @@ class Program:
     augment: augment.Augment
     recipe: steps.Recipe
     plateau: Plateau | None
+    stopping: Patience | None
     teacher: str
     average: str
     mean: tuple[float, ...]
@@ -134,6 +137,7 @@ class Program:
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
             plateau=recipes.plateau_of(config, source.splits),
+            stopping=early_stopping.make(config, source.splits, METRIC),
             teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalisation(config, facts),
@@ -162,6 +166,11 @@ class Program:
         """What is evaluated: 'raw', and the name of the average where one is kept."""
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
 
+    @property
+    def selection(self) -> str:
+        """The metric by which the best checkpoint is chosen."""
+        return self.stopping.metric if self.stopping else METRIC
+
     def _create(self, seed: jax.Array) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
@@ -189,6 +198,12 @@ class Program:
     def initial_state(self) -> states.State:
         """Returns the state at step 0."""
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
+
+    def flops(self) -> int:
+        """Returns the floating-point operations of one update."""
+        size, (height, width, channels) = self.augment.resize, self.source.facts.image_shape
+        shape = (size or height, size or width, channels)
+        return trace.training_flops(self.model, shape, self.plan.batch_size, 2 if self.recipe.sam else 1)
 
     def train_step(self):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
