@@ -19,6 +19,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
         minival=0,                      # training images held out, on which the best checkpoint is chosen
+        early_stopping=dict(name='none'),  # or patience: ends the run when minival gains nothing more
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
         augment=dict(                   # on the device
             shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0,

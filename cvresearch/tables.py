@@ -52,7 +52,8 @@ def results(runs: list[str | Path]) -> list[dict]:
         accuracies = [test['top1'] for test in tests]
         rows.append({
             'experiment': _name(path.resolve()), 'model': config['model']['name'],
-            'data': config['data']['name'], 'parameters': card['params'], 'epochs': _epochs(config, card),
+            'data': config['data']['name'], 'parameters': card['params'],
+            'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
             'weights': 'raw' if average == 'none' else average,
             'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
@@ -76,10 +77,15 @@ def _test(config: dict, card: dict) -> dict:
     return card['final']['test' if average == 'none' else f'test_{average}']
 
 
-def _epochs(config: dict, card: dict) -> float | str:
-    """Returns the epochs of a run, and from what it was extended where that made it another run than one as long."""
-    extended = ', '.join(f'{epochs:g}' for epochs in card.get('extended_from', ()))
-    return f'{config["epochs"]:g} (extended from {extended})' if extended else config['epochs']
+def _epochs(planned: float, cards: list[dict]) -> float | str:
+    """Returns the epochs of runs of one configuration, and what made them other runs than ones as long.
+
+    A range, from the fewest to the most, where they stopped early; in brackets, from what they were extended.
+    """
+    epochs = {round(card['stopped_early']['epoch'], 1) if 'stopped_early' in card else planned for card in cards}
+    told = min(epochs) if len(epochs) == 1 else f'{min(epochs)} to {max(epochs)}'
+    extended = ', '.join(f'{before:g}' for before in cards[0].get('extended_from', ()))
+    return f'{told:g} (extended from {extended})' if extended else told
 
 
 def _name(folder: Path) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from cvresearch.base import compile_cache, hosts, trees
@@ -19,13 +18,14 @@ from cvresearch.base.hosts import Agreement
 from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
-from cvresearch.base.records import Metrics, RunCard, in_words
+from cvresearch.base.records import Metrics, RunCard, in_words, named
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import identity, sources
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import continuing, datasets, footprint, predictions, protocols
+from cvresearch.engine import continuing, datasets, footprint, predictions, protocols, recipes
 from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.early_stopping import SPLIT, best_step
 from cvresearch.engine.evaluate import evaluate
 from cvresearch.engine.predictions import KEPT, Predictions
 from cvresearch.engine.program import Program
@@ -104,7 +104,7 @@ class Training:
             mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config), dataset=dataset,
         )  # fmt: skip
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
-        self.names = {(name, w): _named(name, w) for name in self.splits for w in program.weights}
+        self.names = {(name, w): named(name, w) for name in self.splits for w in program.weights}
         evaluated = [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train']
         self.records.describe(configs.flatten(config), evaluated)
         self._follow_plateau()
@@ -122,7 +122,7 @@ class Training:
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self._observe(observation, closing)
-        for line in [*sources.told(program.source), self._greeting()]:
+        for line in [*sources.told(program.source), program.greeting(config.model.name, self.step)]:
             self.progress.say(line)
 
     def adopt_config(self) -> None:
@@ -194,25 +194,30 @@ class Training:
                 with self.clock.spent('save'):
                     self._snapshot()
 
-            if self.step < plan.steps:
+            stopped = not self.stopping and self._stops_early()
+            if stopped:
+                with self.clock.spent('evaluate'):
+                    stopped = self._finish_early()
+
+            if self.step < plan.steps and not stopped:
                 with self.clock.spent('compile'):
                     self._compiled()
 
             # Asked once for the rest of this turn: a signal that came between saving and returning
             # would otherwise end the run without its last step.
             stop = self.stop()
-            best = self._best_step() if save or evaluation or stop else None
-            if save or best == self.step or stop:
+            last = self.step == plan.steps or stopped
+            best = self._best_step() if save or evaluation or stop or last else None
+            if save or best == self.step or stop or last:
                 self._check_finite()
                 with self.clock.spent('save'):
                     self.records.sync()
-                    self.checkpoints.save(self.state, self.step, best, must=stop or self.step == plan.steps)
+                    self.checkpoints.save(self.state, self.step, best, must=stop or last)
 
-            if self.step == plan.steps or stop:
+            if last or stop:
                 with self.clock.spent('save'):
                     self.checkpoints.wait()
-                complete = all(self.records.has(plan.steps, *which) for which in self._evaluations())
-                return 'finished' if self.step == plan.steps and complete else 'preempted'
+                return 'finished' if last and self._evaluated() else 'preempted'
 
             yield
             self.step += 1
@@ -243,14 +248,15 @@ class Training:
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         self.card.end(
             how, self.clock.wall, step=self.step, images_seen=self.step * self.config.batch_size, **good, **damaged,
-            final=final, **self.speed.values(),
+            **self._stopped_early(how), final=final, **self.speed.values(),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
             },
         )  # fmt: skip
         if how == 'finished':
             self.records.finish()
-        self.progress.say(f'{how} at step {self.step:,}: {in_words(final)}; {self.path}')
+        early = f' of {self.plan.steps:,} ({self.program.stopping})' if self._stopped_early(how) else ''
+        self.progress.say(f'{how} at step {self.step:,}{early}: {in_words(final)}; {self.path}')
 
     def stop(self) -> bool:
         """Whether the run is asked to stop, here or on another host. All hosts ask at the same places."""
@@ -307,6 +313,28 @@ class Training:
         due = self.plan.due(self.step, every_epochs=self.config.evaluate_every_epochs)
         return [which for which in self.names if which[0] != 'train'] if due else []
 
+    def _evaluated(self) -> bool:
+        """Whether all that is due at this step is evaluated."""
+        return all(self.records.has(self.step, *which) for which in self._evaluations())
+
+    def _stops_early(self) -> bool:
+        """Whether the run ends here, before its last step: a function of the records, on all hosts the same."""
+        rule = self.program.stopping
+        if rule is None or self.step == self.plan.steps or not self._evaluated():
+            return False
+        return rule.stops_at(self.records.of(SPLIT, self.program.weights[-1])) == self.step
+
+    def _finish_early(self) -> bool:
+        """Does what is due at the last step of any run; False where it was given up."""
+        if not self.records.has(self.step, 'train'):
+            self._log()
+        return all(self._keep_predictions(*which) for which in self._evaluations())
+
+    def _stopped_early(self, how: str) -> dict[str, dict]:
+        if how != 'finished' or self.step == self.plan.steps:
+            return {}
+        return {'stopped_early': self.program.stopping.card(self.step, self.plan, self._best_step())}
+
     def _follow_plateau(self) -> None:
         """Sets the learning rate that the evaluations so far ask for, a function of the records."""
         if rule := self.program.plateau:
@@ -326,10 +354,9 @@ class Training:
         )
         if values is None:  # the next process does it
             return
-        protocol = protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
-        how = {**protocol.record, 'weights': weights}
-        if self.step == self.plan.steps and not self._keep_predictions(split, protocol, how):
+        if self.step == self.plan.steps and not self._keep_predictions(split, weights):
             return
+        how = {**self._protocol(split).record, 'weights': weights}
         self.records.write(self.step, self.plan.epoch(self.step), split, values | how)
         if weights == 'raw':
             self._follow_plateau()
@@ -345,17 +372,16 @@ class Training:
         self.snapshots.wait()
         self.taken.add(self.step)
 
-    def _keep_predictions(self, split: str, protocol: protocols.Protocol, how: dict) -> bool:
+    def _protocol(self, split: str) -> protocols.Protocol:
+        return protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
+
+    def _keep_predictions(self, split: str, weights: str) -> bool:
         """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""
         if not self.config.keep_predictions:
             return True
-        program = self.program
-        variables = variables_of(self.state, how['weights'])
-        net = predictions.forward(program.model, program.mean, program.std, protocol, self.mesh)
-        images, _ = self.splits[split].take(np.zeros(1, np.int64))
-        name = 'predictions', images.shape
-        shape = self.config.eval_batch_size, *images.shape[1:]
-        self.stages.compiler.begin(name, functools.partial(net.compiled, variables, shape))
+        program, protocol = self.program, self._protocol(split)
+        variables = variables_of(self.state, weights)
+        name = self.stages.begin_predictions(self.splits[split], protocol, variables)
         if not self._wait_for(name):
             return False
         logits_of = self.stages.compiler.result(name)(variables)
@@ -363,44 +389,23 @@ class Training:
             logits_of, self.splits[split], protocol, self.config.eval_batch_size, self.mesh, stop=self.stop
         )
         if found is not None and hosts.first():
-            name = _named(split, how['weights'])
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
             record |= {'data': program.source.facts.name, 'images_sha256': identity.images_sha256(self.splits[split])}
-            kept = Predictions(*found, record | {'step': self.step} | how, program.source.facts.class_names)
-            kept.save(self.path / KEPT / f'{name}.npz')
+            record |= {'step': self.step, **protocol.record, 'weights': weights}
+            kept = Predictions(*found, record, program.source.facts.class_names)
+            kept.save(self.path / KEPT / f'{self.names[split, weights]}.npz')
         return found is not None
 
     def _best_step(self) -> int | None:
-        """Returns the earliest step of the highest minival top-1, None where nothing is held out.
+        """Returns the earliest step of the best evaluation on minival, None where nothing is held out.
 
         Where the run averages its weights, of the average: that is what it is for.
         """
-        rows = self.records.of('minival', self.program.weights[-1])
-        return max(rows, key=lambda row: (row['top1'], -row['step']))['step'] if rows else None
+        return best_step(self.records.of(SPLIT, self.program.weights[-1]), self.program.selection)
 
     def _check_finite(self) -> None:
         bad = int(self.state.bad_step)
         if bad < 0:
             return
         self.checkpoints.wait()
-        steps = self.checkpoints.steps()
-        last = f'the last good checkpoint is of step {steps[-1]}' if steps else 'no checkpoint was due before it'
-        what = 'the loss or the parameters are not finite at step'
-        if skip := self.program.recipe.skip:
-            what = f'{skip} batches in a row (config.non_finite) have no finite gradients, the last of them at step'
-        raise RunError(
-            f'{what} {bad}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
-            'config.optimizer.clip_norm may help'
-        )
-
-    def _greeting(self) -> str:
-        facts, device = self.program.source.facts, self.mesh.devices.flat[0].device_kind
-        return (
-            f'{self.config.model.name}: {trees.count(self.state.params):,} parameters; {facts.name}: '
-            f'{self.plan.examples:,} images; {self.plan.steps - self.step:,} of {self.plan.steps:,} steps '
-            f'on {self.mesh.size} x {device}'
-        )
-
-
-def _named(split: str, weights: str) -> str:
-    return split if weights == 'raw' else f'{split}_{weights}'
+        raise recipes.not_finite(bad, self.checkpoints.steps(), self.program.recipe.skip)

@@ -201,7 +201,7 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | None]]:
         key = name.partition('config.')[2]
         if removed:
             if equals:
-                raise UserError(f'--{name} takes an argument away, and no value; write --config.{key}={value} to set it')
+                raise UserError(f'--{name} takes an argument away and no value; write --config.{key}={value} to set it')
             overrides[key] = None
             continue
         if not equals:

@@ -20,7 +20,7 @@ from cvresearch.base.overrides import flatten
 # versions (tests/engine/data/runs).
 NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
-    'sampling.name': 'shuffle',
+    'sampling.name': 'shuffle', 'early_stopping.name': 'none',
 }  # fmt: skip
 
 

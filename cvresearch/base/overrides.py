@@ -1,4 +1,4 @@
-"""Overrides of a configuration: single values, other constructors, keys that stand for several, arguments taken away."""
+"""Overrides of a configuration: single values, other constructors, keys for several values, arguments taken away."""
 
 import functools
 import importlib
@@ -153,8 +153,8 @@ def _rename(config: ConfigDict, key: str, overrides: Mapping[str, str | None]) -
     if dropped:
         more = f' and {len(dropped) - 6} more' if len(dropped) > 6 else ''
         _note(
-            f'{group} is {new} and not {old}: what the file says for {old} is dropped ({", ".join(dropped[:6])}{more}); '
-            f"set what {new} is to have by --config.{group}.ARGUMENT=VALUE, or it has its defaults"
+            f'{group} is {new}, not {old}: what the file says for {old} is dropped ({", ".join(dropped[:6])}{more}); '
+            f'set what {new} is to have by --config.{group}.ARGUMENT=VALUE, or it has its defaults'
         )
 
 

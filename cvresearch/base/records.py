@@ -262,6 +262,11 @@ def _processor() -> str:
     return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
 
 
+def named(split: str, weights: str) -> str:
+    """Returns the name of an evaluation: of the split, and of the average that was evaluated, 'test_ema'."""
+    return split if weights == 'raw' else f'{split}_{weights}'
+
+
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
 

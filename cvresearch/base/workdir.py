@@ -150,7 +150,8 @@ def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
 
 def _is_free(key: str, config: ConfigDict) -> bool:
     """Whether a run may go on with another value of that key."""
-    if key == 'eval_batch_size' and config.schedule.get('name') == 'plateau':
+    stopping = config.get('early_stopping', {}).get('name', 'none')
+    if key == 'eval_batch_size' and (config.schedule.get('name') == 'plateau' or stopping != 'none'):
         return False  # the order of float32 sums, and so a loss in its last digit, would have a say in the training
     return key in FREE or key.startswith(_ANYWHERE)
 

@@ -19,13 +19,15 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, recipes, steps, teacher, trace
+from cvresearch.engine import augment, early_stopping, recipes, steps, teacher, trace
 from cvresearch.engine import state as states
+from cvresearch.engine.early_stopping import Patience
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
 from cvresearch.optim.plateau import Plateau
 
+METRIC = 'top1'  # by which nets are judged
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -90,6 +92,7 @@ class Program:
     augment: augment.Augment
     recipe: steps.Recipe
     plateau: Plateau | None
+    stopping: Patience | None
     teacher: str
     average: str
     mean: tuple[float, ...]
@@ -144,6 +147,7 @@ class Program:
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
             plateau=recipes.plateau_of(config, source.splits),
+            stopping=early_stopping.make(config, source.splits, METRIC),
             teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalisation(config, facts),
@@ -171,6 +175,11 @@ class Program:
     def weights(self) -> tuple[str, ...]:
         """What is evaluated: 'raw', and the name of the average where one is kept."""
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
+
+    @property
+    def selection(self) -> str:
+        """The metric by which the best checkpoint is chosen."""
+        return self.stopping.metric if self.stopping else METRIC
 
     def _create(self, seed: jax.Array) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
@@ -212,6 +221,15 @@ class Program:
         step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
         divided = meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
+
+    def greeting(self, name: str, step: int) -> str:
+        """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
+        facts, device = self.source.facts, self.mesh.devices.flat[0].device_kind
+        return (
+            f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
+            f'{self.plan.examples:,} images; {self.plan.steps - step:,} of {self.plan.steps:,} steps '
+            f'on {self.mesh.size} x {device}'
+        )
 
     def training_flops(self) -> int:
         """Returns the floating-point operations of an update."""

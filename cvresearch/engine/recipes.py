@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import UserError, check_arguments, construct
+from cvresearch.base.errors import RunError, UserError, check_arguments, construct
 from cvresearch.data import sampling
 from cvresearch.data.examples import labels_of
 from cvresearch.data.sources import Source
@@ -145,6 +145,18 @@ def check_labels(config: ConfigDict, source: Source) -> None:
             f'config.augment mixes images, for which each needs one class; the labels of {source.facts.name} are '
             f'{labels.dtype} {labels.shape}; set augment.mixup and augment.cutmix to 0'
         )
+
+
+def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
+    """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `Recipe`."""
+    last = f'the last good checkpoint is of step {checkpoints[-1]}' if checkpoints else 'no checkpoint was due before'
+    what = 'the loss or the parameters are not finite at step'
+    if skip:
+        what = f'{skip} batches in a row (config.non_finite) have no finite gradients, the last of them at step'
+    return RunError(
+        f'{what} {step}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
+        'config.optimizer.clip_norm may help'
+    )
 
 
 def _check_division(config: ConfigDict, mesh: Mesh) -> None:

@@ -17,7 +17,7 @@ from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
 from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples
-from cvresearch.engine import datasets, ensemble, predictions, protocols
+from cvresearch.engine import datasets, early_stopping, ensemble, predictions, protocols
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.predictions import Predictions
 from cvresearch.engine.program import Program
@@ -140,7 +140,7 @@ class Run:
         """Returns the step of the checkpoint that is best on a split, of those that are kept; the earlier of equals.
 
         Args:
-          select_by: the split whose top-1 decides.
+          select_by: the split that decides, by top-1 or by the metric of config.early_stopping.
           reported: the split whose metrics will be told.
           force: choose by the reported split all the same.
 
@@ -163,7 +163,7 @@ class Run:
                 f'{self.path} has no evaluation on {select_by!r} at the step of a checkpoint that is kept (steps '
                 f'{", ".join(map(str, kept)) or "none"}); train with config.minival, or give --step'
             )
-        return max(rows, key=lambda row: (row['top1'], -row['step']))['step']
+        return early_stopping.best_step(rows, self.program.selection)
 
     def protocol(self, split: str, name: str = 'as_given', resolution: int | None = None, **knobs) -> Protocol:
         """Returns an evaluation protocol for this run's net; see `protocols.make`."""

@@ -13,8 +13,10 @@ from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, transforms
 from cvresearch.data.sources import Examples
 from cvresearch.data.stream import Stream
+from cvresearch.engine import predictions
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.program import Program
+from cvresearch.engine.protocols import Protocol
 from cvresearch.engine.state import State
 
 WORKERS = 2  # batches of encoded images made at once, so that no thread waits at the end of one
@@ -73,6 +75,15 @@ class Stages:
             return self._program.eval_step().lower(self._program.abstract_state(), batch).compile()
 
         self.compiler.begin(name, make)
+        return name
+
+    def begin_predictions(self, examples: Examples, protocol: Protocol, variables: dict) -> tuple:
+        """Begins to compile the logits of a split; returns their name."""
+        program, (images, _) = self._program, examples.take(np.zeros(1, np.int64))
+        net = predictions.forward(program.model, program.mean, program.std, protocol, program.mesh)
+        shape = self._config.eval_batch_size, *images.shape[1:]
+        name = 'predictions', images.shape
+        self.compiler.begin(name, functools.partial(net.compiled, variables, shape))
         return name
 
     def close(self) -> None:
