@@ -25,7 +25,8 @@ import numpy as np
 from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
-from cvresearch.data import files, preprocessing
+from cvresearch.data import preprocessing
+from cvresearch.data.names import ENDINGS, is_image
 from cvresearch.engine import weight_files, weights
 from cvresearch.models import registry
 
@@ -84,7 +85,7 @@ def images_of(path: str) -> list[str]:
             below[:] = [name for name in below if not name.startswith('.')]
             found += [os.path.join(folder, name) for name in names if _is_image(name)]
         if not found:
-            raise UserError(f'there is no image in the folder (files that end in {", ".join(files.ENDINGS)})')
+            raise UserError(f'there is no image in the folder (files that end in {", ".join(ENDINGS)})')
         return sorted(found)
     if os.path.exists(path) or not glob.has_magic(path):
         return [path]
@@ -95,7 +96,7 @@ def images_of(path: str) -> list[str]:
 
 
 def _is_image(name: str) -> bool:
-    return not name.startswith('.') and name.lower().endswith(tuple(files.ENDINGS))
+    return not name.startswith('.') and is_image(os.fsencode(name))
 
 
 def _shown(path: str) -> str:

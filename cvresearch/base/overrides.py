@@ -221,7 +221,7 @@ def unknown(config: ConfigDict, key: str, value=None) -> UserError:
         takes = _takes(group, node)
         what = f'{group} {node.name!r}' if 'name' in node else group
         why = f': {what} takes no argument {last!r}'
-        if meant(last) is None:
+        if meant(last) in (None, key):
             return UserError(f'unknown config key {key!r}{why}; {nearest(last, takes, see=LIST_KEYS)}')
     alias = meant(last)
     if not alias and not close:

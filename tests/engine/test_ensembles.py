@@ -263,7 +263,7 @@ def workdir_grey(tmp_path, smoke):
 def test_a_run_is_evaluated_on_another_data_set(workdir):
     record = evaluate.run(workdir, data='mnist500')
     assert (record['data'], record['n_seen']) == ('mnist500', 1000)
-    with pytest.raises(UserError, match='12 classes, and the net only 10'):
+    with pytest.raises(UserError, match=r"'class 10' .* 'class 11' .* that the net does not know"):
         Run.of(workdir).on('fake', image_size=28, channels=1, classes=12)
 
 

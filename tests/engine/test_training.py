@@ -197,6 +197,7 @@ def test_half_written_checkpoint_and_half_written_record_are_cleared_away(alone,
 
 def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(smoke, tmp_path):
     broken = dict(optimizer__name='sgd', schedule__peak=1e12, schedule__warmup_epochs=0.0, optimizer__momentum=0.0)
+    broken |= dict(optimizer__weight_decay=0.01)
     broken |= dict(save_every_epochs=0.0625, evaluate_every_epochs=0.0)  # a save is due at every step
     with pytest.raises(RunError, match=r'not finite at step [0-4]; (the last good|no checkpoint)'):
         train.run(smoke(**broken), tmp_path / 'run')
