@@ -232,7 +232,7 @@ def smoke(c: ConfigDict, size: int) -> None:
     c.log_every_steps = 5
     c.evaluate_every_epochs = 0.25
     c.save_every_epochs = 0.25
-    if c.data.name in ('imagenet', 'cifar10', 'cifar100'):
+    if c.data.name in ('imagenet', 'image_folder', 'cifar10', 'cifar100'):
         batch = 2 if c.transform and size > 128 else 8
         if c.transform:
             set_image_size(c, size)

@@ -87,7 +87,7 @@ class How:
             return own  # the folder of its training: not a test image more than there was
         # Any other folder without train/ is one of test images alone.
         whole = {'every': 1} if self.data == 'image_folder' else {}
-        return whole | ({'root': self.root} if self.root else {})
+        return whole | ({'root': str(self.root)} if self.root else {})
 
     def of(self, run: Run):
         """Returns the protocol for a run."""

@@ -4,12 +4,13 @@ from types import SimpleNamespace
 
 from cvresearch.base import cli, cluster
 from cvresearch.base.errors import UserError
+from cvresearch.base.overrides import flatten
 
 
 def main(argv: list[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
+        argv, __doc__, required=('config',), places=('workdir',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',
         hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',
@@ -19,9 +20,17 @@ def main(argv: list[str]) -> int:
         profile='steps of which a profile is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         peak='TFLOP/s of one device, or measure: then MFU is told',
-        switches=dict(extend='train a run that is there on to a larger --config.epochs, also a finished one'),
+        switches=dict(
+            extend='train a run that is there on to a larger --config.epochs, also a finished one',
+            print_config='print every key with its value, and train nothing',
+        ),
     )  # fmt: skip
     config = cli.config_of(options)
+    if options.print_config:
+        print(*(f'{key}: {value!r}' for key, value in sorted(flatten(config).items())), sep='\n')
+        return 0
+    if not options.workdir:
+        raise UserError('--workdir is missing: folder of the run; the same command again continues it')
     numbers = {k: cli.integer(k, v) for k in ('profile', 'profile_from') if (v := getattr(options, k))}
     hosts, host, coordinator = _hosts_of(options)
     patience = cli.integer('patience', options.patience or '120')

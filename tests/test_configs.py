@@ -39,6 +39,8 @@ def arguments(file):
 
 def cost(config):
     """Returns 'images; device-hours', as docs/experiments.md defines them."""
+    if config.data.name == 'image_folder':
+        return f'{config.epochs:g} times the training images'
     images = config.epochs * (TRAINING_IMAGES[config.data.name] - config.minival)
     if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
         return f'{images:,.0f} images'
@@ -134,9 +136,9 @@ def test_list_of_smoke_runs_is_whole():
 
 def on_synthetic_data(config):
     """Puts as many synthetic images in place of those that are not bundled."""
-    classes = {'imagenet': 1000, 'cifar10': 10, 'cifar100': 100}
+    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100}
     if config.data.name in classes:
-        name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES[config.data.name]
+        name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES.get(config.data.name, 1000)
         with config.unlocked():
             config.data = dict(name=name, classes=classes[config.data.name], train=count)
     return config

@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from cvresearch import main
+
 PIPED = 'set -o pipefail; "$0" "$@" | head -n 1'
 
 
@@ -28,6 +30,12 @@ def test_a_pipe_that_breaks_elsewhere_is_no_closed_output():
     code = 'from cvresearch.base import cli\ndef main(argv):\n raise BrokenPipeError("of a child")\ncli.run(main)'
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 1 and 'BrokenPipeError: of a child' in done.stderr
+
+
+def test_all_keys_are_printed_and_nothing_is_trained(capsys):
+    assert main.main(['--config', 'configs/lenet5_mnist5k.py', '--print_config', '--config.epochs=3']) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert 'epochs: 3.0' in lines and "model.name: 'lenet5'" in lines and lines == sorted(lines)
 
 
 def test_errors_into_a_closed_pipe_keep_their_silence():

@@ -194,6 +194,14 @@ def test_a_folder_with_some_of_the_classes_is_evaluated_by_name(finished, tmp_pa
     assert kept.class_names == ('cat', 'dog', 'horse') and set(kept.labels.tolist()) == {1, 2}
 
 
+def test_the_command_takes_another_folder(finished, tmp_path, capsys):
+    paint(tmp_path / 'two', {name: COLOURS[name] for name in ('dog', 'horse')})
+    flags = f'--workdir={finished}/run', '--data=image_folder', f'--root={tmp_path}/two', '--discard'
+    assert evaluate.main([*flags]) == 0
+    record = json.loads(capsys.readouterr().out)
+    assert (record['top1'], record['n_seen']) == (100, 20)
+
+
 def test_numbers_of_classes_are_names_too(finished, tmp_path):
     paint(tmp_path / 'numbers', {'2': COLOURS['horse'], '0': COLOURS['cat']})
     assert evaluate.run(finished / 'run', data='image_folder', root=str(tmp_path / 'numbers'))['top1'] == 100
