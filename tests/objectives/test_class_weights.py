@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import torch
 from sklearn.utils.class_weight import compute_class_weight
 
 from cvresearch.base.errors import UserError
@@ -30,26 +29,24 @@ def test_balanced_of_several_labels_is_scikit_learns_for_each_class_as_a_problem
         assert found[label] == pytest.approx(having / lacking, rel=1e-6)
 
 
-@pytest.mark.parametrize('smoothing', [0.0, 0.1])
-def test_softmax_is_pytorchs(smoothing):
+# PyTorch 2.13.0, cross_entropy(weight=WEIGHTS, label_smoothing=...) of the first three logits, in float64.
+@pytest.mark.parametrize('smoothing, expected', [
+    (0.0, [0.618585, 3.35436, 1.926969]),
+    (0.1, [0.707116, 3.180509, 1.917543]),
+])  # fmt: skip
+def test_softmax_is_pytorchs(smoothing, expected):
     loss = losses.make({'name': 'softmax_cross_entropy', 'label_smoothing': smoothing}, WEIGHTS)
-    expected = torch.nn.functional.cross_entropy(
-        torch.tensor(LOGITS), torch.tensor(LABELS).long(), torch.tensor(WEIGHTS), reduction='none',
-        label_smoothing=smoothing,
-    )  # fmt: skip
-    np.testing.assert_allclose(loss(LOGITS, jax.nn.one_hot(LABELS, 3)), expected, rtol=1e-5)
+    np.testing.assert_allclose(loss(LOGITS[:3], jax.nn.one_hot(LABELS[:3], 3)), expected, rtol=1e-5)
 
 
 def test_sigmoid_weighs_the_images_that_have_a_class_as_pytorchs_pos_weight():
-    target = RNG.random((10, 3)).round().astype(np.float32)
-    expected = torch.nn.functional.binary_cross_entropy_with_logits(
-        torch.tensor(LOGITS), torch.tensor(target), pos_weight=torch.tensor(WEIGHTS), reduction='none'
-    )
+    target = np.array([[1, 0, 1], [0, 1, 0], [1, 1, 0]], np.float32)
+    expected = [1.474591, 3.63003, 1.177567]  # PyTorch 2.13.0, binary_cross_entropy_with_logits(pos_weight=WEIGHTS)
     loss = losses.make({'name': 'sigmoid_cross_entropy'}, WEIGHTS)
-    np.testing.assert_allclose(loss(LOGITS, target), expected.sum(-1), rtol=1e-5)
+    np.testing.assert_allclose(loss(LOGITS[:3], target), expected, rtol=1e-5)
     ones = losses.make({'name': 'sigmoid_cross_entropy'}, np.ones(3, np.float32))
     plain = losses.make({'name': 'sigmoid_cross_entropy'})
-    np.testing.assert_allclose(ones(LOGITS, target), plain(LOGITS, target), rtol=1e-5)
+    np.testing.assert_allclose(ones(LOGITS[:3], target), plain(LOGITS[:3], target), rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', ['multiclass_hinge', 'maximum_a_posteriori'])
