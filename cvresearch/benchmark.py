@@ -27,11 +27,12 @@ from tqdm import tqdm
 from cvresearch.base import cli, compile_cache, records, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
-from cvresearch.engine import augment, steps, trace
+from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
-from cvresearch.engine.program import DTYPES, Program
+from cvresearch.engine.experiment import DTYPES, Program
+from cvresearch.inspect import cost
 from cvresearch.models import registry
-from cvresearch.nn.repeat import with_stacked
+from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 from cvresearch.train import Training
@@ -103,7 +104,7 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     first = step()
     step()
     median = statistics.median(step() for _ in tqdm(range(repeats), desc=name, leave=False))
-    macs = trace.macs(step.model, step.image_shape)
+    macs = cost.macs(step.model, step.image_shape)
     return dict(
         model=name, device=jax.devices()[0].device_kind, dtype=dtype, batch_size=batch_size,
         image_size=step.image_shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),

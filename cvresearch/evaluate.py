@@ -22,9 +22,10 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.engine import datasets, ensemble, predictions
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.runs import Run
+from cvresearch.engine import datasets
+from cvresearch.evaluation import ensemble, predictions
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import significance
 from cvresearch.report import runs as taking
 
@@ -38,7 +39,7 @@ class How:
       batch_size: images a step; the configuration's where not given.
       data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
       root: of that source.
-      protocol: in `engine/protocols.py`; 'as_given': the source's own.
+      protocol: in `evaluation/protocols.py`; 'as_given': the source's own.
       resolution: side of the net's input; of training where not given.
       scales: shorter sides before cropping; the protocol's where not given.
       interpolation: of resizing; the protocol's where not given.

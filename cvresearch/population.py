@@ -22,7 +22,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.

@@ -27,7 +27,7 @@ from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
 from cvresearch.data.names import ENDINGS, is_image
-from cvresearch.engine import weight_files, weights
+from cvresearch.interop import conversion, weight_files
 from cvresearch.models import registry
 
 TOP = 5
@@ -49,8 +49,8 @@ def predictor(model: str, file: str | Path, reference: str | None = None) -> Cal
     if reference is not None and registry.reference(reference).variant != model:
         raise UserError(f'{reference} is a {registry.reference(reference).variant}, not a {model}')
     tensors = weight_files.read(file)
-    reference = reference or weights.infer(tensors, model)
-    module, variables = weights.to_variables(tensors, reference, weights.classes_of(tensors, reference))
+    reference = reference or conversion.infer(tensors, model)
+    module, variables = conversion.to_variables(tensors, reference, conversion.classes_of(tensors, reference))
     prepare, names = preprocessing.of(registry.current_name(reference), variant.input_shape[0], Path(file))
     names = names or _default_names(module.num_classes)
     if len(names) != module.num_classes:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cvresearch.base import cli
 from cvresearch.base.errors import lookup
 from cvresearch.data.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, Corrupted
-from cvresearch.engine.runs import Run
+from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import scores
 
 

@@ -23,15 +23,16 @@ from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import identity, sources
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import continuing, datasets, footprint, predictions, protocols, recipes
+from cvresearch.engine import continuing, datasets, memory_plan, recipes
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.early_stopping import SPLIT, best_step
-from cvresearch.engine.evaluate import evaluate
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.program import Program
-from cvresearch.engine.runs import SNAPSHOTS, variables_of, without_optimizer
-from cvresearch.engine.stages import Stages
-from cvresearch.nn.repeat import unstack
+from cvresearch.engine.experiment import Program
+from cvresearch.engine.phases import Stages
+from cvresearch.evaluation import predictions, protocols
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import SNAPSHOTS, variables_of, without_optimizer
+from cvresearch.evaluation.totals import evaluate
+from cvresearch.nn.stacked import unstack
 from cvresearch.objectives import metrics
 
 
@@ -63,7 +64,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
                 print(f'{path} is finished at step {card["step"]:,}: {in_words(card["final"])}')
                 datasets.warn_of_changes(path, card, program.source)
             return 0
-        if (too_large := footprint.check(program)) and hosts.first():
+        if (too_large := memory_plan.check(program)) and hosts.first():
             print(f'warning: {too_large}', file=sys.stderr)
         training = Training(program, config, path, preemption, closing, observation)
         training.adopt_config()

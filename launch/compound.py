@@ -20,7 +20,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 from launch import local, plan, progress
 
@@ -103,7 +103,7 @@ class Laboratory:
         arguments = {**{k: v for k, v in self.model.items() if k != 'name'}, **knobs}
         net = registry.build(self.config.model.name, **({'num_classes': self.classes} | arguments))
         setting = {**{f'model.{key}': value for key, value in knobs.items()}, 'data.image_size': size}
-        return Candidate(kind, alpha, beta, gamma, setting, trace.macs(net, (size, size, self.channels)))
+        return Candidate(kind, alpha, beta, gamma, setting, cost.macs(net, (size, size, self.channels)))
 
     def grid(self, budget: float, tolerance: float) -> list[Candidate]:
         """Returns the compounds within `tolerance` (a part) of the budget, as counted."""

@@ -20,7 +20,7 @@ import cvresearch.main as main
 from cvresearch import train
 from cvresearch.base import cli
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 
 # What is called when a phase begins and returns when it ends. Compiling begins with one function and ends with another,
 # in a thread; steps have none: see `Watch.watch`.

@@ -18,9 +18,9 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.program import Program
-from cvresearch.engine.runs import SNAPSHOTS, Run
+from cvresearch.engine.experiment import Program
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import SNAPSHOTS, Run
 from tests import kill_at
 from tests.kill_at import Kill
 

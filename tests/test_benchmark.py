@@ -4,7 +4,7 @@ import json
 import time
 
 from cvresearch import benchmark
-from cvresearch.engine.stages import Stages
+from cvresearch.engine.phases import Stages
 from tests.conftest import SMOKE
 
 

@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 from cvresearch.models import registry
 from tests import smokes
 

@@ -20,12 +20,12 @@ import pytest
 from jax.experimental import multihost_utils
 
 from cvresearch import main, train
-from cvresearch.base import cluster, hosts, trees, watch
+from cvresearch.base import cluster, heartbeat, hosts, trees
 from cvresearch.base.errors import BAD_INPUT, HOST_LOST, PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 
 LONG = 120  # seconds of patience, where nobody is to be missed
 # Parameters and moments divided over the devices of all hosts, and a save, an evaluation and a log to agree on.
@@ -133,7 +133,7 @@ def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_
 WATCHING = '''
 import sys, time
 from cvresearch.base.errors import UserError
-from cvresearch.base.watch import Meeting, Watch
+from cvresearch.base.heartbeat import Meeting, Watch
 host, hosts, port, patience = (int(sys.argv[sys.argv.index(flag) + 1].rpartition(':')[2])
                                for flag in ('--host', '--hosts', '--coordinator', '--patience'))
 if host == 0:
@@ -210,15 +210,15 @@ def test_a_host_that_is_killed_is_named_at_once_by_all_others(number, gone):
 
 
 def test_the_host_of_the_meeting_hears_last_of_a_loss(monkeypatch):
-    port, told, real = free_port(), [], watch._send
+    port, told, real = free_port(), [], heartbeat._send
 
     def send(connection, what):
         if 'lost' in what and len(told) < 3:  # not of the test's own end
             told.append(connection.getpeername()[1])
         real(connection, what)
 
-    monkeypatch.setattr(watch, '_send', send)
-    watch.Meeting(port, 4, LONG).start()
+    monkeypatch.setattr(heartbeat, '_send', send)
+    heartbeat.Meeting(port, 4, LONG).start()
     there = [socket.create_connection(('127.0.0.1', port)) for _ in range(4)]
     ports = [connection.getsockname()[1] for connection in there]
     for host, connection in enumerate(there):

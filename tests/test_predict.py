@@ -13,10 +13,10 @@ from PIL import Image
 
 from cvresearch import predict
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Reference, Variant
 from cvresearch.data import crops, preprocessing, transforms
-from cvresearch.engine import weights
+from cvresearch.interop import conversion
 from cvresearch.models import registry
+from cvresearch.models.variant import Reference, Variant
 
 
 class Colour(nn.Module):
@@ -33,7 +33,7 @@ class Colour(nn.Module):
 def save(path, num_classes):
     kernel = 3 * np.eye(3, num_classes, dtype=np.float32)
     head = {'kernel': kernel, 'bias': np.zeros(num_classes, np.float32)}
-    weights.save(path, {'params': {'head': head}}, 'torch/colour')
+    conversion.save(path, {'params': {'head': head}}, 'torch/colour')
     return path
 
 

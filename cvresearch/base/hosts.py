@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cvresearch.base.errors import FAILED, UserError
-from cvresearch.base.watch import Meeting, Passage, Watch
+from cvresearch.base.heartbeat import Meeting, Passage, Watch
 
 POLL_SECONDS = 0.1
 PIECE = 1 << 24  # bytes

@@ -14,7 +14,7 @@ import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
-from cvresearch.data import lists, where
+from cvresearch.data import lists, locations
 from cvresearch.data.examples import Facts, Source, Subset
 from cvresearch.data.files import Files, Part
 from cvresearch.data.imagenet import MEAN, STD
@@ -71,7 +71,7 @@ def _place(root: str) -> Path:
     if root and (place := local(root, 'config.data.root')).is_dir():
         return place
     how = ('lay the images there, in a folder for each class',)
-    return where.find('image_folder', root, (('*/*',),), how)
+    return locations.find('image_folder', root, (('*/*',),), how)
 
 
 def _classes(parts: dict[str, Part]) -> tuple[str, ...]:

@@ -8,12 +8,12 @@ import numpy as np
 from cvresearch.base.errors import UserError, construct
 from cvresearch.data import identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
+from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
 from cvresearch.data.imagenet import wnids as imagenet_wnids
-from cvresearch.data.pictures import Damage, Pictures
 from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds

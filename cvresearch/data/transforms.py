@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.data import crops, decode, policies, windows
 from cvresearch.data import operations as ops
-from cvresearch.data.draws import uniforms
+from cvresearch.data.prng import uniforms
 
 FILLS = ('mean', 'noise', 'black')
 MEAN, STD = (124, 116, 104), (58, 57, 57)  # ImageNet's, of pixels: what is 0 and 1 to the net

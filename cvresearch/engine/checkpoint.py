@@ -1,6 +1,6 @@
 """Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read.
 
-On disk every block of a deep stage has its own names, however the state holds them (nn/repeat.py).
+On disk every block of a deep stage has its own names, however the state holds them (nn/stacked.py).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from cvresearch.base import hosts, trees
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine.state import State
-from cvresearch.nn.repeat import stack, unstack
+from cvresearch.nn.stacked import stack, unstack
 
 # Orbax logs the tracebacks of its threads; the same errors are raised here, and said in one line.
 logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)

@@ -13,7 +13,7 @@ from cvresearch.base.records import read_card
 from cvresearch.base.workdir import adopt, kept_config
 from cvresearch.data import resizing
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Plan, Program
+from cvresearch.engine.experiment import Plan, Program
 from cvresearch.engine.state import State
 from cvresearch.optim import schedules
 

@@ -15,8 +15,8 @@ from cvresearch.data.examples import labels_of
 from cvresearch.data.sources import Source
 from cvresearch.engine.steps import Recipe
 from cvresearch.nn import norms
-from cvresearch.nn.repeat import with_stacked
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
+from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing

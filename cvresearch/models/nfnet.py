@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, global_avg_pool

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from cvresearch import models
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (

@@ -15,7 +15,8 @@ import optax
 from optax import contrib
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.optim import paths, transforms
+from cvresearch.optim import param_filters, transforms
+from cvresearch.optim.param_filters import matches
 from cvresearch.optim.transforms import Transform
 
 Decayed = Callable[[float], Transform]
@@ -121,16 +122,16 @@ def muon(
 
     def labels(params):
         def of(path: str) -> bool:
-            return transforms.is_kernel(path) and not any(paths.matches(pattern, path) for pattern in exclude)
+            return transforms.is_kernel(path) and not any(matches(pattern, path) for pattern in exclude)
 
         # Stacked blocks are taken together.
-        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', paths.values(params, of))
+        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
 
     def matrices(tree):
         def leaf(x, stacked):
             return contrib.MuonDimensionNumbers(tuple(range(int(stacked), x.ndim - 1)), x.ndim - 1)
 
-        return jax.tree.map(leaf, tree, paths.is_stacked(tree))
+        return jax.tree.map(leaf, tree, param_filters.is_stacked(tree))
 
     orthogonal = optax.chain(
         contrib.scale_by_muon(
@@ -193,22 +194,22 @@ class Around:
     def decays(self, path: str) -> bool:
         """Whether the parameter of that path is decayed."""
         if self.decay_mask:
-            return any(paths.matches(pattern, path) for pattern in self.decay_mask)
+            return any(matches(pattern, path) for pattern in self.decay_mask)
         return self.decay_all or transforms.is_kernel(path)
 
     def factor(self, path: str) -> float:
         """Returns the parameter's part of the learning rate, 0 where it is frozen for good."""
-        if any(epoch is None and paths.matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
+        if any(epoch is None and matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
             return 0.0
-        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if paths.matches(pattern, path)), 1.0)
+        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if matches(pattern, path)), 1.0)
         for depth, pattern in enumerate(reversed(self.layers)):
-            if paths.matches(pattern, path):
+            if matches(pattern, path):
                 return scale * self.layer_decay**depth
         return scale
 
     def start(self, path: str) -> float:
         """Returns the epoch from which the parameter learns."""
-        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and paths.matches(pattern, path)]
+        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and matches(pattern, path)]
         return max(epochs, default=0.0)
 
     def check(self, params) -> None:
@@ -216,7 +217,7 @@ class Around:
         for name in ('decay_mask', 'freeze', 'lr_scale', 'layers'):
             given = getattr(self, name)
             patterns = [one if isinstance(one, str) else one[0] for one in given]
-            paths.check(f'config.optimizer.{name}', patterns, params)
+            param_filters.check(f'config.optimizer.{name}', patterns, params)
 
 
 COMMON = {field.name: field.default for field in dataclasses.fields(Around)}

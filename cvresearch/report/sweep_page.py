@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import escape
-from cvresearch.report import pictures, render
+from cvresearch.report import plots, render
 from cvresearch.report.compare import Cell, Table
 from cvresearch.report.runs import Kept, by_recipe, differing, of_folders
 
@@ -78,19 +78,19 @@ def _pictures(runs: list[Kept], groups: dict[str, list[Kept]], split: str) -> li
         drawn.append((
             f'Top-1 on {split}: mean over the seeds, band from lowest to highest'
             + f'; the best {MOST_CURVES} of {len(groups)}' * (len(groups) > MOST_CURVES),
-            lambda axes: pictures.curves(axes, {name: [r.rows for r in group] for name, group in shown.items()}, split),
+            lambda axes: plots.curves(axes, {name: [r.rows for r in group] for name, group in shown.items()}, split),
         ))  # fmt: skip
     keys = [key for key in differing(runs) if key != 'seed']
     trials = [{**run.config, 'top1': run.last(split)} for run in runs]
     if keys and any(trial['top1'] is not None for trial in trials):
         drawn.append((f'Settings and top-1 on {split}; the best is the thick line',
-                      lambda axes: pictures.parallel(axes, trials, keys)))  # fmt: skip
+                      lambda axes: plots.parallel(axes, trials, keys)))  # fmt: skip
     return [f'<figure>{_svg(draw)}<figcaption>{escape.html(caption)}</figcaption></figure>' for caption, draw in drawn]
 
 
 def _svg(draw) -> str:
     out = io.StringIO()
-    pictures.written(draw, out, 'svg', 6.4, 3.6)
+    plots.written(draw, out, 'svg', 6.4, 3.6)
     return out.getvalue()[out.getvalue().index('<svg') :]  # within HTML neither the XML line nor the doctype
 
 

@@ -12,7 +12,7 @@ from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.nn import norms
 from cvresearch.nn.conv import Conv
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 

@@ -22,8 +22,8 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.records import write_measurement
 from cvresearch.data.stream import Stream
 from cvresearch.engine import steps
-from cvresearch.engine.evaluate import evaluate
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
+from cvresearch.evaluation.totals import evaluate
 from cvresearch.models import mobilenet_v2
 
 LENGTH, BATCH = 50, 32

@@ -13,7 +13,7 @@ from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine import continuing
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 from cvresearch.report import results
 from tests.conftest import SMOKE
 from tests.engine.test_survival import stopping_at

@@ -19,8 +19,8 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine import teacher
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
+from cvresearch.evaluation.predictions import Predictions
 
 COLOURS = {'cat': (220, 40, 40), 'dog': (40, 220, 40), 'horse': (40, 40, 220)}
 NFC, NFD = 'caf\xe9', 'cafe\u0301'

@@ -9,8 +9,8 @@ from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
+from cvresearch.evaluation.predictions import Predictions
 
 
 def rows(workdir):

@@ -19,7 +19,7 @@ from cvresearch.base.records import read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine import recipes, steps, teacher
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 from tests.engine.curves import curve
 
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)

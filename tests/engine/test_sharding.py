@@ -16,8 +16,8 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
-from cvresearch.nn.repeat import unstack
+from cvresearch.engine.experiment import Program
+from cvresearch.nn.stacked import unstack
 
 # Parameters of runs on other meshes are so close, relative to the largest of each array: 8 steps in float32.
 TOLERANCE = 1e-5

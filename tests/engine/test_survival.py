@@ -23,9 +23,9 @@ from cvresearch.data.stream import Stream
 from cvresearch.engine import augment, compiling, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.runs import Run
+from cvresearch.evaluation.runs import Run
 from cvresearch.nn import norms
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import optimizers

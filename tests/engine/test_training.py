@@ -17,8 +17,8 @@ from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Plan, Program
-from cvresearch.nn.repeat import unstack
+from cvresearch.engine.experiment import Plan, Program
+from cvresearch.nn.stacked import unstack
 
 
 def rows(workdir):

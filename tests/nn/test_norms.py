@@ -11,7 +11,7 @@ from cvresearch.engine.recipes import population
 from cvresearch.models import registry
 from cvresearch.nn import norms
 from cvresearch.nn.norms import BatchNorm, Normalisation
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 
 X = np.random.default_rng(0).standard_normal((8, 3, 3, 6)).astype(np.float32) * 2 + 1
 STATISTICS = {'mean': np.linspace(-1, 1, 6, dtype=np.float32), 'var': np.linspace(0.5, 2, 6, dtype=np.float32)}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.optim import averages, optimizers, paths, plateau, schedules
+from cvresearch.optim import averages, optimizers, param_filters, plateau, schedules
 
 PYTORCH = json.loads(Path(__file__).with_name('pytorch.json').read_text())  # pytorch_sequences.py
 
@@ -125,8 +125,8 @@ def test_a_pattern_that_matches_nothing_shows_the_nearest_paths():
     params = jax.tree.map(jnp.ones, NAMES, is_leaf=lambda node: isinstance(node, tuple))
     with pytest.raises(UserError, match=r"freeze: 'stage1_blok2' matches no parameter.*stage1_block2"):
         optimizers.make({'name': 'sgd', 'freeze': ('stage1_blok2',)}, lambda step: 0.1).init(params)
-    assert paths.matches('stage1_block1', 'stage1_block1/kernel')
-    assert not paths.matches('stage1_block1', 'stage1_block10/kernel')
+    assert param_filters.matches('stage1_block1', 'stage1_block1/kernel')
+    assert not param_filters.matches('stage1_block1', 'stage1_block10/kernel')
 
 
 @pytest.mark.parametrize('t_mult', [1, 2])

@@ -19,7 +19,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.records import write_measurement
 from cvresearch.base.workdir import claim
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 
 LATE, LOG_EVERY = 400_000, 100
 OUT = Path('docs/records/first_step.json')

@@ -19,7 +19,7 @@ from cvresearch import population
 from cvresearch.base import config as configs
 from cvresearch.base import records, tables
 from cvresearch.data.stream import Stream
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 
 
 def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64) -> dict:

@@ -166,7 +166,7 @@ def program_of(net: str, mesh, size: int | None = None, batch: int | None = None
     from cvresearch.base import config as configs
     from cvresearch.base import mesh as meshes
     from cvresearch.data import sources
-    from cvresearch.engine.program import Program
+    from cvresearch.engine.experiment import Program
 
     file, changes = NETS[net]
     config = configs.load(file, {key: str(value) for key, value in changes.items()} | {'dtype': 'bfloat16'})
@@ -185,18 +185,19 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
     from jax.sharding import AbstractMesh, Mesh
 
     from cvresearch.base import mesh as meshes
-    from cvresearch.engine import footprint, trace
+    from cvresearch.engine import memory_plan
+    from cvresearch.inspect import cost
 
     shape = (DEVICES[machine] // shard, shard)
     program, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
     image, at_once = program.source.facts.image_shape, config.batch_size // config.accumulate // program.mesh.size
-    need = footprint.of(program, kept=activations_of_image(net) * at_once)
+    need = memory_plan.of(program, kept=activations_of_image(net) * at_once)
     row = dict(
         machine=machine, net=net, image=image[0], batch=config.batch_size, data=shape[0], shard=shard,
         parts=config.accumulate, how='counted', state=need.params + need.optimizer + need.average,
         gradients=need.gradients, gathered=need.gathered, activations=need.activations,
         # A multiply-add is two operations, and a gradient costs about twice the forward pass.
-        flops=6 * trace.macs(program.model, image) * config.batch_size // program.mesh.size,
+        flops=6 * cost.macs(program.model, image) * config.batch_size // program.mesh.size,
         wire=wire_counted(need.gradients, *shape, config.accumulate),
     )  # fmt: skip
     if not (size or topology):
@@ -208,7 +209,7 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
     memory, found = executable.memory_analysis(), collectives(executable.as_text())
     row |= dict(
         how='compiled for the topology' if topology else f'compiled at {size} px',
-        small_activations=footprint.activations(program), small_temporaries=memory.temp_size_in_bytes,
+        small_activations=memory_plan.activations(program), small_temporaries=memory.temp_size_in_bytes,
         compile_s=round(time.perf_counter() - begun), wire_compiled=round(sum(wire for _, _, wire in found.values())),
         **{kind: f'{count} of {result / 1e6:.2f} MB' for kind, (count, result, _) in found.items()},
     )  # fmt: skip
@@ -226,11 +227,11 @@ def activations_of_image(net: str) -> int:
     from jax.sharding import AbstractMesh
 
     from cvresearch.base import mesh as meshes
-    from cvresearch.engine import footprint
+    from cvresearch.engine import memory_plan
 
     mesh = AbstractMesh((256 // AT_ONCE, 1), meshes.AXES)
     program, _ = program_of(net, mesh, batch=256)
-    return footprint.activations(program) // AT_ONCE
+    return memory_plan.activations(program) // AT_ONCE
 
 
 def wire_counted(parameters: int, data: int, shard: int, parts: int) -> int:

@@ -19,9 +19,10 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALISATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, early_stopping, recipes, steps, teacher, trace
+from cvresearch.engine import augment, early_stopping, recipes, steps, teacher
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
 from cvresearch.optim import optimizers, schedules
@@ -235,7 +236,7 @@ class Program:
         """Returns the floating-point operations of an update."""
         size, (height, width, channels) = self.augment.resize, self.source.facts.image_shape
         shape = (size or height, size or width, channels)
-        return trace.training_flops(self.model, shape, self.plan.batch_size, 2 if self.recipe.sam else 1)
+        return cost.training_flops(self.model, shape, self.plan.batch_size, 2 if self.recipe.sam else 1)
 
     def eval_step(self):
         """Returns the jitted (state, batch) -> sums of metrics."""

@@ -13,7 +13,7 @@ class Net(nn.Module):
       model: the net.
       norm: what its batch norms do.
       remat: in the backward pass compute each block (a module of the net that has modules of its own) anew from
-        its input, instead of keeping its values. Blocks that nn/repeat.py repeats see to it themselves.
+        its input, instead of keeping its values. Blocks that nn/stacked.py repeats see to it themselves.
     """
 
     model: nn.Module

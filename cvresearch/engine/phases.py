@@ -13,11 +13,11 @@ from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, transforms
 from cvresearch.data.sources import Examples
 from cvresearch.data.stream import Stream
-from cvresearch.engine import predictions
 from cvresearch.engine.compiling import Compiler
-from cvresearch.engine.program import Program
-from cvresearch.engine.protocols import Protocol
+from cvresearch.engine.experiment import Program
 from cvresearch.engine.state import State
+from cvresearch.evaluation import predictions
+from cvresearch.evaluation.protocols import Protocol
 
 WORKERS = 2  # batches of encoded images made at once, so that no thread waits at the end of one
 

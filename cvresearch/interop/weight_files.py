@@ -14,8 +14,8 @@ import safetensors.numpy
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.engine import keras_files, torch_files
-from cvresearch.engine.archives import open_zip
+from cvresearch.interop import keras_files, torch_files
+from cvresearch.interop.archives import open_zip
 
 # What data parallelism and compilation put before every name.
 PREFIXES = ('module.', '_orig_mod.')

@@ -12,7 +12,7 @@ import pytest
 from cvresearch.base import trees
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
-from cvresearch.nn.repeat import repeat, stack, unstack
+from cvresearch.nn.stacked import repeat, stack, unstack
 
 BLOCKS = 4
 LAYOUTS = {

@@ -15,7 +15,7 @@ from jax.extend import core
 
 from cvresearch.base import trees
 from cvresearch.nn.conv import plain_lowering
-from cvresearch.nn.repeat import block_path, unstack
+from cvresearch.nn.stacked import block_path, unstack
 
 
 @dataclasses.dataclass

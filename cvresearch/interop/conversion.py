@@ -12,10 +12,11 @@ import numpy as np
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Reference
-from cvresearch.engine import trace, weight_files
+from cvresearch.inspect import cost
+from cvresearch.interop import weight_files
 from cvresearch.models import registry
-from cvresearch.nn.repeat import unstack
+from cvresearch.models.variant import Reference
+from cvresearch.nn.stacked import unstack
 
 Tensors = dict[str, np.ndarray]
 
@@ -87,7 +88,7 @@ def infer(tensors: Tensors, model: str) -> str:
 
 
 def _names(name: str, reference: Reference) -> set[str]:
-    shapes = trace.shapes(registry.build(reference.variant, **reference.arguments), _image_shape(reference))
+    shapes = cost.shapes(registry.build(reference.variant, **reference.arguments), _image_shape(reference))
     return {tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
 
 
@@ -104,7 +105,7 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
     """
     reference = registry.reference(name)
     module = registry.build(reference.variant, num_classes, **reference.arguments)
-    shapes = trace.shapes(module, _image_shape(reference))
+    shapes = cost.shapes(module, _image_shape(reference))
     left = needed(tensors, reference)
     missing, wrong, filled = [], [], {}
     for path, leaf in trees.named_leaves(shapes):
@@ -130,7 +131,7 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
 
 
 def to_tensors(variables: dict, name: str) -> Tensors:
-    """Returns our variables, in either layout of nn/repeat.py, under a reference's names: back from `to_variables`."""
+    """Returns our variables, in either layout of nn/stacked.py, under a reference's names: back from `to_variables`."""
     reference, variables = registry.reference(name), unstack(jax.device_get(variables))
     return {
         tensor_name(name, reference, path, variables): _to_theirs(name, reference, path, leaf)

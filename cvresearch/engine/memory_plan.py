@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from cvresearch.base import memory, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.engine import steps
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 
 COLUMNS = ('parameter', 'arrays', 'shape', 'axis', 'params', 'optimizer', 'average')
 

@@ -13,7 +13,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Program
 from tests.data.photographs import jpeg
 
 NET = {'model.name': 'preact_resnet110_cifar10', 'model.stage_sizes': '(1,)', 'mesh.data': '1'}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import geometry
+from cvresearch.data import views
 
 
 def coordinates(height, width):
@@ -25,7 +25,7 @@ def place(view):
 
 
 def places(image, views):
-    return [place(view) for view in geometry.cut(image, views)]
+    return [place(view) for view in views.cut(image, views)]
 
 
 def both(boxes):
@@ -33,18 +33,18 @@ def both(boxes):
 
 
 def test_centre_crop():
-    assert places(coordinates(256, 341), geometry.centre((256, 341), 224, 256)) == [(16, 58, 224, 224, False)]
+    assert places(coordinates(256, 341), views.centre((256, 341), 224, 256)) == [(16, 58, 224, 224, False)]
 
 
 def test_ten_crops_of_the_central_square():
     # Of 256 x 300 the square begins at column 22.
     expected = both([(0, 22), (0, 54), (32, 22), (32, 54), (16, 38)])
-    assert places(coordinates(256, 300), geometry.ten((256, 300), 224, 256)) == expected
+    assert places(coordinates(256, 300), views.ten((256, 300), 224, 256)) == expected
 
 
 def test_ten_crops_of_the_whole_image():
     expected = both([(0, 0), (0, 76), (32, 0), (32, 76), (16, 38)])
-    assert places(coordinates(256, 300), geometry.ten((256, 300), 224, 256, square=False)) == expected
+    assert places(coordinates(256, 300), views.ten((256, 300), 224, 256, square=False)) == expected
 
 
 @pytest.mark.parametrize('upright', [False, True])
@@ -53,7 +53,7 @@ def test_googlenets_144_crops(scale, sevenths, upright):
     # An image already of the scale's size, so that nothing is resized but the whole squares.
     short, long = 32 * sevenths, 32 * sevenths + 100
     size = (long, short) if upright else (short, long)
-    found = geometry.hundred_and_forty_four(size, 224)
+    found = views.hundred_and_forty_four(size, 224)
     assert len(found) == len(set(found)) == 144
     ours = [view for view in found if view.resized == size]
     assert len(ours) == 36
@@ -65,11 +65,11 @@ def test_googlenets_144_crops(scale, sevenths, upright):
     squares = [view for view in ours if view.box[2:] != (224, 224)]
     assert [view.box for view in squares] == 2 * [(*o, short, short) for o in offsets]
     assert all(view.out == (224, 224) for view in squares)
-    assert {view.shape for view in geometry.cut(coordinates(*size), found)} == {(224, 224, 3)}
+    assert {view.shape for view in views.cut(coordinates(*size), found)} == {(224, 224, 3)}
 
 
 def test_vggs_150_crops():
-    found = geometry.grid((256, 384), 224, (256, 384, 512))
+    found = views.grid((256, 384), 224, (256, 384, 512))
     assert len(found) == len(set(found)) == 150
     ours = [view for view in found if view.resized == (256, 384)]
     expected = both([(top, left) for top in (0, 8, 16, 24, 32) for left in (0, 40, 80, 120, 160)])
@@ -78,28 +78,28 @@ def test_vggs_150_crops():
 
 
 def test_whole_images_keep_their_ratio():
-    found = geometry.whole((375, 500), (224, 256))
+    found = views.whole((375, 500), (224, 256))
     assert [(view.out, view.flip) for view in found] == [
         ((224, 298), False), ((256, 341), False), ((224, 298), True), ((256, 341), True),
     ]  # fmt: skip
     image = coordinates(224, 298)
-    assert place(geometry.cut(image, geometry.whole((224, 298), (224,)))[1]) == (0, 0, 224, 298, True)
+    assert place(views.cut(image, views.whole((224, 298), (224,)))[1]) == (0, 0, 224, 298, True)
 
 
 def test_inceptions_crop_is_the_middle_seven_eighths_squashed():
-    (view,) = geometry.squashed((400, 640), 299)
-    assert view == geometry.View((400, 640), (25, 40, 350, 560), (299, 299))
-    assert place(geometry.cut(coordinates(400, 640), [geometry.View((400, 640), view.box, (350, 560))])[0]) == (
+    (view,) = views.squashed((400, 640), 299)
+    assert view == views.View((400, 640), (25, 40, 350, 560), (299, 299))
+    assert place(views.cut(coordinates(400, 640), [views.View((400, 640), view.box, (350, 560))])[0]) == (
         25, 40, 350, 560, False,
     )  # fmt: skip
 
 
 def test_resizing_is_pillows_and_keeps_one_channel():
     image = coordinates(60, 90)[..., :1]
-    assert geometry.resize(image, (40, 60), 'bicubic').shape == (40, 60, 1)
-    assert geometry.scaled(224, 8) == 256 and geometry.scaled(28, 8) == 32 and geometry.scaled(299, 8) == 342
+    assert views.resize(image, (40, 60), 'bicubic').shape == (40, 60, 1)
+    assert views.scaled(224, 8) == 256 and views.scaled(28, 8) == 32 and views.scaled(299, 8) == 342
 
 
 def test_a_crop_that_does_not_fit_is_refused():
     with pytest.raises(UserError, match='does not fit'):
-        geometry.cut(coordinates(100, 100), geometry.centre((100, 100), 224, 200))
+        views.cut(coordinates(100, 100), views.centre((100, 100), 224, 200))

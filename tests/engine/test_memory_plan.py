@@ -5,8 +5,8 @@ import pytest
 from cvresearch import summary, train
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import Layout
-from cvresearch.engine import footprint
-from cvresearch.engine.program import Program
+from cvresearch.engine import memory_plan
+from cvresearch.engine.experiment import Program
 
 KERNEL, BIAS, BATCH = 784 * 10 * 4, 10 * 4, 64
 
@@ -14,7 +14,7 @@ KERNEL, BIAS, BATCH = 784 * 10 * 4, 10 * 4, 64
 @pytest.mark.parametrize(('data', 'shard'), [(1, 1), (8, 1), (16, 4)])
 def test_bytes_of_a_device_by_hand(smoke, data, shard):
     config = smoke(mesh__data=data, mesh__shard=shard, mesh__least=64, average__name='ema')
-    need = footprint.of(Program.of(config, layout=Layout.of(config.mesh, devices=64)))
+    need = memory_plan.of(Program.of(config, layout=Layout.of(config.mesh, devices=64)))
     held = KERNEL // shard + BIAS
     assert (need.params, need.average) == (held, held)
     assert 0 <= need.optimizer - 2 * held <= 64  # two moments, and counters
@@ -27,7 +27,7 @@ def test_bytes_of_a_device_by_hand(smoke, data, shard):
 
 def test_rows_add_up_to_the_footprint(smoke):
     program = Program.of(smoke(model__name='resnet20_cifar10', model__depth=26, data__channels=3, mesh__shard=2))
-    need, rows = footprint.of(program), list(footprint.rows(program))
+    need, rows = memory_plan.of(program), list(memory_plan.rows(program))
     for part in ('params', 'optimizer', 'average'):
         assert sum(row[part] for row in rows) == getattr(need, part)
     # A stage is one block and the entry of the three like it, each of two kernels and two norms; stem and head have 5.
@@ -37,7 +37,8 @@ def test_rows_add_up_to_the_footprint(smoke):
 def test_rematerialised_blocks_keep_less_and_parts_of_a_batch_too(smoke):
     nets = dict(model__name='resnet20_cifar10', data__channels=3, data__image_size=8)
     plain, remat, parts = (
-        footprint.of(Program.of(smoke(**nets, **more))).activations for more in ({}, {'remat': True}, {'accumulate': 4})
+        memory_plan.of(Program.of(smoke(**nets, **more))).activations
+        for more in ({}, {'remat': True}, {'accumulate': 4})
     )
     assert remat < plain / 2 and parts == pytest.approx(plain / 4, rel=0.01)
 
@@ -51,7 +52,7 @@ def test_a_plan_that_does_not_fit_is_said_before_compiling(smoke, tmp_path, monk
 
     monkeypatch.setattr(train, 'Training', reached)
     for limit in (1 << 40, 1 << 10):
-        monkeypatch.setattr(footprint.memory, 'of_device', lambda *_, limit=limit: limit)
+        monkeypatch.setattr(memory_plan.memory, 'of_device', lambda *_, limit=limit: limit)
         with pytest.raises(ReachedError):
             train.run(smoke(), tmp_path / str(limit))
     lines = capsys.readouterr().err.splitlines()

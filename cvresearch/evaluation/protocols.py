@@ -1,5 +1,5 @@
 """Evaluation protocols of the historical tables, by name: which views of an image a net is shown, and how its answers
-are averaged. The geometry is in `data/geometry.py`, dense evaluation in `engine/dense.py`.
+are averaged. The geometry is in `data/views.py`, dense evaluation in `evaluation/dense.py`.
 """
 
 import dataclasses
@@ -9,9 +9,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.data import geometry
+from cvresearch.data import views
 from cvresearch.data.examples import Examples
 from cvresearch.data.preprocessing import INTERPOLATIONS
+from cvresearch.data.views import Size, View, Views
 from cvresearch.objectives.scores import log_softmax
 
 AVERAGES = {
@@ -41,7 +42,7 @@ class Protocol:
 
     name: str
     resolution: int
-    views: geometry.Views | None = None
+    views: Views | None = None
     scales: tuple[int, ...] = ()
     crops: int = 1
     flip: bool = False
@@ -74,7 +75,7 @@ class Rule:
       source: where it is written.
     """
 
-    views: Callable[[geometry.Size, int, Sequence[int]], list[geometry.View]]
+    views: Callable[[Size, int, Sequence[int]], list[View]]
     sevenths: tuple[int, ...]
     source: str
     average: str = 'probabilities'
@@ -82,30 +83,30 @@ class Rule:
 
 
 def _centre(size, side, scales):
-    return geometry.centre(size, side, scales[0])
+    return views.centre(size, side, scales[0])
 
 
 def _ten(size, side, scales, square):
-    return geometry.ten(size, side, scales[0], square)
+    return views.ten(size, side, scales[0], square)
 
 
 def _whole(size, side, scales):
-    return geometry.whole(size, scales)
+    return views.whole(size, scales)
 
 
 _VGG = 'Simonyan & Zisserman 2014'
 PROTOCOLS = {
     'centre': Rule(_centre, (8,), 'the single crop of most tables'),
-    'centre_flip': Rule(lambda *a: geometry.mirrored(_centre(*a)), (8,), 'the centre crop and its mirror image'),
+    'centre_flip': Rule(lambda *a: views.mirrored(_centre(*a)), (8,), 'the centre crop and its mirror image'),
     'alexnet_10': Rule(functools.partial(_ten, square=True), (8,), 'Krizhevsky et al. 2012, section 4.1'),
     'resnet_10': Rule(
         functools.partial(_ten, square=False), (8,), 'He et al. 2015, section 3.4, as in fb.resnet.torch', 'logits'
     ),
     'googlenet_144': Rule(
-        lambda size, side, scales: geometry.hundred_and_forty_four(size, side), (8, 9, 10, 11),
+        lambda size, side, scales: views.hundred_and_forty_four(size, side), (8, 9, 10, 11),
         'Szegedy et al. 2014, section 7',
     ),
-    'vgg_150': Rule(geometry.grid, (8, 12, 16), f'{_VGG}, section 3.2: 50 crops at each of three scales'),
+    'vgg_150': Rule(views.grid, (8, 12, 16), f'{_VGG}, section 3.2: 50 crops at each of three scales'),
     'vgg_dense': Rule(_whole, (8,), f'{_VGG}, section 4.1, at one scale', dense=True),
     'vgg_dense_fixed': Rule(_whole, (7, 8, 9), f'{_VGG}, section 4.2: S - 32, S, S + 32 for fixed S', dense=True),
     'vgg_dense_jittered': Rule(_whole, (8, 12, 16), f'{_VGG}, section 4.2: 256, 384, 512', dense=True),
@@ -113,7 +114,7 @@ PROTOCOLS = {
         _whole, (7, 8, 12, 15, 20), 'He et al. 2015, section 3.4: scores averaged over 224 to 640', 'logits', True
     ),
     'inception': Rule(
-        lambda size, side, scales: geometry.squashed(size, side), (), 'TF-slim, of Inception-v3 on: the middle 87.5 %'
+        lambda size, side, scales: views.squashed(size, side), (), 'TF-slim, of Inception-v3 on: the middle 87.5 %'
     ),
 }  # fmt: skip
 
@@ -158,19 +159,19 @@ def make(
     lookup('average', AVERAGES, average)
     if scales and (len(scales) != len(rule.sevenths) or name == 'googlenet_144'):
         raise UserError(f'protocol {name!r} has {len(rule.sevenths)} scales of its own; got {len(scales)}')
-    scales = tuple(scales) or tuple(geometry.scaled(resolution, sevenths) for sevenths in rule.sevenths)
+    scales = tuple(scales) or tuple(views.scaled(resolution, sevenths) for sevenths in rule.sevenths)
     if min(scales, default=resolution) < resolution:
         raise UserError(f'protocol {name!r}: images of {min(scales)} pixels hold no crop of {resolution}')
-    views = functools.partial(_views, rule.views, resolution, scales)
-    examples = views((resolution, resolution))
+    cut = functools.partial(_views, rule.views, resolution, scales)
+    examples = cut((resolution, resolution))
     return Protocol(
-        name, resolution, views, scales, len(examples), any(view.flip for view in examples), rule.dense, interpolation,
+        name, resolution, cut, scales, len(examples), any(view.flip for view in examples), rule.dense, interpolation,
         average if len(examples) > 1 else None, channels,
     )  # fmt: skip
 
 
-def _views(views, side, scales, size):
-    return views(size, side, scales)
+def _views(rule, side, scales, size):
+    return rule(size, side, scales)
 
 
 def _log_mean(logs: np.ndarray, axis: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import pytest
 
 from cvresearch import pictures as program
 from cvresearch.base.errors import UserError
-from cvresearch.report import pictures, sweep_page
+from cvresearch.report import plots, sweep_page
 
 RECORDS = ['docs/records/lenet5_mnist5k_seed0', 'docs/records/lenet5_mnist5k_seed1', 'docs/records/mlp_mnist5k_seed0']
 
@@ -38,7 +38,7 @@ def test_pictures_are_drawn_and_repeat(argv, words, tmp_path):
 
 def test_neighbours_in_the_palette_differ_in_luminance_or_line():
     """Two curves of one line style are never neighbours: print in grey tells them apart."""
-    styles = [(pictures.LINES[i % len(pictures.LINES)], pictures.MARKERS[i % len(pictures.MARKERS)]) for i in range(7)]
+    styles = [(plots.LINES[i % len(plots.LINES)], plots.MARKERS[i % len(plots.MARKERS)]) for i in range(7)]
     assert len(set(styles)) == 7
 
 

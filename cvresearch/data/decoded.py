@@ -13,9 +13,9 @@ import numpy as np
 from cvresearch.base.errors import RunError
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
-from cvresearch.data.draws import example_keys
 from cvresearch.data.examples import Encoded, Example, ids, labels_of
 from cvresearch.data.permutation import mix
+from cvresearch.data.prng import example_keys
 from cvresearch.data.transforms import Transform
 
 CHUNK = 16  # images a task: fewer cost more in handing over, more leave threads idle at the end of a batch

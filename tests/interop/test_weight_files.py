@@ -20,12 +20,13 @@ import pytest
 import safetensors.numpy
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Reference, Variant
-from cvresearch.engine import trace, weight_files, weights
+from cvresearch.inspect import cost
+from cvresearch.interop import conversion, weight_files
 from cvresearch.models import registry
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
-from cvresearch.nn.repeat import with_stacked
+from cvresearch.nn.stacked import with_stacked
 
 DATA = Path(__file__).parent / 'data'
 
@@ -371,21 +372,21 @@ def tiny(monkeypatch):
 @pytest.mark.parametrize('ending', ['.npz', '.safetensors'])
 def test_what_is_saved_is_loaded_and_the_classes_are_counted(tiny, tmp_path, reference, ending):
     path = tmp_path / f'tiny{ending}'
-    weights.save(path, tiny, reference)
-    module, variables = weights.load(path, reference)
+    conversion.save(path, tiny, reference)
+    module, variables = conversion.load(path, reference)
     assert module.num_classes == 3
     jax.tree.map(np.testing.assert_array_equal, variables, tiny)
-    assert weights.infer(weight_files.read(path), 'tiny') == reference
+    assert conversion.infer(weight_files.read(path), 'tiny') == reference
 
 
 def test_tensors_have_the_shapes_of_the_reference(tiny):
-    torch = weights.to_tensors(tiny, 'torch/tiny')
+    torch = conversion.to_tensors(tiny, 'torch/tiny')
     assert torch['conv1.weight'].shape == (4, 3, 3, 3) and torch['head.weight'].shape == (3, 7)
     assert torch['sep.depthwise.weight'].shape == (4, 1, 3, 3) and torch['fc.weight'].shape == (7, 320)
-    convolutions = weights.to_tensors(tiny, 'torch/tiny_conv')
+    convolutions = conversion.to_tensors(tiny, 'torch/tiny_conv')
     assert convolutions['features.head.weight'].shape == (3, 7, 1, 1)
     np.testing.assert_array_equal(convolutions['features.fc.weight'], torch['fc.weight'].reshape(7, 5, 8, 8))
-    keras = weights.to_tensors(tiny, 'keras/Tiny')
+    keras = conversion.to_tensors(tiny, 'keras/Tiny')
     shapes = {name: array.shape for name, array in keras.items() if name.startswith('sep/')}
     assert shapes == {
         'sep/depthwise_kernel': (3, 3, 4, 1), 'sep/pointwise_kernel': (1, 1, 4, 5), 'sep/bias': (5,)
@@ -396,32 +397,32 @@ def test_tensors_have_the_shapes_of_the_reference(tiny):
 def test_layout_of_the_variables_cannot_be_told_from_the_tensors():
     name = 'timm/resnetv2_50'
     model = registry.build('resnetv2_50', **registry.reference(name).arguments)
-    shapes = trace.shapes(with_stacked(model), (64, 64, 3))
+    shapes = cost.shapes(with_stacked(model), (64, 64, 3))
     assert 'stage3_block1-5' in shapes['params']
-    tensors = weights.to_tensors(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), name)
-    assert weights.infer(tensors, 'resnetv2_50') == name
+    tensors = conversion.to_tensors(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), name)
+    assert conversion.infer(tensors, 'resnetv2_50') == name
 
 
 def test_tensors_that_no_net_needs_are_left(tiny, tmp_path):
     path = tmp_path / 'tiny.npz'
     more = {'bn1.num_batches_tracked': np.array(3), 'mask.index': eighths(2)}
-    weight_files.write(path, weights.to_tensors(tiny, 'torch/tiny') | more)
-    weights.load(path, 'torch/tiny')
-    weight_files.write(path, weights.to_tensors(tiny, 'keras/Tiny') | {'normalization/mean': eighths(3)})
-    weights.load(path, 'keras/Tiny')
+    weight_files.write(path, conversion.to_tensors(tiny, 'torch/tiny') | more)
+    conversion.load(path, 'torch/tiny')
+    weight_files.write(path, conversion.to_tensors(tiny, 'keras/Tiny') | {'normalization/mean': eighths(3)})
+    conversion.load(path, 'keras/Tiny')
 
 
 def test_a_file_without_tensors_fits_no_net(tiny, tmp_path):
     weight_files.write(tmp_path / 'empty.safetensors', {})
     with pytest.raises(UserError, match='12 missing'):
-        weights.load(tmp_path / 'empty.safetensors', 'torch/tiny')
+        conversion.load(tmp_path / 'empty.safetensors', 'torch/tiny')
 
 
 @pytest.mark.parametrize('dtype', ['float16', 'bfloat16', 'float64'])
 def test_weights_of_another_precision_come_as_float32(tiny, tmp_path, dtype):
-    tensors = {key: tensor.astype(dtype) for key, tensor in weights.to_tensors(tiny, 'torch/tiny').items()}
+    tensors = {key: tensor.astype(dtype) for key, tensor in conversion.to_tensors(tiny, 'torch/tiny').items()}
     safetensors.numpy.save_file(tensors, tmp_path / 'tiny.safetensors')
-    _, variables = weights.load(tmp_path / 'tiny.safetensors', 'torch/tiny')
+    _, variables = conversion.load(tmp_path / 'tiny.safetensors', 'torch/tiny')
     jax.tree.map(
         lambda got, ours: np.testing.assert_array_equal(got, np.asarray(ours).astype(dtype).astype(np.float32)),
         variables, tiny,
@@ -431,56 +432,56 @@ def test_weights_of_another_precision_come_as_float32(tiny, tmp_path, dtype):
 
 def test_published_files_may_have_older_names(tiny, tmp_path):
     path = tmp_path / 'tiny.npz'
-    tensors = weights.to_tensors(tiny, 'torch/tiny')
+    tensors = conversion.to_tensors(tiny, 'torch/tiny')
     older = {key.replace('bn1', 'bn.1').replace('head', 'last'): tensor for key, tensor in tensors.items()}
     weight_files.write(path, older)
-    module, variables = weights.load(path, 'torch/tiny')
-    assert module.num_classes == 3 and weights.infer(older, 'tiny') == 'torch/tiny'
+    module, variables = conversion.load(path, 'torch/tiny')
+    assert module.num_classes == 3 and conversion.infer(older, 'tiny') == 'torch/tiny'
     jax.tree.map(np.testing.assert_array_equal, variables, tiny)
     weight_files.write(path, older | {'head.bias': eighths(3)})
     with pytest.raises(UserError, match=r'left over \(last.bias\)'):
-        weights.load(path, 'torch/tiny')
+        conversion.load(path, 'torch/tiny')
 
 
 def test_a_tag_changes_nothing_of_the_net(tiny, tmp_path):
-    weights.save(tmp_path / 'tiny.npz', tiny, 'torch/tiny.a1_in1k')
-    jax.tree.map(np.testing.assert_array_equal, weights.load(tmp_path / 'tiny.npz', 'torch/tiny.v2')[1], tiny)
+    conversion.save(tmp_path / 'tiny.npz', tiny, 'torch/tiny.a1_in1k')
+    jax.tree.map(np.testing.assert_array_equal, conversion.load(tmp_path / 'tiny.npz', 'torch/tiny.v2')[1], tiny)
 
 
 def test_weights_of_another_net_show_the_difference(tiny, tmp_path):
     path = tmp_path / 'tiny.npz'
-    tensors = weights.to_tensors(tiny, 'torch/tiny')
+    tensors = conversion.to_tensors(tiny, 'torch/tiny')
     tensors['extra.weight'] = tensors.pop('conv1.weight')
     tensors['sep.pointwise.bias'] = eighths(6)
     weight_files.write(path, tensors)
     with pytest.raises(UserError) as caught:
-        weights.load(path, 'torch/tiny')
+        conversion.load(path, 'torch/tiny')
     for part in (str(path), 'missing (conv1.weight)', 'left over (extra.weight)', 'sep.pointwise.bias [6]', '[5]'):
         assert part in str(caught.value)
     with pytest.raises(UserError, match='do not fit torch/tiny'):
-        weights.infer(tensors, 'tiny')
+        conversion.infer(tensors, 'tiny')
 
 
 def test_a_number_of_classes_that_is_asked_for_counts(tiny, tmp_path):
     path = tmp_path / 'tiny.npz'
-    weights.save(path, tiny, 'torch/tiny')
+    conversion.save(path, tiny, 'torch/tiny')
     with pytest.raises(UserError, match=r'head.bias \[3\] for params/head/bias \[10\]'):
-        weights.load(path, 'torch/tiny', num_classes=10)
+        conversion.load(path, 'torch/tiny', num_classes=10)
 
 
 def test_references_with_equal_names_must_be_chosen(tiny, monkeypatch):
     references = registry.references()
     monkeypatch.setattr(registry, 'references', lambda: references | {'other/tiny': references['torch/tiny']})
     with pytest.raises(UserError, match='torch/tiny or of other/tiny'):
-        weights.infer(weights.to_tensors(tiny, 'torch/tiny'), 'tiny')
+        conversion.infer(conversion.to_tensors(tiny, 'torch/tiny'), 'tiny')
     monkeypatch.setattr(registry, 'references', dict)
     with pytest.raises(UserError, match='no library'):
-        weights.infer({}, 'tiny')
+        conversion.infer({}, 'tiny')
 
 
 def test_a_misspelt_reference_is_said_before_the_file_is_read(tiny):
     with pytest.raises(UserError, match='torch/tiny'):
-        weights.load('missing.npz', 'torch/tini')
+        conversion.load('missing.npz', 'torch/tini')
 
 
 def test_configurations_of_keras_are_only_read(files, tmp_path):

@@ -17,12 +17,13 @@ from jax.sharding import Mesh, NamedSharding
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
-from cvresearch.data import decode, geometry, identity, pictures
+from cvresearch.data import decode, decoded, identity, views
 from cvresearch.data.examples import Example, Examples
 from cvresearch.data.stream import in_order
-from cvresearch.engine import dense, steps
-from cvresearch.engine.archives import open_zip
-from cvresearch.engine.protocols import Protocol
+from cvresearch.engine import steps
+from cvresearch.evaluation import dense
+from cvresearch.evaluation.protocols import Protocol
+from cvresearch.interop.archives import open_zip
 from cvresearch.objectives import scores
 
 Forward = Callable[[jax.Array], jax.Array]  # uint8 images (batch, height, width, channels) -> logits
@@ -240,8 +241,8 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
-            views = list(pool.map(functools.partial(_cut, protocol, threads), chosen))
-            logits = _of_views([view for of_image in views for view in of_image], logits_of, protocol, batch_size, mesh)
+            cut = list(pool.map(functools.partial(_cut, protocol, threads), chosen))
+            logits = _of_views([view for of_image in cut for view in of_image], logits_of, protocol, batch_size, mesh)
             logits = logits.reshape(*logits.shape[:-2], len(chosen), protocol.crops, logits.shape[-1])
             yield protocol.averaged(logits), np.array([example.label for example in chosen], np.int32)
 
@@ -249,12 +250,12 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
 def _cut(protocol: Protocol, threads: int, example: Example) -> list[np.ndarray]:
     try:
         image = pixels(example.image)
-        views = geometry.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
+        cut = views.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
     except decode.DamagedError as error:
         raise RunError(f'the image {example.id} cannot be decoded ({error}); evaluation leaves no image out') from error
     except MemoryError as error:
-        raise pictures.lack_of_memory(example.id, example.image, threads) from error
-    return [view[..., ::-1] for view in views] if protocol.channels == 'BGR' else views
+        raise decoded.lack_of_memory(example.id, example.image, threads) from error
+    return [view[..., ::-1] for view in cut] if protocol.channels == 'BGR' else cut
 
 
 def pixels(image: np.ndarray | bytes) -> np.ndarray:
@@ -262,16 +263,16 @@ def pixels(image: np.ndarray | bytes) -> np.ndarray:
     return decode.decode(image, decode.header(image)) if isinstance(image, bytes) else image
 
 
-def _of_views(views: list[np.ndarray], logits_of, protocol, batch_size, mesh) -> np.ndarray:
+def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh) -> np.ndarray:
     """Returns logits (..., views, classes); views of one size go together, filled up to one batch size."""
-    found: list[np.ndarray | None] = [None] * len(views)
-    for shape in {view.shape for view in views}:
-        places = [i for i, view in enumerate(views) if view.shape == shape]
+    found: list[np.ndarray | None] = [None] * len(pixels_of)
+    for shape in {view.shape for view in pixels_of}:
+        places = [i for i, view in enumerate(pixels_of) if view.shape == shape]
         fits = batch_size * protocol.resolution**2 // (shape[0] * shape[1])
-        size = max(1, min(fits, len(views)) // mesh.size) * mesh.size
+        size = max(1, min(fits, len(pixels_of)) // mesh.size) * mesh.size
         for start in range(0, len(places), size):
             some = places[start : start + size]
-            batch = np.stack([views[i] for i in some + some[:1] * (size - len(some))])
+            batch = np.stack([pixels_of[i] for i in some + some[:1] * (size - len(some))])
             logits = np.asarray(logits_of(meshes.place(batch, mesh)))
             for i, place in enumerate(some):
                 found[place] = logits[..., i, :]

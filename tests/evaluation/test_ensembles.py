@@ -14,12 +14,12 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
-from cvresearch.engine import ensemble, predictions, protocols
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Plan, Program
-from cvresearch.engine.runs import Run, classes_of, variables_of
+from cvresearch.engine.experiment import Plan, Program
+from cvresearch.evaluation import ensemble, predictions, protocols
+from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.runs import Run, classes_of, variables_of
 from cvresearch.nn.norms import BatchNorm, Normalisation
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 from cvresearch.objectives import metrics
 
 SGDR = {'schedule.name': 'sgdr', 'schedule.warmup_epochs': 0.0, 'epochs': 1, 'minival': 128}

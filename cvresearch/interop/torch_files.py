@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from cvresearch.engine.archives import open_zip
+from cvresearch.interop.archives import open_zip
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 # Where training programs keep the state dict; the averaged weights first, as timm does.

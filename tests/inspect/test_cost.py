@@ -7,7 +7,7 @@ import pytest
 
 from cvresearch import summary
 from cvresearch.base.errors import UserError
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.pool import max_pool
@@ -15,7 +15,7 @@ from cvresearch.nn.pool import max_pool
 
 def test_lenet5_layer_by_layer():
     # LeCun et al. 1998, figure 2: map sizes; receptive fields by hand: 5, +1 = 6, +4*2 = 14, +2 = 16, +4*4 = 32.
-    rows = {layer.name: layer for layer in trace.layers(registry.build('lenet5'), (32, 32, 1))}
+    rows = {layer.name: layer for layer in cost.layers(registry.build('lenet5'), (32, 32, 1))}
     assert {name: layer.shape for name, layer in rows.items()} == {
         'C1': (28, 28, 6), 'S2': (14, 14, 6), 'C3': (10, 10, 16), 'S4': (5, 5, 16), 'C5': (1, 1, 120),
         'F6': (84,), 'head': (10,),
@@ -42,7 +42,7 @@ class Odd(nn.Module):
 
 
 def test_strides_dilation_groups_scan_and_slices():
-    rows = {layer.name: layer for layer in trace.layers(Odd(), (32, 32, 3))}
+    rows = {layer.name: layer for layer in cost.layers(Odd(), (32, 32, 3))}
     # a: 32 - 4 = 28 rows, (32 - 5) // 2 + 1 = 14 columns; p: 13 x 6; slice: 7 x 3.
     assert rows['a'].shape == (28, 14, 8) and rows['p'].shape == (13, 6, 8) and rows['b'].shape == (7, 3, 8)
     assert rows['a'].macs == 28 * 14 * 8 * 15 * 3
@@ -52,16 +52,16 @@ def test_strides_dilation_groups_scan_and_slices():
     assert rows['a'].receptive_field == (5, 5)
     assert rows['p'].receptive_field == (7, 9)
     assert rows['b'].receptive_field == (15, 25)
-    assert trace.macs(Odd(), (32, 32, 3)) == sum(row.macs for row in rows.values())
+    assert cost.macs(Odd(), (32, 32, 3)) == sum(row.macs for row in rows.values())
 
 
 @pytest.mark.parametrize('name', ['resnet32_cifar10', 'preact_resnet164_cifar10', 'wide_resnet40_4_cifar10'])
 def test_blocks_that_are_compiled_once_have_rows_as_if_they_were_not(name):
     model, shape = registry.build(name), registry.variant(name).input_shape
-    expected = trace.layers(model.clone(scan=False), shape)
+    expected = cost.layers(model.clone(scan=False), shape)
     assert not [row.name for row in expected if '-' in row.name]
     for layout in (dict(), dict(stacked=True), dict(remat=True)):
-        assert trace.layers(model.clone(scan=True, **layout), shape) == expected
+        assert cost.layers(model.clone(scan=True, **layout), shape) == expected
 
 
 @pytest.mark.parametrize('style', ['text', 'markdown', 'csv', 'latex'])

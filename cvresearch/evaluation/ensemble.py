@@ -13,9 +13,10 @@ from jax.sharding import Mesh
 from cvresearch.base import memory, trees
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
-from cvresearch.engine import predictions, recipes, steps
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.protocols import Protocol
+from cvresearch.engine import recipes, steps
+from cvresearch.evaluation import predictions
+from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.protocols import Protocol
 from cvresearch.objectives import scores
 
 SHARE_OF_MEMORY = 4  # stacked members and what they compute may take this part of a device's memory

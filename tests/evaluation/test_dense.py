@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.engine import dense
+from cvresearch.evaluation import dense
 from cvresearch.models import registry
 from cvresearch.nn import sliding
 

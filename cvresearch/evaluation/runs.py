@@ -17,12 +17,13 @@ from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
 from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples
-from cvresearch.engine import datasets, early_stopping, ensemble, predictions, protocols
+from cvresearch.engine import datasets, early_stopping
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Program
-from cvresearch.engine.protocols import Protocol
+from cvresearch.engine.experiment import Program
 from cvresearch.engine.state import State
+from cvresearch.evaluation import ensemble, predictions, protocols
+from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.protocols import Protocol
 
 SNAPSHOTS = 'snapshots'  # folder in a workdir
 

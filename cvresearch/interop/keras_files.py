@@ -16,8 +16,8 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from cvresearch.engine.archives import open_zip, require_proportion
-from cvresearch.engine.torch_files import widened
+from cvresearch.interop.archives import open_zip, require_proportion
+from cvresearch.interop.torch_files import widened
 
 # The variables of a layer, in the order in which Keras 3 numbers them. A norm without one of the
 # first two has fewer: in keras.applications it is always gamma that is missing.

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.engine import features
+from cvresearch.inspect import features
 from cvresearch.models import registry
 
 

@@ -1,7 +1,7 @@
 """Parameters chosen by the paths of their names: which are decayed, frozen, or learn at a rate of their own.
 
 A pattern is a regular expression that must match a whole path, 'stage1_block0/conv1/kernel', or the whole path
-of a module above it: 'stage1_block0', 'stage1_.*', '.*/bias'. Stacked blocks (nn/repeat.py) go by their own names.
+of a module above it: 'stage1_block0', 'stage1_.*', '.*/bias'. Stacked blocks (nn/stacked.py) go by their own names.
 """
 
 import difflib

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.nn.repeat import unstack
+from cvresearch.nn.stacked import unstack
 
 
 def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -44,7 +44,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
 
     Args:
       model: of `registry.build`.
-      variables: its parameters and statistics, in any layout of its blocks (nn/repeat.py).
+      variables: its parameters and statistics, in any layout of its blocks (nn/stacked.py).
       images: (batch, height, width, channels), normalised as the model expects.
       wanted: names, as `names` gives them.
 
