@@ -29,7 +29,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
-from cvresearch.engine.experiment import DTYPES, Program
+from cvresearch.engine.experiment import DTYPES, Experiment
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.nn.stacked import with_stacked
@@ -133,18 +133,18 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
       where the median of many would lie with 95 % confidence, by ranks.
     """
     config = config.copy_and_resolve_references()
-    examples = Program.of(config).plan.examples
+    examples = Experiment.from_config(config).plan.examples
     with config.unlocked():
         config.evaluate_every_epochs = config.save_every_epochs = 0.0
         config.epochs = (pairs + 1) * TURN * config.batch_size / examples
         config.schedule = dict(name='constant', peak=config.schedule.peak)
         if 'start_epochs' in config.average:
             config.average.start_epochs = 0.0
-    cold, warm, program = first_steps(config)
+    cold, warm, experiment = first_steps(config)
     with (
         tempfile.TemporaryDirectory() as folder, Preemption() as preemption, contextlib.ExitStack() as closing,
     ):  # fmt: skip
-        training = Training(program, config, Path(folder), preemption, closing)
+        training = Training(experiment, config, Path(folder), preemption, closing)
         ours, bare = _in_turns(training, pairs)
         memory = _memory(training.stages.compiled(0))
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
@@ -187,7 +187,7 @@ def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]
     return found[loop][1:], found[bare][1:]
 
 
-def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
+def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
     """Returns the seconds from a configuration to the end of its first step, and the last program.
 
     Without anything compiled, and with all of it in the compiler's cache on disk.
@@ -199,12 +199,12 @@ def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
             path = Path(folder) / name
             path.mkdir()
             start = time.perf_counter()
-            program = Program.of(config)
+            experiment = Experiment.from_config(config)
             with Preemption() as preemption, contextlib.ExitStack() as closing:
-                training = Training(program, config, path, preemption, closing)
+                training = Training(experiment, config, path, preemption, closing)
                 jax.block_until_ready(training.stages.update(0, training.state, next(training.batches)))
             seconds.append(time.perf_counter() - start)
-    return *seconds, program
+    return *seconds, experiment
 
 
 def _memory(compiled) -> dict:

@@ -188,7 +188,7 @@ def _last(run: Run, how: How) -> Predictions:
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
     for other in runs[1:]:
-        names = (run.program.source.facts.class_names for run in (runs[0], other))
+        names = (run.experiment.source.facts.class_names for run in (runs[0], other))
         datasets.check_same_order(*names, other.path)
     states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
     return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
@@ -210,7 +210,7 @@ def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
     row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
-    if run.program.snapshots:
+    if run.experiment.snapshots:
         own, more = _snapshots([run], how)
         _keep(run, own, how, 'snapshots')
         row['snapshots'] = run.metrics(own) | {'mcnemar': significance.mcnemar(whole.right, own.right)} | more

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cvresearch.base import cli
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.models import registry
 from cvresearch.report import balls, ours, plots, published, results, runs
 
@@ -90,9 +90,9 @@ def _curves(options: SimpleNamespace):
 def _schedule(options: SimpleNamespace):
     programs = {}
     if options.config:
-        programs[Path(configs.parts_of(options.config)[0]).stem] = Program.of(cli.config_of(options))
+        programs[Path(configs.parts_of(options.config)[0]).stem] = Experiment.from_config(cli.config_of(options))
     for run in _runs(options) if _paths(options) else ():
-        programs[run.name] = Program.of(run.whole_config)
+        programs[run.name] = Experiment.from_config(run.whole_config)
     if not programs:
         raise UserError('expected --config FILE or --runs DIR...')
     rates = {name: [float(p.schedule(step)) for step in range(p.plan.steps)] for name, p in programs.items()}
@@ -131,7 +131,7 @@ def _paths(options: SimpleNamespace) -> list[str | Path]:
     return options.runs + options.rest[1:]
 
 
-def _runs(options: SimpleNamespace) -> list[runs.Kept]:
+def _runs(options: SimpleNamespace) -> list[runs.RunRecord]:
     """Returns the runs that --runs names, finished or not: their folders, or those of their sweeps."""
     if not _paths(options):
         raise UserError('expected --runs DIR..., folders of runs or of a sweep')

@@ -22,7 +22,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -42,10 +42,10 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
       UserError: members that differ in more than numbers; as `train.run`.
     """
     numbers = differing(members)
-    first = Program.of(members[0])
-    programs = [first, *(Program.of(config, first.source) for config in members[1:])]
-    for program in programs:
-        program.plan.check_batch()
+    first = Experiment.from_config(members[0])
+    experiments = [first, *(Experiment.from_config(config, first.source) for config in members[1:])]
+    for experiment in experiments:
+        experiment.plan.check_batch()
     with Preemption() as preemption, contextlib.ExitStack() as closing:
         paths = [closing.enter_context(claim(w, c)) for w, c in zip(workdirs, members, strict=True)]
         cards = [read_card(path) for path in paths]
@@ -56,7 +56,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
         trainings = []
         try:
             for place, i in enumerate(open_):
-                trainings.append(Member(population, place, programs[i], members[i], paths[i], preemption, closing))
+                trainings.append(Member(population, place, experiments[i], members[i], paths[i], preemption, closing))
             for training in trainings:
                 training.adopt_config()
             ended = population.train(trainings)
@@ -111,8 +111,8 @@ def groups(members: Sequence[ConfigDict]) -> list[list[int]]:
 class Population:
     """The stacked states of members that are at one step, and the step that makes the next ones."""
 
-    def __init__(self, members: Sequence[ConfigDict], program: Program, numbers: Sequence[str]):
-        self.config, self.program = members[0], program
+    def __init__(self, members: Sequence[ConfigDict], experiment: Experiment, numbers: Sequence[str]):
+        self.config, self.experiment = members[0], experiment
         self.numbers = {
             key: jnp.array([configs.flatten(member)[key] for member in members], jnp.float32) for key in numbers
         }
@@ -127,8 +127,8 @@ class Population:
             *parents, last = key.split('.')
             node = functools.reduce(dict.__getitem__, parents, plain)
             node[last] = Traced(node[last], array)
-        program = Program.of(ConfigDict(plain, convert_dict=True), self.program.source)
-        return program.train_step()(state, batch)
+        experiment = Experiment.from_config(ConfigDict(plain, convert_dict=True), self.experiment.source)
+        return experiment.train_step()(state, batch)
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
@@ -167,11 +167,11 @@ class Population:
         for training in group:
             training.ready = False
 
-    def eval_step_of(self, program: Program):
+    def eval_step_of(self, experiment: Experiment):
         """Returns the compiled evaluation, one for all members whose losses are the same function."""
         smoothing = 'loss.label_smoothing' in self.numbers
         if smoothing or self.evaluation is None:
-            self.evaluation = program.eval_step()
+            self.evaluation = experiment.eval_step()
         return self.evaluation
 
     def _unstack(self) -> None:
@@ -208,4 +208,4 @@ class Member(Training):
         return True  # the population compiles the updates of all
 
     def _eval_step(self, split: str):
-        return self.population.eval_step_of(self.program)
+        return self.population.eval_step_of(self.experiment)

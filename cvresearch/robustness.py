@@ -43,12 +43,12 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     errors: dict[str, list[float]] = {name: [] for name in names}
     for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):
         part = {split: Corrupted(clean, name, severity, seed)}
-        source = dataclasses.replace(run.program.source, splits=part)
-        corrupted = dataclasses.replace(run, program=dataclasses.replace(run.program, source=source))
+        source = dataclasses.replace(run.experiment.source, splits=part)
+        corrupted = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, source=source))
         (found,) = corrupted.predictions([state], split, corrupted.protocol(split))
         errors[name].append(_error(found))
     record['errors'] = errors
-    if set(scores.ALEXNET_ERRORS) <= set(names) and run.program.source.facts.num_classes == 1000:
+    if set(scores.ALEXNET_ERRORS) <= set(names) and run.experiment.source.facts.num_classes == 1000:
         record['mce'], record['ce'] = scores.mean_corruption_error(errors)
     return record
 

@@ -20,7 +20,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
 from cvresearch.engine import memory_plan
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 
@@ -79,25 +79,25 @@ def catalogue_rows() -> list[dict]:
     return rows
 
 
-def mesh_program(config: ConfigDict, devices: int) -> Program:
+def mesh_program(config: ConfigDict, devices: int) -> Experiment:
     """Returns the program of a configuration on so many devices, none of which need be there.
 
     Raises:
-      UserError: as `Program.of`.
+      UserError: as `Experiment.from_config`.
     """
     source = sources.without_images(config.data, config.minival, config.transform)
-    return Program.of(config, source, meshes.Layout.of(config.mesh, devices))
+    return Experiment.from_config(config, source, meshes.Layout.of(config.mesh, devices))
 
 
-def mesh_lines(program: Program, limit: int) -> list[str]:
+def mesh_lines(experiment: Experiment, limit: int) -> list[str]:
     """Returns the totals below the table of a mesh: what each device holds, beside its memory of `limit` bytes."""
-    need = memory_plan.of(program)
+    need = memory_plan.of(experiment)
     sizes = {field.name: getattr(need, field.name) for field in dataclasses.fields(need)} | {'total': need.total}
-    share = program.plan.batch_size // program.recipe.accumulate / program.mesh.size
+    share = experiment.plan.batch_size // experiment.recipe.accumulate / experiment.mesh.size
     return [
         *(f'{name:>12} {size:>17,} bytes  {size / 2**20:>10,.1f} MiB' for name, size in sizes.items()),
         f'activations: what the backward pass is handed for the {share:g} images that a device has at once',
-        memory_plan.complaint(program, need, limit) or f'fits into {limit / 2**20:,.0f} MiB',
+        memory_plan.complaint(experiment, need, limit) or f'fits into {limit / 2**20:,.0f} MiB',
     ]
 
 
@@ -116,13 +116,13 @@ def _print_mesh(options, style: str) -> int:
     config = cli.config_of(options)
     given = options.devices and cli.integer('devices', options.devices)
     wanted = config.mesh.data * config.mesh.shard
-    program = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
-    sizes = ' x '.join(f'{axis} {size}' for axis, size in program.mesh.shape.items())
+    experiment = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
+    sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     if style == 'text':
         print(f'{config.model.name} on a mesh of {sizes}, batch {config.batch_size}: bytes that each device holds')
-    print(tables.render(list(memory_plan.rows(program)), memory_plan.COLUMNS, style))
+    print(tables.render(list(memory_plan.rows(experiment)), memory_plan.COLUMNS, style))
     if style == 'text':
-        print('\n'.join(mesh_lines(program, _memory_of(options.memory))))
+        print('\n'.join(mesh_lines(experiment, _memory_of(options.memory))))
     return 0
 
 

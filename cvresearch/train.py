@@ -26,9 +26,9 @@ from cvresearch.data.stream import prefetch
 from cvresearch.engine import continuing, datasets, memory_plan, recipes
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.early_stopping import SPLIT, best_step
-from cvresearch.engine.experiment import Program
-from cvresearch.engine.phases import Stages
-from cvresearch.evaluation import predictions, protocols
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.phases import Phases
+from cvresearch.evaluation import periodic, predictions, protocols
 from cvresearch.evaluation.predictions import KEPT, Predictions
 from cvresearch.evaluation.runs import SNAPSHOTS, variables_of, without_optimizer
 from cvresearch.evaluation.totals import evaluate
@@ -53,20 +53,20 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
     workdir = local(workdir, 'workdir')
-    program = Program.of(config)  # mesh, data, model, optimizer: made and checked
-    program.plan.check_batch()
+    experiment = Experiment.from_config(config)  # mesh, data, model, optimizer: made and checked
+    experiment.plan.check_batch()
     # Of several hosts the first alone has to do with the folder.
-    claimed = claim(workdir, config, extend) if hosts.first() else contextlib.nullcontext(workdir.absolute())
+    claimed = claim(workdir, config, extend) if hosts.is_primary() else contextlib.nullcontext(workdir.absolute())
     with claimed as path, Preemption() as preemption, contextlib.ExitStack() as closing:
-        card, longer = hosts.from_first(continuing.found(path, config) if hosts.first() else None)
+        card, longer = hosts.broadcast(continuing.found(path, config) if hosts.is_primary() else None)
         if card and card['status'] == 'finished' and not longer:
-            if hosts.first():
+            if hosts.is_primary():
                 print(f'{path} is finished at step {card["step"]:,}: {in_words(card["final"])}')
-                datasets.warn_of_changes(path, card, program.source)
+                datasets.warn_of_changes(path, card, experiment.source)
             return 0
-        if (too_large := memory_plan.check(program)) and hosts.first():
+        if (too_large := memory_plan.check(experiment)) and hosts.is_primary():
             print(f'warning: {too_large}', file=sys.stderr)
-        training = Training(program, config, path, preemption, closing, observation)
+        training = Training(experiment, config, path, preemption, closing, observation)
         training.adopt_config()
         try:
             ended = training.loop()
@@ -82,35 +82,35 @@ class Training:
     """One process' share of a run: what is open while the loop turns."""
 
     def __init__(
-        self, program: Program, config: ConfigDict, path: Path, preemption: Preemption, closing: contextlib.ExitStack,
-        observation: Observation = Observation(),
+        self, experiment: Experiment, config: ConfigDict, path: Path, preemption: Preemption,
+        closing: contextlib.ExitStack, observation: Observation = Observation(),
     ):  # fmt: skip
-        self.program, self.config, self.path, self.preemption = program, config, path, preemption
-        self.plan, self.mesh, self.splits = program.plan, program.mesh, program.source.splits
+        self.experiment, self.config, self.path, self.preemption = experiment, config, path, preemption
+        self.plan, self.mesh, self.splits = experiment.plan, experiment.mesh, experiment.source.splits
         self.clock, self.started = Clock(), False
         self.cache = closing.enter_context(compile_cache.counted())
-        dataset = datasets.compared(path, program.source)
+        dataset = datasets.compared(path, experiment.source)
         self.checkpoints = closing.enter_context(contextlib.closing(
             Checkpoints(path / 'checkpoints', config.keep, failures=config.save_failures)
         ))  # fmt: skip
         self.snapshots = None
-        if program.snapshots:
+        if experiment.snapshots:
             self.snapshots = closing.enter_context(contextlib.closing(Checkpoints(path / SNAPSHOTS, keep=None)))
-        self.taken = set(hosts.from_first(self.snapshots.steps() if self.snapshots else []))
+        self.taken = set(hosts.broadcast(self.snapshots.steps() if self.snapshots else []))
         with self.clock.spent('initialise'):
-            self.state = self.checkpoints.restore(program.abstract_state()) or program.initial_state()
+            self.state = self.checkpoints.restore(experiment.abstract_state()) or experiment.initial_state()
         self.step = int(self.state.position)  # of the stream: the same number on the host, known without waiting
         self.card = RunCard(
-            path, model=config.model.name, seed=program.seed, data=program.source.facts.name,
-            mesh=dict(program.mesh.shape), hyperparameters=configs.flatten(config), dataset=dataset,
+            path, model=config.model.name, seed=experiment.seed, data=experiment.source.facts.name,
+            mesh=dict(experiment.mesh.shape), hyperparameters=configs.flatten(config), dataset=dataset,
         )  # fmt: skip
         self.records = closing.enter_context(contextlib.closing(Metrics(path, self.step)))
-        self.names = {(name, w): named(name, w) for name in self.splits for w in program.weights}
+        self.names = {(name, w): named(name, w) for name in self.splits for w in experiment.weights}
         evaluated = [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train']
         self.records.describe(configs.flatten(config), evaluated)
         self._follow_plateau()
 
-        self.stages = closing.enter_context(contextlib.closing(Stages(program, config)))
+        self.stages = closing.enter_context(contextlib.closing(Phases(experiment, config)))
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             path.mkdir(parents=True, exist_ok=True)  # of each host
@@ -123,14 +123,14 @@ class Training:
             prefetch(self.stages.batch, self.step, self.plan.steps, workers=self.stages.workers)
         ))  # fmt: skip
         self._observe(observation, closing)
-        for line in [*sources.told(program.source), program.greeting(config.model.name, self.step)]:
+        for line in [*sources.told(experiment.source), experiment.greeting(config.model.name, self.step)]:
             self.progress.say(line)
 
     def adopt_config(self) -> None:
         """Goes on with the run's configuration as it is now: says what has changed, and records it."""
-        if not hosts.first():
+        if not hosts.is_primary():
             return
-        lines, extended_from = continuing.adopted(self.path, self.program, self.config, self.state)
+        lines, extended_from = continuing.adopted(self.path, self.experiment, self.config, self.state)
         for line in lines:
             self.progress.say(line)
         self.card.continued(self.step, lines, extended_from)
@@ -170,7 +170,7 @@ class Training:
             evaluation = [which for which in self._evaluations() if not self.records.has(self.step, *which)]
             # A run that has ended has its last checkpoint, however seldom it saves.
             save = self.step == plan.steps or plan.due(self.step, every_epochs=config.save_every_epochs)
-            snapshot = self.step in self.program.snapshots and self.step not in self.taken
+            snapshot = self.step in self.experiment.snapshots and self.step not in self.taken
             if log or evaluation or save or snapshot:
                 jax.block_until_ready(self.state)  # steps under way count as training
                 self._check_finite()
@@ -228,23 +228,23 @@ class Training:
         """Begins to watch: speed, progress, and what was asked for."""
         devices, batch_size = list(self.mesh.devices.flat), self.config.batch_size
         peak = observation.peak_flops(jax.local_devices()[0], self.config.dtype)
-        programs = {stage.first: self.stages.program(stage.first) for stage in self.stages.stages} if peak else {}
-        flops = {id(program): program.training_flops() for program in programs.values()}
+        experiments = {stage.first: self.stages.experiment(stage.first) for stage in self.stages.stages} if peak else {}
+        flops = {id(experiment): experiment.training_flops() for experiment in experiments.values()}
         self.speed = Speed(
-            self.clock, self.step, batch_size, devices, peak, lambda step: flops[id(self.stages.program(step))]
+            self.clock, self.step, batch_size, devices, peak, lambda step: flops[id(self.stages.experiment(step))]
         )
         self.progress = closing.enter_context(contextlib.closing(
-            Progress(self.speed, self.step, self.plan.steps, quiet=not hosts.first())
+            Progress(self.speed, self.step, self.plan.steps, quiet=not hosts.is_primary())
         ))  # fmt: skip
         first = observation.first(self.step, self.plan.steps)
-        profile = Profile(self.clock, self.path / 'profile', first, observation.profile if hosts.first() else 0)
+        profile = Profile(self.clock, self.path / 'profile', first, observation.profile if hosts.is_primary() else 0)
         self.profile = closing.enter_context(contextlib.closing(profile))
 
     def end(self, how: str) -> None:
         """Writes the run card."""
         good, final = {}, self._final()
         if how != 'failed':
-            params = unstack(hosts.gathered(self.state.params))
+            params = unstack(hosts.to_host(self.state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **self._skipped())
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         self.card.end(
@@ -256,7 +256,7 @@ class Training:
         )  # fmt: skip
         if how == 'finished':
             self.records.finish()
-        early = f' of {self.plan.steps:,} ({self.program.stopping})' if self._stopped_early(how) else ''
+        early = f' of {self.plan.steps:,} ({self.experiment.stopping})' if self._stopped_early(how) else ''
         self.progress.say(f'{how} at step {self.step:,}{early}: {in_words(final)}; {self.path}')
 
     def stop(self) -> bool:
@@ -279,18 +279,18 @@ class Training:
 
     def _eval_step(self, split: str):
         """Returns the compiled evaluation of a split's batches, None where the run is asked to stop before."""
-        name = self.stages.begin_evaluation(self.splits[split])
+        name = periodic.begin_evaluation(self.stages.compiler, self.experiment, self.config, self.splits[split])
         return self.stages.compiler.result(name) if self._wait_for(name) else None
 
     def _log(self) -> None:
         # Of the last update: a batch that was skipped has none.
-        learning_rate = float(self.program.schedule(max(int(self.state.step) - 1, 0)))
+        learning_rate = float(self.experiment.schedule(max(int(self.state.step) - 1, 0)))
         if self.state.plateau:
             learning_rate *= float(self.state.plateau['scale'])
         values = metrics.means(metrics.total(None, self.state.sums))
         values |= {'learning_rate': learning_rate, **self.speed.values(), **self._skipped()}
         self.records.write(self.step, self.plan.epoch(self.step), 'train', values)
-        self.state = self.state.replace(sums=hosts.put(metrics.zeros(), meshes.replicated(self.mesh)))
+        self.state = self.state.replace(sums=hosts.to_devices(metrics.zeros(), meshes.replicated(self.mesh)))
 
     def _skipped(self) -> dict[str, int]:
         """Returns how many batches were skipped, where they may be."""
@@ -320,10 +320,10 @@ class Training:
 
     def _stops_early(self) -> bool:
         """Whether the run ends here, before its last step: a function of the records, on all hosts the same."""
-        rule = self.program.stopping
+        rule = self.experiment.stopping
         if rule is None or self.step == self.plan.steps or not self._evaluated():
             return False
-        return rule.stops_at(self.records.of(SPLIT, self.program.weights[-1])) == self.step
+        return rule.stops_at(self.records.of(SPLIT, self.experiment.weights[-1])) == self.step
 
     def _finish_early(self) -> bool:
         """Does what is due at the last step of any run; False where it was given up."""
@@ -334,18 +334,18 @@ class Training:
     def _stopped_early(self, how: str) -> dict[str, dict]:
         if how != 'finished' or self.step == self.plan.steps:
             return {}
-        return {'stopped_early': self.program.stopping.card(self.step, self.plan, self._best_step())}
+        return {'stopped_early': self.experiment.stopping.card(self.step, self.plan, self._best_step())}
 
     def _follow_plateau(self) -> None:
         """Sets the learning rate that the evaluations so far ask for, a function of the records."""
-        if rule := self.program.plateau:
-            self.state = self.program.with_plateau(self.state, self.records.of(rule.split))
+        if rule := self.experiment.plateau:
+            self.state = self.experiment.with_plateau(self.state, self.records.of(rule.split))
 
     def _make_statistics_precise(self) -> None:
         """Computes the statistics of norms anew over the last batches. To do so again changes nothing."""
         last = range(self.plan.steps - self.config.batch_norm.precise_batches, self.plan.steps)
         batches = (self.stages.batch(max(step, 0)) for step in last)
-        self.state = self.stages.program(self.plan.steps - 1).with_precise_statistics(self.state, batches)
+        self.state = self.stages.experiment(self.plan.steps - 1).with_precise_statistics(self.state, batches)
 
     def _evaluate(self, split: str, weights: str = 'raw') -> None:
         state = self.state if weights == 'raw' else self.state.averaged()
@@ -374,26 +374,29 @@ class Training:
         self.taken.add(self.step)
 
     def _protocol(self, split: str) -> protocols.Protocol:
-        return protocols.as_given(self.splits[split], self.program.source.facts.image_shape)
+        return protocols.as_given(self.splits[split], self.experiment.source.facts.image_shape)
 
     def _keep_predictions(self, split: str, weights: str) -> bool:
         """Writes the logits of the last evaluation, from which later metrics are; False where it was given up."""
         if not self.config.keep_predictions:
             return True
-        program, protocol = self.program, self._protocol(split)
+        experiment, protocol = self.experiment, self._protocol(split)
         variables = variables_of(self.state, weights)
-        name = self.stages.begin_predictions(self.splits[split], protocol, variables)
+        name = periodic.begin_predictions(
+            self.stages.compiler, experiment, self.config, self.splits[split], protocol, variables
+        )  # fmt: skip
         if not self._wait_for(name):
             return False
         logits_of = self.stages.compiler.result(name)(variables)
         found = predictions.predict(
             logits_of, self.splits[split], protocol, self.config.eval_batch_size, self.mesh, stop=self.stop
         )
-        if found is not None and hosts.first():
-            record = {'run': self.path.name, 'model': self.config.model.name, 'seed': program.seed, 'split': split}
-            record |= {'data': program.source.facts.name, 'images_sha256': identity.images_sha256(self.splits[split])}
+        if found is not None and hosts.is_primary():
+            record = {'run': self.path.name, 'model': self.config.model.name, 'seed': experiment.seed, 'split': split}
+            record |= {'data': experiment.source.facts.name}
+            record |= {'images_sha256': identity.images_sha256(self.splits[split])}
             record |= {'step': self.step, **protocol.record, 'weights': weights}
-            kept = Predictions(*found, record, program.source.facts.class_names)
+            kept = Predictions(*found, record, experiment.source.facts.class_names)
             kept.save(self.path / KEPT / f'{self.names[split, weights]}.npz')
         return found is not None
 
@@ -402,11 +405,11 @@ class Training:
 
         Where the run averages its weights, of the average: that is what it is for.
         """
-        return best_step(self.records.of(SPLIT, self.program.weights[-1]), self.program.selection)
+        return best_step(self.records.of(SPLIT, self.experiment.weights[-1]), self.experiment.selection)
 
     def _check_finite(self) -> None:
         bad = int(self.state.bad_step)
         if bad < 0:
             return
         self.checkpoints.wait()
-        raise recipes.not_finite(bad, self.checkpoints.steps(), self.program.recipe.skip)
+        raise recipes.not_finite(bad, self.checkpoints.steps(), self.experiment.recipe.skip)

@@ -133,7 +133,7 @@ def settings_of(candidates: Sequence[Candidate], seeds: int) -> list[dict]:
     return [{**candidate.setting, 'seed': seed} for candidate in candidates for seed in range(seeds)]
 
 
-def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.Run]) -> dict:
+def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.SweepRun]) -> dict:
     """Returns a candidate's line of the table; what has not run is a dash."""
     scores = [run.score() for run in runs if run.state() == 'finished']
     values = [score[0] for score in scores if score]
@@ -146,7 +146,7 @@ def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.Run]) -> dict
     }  # fmt: skip
 
 
-def table(lab: Laboratory, candidates: Sequence[Candidate], runs: Sequence[plan.Run], seeds: int) -> list[dict]:
+def table(lab: Laboratory, candidates: Sequence[Candidate], runs: Sequence[plan.SweepRun], seeds: int) -> list[dict]:
     """Returns the rows as in tables 3 and 7 of the paper: the base, one dimension alone, compounds from the best."""
     rows = [row(lab, c, runs[i * seeds : (i + 1) * seeds]) for i, c in enumerate(candidates)]
     fixed = [r for r in rows if r['scaling'] != 'compound']

@@ -20,7 +20,7 @@ import cvresearch.main as main
 from cvresearch import train
 from cvresearch.base import cli
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 
 # What is called when a phase begins and returns when it ends. Compiling begins with one function and ends with another,
 # in a thread; steps have none: see `Watch.watch`.
@@ -68,7 +68,7 @@ class Watch:
         """Puts itself into the program."""
         for phase, (owner, name) in PHASES.items():
             setattr(owner, name, self._during(phase, getattr(owner, name)))
-        begin_compiling, compiled = Program.train_step, jax.stages.Lowered.compile
+        begin_compiling, compiled = Experiment.train_step, jax.stages.Lowered.compile
         loop, arrive = train.Training.loop, train.Progress.step
 
         @functools.wraps(begin_compiling)
@@ -97,7 +97,7 @@ class Watch:
                 self._begin(self.kill.phase)
             arrive(progress, step, *more)
 
-        Program.train_step, jax.stages.Lowered.compile = compiling, done
+        Experiment.train_step, jax.stages.Lowered.compile = compiling, done
         train.Training.loop, train.Progress.step = looping, arrived
 
     def _during(self, phase: str, function):

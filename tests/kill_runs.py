@@ -18,7 +18,7 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation.predictions import KEPT, Predictions
 from cvresearch.evaluation.runs import SNAPSHOTS, Run
 from tests import kill_at
@@ -123,7 +123,7 @@ def expected(code: int | None, kill: Kill) -> bool:
 @functools.cache
 def _run(feature: str) -> Run:
     loaded = configs.load(f'{CONFIG}:{feature}')
-    return Run(Path(), loaded, Program.of(loaded))
+    return Run(Path(), loaded, Experiment.from_config(loaded))
 
 
 def _sha256(*parts: bytes) -> str:

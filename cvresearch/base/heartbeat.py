@@ -20,16 +20,16 @@ BEAT_SECONDS = 1.0
 GRACE_SECONDS = 5.0  # for a host to end by itself, of the same error as the one that told of it
 
 
-class Meeting(threading.Thread):
+class Coordinator(threading.Thread):
     """Host 0's side: knows who is there, and tells all who is not.
 
     Silence is counted in beats of this thread, not by the clock: where the whole machine was stopped for a while, the
     others were not silent. Host 0 hears last of what ends it: this thread ends with it, and the others would blame it.
     """
 
-    def __init__(self, port: int, hosts: int, patience: float):
+    def __init__(self, port: int, hosts: int, timeout: float):
         super().__init__(name='meeting', daemon=True)
-        self._hosts, self._beats, self._patience = hosts, max(1, round(patience / BEAT_SECONDS)), patience
+        self._hosts, self._beats, self._timeout = hosts, max(1, round(timeout / BEAT_SECONDS)), timeout
         self._listening = socket.create_server(('', port), backlog=hosts)
         self._connections = selectors.DefaultSelector()
         self._connections.register(self._listening, selectors.EVENT_READ)
@@ -57,13 +57,13 @@ class Meeting(threading.Thread):
                     self._tell({'go': _free_port()})
                 elif waited >= self._beats:
                     who = ', '.join(f'host {host}' for host in absent)
-                    self._tell({'lost': f'{who} of {self._hosts} did not start within {self._patience:g} s'})
+                    self._tell({'lost': f'{who} of {self._hosts} did not start within {self._timeout:g} s'})
                     waited = 0
                 continue
             for host in self._of.keys() - self._gone:
                 self._silent[host] += 1
                 if self._silent[host] > self._beats:
-                    self._lose(host, f'has not answered for {self._patience:g} s')
+                    self._lose(host, f'has not answered for {self._timeout:g} s')
 
     def _accept(self) -> None:
         connection, _ = self._listening.accept()
@@ -136,13 +136,13 @@ class Watch(threading.Thread):
       host: the number of this host.
       hosts: how many there are.
       address: of the meeting, (name, port).
-      patience: seconds.
+      timeout: seconds of silence.
     """
 
-    def __init__(self, host: int, hosts: int, address: tuple[str, int], patience: float):
+    def __init__(self, host: int, hosts: int, address: tuple[str, int], timeout: float):
         super().__init__(name='watch', daemon=True)
         self._host, self._hosts, self._address = host, hosts, address
-        self._patience, self._beats = patience, max(1, round(patience / BEAT_SECONDS))
+        self._timeout, self._beats = timeout, max(1, round(timeout / BEAT_SECONDS))
         self._connection: socket.socket | None = None
         self._begun, self._over = threading.Event(), threading.Event()
         self.leaving = threading.Event()  # this host ends by itself
@@ -175,7 +175,7 @@ class Watch(threading.Thread):
                 for line in lines:
                     self._hear(json.loads(line))
             elif silent > self._beats:
-                return self._leave(f'host 0 ({self._address[0]}) has not answered for {self._patience:g} s')
+                return self._leave(f'host 0 ({self._address[0]}) has not answered for {self._timeout:g} s')
             _send(self._connection, {})
 
     def fail(self, reason: str, code: int) -> None:
@@ -186,9 +186,9 @@ class Watch(threading.Thread):
         """Tells the others that this host has done its part."""
         self._part({'bye': True})
 
-    def blame(self) -> None:
+    def verdict(self) -> None:
         """Waits whether another host is missing, which ends the process; returns where none is."""
-        time.sleep(self._patience + 2 * BEAT_SECONDS)
+        time.sleep(self._timeout + 2 * BEAT_SECONDS)
 
     def _part(self, word: dict) -> None:
         self.leaving.set()
@@ -203,7 +203,7 @@ class Watch(threading.Thread):
             except OSError:
                 time.sleep(BEAT_SECONDS / 5)
         name, port = self._address
-        self._leave(f'host 0 of {self._hosts} ({name}:{port}) did not start within {self._patience:g} s')
+        self._leave(f'host 0 of {self._hosts} ({name}:{port}) did not start within {self._timeout:g} s')
 
     def _hear(self, said: dict) -> None:
         if 'go' in said:
@@ -224,7 +224,7 @@ class Watch(threading.Thread):
         os._exit(code or FAILED)  # at once: other threads wait for a host that is not there
 
 
-class Passage(threading.Thread):
+class PortForward(threading.Thread):
     """A port of this host that leads to one of host 0.
 
     JAX aborts the process the moment that its connection to host 0 breaks, with no word of which host it was. Through

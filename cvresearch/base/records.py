@@ -35,10 +35,10 @@ class Metrics:
 
     def __init__(self, workdir: Path, step: int):
         self._path = workdir / 'metrics.jsonl'
-        rows = read_metrics(self._path) if hosts.first() else []
-        self._rows = hosts.from_first([row for row in rows if row['step'] <= step])
+        rows = read_metrics(self._path) if hosts.is_primary() else []
+        self._rows = hosts.broadcast([row for row in rows if row['step'] <= step])
         self._file = self._events = self._ended = None
-        if not hosts.first():
+        if not hosts.is_primary():
             return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
         try:
@@ -133,7 +133,7 @@ class RunCard:
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
-        old = (read_card(workdir) if hosts.first() else None) or {}
+        old = (read_card(workdir) if hosts.is_primary() else None) or {}
         self._sessions = old.get('sessions', [])
         self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
         self.fields = {
@@ -178,7 +178,7 @@ class RunCard:
         self.update(seconds, status=how, **fields)
 
     def _write(self) -> None:
-        if not hosts.first():
+        if not hosts.is_primary():
             return
         # What is known of the data has a number for every class: on one line, or a person finds nothing else.
         values = {key: json.dumps(value, indent=None if key == 'dataset' else 2) for key, value in self.fields.items()}

@@ -24,7 +24,7 @@ MARGIN = 32  # of the resized short side over the crop: 256 for 224
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop the centre, normalise.
+    """Resize, crop the centre, normalize.
 
     Attributes:
       crop: side of the square that the net sees.
@@ -64,8 +64,8 @@ _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _CAFFE = dict(
     channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
 )  # fmt: skip
-# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalise.
-NORMALISATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
+# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalize.
+NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.
 # torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
 TABLE = (

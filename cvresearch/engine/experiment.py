@@ -17,7 +17,7 @@ from cvresearch.base import hosts, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
-from cvresearch.data.preprocessing import NORMALISATIONS
+from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.engine import augment, early_stopping, recipes, steps, teacher
 from cvresearch.engine import state as states
@@ -79,7 +79,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Program:
+class Experiment:
     """The parts of a run, made from its configuration."""
 
     layout: meshes.Layout
@@ -91,7 +91,7 @@ class Program:
     loss: Loss
     sampling: Sampling
     augment: augment.Augment
-    recipe: steps.Recipe
+    recipe: steps.UpdateOptions
     plateau: Plateau | None
     stopping: Patience | None
     teacher: str
@@ -102,9 +102,9 @@ class Program:
     snapshots: frozenset[int]
 
     @classmethod
-    def of(
+    def from_config(
         cls, config: ConfigDict, source: sources.Source | None = None, layout: meshes.Layout | None = None
-    ) -> 'Program':
+    ) -> 'Experiment':
         """Makes and checks all parts; nothing is written and nothing is compiled.
 
         Args:
@@ -136,7 +136,7 @@ class Program:
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
         schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch, config.batch_size)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
-        program = cls(
+        experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
@@ -151,21 +151,21 @@ class Program:
             stopping=early_stopping.make(config, source.splits, METRIC),
             teacher=config.distillation.teacher,
             average=config.average.name,
-            **_normalisation(config, facts),
+            **_normalization(config, facts),
             seed=config.seed,
             snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
             | plan.steps_every(config.snapshot_every_epochs),
         )
         recipes.check_labels(config, source)
         try:
-            program.abstract_state()  # the images fit the model, or it says so
+            experiment.abstract_state()  # the images fit the model, or it says so
         except (TypeError, ValueError, KeyError) as error:
             reason = (str(error).splitlines() or [''])[0]
             raise UserError(
                 f'model {config.model.name!r} cannot be made for images of {facts.image_shape} with '
                 f'{dict(config.model)}: {type(error).__name__}: {reason} (python -X dev shows where)'
             ) from error
-        return program
+        return experiment
 
     @property
     def mesh(self) -> Mesh:
@@ -214,7 +214,7 @@ class Program:
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
         recipe = self.recipe
         if self.teacher:
-            recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Program.of, self))
+            recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Experiment.from_config, self))
         placements = self._placements
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
@@ -247,7 +247,7 @@ class Program:
         if self.plateau is None:
             return state
         after = jax.tree.map(np.float32, self.plateau.after(rows))
-        return state.replace(plateau=hosts.put(after, meshes.replicated(self.mesh)))
+        return state.replace(plateau=hosts.to_devices(after, meshes.replicated(self.mesh)))
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
@@ -256,7 +256,7 @@ class Program:
         whole = meshes.replicated(self.mesh)
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
-        exact = [hosts.put(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        exact = [hosts.to_devices(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
 
@@ -288,10 +288,10 @@ def _check_numbers(config: ConfigDict) -> None:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 
 
-def _normalisation(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
+def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
     """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
-    name, order = config.normalize.name, NORMALISATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
-    usual = lookup('normalize', NORMALISATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
+    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
+    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
     for part, knobs in config.transform.items():
         if knobs.channels != order and name != 'dataset':
             raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from cvresearch.base import memory, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.engine import steps
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 
 COLUMNS = ('parameter', 'arrays', 'shape', 'axis', 'params', 'optimizer', 'average')
 
@@ -42,31 +42,31 @@ class Footprint:
         return sum(dataclasses.astuple(self))
 
 
-def of(program: Program, kept: int | None = None) -> Footprint:
+def of(experiment: Experiment, kept: int | None = None) -> Footprint:
     """Returns what a program's update needs of each device of its mesh; `kept` are its activations, where known."""
-    state = program.abstract_state()
+    state = experiment.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
     whole = _bytes(jax.tree.leaves(state.params))
     return Footprint(
         params=held(state.params), optimizer=held(state.opt_state), average=held((state.average, state.model_state)),
-        gradients=whole, gathered=whole if program.layout.divides else 0,
-        activations=activations(program) if kept is None else kept,
+        gradients=whole, gathered=whole if experiment.layout.divides else 0,
+        activations=activations(experiment) if kept is None else kept,
     )  # fmt: skip
 
 
-def activations(program: Program) -> int:
+def activations(experiment: Experiment) -> int:
     """Returns the bytes that the backward pass keeps of the forward pass, on each device.
 
     They are the residuals of the traced objective that depend on the images: arrays that automatic differentiation
     hands from one pass to the other. The compiler may keep fewer, where it computes cheap ones anew, and needs some
     room beside them; docs/scale.md compares both.
     """
-    images_at_once = program.plan.batch_size // program.recipe.accumulate
-    state, shape = program.abstract_state(), program.source.facts.image_shape
-    recipe = dataclasses.replace(program.recipe, distillation=None)
+    images_at_once = experiment.plan.batch_size // experiment.recipe.accumulate
+    state, shape = experiment.abstract_state(), experiment.source.facts.image_shape
+    recipe = dataclasses.replace(experiment.recipe, distillation=None)
 
     def residuals(images, target, params):
-        objective = steps.objective(program.model, program.loss, recipe, state_like(params), images, target, key)
+        objective = steps.objective(experiment.model, experiment.loss, recipe, state_like(params), images, target, key)
         return jax.vjp(objective, params, has_aux=True)[1]
 
     def state_like(params):
@@ -75,20 +75,20 @@ def activations(program: Program) -> int:
     zeros = lambda tree: jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), tree)  # noqa: E731
     key = jax.random.key(0)
     images = jax.ShapeDtypeStruct((images_at_once, *shape), jnp.float32)
-    target = jax.ShapeDtypeStruct((images_at_once, program.model.num_classes), jnp.float32)
+    target = jax.ShapeDtypeStruct((images_at_once, experiment.model.num_classes), jnp.float32)
     traced = jax.make_jaxpr(residuals)(images, target, state.params).jaxpr
     dependent = set(traced.invars[:2])
     for equation in traced.eqns:
         if any(x in dependent for x in equation.invars if not hasattr(x, 'val')):  # literals have values
             dependent.update(equation.outvars)
     kept = {x for x in traced.outvars if not hasattr(x, 'val') and x in dependent}
-    return _bytes(x.aval for x in kept) // program.mesh.size
+    return _bytes(x.aval for x in kept) // experiment.mesh.size
 
 
-def rows(program: Program) -> Iterator[dict]:
+def rows(experiment: Experiment) -> Iterator[dict]:
     """Yields a row for each group of like parameters: how many, their shape, the axis that is divided, and the bytes
     that one device holds of them, of their moments and of their averages."""
-    state = program.abstract_state()
+    state = experiment.abstract_state()
     named = dict(trees.named_leaves(state.params))
     held: dict[str, dict[str, int]] = {name: dict.fromkeys(COLUMNS[-3:], 0) for name in named}
     others = dict.fromkeys(COLUMNS[-3:], 0)
@@ -110,13 +110,13 @@ def rows(program: Program) -> Iterator[dict]:
     yield dict(parameter='statistics, counters', arrays='', shape='', axis='whole', **others)
 
 
-def complaint(program: Program, need: Footprint, limit: int) -> str | None:
+def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None:
     """Returns one line where a plan does not fit a memory of `limit` bytes, None where it does."""
     if need.total <= limit:
         return None
     mib = {field.name: getattr(need, field.name) / 2**20 for field in dataclasses.fields(need)}
     parts = ', '.join(f'{name} {value:,.0f}' for name, value in mib.items() if value)
-    sizes = ' x '.join(f'{axis} {size}' for axis, size in program.mesh.shape.items())
+    sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     return (
         f'on a mesh of {sizes} this run needs about {need.total / 2**20:,.0f} MiB of each device ({parts}), which has '
         f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.accumulate, or config.remat=True '
@@ -124,10 +124,10 @@ def complaint(program: Program, need: Footprint, limit: int) -> str | None:
     )
 
 
-def check(program: Program) -> str | None:
+def check(experiment: Experiment) -> str | None:
     """Returns `complaint` for the devices of a program's mesh."""
-    here = [device for device in program.mesh.devices.flat if device.process_index == jax.process_index()]
-    return complaint(program, of(program), memory.of_device(here[0], len(here)))
+    here = [device for device in experiment.mesh.devices.flat if device.process_index == jax.process_index()]
+    return complaint(experiment, of(experiment), memory.of_device(here[0], len(here)))
 
 
 def _bytes(arrays: Iterable) -> int:

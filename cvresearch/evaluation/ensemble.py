@@ -99,7 +99,7 @@ def members_of(
       examples: the split.
       protocol: how images are shown.
       batch_size: images at once.
-      mean: of pixels, as `steps.normalise`; std: likewise.
+      mean: of pixels, as `steps.normalize`; std: likewise.
       mesh: of the run.
       records: of each.
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
@@ -154,7 +154,7 @@ def reestimate(
     @jax.jit
     def of_batch(images):
         _, found = net.apply(
-            variables, steps.normalise(images, mean, std), train=True, mutable=['batch_stats'],
+            variables, steps.normalize(images, mean, std), train=True, mutable=['batch_stats'],
             rngs={'dropout': jax.random.key(0)},
         )  # fmt: skip
         return found['batch_stats']

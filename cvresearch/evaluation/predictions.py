@@ -185,7 +185,7 @@ def forward(
     function = jax.vmap(function, (0, None)) if members else function
     whole, divided = meshes.replicated(mesh), meshes.by_example(mesh)
     jitted = jax.jit(
-        lambda variables, images: function(variables, steps.normalise(images, mean, std)),
+        lambda variables, images: function(variables, steps.normalize(images, mean, std)),
         in_shardings=(whole, divided), out_shardings=whole,
     )  # fmt: skip
     return Net(jitted, whole, divided)

@@ -19,7 +19,7 @@ from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples
 from cvresearch.engine import datasets, early_stopping
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
 from cvresearch.evaluation import ensemble, predictions, protocols
 from cvresearch.evaluation.predictions import Predictions
@@ -42,7 +42,7 @@ class Run:
 
     path: Path
     config: ConfigDict
-    program: Program
+    experiment: Experiment
     recorded: dict | None = None
 
     @classmethod
@@ -67,10 +67,10 @@ class Run:
         if known is None:
             print(f'note: {path} has {datasets.NO_RECORD}; its classes are taken from them as they are now',
                   file=sys.stderr)  # fmt: skip
-        return cls(path, config, Program.of(config, datasets.of_run(path, config, images)), known)
+        return cls(path, config, Experiment.from_config(config, datasets.of_run(path, config, images)), known)
 
     def on(self, data: str, **arguments) -> 'Run':
-        """Returns the run with another data set to evaluate on, prepared and normalised as the run's own.
+        """Returns the run with another data set to evaluate on, prepared and normalized as the run's own.
 
         The labels become the net's numbers by the names of the classes. Of ImageNet-A and -R only their 200 classes
         can be chosen; of ImageNet-ReaL any of an image's labels is right.
@@ -82,12 +82,12 @@ class Run:
         Raises:
           UserError: an unknown source, images that are not there, a class that the net does not know.
         """
-        names = self.program.source.facts.class_names
+        names = self.experiment.source.facts.class_names
         try:
             source = sources.load({'name': data, **arguments}, 0, self.config.transform, names)
         except identity.UnknownClassError as error:
             raise UserError(f'{data} cannot be evaluated with the run {self.path}: {error}') from error
-        return dataclasses.replace(self, program=dataclasses.replace(self.program, source=source), recorded=None)
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source), recorded=None)
 
     def check_data(self, split: str, force: bool = False) -> None:
         """Compares a split of the run's own data with what it recorded; see `datasets.check_split`."""
@@ -100,7 +100,7 @@ class Run:
         Raises:
           UserError: there is none of that name.
         """
-        return lookup('split', self.program.source.splits, split)
+        return lookup('split', self.experiment.source.splits, split)
 
     def checkpoint(self, step: int | None = None) -> State:
         """Returns a checkpoint, the newest where no step is given.
@@ -109,7 +109,7 @@ class Run:
           UserError: there is no whole one.
         """
         checkpoints = Checkpoints(self.path / 'checkpoints', read_only=True)
-        state = checkpoints.restore(self.program.abstract_state(), step)
+        state = checkpoints.restore(self.experiment.abstract_state(), step)
         if state is None:
             there = ', '.join(map(str, checkpoints.steps())) or 'none'
             of = f' of step {step}' if step else ''
@@ -123,7 +123,7 @@ class Run:
           UserError: there are none, or one is damaged.
         """
         folder = Checkpoints(self.path / SNAPSHOTS, read_only=True)
-        like = without_optimizer(self.program.abstract_state())
+        like = without_optimizer(self.experiment.abstract_state())
         states = [folder.restore(like, step) for step in folder.steps()]
         if not states:
             raise UserError(
@@ -156,7 +156,7 @@ class Run:
                 'marks the record'
             )
         kept = Checkpoints(self.path / 'checkpoints', read_only=True).steps()
-        weights = self.program.weights[-1]  # as in training: an average is there to be the better one
+        weights = self.experiment.weights[-1]  # as in training: an average is there to be the better one
         rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] == select_by]
         rows = [row for row in rows if row['step'] in kept and row.get('weights', 'raw') == weights]
         if not rows:
@@ -164,11 +164,11 @@ class Run:
                 f'{self.path} has no evaluation on {select_by!r} at the step of a checkpoint that is kept (steps '
                 f'{", ".join(map(str, kept)) or "none"}); train with config.minival, or give --step'
             )
-        return early_stopping.best_step(rows, self.program.selection)
+        return early_stopping.best_step(rows, self.experiment.selection)
 
     def protocol(self, split: str, name: str = 'as_given', resolution: int | None = None, **knobs) -> Protocol:
         """Returns an evaluation protocol for this run's net; see `protocols.make`."""
-        shape = self.program.source.facts.image_shape
+        shape = self.experiment.source.facts.image_shape
         given = protocols.as_given(self.examples(split), shape)
         if name == 'as_given':
             if resolution or any(knobs.values()):
@@ -188,16 +188,16 @@ class Run:
         Raises:
           UserError: an average that the run does not keep.
         """
-        program, batch_size = self.program, batch_size or self.config.eval_batch_size
-        weights = weights or program.weights[-1]
-        lookup('weights', dict.fromkeys(program.weights), weights)
-        meshes.check_batch('eval_batch_size', batch_size, program.mesh)
+        experiment, batch_size = self.experiment, batch_size or self.config.eval_batch_size
+        weights = weights or experiment.weights[-1]
+        lookup('weights', dict.fromkeys(experiment.weights), weights)
+        meshes.check_batch('eval_batch_size', batch_size, experiment.mesh)
         images = {'images_sha256': identity.images_sha256(self.examples(split))}
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
-            program.model, variables, self.examples(split), protocol, batch_size,
-            program.mean, program.std, program.mesh, records, stacked,
+            experiment.model, variables, self.examples(split), protocol, batch_size,
+            experiment.mean, experiment.std, experiment.mesh, records, stacked,
         )  # fmt: skip
         return [self._named(member) for member in members]
 
@@ -205,29 +205,29 @@ class Run:
         self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None
     ) -> Predictions:
         """Returns what the one net says whose weights are the mean of the states'; batch statistics are found anew."""
-        program, config = self.program, self.config
+        experiment, config = self.experiment, self.config
         variables = ensemble.average_weights([variables_of(state) for state in states])
         variables = ensemble.reestimate(
-            program.model, variables, self.examples('train'), config.batch_size, program.mean, program.std
+            experiment.model, variables, self.examples('train'), config.batch_size, experiment.mean, experiment.std
         )
         steps = [int(state.position) for state in states]
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            program.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
-            program.mean, program.std, program.mesh, [record],
+            experiment.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
+            experiment.mean, experiment.std, experiment.mesh, [record],
         )  # fmt: skip
         return self._named(found)
 
     def _named(self, found: Predictions) -> Predictions:
-        facts = self.program.source.facts
+        facts = self.experiment.source.facts
         return dataclasses.replace(classes_of(facts, found), class_names=facts.class_names)
 
     def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
         return {
             'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
-            'data': self.program.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
+            'data': self.experiment.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
         }  # fmt: skip
 
     def metrics(self, found: Predictions) -> dict:
@@ -235,7 +235,7 @@ class Run:
         values = predictions.summary(found)
         if found.labels.ndim == 1 and found.record.get('crops') == 1:
             target = jax.nn.one_hot(found.labels, found.logits.shape[-1])
-            loss = np.asarray(self.program.loss(jnp.asarray(found.logits), target), np.float64)
+            loss = np.asarray(self.experiment.loss(jnp.asarray(found.logits), target), np.float64)
             values = {'loss': float(loss.mean()), **values}
         return {**found.record, **values}
 

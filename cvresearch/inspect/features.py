@@ -45,7 +45,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
     Args:
       model: of `registry.build`.
       variables: its parameters and statistics, in any layout of its blocks (nn/stacked.py).
-      images: (batch, height, width, channels), normalised as the model expects.
+      images: (batch, height, width, channels), normalized as the model expects.
       wanted: names, as `names` gives them.
 
     Returns:

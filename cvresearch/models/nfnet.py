@@ -52,7 +52,7 @@ def scaled_activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 class NFNet(nn.Module):
-    """A normaliser-free net; `depths` and `widths` are of its four stages, `stem_width` of the stem's last map."""
+    """A normalizer-free net; `depths` and `widths` are of its four stages, `stem_width` of the stem's last map."""
 
     num_classes: int
     depths: tuple[int, int, int, int]

@@ -47,7 +47,7 @@ class VGG(nn.Module):
 
     Attributes:
       configuration: its letter.
-      lrn: response normalisation after the first convolution (A-LRN).
+      lrn: response normalization after the first convolution (A-LRN).
       batch_norm: batch norm after every convolution.
       adaptive_pool: average the last map to 7x7, rather than evaluate densely.
     """

@@ -3,11 +3,11 @@
 import flax.linen as nn
 import jax
 
-from cvresearch.nn.norms import BatchNorm, Normalisation
+from cvresearch.nn.norms import BatchNorm, Normalization
 
 
 class Net(nn.Module):
-    """A model with its variables under the same names, and other normalisation or rematerialised blocks.
+    """A model with its variables under the same names, and other normalization or rematerialised blocks.
 
     Attributes:
       model: the net.
@@ -17,7 +17,7 @@ class Net(nn.Module):
     """
 
     model: nn.Module
-    norm: Normalisation = Normalisation()
+    norm: Normalization = Normalization()
     remat: bool = False
 
     def setup(self):

@@ -150,7 +150,7 @@ OPTIMIZERS: dict[str, Callable] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class OptimizerOptions:
     """What any optimizer takes beside its own arguments. Patterns are those of `paths`.
 
     Attributes:
@@ -220,10 +220,10 @@ class Around:
             param_filters.check(f'config.optimizer.{name}', patterns, params)
 
 
-COMMON = {field.name: field.default for field in dataclasses.fields(Around)}
+COMMON = {field.name: field.default for field in dataclasses.fields(OptimizerOptions)}
 
 
-def around(spec: Mapping) -> Around:
+def around(spec: Mapping) -> OptimizerOptions:
     """Returns what a config's `optimizer` puts around its rule.
 
     Raises:
@@ -234,7 +234,7 @@ def around(spec: Mapping) -> Around:
     own = {name: one.default for name, one in inspect.signature(rule).parameters.items() if name not in given}
     arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
     check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
-    return Around(**{name: value for name, value in arguments.items() if name in COMMON})
+    return OptimizerOptions(**{name: value for name, value in arguments.items() if name in COMMON})
 
 
 def make(

@@ -6,7 +6,7 @@ from cvresearch import summary, train
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import Layout
 from cvresearch.engine import memory_plan
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 
 KERNEL, BIAS, BATCH = 784 * 10 * 4, 10 * 4, 64
 
@@ -14,7 +14,7 @@ KERNEL, BIAS, BATCH = 784 * 10 * 4, 10 * 4, 64
 @pytest.mark.parametrize(('data', 'shard'), [(1, 1), (8, 1), (16, 4)])
 def test_bytes_of_a_device_by_hand(smoke, data, shard):
     config = smoke(mesh__data=data, mesh__shard=shard, mesh__least=64, average__name='ema')
-    need = memory_plan.of(Program.of(config, layout=Layout.of(config.mesh, devices=64)))
+    need = memory_plan.of(Experiment.from_config(config, layout=Layout.of(config.mesh, devices=64)))
     held = KERNEL // shard + BIAS
     assert (need.params, need.average) == (held, held)
     assert 0 <= need.optimizer - 2 * held <= 64  # two moments, and counters
@@ -26,8 +26,9 @@ def test_bytes_of_a_device_by_hand(smoke, data, shard):
 
 
 def test_rows_add_up_to_the_footprint(smoke):
-    program = Program.of(smoke(model__name='resnet20_cifar10', model__depth=26, data__channels=3, mesh__shard=2))
-    need, rows = memory_plan.of(program), list(memory_plan.rows(program))
+    net = dict(model__name='resnet20_cifar10', model__depth=26, data__channels=3, mesh__shard=2)
+    experiment = Experiment.from_config(smoke(**net))
+    need, rows = memory_plan.of(experiment), list(memory_plan.rows(experiment))
     for part in ('params', 'optimizer', 'average'):
         assert sum(row[part] for row in rows) == getattr(need, part)
     # A stage is one block and the entry of the three like it, each of two kernels and two norms; stem and head have 5.
@@ -37,7 +38,7 @@ def test_rows_add_up_to_the_footprint(smoke):
 def test_rematerialised_blocks_keep_less_and_parts_of_a_batch_too(smoke):
     nets = dict(model__name='resnet20_cifar10', data__channels=3, data__image_size=8)
     plain, remat, parts = (
-        memory_plan.of(Program.of(smoke(**nets, **more))).activations
+        memory_plan.of(Experiment.from_config(smoke(**nets, **more))).activations
         for more in ({}, {'remat': True}, {'accumulate': 4})
     )
     assert remat < plain / 2 and parts == pytest.approx(plain / 4, rel=0.01)

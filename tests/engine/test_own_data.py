@@ -9,7 +9,7 @@ from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation.predictions import Predictions
 
 
@@ -114,4 +114,4 @@ def test_early_stopping_that_cannot_be_is_one_line(smoke, values, said):
     for key, value in values.items():
         configs.override(config, key.replace('__', '.'), str(value))
     with pytest.raises(UserError, match=said):
-        Program.of(config)
+        Experiment.from_config(config)

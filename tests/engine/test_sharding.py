@@ -16,7 +16,7 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.nn.stacked import unstack
 
 # Parameters of runs on other meshes are so close, relative to the largest of each array: 8 steps in float32.
@@ -50,7 +50,7 @@ def rows(workdir, *splits):
 
 
 def last_state(config, workdir):
-    return Checkpoints(workdir / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
+    return Checkpoints(workdir / 'checkpoints', read_only=True).restore(Experiment.from_config(config).abstract_state())
 
 
 def assert_close(ours, theirs):
@@ -84,8 +84,8 @@ def test_a_run_goes_on_on_other_meshes(smoke, tmp_path, tmp_path_factory, made, 
 
 
 def test_a_layout_begins_alike_to_the_bit_and_repeats_itself(smoke, tmp_path, tmp_path_factory, made):
-    first = trees.sha256(jax.device_get(Program.of(on(smoke, 1, 1)).initial_state()))
-    assert trees.sha256(jax.device_get(Program.of(on(smoke, 2, 4)).initial_state())) == first
+    first = trees.sha256(jax.device_get(Experiment.from_config(on(smoke, 1, 1)).initial_state()))
+    assert trees.sha256(jax.device_get(Experiment.from_config(on(smoke, 2, 4)).initial_state())) == first
     workdir = run(smoke, tmp_path_factory, made, 2, 4)
     assert train.run(on(smoke, 2, 4), tmp_path / 'again') == 0
     assert read_card(tmp_path / 'again')['params_sha256'] == read_card(workdir)['params_sha256']
@@ -106,7 +106,7 @@ def test_a_divided_run_is_an_ordinary_workdir(smoke, tmp_path, tmp_path_factory,
 
 @pytest.mark.parametrize('shard', [rest(2), rest(4), 8])
 def test_bytes_fall_with_the_devices(smoke, shard):
-    state = Program.of(on(smoke, 1, shard)).initial_state()
+    state = Experiment.from_config(on(smoke, 1, shard)).initial_state()
     for tree in (state.params, state.average, state.opt_state):
         # All but the 10 biases: 1 of 785.
         whole = sum(x.nbytes for x in jax.tree.leaves(tree))

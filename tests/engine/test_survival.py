@@ -42,9 +42,9 @@ def rows(workdir):
 @pytest.fixture(scope='module')
 def update():
     """An update with all that a state can hold: batch statistics, moments, an average, random mixing."""
-    model = Net(Small(np.float32), norms.Normalisation())
+    model = Net(Small(np.float32), norms.Normalization())
     tx = optimizers.make({'name': 'adamw', 'weight_decay': 0.1, 'clip_norm': 1.0}, lambda step: 0.01 / (1 + step))
-    recipe = steps.Recipe(mixing=Mixing(mixup=0.5), average=lambda step: 0.1, skip=2)
+    recipe = steps.UpdateOptions(mixing=Mixing(mixup=0.5), average=lambda step: 0.1, skip=2)
     loss = losses.make({'name': 'softmax_cross_entropy'})
     step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
     begin = jax.jit(functools.partial(states.create, model, tx, (6, 6, 1), average=True, skips=True))(np.uint32(0))

@@ -17,7 +17,7 @@ from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.experiment import Plan, Program
+from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.nn.stacked import unstack
 
 
@@ -203,7 +203,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(smoke, tmp_pat
         train.run(smoke(**broken), tmp_path / 'run')
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True)
     for step in checkpoints.steps():
-        state = checkpoints.restore(Program.of(smoke(**broken)).abstract_state(), step)
+        state = checkpoints.restore(Experiment.from_config(smoke(**broken)).abstract_state(), step)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert read_card(tmp_path / 'run')['status'] == 'failed'
 
@@ -313,11 +313,11 @@ def test_layout_of_the_variables_cannot_be_told_from_a_run(deep_runs):
 
 
 def test_layouts_begin_alike_to_the_bit_and_train_alike(deep_runs):
-    programs = {stacked: Program.of(deep(stacked)) for stacked in deep_runs}
-    assert len({trees.sha256(per_block(program.initial_state())) for program in programs.values()}) == 1
+    experiments = {stacked: Experiment.from_config(deep(stacked)) for stacked in deep_runs}
+    assert len({trees.sha256(per_block(experiment.initial_state())) for experiment in experiments.values()}) == 1
     ends = [
-        per_block(Checkpoints(deep_runs[stacked] / 'checkpoints', read_only=True).restore(program.abstract_state()))
-        for stacked, program in programs.items()
+        per_block(Checkpoints(deep_runs[stacked] / 'checkpoints', read_only=True).restore(experiment.abstract_state()))
+        for stacked, experiment in experiments.items()
     ]
     for (name, a), (_, b) in zip(*map(trees.named_leaves, ends), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -329,7 +329,8 @@ def test_a_run_goes_on_in_the_other_layout(deep_runs, tmp_path, monkeypatch, sta
         StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.run(deep(stacked), tmp_path / 'run') == PREEMPTED
     (tmp_path / 'run' / 'config.json').write_text(configs.to_json(deep(not stacked)))
-    restored = Checkpoints(tmp_path / 'run/checkpoints').restore(Program.of(deep(not stacked)).abstract_state())
+    abstract = Experiment.from_config(deep(not stacked)).abstract_state()
+    restored = Checkpoints(tmp_path / 'run/checkpoints').restore(abstract)
     assert trees.sha256(per_block(restored.params)) == digest(tmp_path / 'run')
     assert train.run(deep(not stacked), tmp_path / 'run') == 0
     for ours, theirs in zip(rows(tmp_path / 'run'), rows(deep_runs[stacked]), strict=True):
@@ -340,14 +341,15 @@ def test_a_checkpoint_of_another_depth_is_refused_by_the_names_of_its_blocks(dee
     config = deep(True)
     configs.override(config, 'model.stage_sizes', '(5,)')
     with pytest.raises(UserError, match=r'stage1_block4/norm1/scale: absent -> float32\[16\]'):
-        Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
+        abstract = Experiment.from_config(config).abstract_state()
+        Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(abstract)
 
 
 def test_training_is_a_program_of_one_size_for_every_depth(smoke):
     def lines(depth):
         net = dict(model__name=f'resnet{depth}_cifar10', data__image_size=32, data__channels=3)
-        program = Program.of(smoke(**net, optimizer__clip_norm=1.0))
-        batch = Stream(program.source.splits['train'], 0, 64).batch(0)
-        return program.train_step().lower(program.abstract_state(), batch).as_text().count('\n')
+        experiment = Experiment.from_config(smoke(**net, optimizer__clip_norm=1.0))
+        batch = Stream(experiment.source.splits['train'], 0, 64).batch(0)
+        return experiment.train_step().lower(experiment.abstract_state(), batch).as_text().count('\n')
 
     assert lines(56) == lines(32)

@@ -14,11 +14,11 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
-from cvresearch.engine.experiment import Plan, Program
+from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.evaluation import ensemble, predictions, protocols
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.evaluation.runs import Run, classes_of, variables_of
-from cvresearch.nn.norms import BatchNorm, Normalisation
+from cvresearch.nn.norms import BatchNorm, Normalization
 from cvresearch.nn.overrides import Net
 from cvresearch.objectives import metrics
 
@@ -53,16 +53,16 @@ def of_mlp(tmp_path_factory):
 @pytest.mark.parametrize('t_mult', [1, 1.5, 2, 3])
 @pytest.mark.parametrize('t_0', [0.15, 0.25, 1 / 3, 0.5, 1.0])
 def test_snapshots_are_after_the_last_update_before_each_restart(smoke, t_0, t_mult, warmup):
-    program = Program.of(smoke(
+    experiment = Experiment.from_config(smoke(
         schedule__name='sgdr', schedule__t_0_epochs=t_0, schedule__t_mult=float(t_mult), epochs=3,
         schedule__warmup_epochs=warmup,
     ))  # fmt: skip
     # The rate of the update that is made after `step` updates. It rises where a cycle begins, and in the warm-up.
-    rates = [float(program.schedule(step)) for step in range(program.plan.steps)]
+    rates = [float(experiment.schedule(step)) for step in range(experiment.plan.steps)]
     restarts = {step for step in range(1, len(rates)) if rates[step] > rates[step - 1]}
-    restarts -= set(range(round(warmup * program.plan.steps_per_epoch) + 1))
+    restarts -= set(range(round(warmup * experiment.plan.steps_per_epoch) + 1))
     assert len(restarts) >= 1 and {rates[step] for step in restarts} == {max(rates)}
-    assert program.snapshots - {program.plan.steps} == restarts
+    assert experiment.snapshots - {experiment.plan.steps} == restarts
 
 
 @pytest.mark.parametrize(('examples', 'batch', 'every'), [(100, 10, 0.5), (103, 10, 0.3), (64, 64, 2)])
@@ -77,7 +77,7 @@ def test_snapshots_are_the_states_of_their_steps_and_apart_from_checkpoints(work
     of = Run.of(workdir)
     states = of.snapshots()
     steps = [int(state.step) for state in states]
-    assert steps == sorted(of.program.snapshots) and len(steps) == 4
+    assert steps == sorted(of.experiment.snapshots) and len(steps) == 4
     both = set(steps) & {int(p.name) for p in (workdir / 'checkpoints').iterdir()}
     assert both
     for step in both:
@@ -142,8 +142,8 @@ def test_ensemble_of_architectures_and_average_of_weights(workdir, of_mlp):
         evaluate.run_ensemble(of_mlp, 'weights', (workdir,))
 
 
-class Normalised(nn.Module):
-    """Images, normalised by what their batch or the past says."""
+class Normalized(nn.Module):
+    """Images, normalized by what their batch or the past says."""
 
     @nn.compact
     def __call__(self, x, train):
@@ -152,8 +152,8 @@ class Normalised(nn.Module):
 
 def test_averaged_weights_get_the_statistics_of_the_training_images():
     images = np.random.default_rng(0).integers(0, 256, (64, 3, 3, 2), np.uint8)
-    variables = Normalised().init(jax.random.key(0), np.zeros((1, 3, 3, 2), np.float32), train=False)
-    for model in (Normalised(), Net(Normalised(), Normalisation(group_size=8))):
+    variables = Normalized().init(jax.random.key(0), np.zeros((1, 3, 3, 2), np.float32), train=False)
+    for model in (Normalized(), Net(Normalized(), Normalization(group_size=8))):
         found = ensemble.reestimate(model, variables, Arrays(images, np.zeros(64, np.int32)), 16, (0.5,), (0.25,))
         pixels = (images / 255 - 0.5) / 0.25
         assert found['params'] == variables['params']
@@ -173,8 +173,8 @@ def test_averaged_weights_get_the_statistics_of_the_training_images():
 )  # fmt: skip
 def test_protocols_of_a_run_state_what_they_did_and_see_every_image(workdir, name, crops, scales):
     of = Run.of(workdir)
-    small = dataclasses.replace(of.program.source, splits={'test': of.examples('minival')})
-    of = dataclasses.replace(of, program=dataclasses.replace(of.program, source=small))
+    small = dataclasses.replace(of.experiment.source, splits={'test': of.examples('minival')})
+    of = dataclasses.replace(of, experiment=dataclasses.replace(of.experiment, source=small))
     protocol = of.protocol('test', name)
     (found,) = of.predictions([of.checkpoint()], 'test', protocol)
     record = of.metrics(found)
@@ -232,10 +232,10 @@ def test_partial_batches_on_one_and_eight_devices_give_identical_numbers(workdir
         of = Run.of(workdir)
         with of.config.unlocked():
             of.config.mesh.data = devices
-        of = dataclasses.replace(of, program=Program.of(of.config))
+        of = dataclasses.replace(of, experiment=Experiment.from_config(of.config))
         (one,) = of.predictions([of.checkpoint()], 'test', of.protocol('test'), batch_size)
-        step, state = of.program.eval_step(), of.checkpoint()
-        sums = train.evaluate(step, state, of.examples('test'), batch_size, of.program.mesh)
+        step, state = of.experiment.eval_step(), of.checkpoint()
+        sums = train.evaluate(step, state, of.examples('test'), batch_size, of.experiment.mesh)
         found.append((of.metrics(one), sums))
     (alone, alone_sums), (spread, spread_sums) = found
     assert alone == spread and alone['n_seen'] == 256
@@ -270,7 +270,7 @@ def test_a_run_is_evaluated_on_another_data_set(workdir):
 def test_where_a_set_has_some_classes_only_the_others_cannot_be_chosen(workdir):
     of = Run.of(workdir)
     (found,) = of.predictions([of.checkpoint()], 'test', of.protocol('test'))
-    facts = dataclasses.replace(of.program.source.facts, classes=(2, 7))
+    facts = dataclasses.replace(of.experiment.source.facts, classes=(2, 7))
     masked = classes_of(facts, found)
     assert set(masked.predicted) == {2, 7}
     chosen = np.array([2, 7])[found.logits[:, [2, 7]].argmax(1)]

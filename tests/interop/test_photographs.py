@@ -13,7 +13,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
-from cvresearch.engine.experiment import Program
+from cvresearch.engine.experiment import Experiment
 from tests.data.photographs import jpeg
 
 NET = {'model.name': 'preact_resnet110_cifar10', 'model.stage_sizes': '(1,)', 'mesh.data': '1'}
@@ -62,7 +62,7 @@ def rows(workdir):
 def test_records_hold_a_digest_of_each_epoch_and_what_was_damaged(alone, folder):
     data = [row for row in rows(alone) if row['split'] == 'data']
     assert [(row['step'], row['n_seen'], row['damaged']) for row in data] == [(8, 32, 1), (16, 32, 1)]
-    stream = Stream(Program.of(photographs(folder)).source.splits['train'], 0, 4)
+    stream = Stream(Experiment.from_config(photographs(folder)).source.splits['train'], 0, 4)
     assert [row['sha256'] for row in data] == [stream.digest(0), stream.digest(1)]
     assert read_card(alone)['damaged'] == ['cat/3.jpg']
     assert [json.loads(line)['id'] for line in (alone / 'damaged.jsonl').read_text().splitlines()] == ['cat/3.jpg']
@@ -87,7 +87,7 @@ def test_a_run_from_files_goes_on_bit_for_bit_in_either_stage(alone, folder, tmp
 
 def test_sizes_grow_at_their_steps_and_the_next_is_compiled_ahead(folder, tmp_path, monkeypatch):
     sizes, compiled = [], []
-    update, compile_one = train.Stages.update, train.Stages._compile
+    update, compile_one = train.Phases.update, train.Phases._compile
 
     def seen(stages, step, state, batch):
         sizes.append(batch['image'].shape[1])
@@ -97,8 +97,8 @@ def test_sizes_grow_at_their_steps_and_the_next_is_compiled_ahead(folder, tmp_pa
         compiled.append((number, len(sizes)))
         return compile_one(stages, number)
 
-    monkeypatch.setattr(train.Stages, 'update', seen)
-    monkeypatch.setattr(train.Stages, '_compile', counted)
+    monkeypatch.setattr(train.Phases, 'update', seen)
+    monkeypatch.setattr(train.Phases, '_compile', counted)
     assert train.run(photographs(folder, **STAGES), tmp_path / 'run') == 0
     assert sizes == [8] * 8 + [16] * 8
     assert [number for number, _ in compiled] == [0, 1] and compiled[1][1] < 8  # before its first step
@@ -107,7 +107,7 @@ def test_sizes_grow_at_their_steps_and_the_next_is_compiled_ahead(folder, tmp_pa
 def test_arrays_are_resized_on_the_device(smoke):
     arrays = NET | STAGES | {'data.image_size': 16, 'data.channels': 3}
     config = smoke(**{key.replace('.', '__'): value for key, value in arrays.items()})
-    stages = train.Stages(Program.of(config), config)
+    stages = train.Phases(Experiment.from_config(config), config)
     assert [part.augment.resize for part in stages._programs] == [8, 16]
     stages.close()
 
@@ -131,7 +131,7 @@ def test_a_strength_that_the_experiment_lacks_is_refused(folder, tmp_path):
 def test_digests_are_equal_for_any_number_of_hosts_and_are_of_what_is_shown(folder):
     import hashlib
 
-    examples = Program.of(photographs(folder)).source.splits['train']
+    examples = Experiment.from_config(photographs(folder)).source.splits['train']
     whole = Stream(examples, 7, 4)
     for hosts in (1, 2, 4):
         parts = [Stream(examples, 7, 4, host, hosts) for host in range(hosts)]

@@ -14,7 +14,7 @@ from cvresearch.base.tables import render
 from cvresearch.report import balls, plots, sweep_page
 from cvresearch.report.compare import Cell, Table
 from cvresearch.report.render import STYLES
-from cvresearch.report.runs import Kept
+from cvresearch.report.runs import RunRecord
 from tests.base.test_names import NAMES, Reader
 
 SIZE = 'paperwidth=60cm,paperheight=90cm,margin=1cm'
@@ -80,7 +80,7 @@ def test_pictures_show_any_name(tmp_path, capsys):
 def test_a_page_of_a_sweep_has_no_tag_of_a_name(monkeypatch, smoke):
     config = smoke()
     name = '<script>alert("$1")</script>'
-    runs = [Kept(f'{name}{i}', {'model.name': name, 'seed': i}, {'command': name}, [], config) for i in range(2)]
+    runs = [RunRecord(f'{name}{i}', {'model.name': name, 'seed': i}, {'command': name}, [], config) for i in range(2)]
     monkeypatch.setattr(sweep_page, 'of_folders', lambda folders: runs)
     assert 'script' not in Reader(sweep_page.page(name)).tags
 
