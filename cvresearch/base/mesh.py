@@ -194,3 +194,9 @@ def place(batch, mesh: Mesh):
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def shapes_of(batch: dict, size: int, mesh: Mesh) -> dict:
+    """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size."""
+    placed = by_example(mesh)
+    return {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=placed) for name, x in batch.items()}

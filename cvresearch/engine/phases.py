@@ -4,7 +4,6 @@ import dataclasses
 import functools
 
 import jax
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
@@ -67,7 +66,7 @@ class Phases:
 
     def _compile(self, number: int):
         experiment, stream = self._experiments[number], self.streams[number]
-        batch = batch_shapes(stream.batch(self.stages[number].first), self._config.batch_size, experiment.mesh)
+        batch = meshes.shapes_of(stream.batch(self.stages[number].first), self._config.batch_size, experiment.mesh)
         return experiment.train_step().lower(experiment.abstract_state(), batch).compile()
 
     def _program_of(self, stage: resizing.Stage) -> Experiment:
@@ -87,12 +86,6 @@ class Phases:
             splits = source.splits | {'train': train.with_transform(transform)}
             source = dataclasses.replace(source, facts=facts, splits=splits)
         return Experiment.from_config(config, source)
-
-
-def batch_shapes(batch: dict, size: int, mesh: Mesh) -> dict:
-    """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size."""
-    placed = meshes.by_example(mesh)
-    return {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=placed) for name, x in batch.items()}
 
 
 def _check(config: ConfigDict, key: str) -> None:

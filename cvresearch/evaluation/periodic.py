@@ -5,10 +5,10 @@ import functools
 import numpy as np
 from ml_collections import ConfigDict
 
+from cvresearch.base import mesh as meshes
 from cvresearch.data.sources import Examples
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
-from cvresearch.engine.phases import batch_shapes
 from cvresearch.evaluation import predictions
 from cvresearch.evaluation.protocols import Protocol
 
@@ -20,7 +20,7 @@ def begin_evaluation(compiler: Compiler, experiment: Experiment, config: ConfigD
 
     def make():
         batch = {'image': images, 'label': labels, 'mask': np.ones(1, np.float32)}
-        batch = batch_shapes(batch, config.eval_batch_size, experiment.mesh)
+        batch = meshes.shapes_of(batch, config.eval_batch_size, experiment.mesh)
         return experiment.eval_step().lower(experiment.abstract_state(), batch).compile()
 
     compiler.begin(name, make)
