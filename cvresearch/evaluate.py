@@ -74,7 +74,7 @@ class How:
         """
         if self.root and not self.data:
             raise UserError('--root is of --data; give both')
-        run = Run.of(workdir, images=not self.data)
+        run = Run.open(workdir, images=not self.data)
         if not self.data:
             run.check_data(self.split, force)
             return run

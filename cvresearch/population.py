@@ -22,6 +22,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
+from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.train import Training
 
@@ -112,7 +113,7 @@ class Population:
     """The stacked states of members that are at one step, and the step that makes the next ones."""
 
     def __init__(self, members: Sequence[ConfigDict], experiment: Experiment, numbers: Sequence[str]):
-        self.config, self.experiment = members[0], experiment
+        self.config, self.experiment, self.teacher = members[0], experiment, teacher.of(experiment)
         self.numbers = {
             key: jnp.array([configs.flatten(member)[key] for member in members], jnp.float32) for key in numbers
         }
@@ -128,7 +129,7 @@ class Population:
             node = functools.reduce(dict.__getitem__, parents, plain)
             node[last] = Traced(node[last], array)
         experiment = Experiment.from_config(ConfigDict(plain, convert_dict=True), self.experiment.source)
-        return experiment.train_step()(state, batch)
+        return experiment.train_step(self.teacher)(state, batch)
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""

@@ -34,7 +34,7 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     names = names or tuple(CORRUPTIONS)
     for name in names:
         lookup('corruption', CORRUPTIONS | EXTRA, name)
-    run = Run.of(workdir)
+    run = Run.open(workdir)
     run.check_data(split)
     clean = run.examples(split)
     state = run.checkpoint()

@@ -23,14 +23,14 @@ from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import identity, sources
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import continuing, datasets, memory_plan, recipes
+from cvresearch.engine import continuing, datasets, memory_plan, recipes, teacher
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.early_stopping import SPLIT, best_step
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
+from cvresearch.engine.trained import SNAPSHOTS, variables_of, without_optimizer
 from cvresearch.evaluation import periodic, predictions, protocols
 from cvresearch.evaluation.predictions import KEPT, Predictions
-from cvresearch.evaluation.runs import SNAPSHOTS, variables_of, without_optimizer
 from cvresearch.evaluation.totals import evaluate
 from cvresearch.nn.stacked import unstack
 from cvresearch.objectives import metrics
@@ -110,7 +110,7 @@ class Training:
         self.records.describe(configs.flatten(config), evaluated)
         self._follow_plateau()
 
-        self.stages = closing.enter_context(contextlib.closing(Phases(experiment, config)))
+        self.stages = closing.enter_context(contextlib.closing(Phases(experiment, config, teacher.of(experiment))))
         self.damage = getattr(self.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             path.mkdir(parents=True, exist_ok=True)  # of each host

@@ -19,8 +19,9 @@ from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.trained import SNAPSHOTS
 from cvresearch.evaluation.predictions import KEPT, Predictions
-from cvresearch.evaluation.runs import SNAPSHOTS, Run
+from cvresearch.evaluation.runs import Run
 from tests import kill_at
 from tests.kill_at import Kill
 

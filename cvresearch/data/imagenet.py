@@ -9,11 +9,10 @@ import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.data import files, locations, walk
-from cvresearch.data.examples import Facts, Source
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source
 from cvresearch.data.preprocessing import imagenet_classes
 
 TRAIN, VALIDATION = 1_281_167, 50_000
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as all libraries have them
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 
 NEEDED = (
@@ -50,7 +49,7 @@ def _labels_of_tfds(name: str) -> list[str]:
 
 def facts(name: str, **more) -> Facts:
     """Returns the facts of a set with the classes of ImageNet-1k."""
-    return Facts(name, imagenet_classes(), (224, 224, 3), MEAN, STD, **more)
+    return Facts(name, imagenet_classes(), (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, **more)
 
 
 def imagenet(root: str = '') -> Source:

@@ -19,7 +19,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, early_stopping, recipes, steps, teacher
+from cvresearch.engine import augment, early_stopping, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.inspect import cost
@@ -210,11 +210,13 @@ class Experiment:
         """Returns the state at step 0."""
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
 
-    def train_step(self):
-        """Returns the jitted update (state, batch) -> state; the old state's memory is reused."""
-        recipe = self.recipe
-        if self.teacher:
-            recipe = dataclasses.replace(recipe, teacher=teacher.load(self.teacher, Experiment.from_config, self))
+    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None):
+        """Returns the jitted update (state, batch) -> state; the old state's memory is reused.
+
+        Args:
+          teacher: of the experiment (`teacher.of`), from the images that the net sees to logits.
+        """
+        recipe = dataclasses.replace(self.recipe, teacher=teacher)
         placements = self._placements
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
 from ml_collections import ConfigDict
@@ -24,8 +25,8 @@ class Phases:
     A run without progressive resizing has one stage.
     """
 
-    def __init__(self, experiment: Experiment, config: ConfigDict):
-        self._experiment, self._config = experiment, config
+    def __init__(self, experiment: Experiment, config: ConfigDict, teacher: Callable | None = None):
+        self._experiment, self._config, self._teacher = experiment, config, teacher
         self.compiler = Compiler()
         plan = experiment.plan
         self.stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
@@ -67,7 +68,7 @@ class Phases:
     def _compile(self, number: int):
         experiment, stream = self._experiments[number], self.streams[number]
         batch = meshes.shapes_of(stream.batch(self.stages[number].first), self._config.batch_size, experiment.mesh)
-        return experiment.train_step().lower(experiment.abstract_state(), batch).compile()
+        return experiment.train_step(self._teacher).lower(experiment.abstract_state(), batch).compile()
 
     def _program_of(self, stage: resizing.Stage) -> Experiment:
         """Returns the run's program with the size and the strengths of a stage."""

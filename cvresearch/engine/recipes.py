@@ -11,8 +11,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError, check_arguments, construct
 from cvresearch.data import sampling
-from cvresearch.data.examples import labels_of
-from cvresearch.data.sources import Source
+from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms
 from cvresearch.nn.overrides import Net

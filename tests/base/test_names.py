@@ -40,7 +40,7 @@ def test_what_is_no_path_of_this_machine_is_refused_before_anything_is_made(text
     config = smoke()
     monkeypatch.chdir(tmp_path)
     uses = [
-        lambda: claim(text, config).__enter__(), lambda: locations.places('mnist', text), lambda: Run.of(text),
+        lambda: claim(text, config).__enter__(), lambda: locations.places('mnist', text), lambda: Run.open(text),
         lambda: weight_files.read(text), lambda: configs.load(f'{text}/x.py:smoke'),
         lambda: cli.parse(['--out', text], '', places=('out',), out=''),
         lambda: cli.parse(['--runs', 'a', '--runs', text], '', places=('runs',), repeated=('runs',), runs=''),

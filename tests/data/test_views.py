@@ -24,8 +24,8 @@ def place(view):
     return row[0, 0], left, row[-1, 0] - row[0, 0] + 1, right - left + 1, step < 0
 
 
-def places(image, views):
-    return [place(view) for view in views.cut(image, views)]
+def places(image, wanted):
+    return [place(view) for view in views.cut(image, wanted)]
 
 
 def both(boxes):

@@ -271,14 +271,14 @@ def test_a_teacher_answers_in_the_order_of_the_pupils_classes(pair):
     student = Experiment.from_config(training(pair / 'one'))
     shown, labels = student.source.splits['test'].take(np.arange(12))
     pixels = (shown / 255.0 - np.array(student.mean)) / np.array(student.std)
-    logits = teacher.load(str(pair / 'run_other'), Experiment.from_config, student)(pixels.astype(np.float32))
+    logits = teacher.load(str(pair / 'run_other'), student)(pixels.astype(np.float32))
     assert (np.argmax(logits, -1) == labels).all()
 
 
 def test_a_teacher_of_other_classes_is_refused_with_names(pair, finished):
     student = Experiment.from_config(training(pair / 'one'))
     with pytest.raises(UserError, match=r"cannot teach this net: .*with the new classes 'cat'.*, 'dog'"):
-        teacher.load(str(finished / 'run'), Experiment.from_config, student)
+        teacher.load(str(finished / 'run'), student)
 
 
 def test_kept_predictions_have_names_and_are_paired_by_them(pair, tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_pat
     state = Checkpoints(tmp_path / 'teacher/checkpoints', read_only=True).restore(of_teacher.abstract_state())
     shown = steps.normalize(batch, of_teacher.mean, of_teacher.std)
     expected = of_teacher.model.apply({'params': state.params}, shown)
-    logits_of = teacher.load(str(tmp_path / 'teacher'), Experiment.from_config, experiment)
+    logits_of = teacher.load(str(tmp_path / 'teacher'), experiment)
     found = logits_of(steps.normalize(batch, experiment.mean, experiment.std))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert read_card(tmp_path / 'pupil')['final']['test']['top1'] > 50  # and it saw no label
@@ -138,7 +138,7 @@ def test_mixing_needs_one_class_an_image(smoke):
 
 def test_a_missing_teacher_is_one_line(smoke, tmp_path):
     with pytest.raises(UserError, match='holds no run'):
-        Experiment.from_config(smoke(distillation__teacher=tmp_path)).train_step()
+        teacher.of(Experiment.from_config(smoke(distillation__teacher=tmp_path)))
 
 
 @functools.cache

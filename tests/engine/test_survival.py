@@ -281,7 +281,7 @@ def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path):
     # Made by revision 9bc97e4 and stopped at step 4 of 7; its metrics.jsonl is the one of the whole run.
     workdir = tmp_path / 'run'
     shutil.copytree(OLD, workdir)
-    run = Run.of(workdir)
+    run = Run.open(workdir)
     state = jax.device_get(run.checkpoint())
     assert trees.sha256(state) == '752ff199afe70dfade5e4a974b4bad576061823b51e6e103595b6221f9ce424b'
     np.testing.assert_allclose(state.params['head']['bias'], state.average['params']['head']['bias'], atol=1e-2)

@@ -74,7 +74,7 @@ def test_snapshots_every_so_many_epochs_are_when_they_are_over(examples, batch, 
 
 
 def test_snapshots_are_the_states_of_their_steps_and_apart_from_checkpoints(workdir):
-    of = Run.of(workdir)
+    of = Run.open(workdir)
     states = of.snapshots()
     steps = [int(state.step) for state in states]
     assert steps == sorted(of.experiment.snapshots) and len(steps) == 4
@@ -93,7 +93,7 @@ def test_a_damaged_member_is_not_left_out(workdir, tmp_path):
     largest = max(files, key=lambda path: path.stat().st_size)
     largest.write_bytes(largest.read_bytes()[: largest.stat().st_size // 2])
     with pytest.raises(UserError, match='damaged snapshot'):
-        Run.of(tmp_path / 'run').snapshots()
+        Run.open(tmp_path / 'run').snapshots()
 
 
 def test_ensemble_of_snapshots(workdir):
@@ -119,7 +119,7 @@ def test_probabilities_are_averaged_not_logits():
 
 
 def test_members_in_one_pass_answer_as_one_after_another(workdir):
-    of = Run.of(workdir)
+    of = Run.open(workdir)
     states, protocol = of.snapshots(), of.protocol('test')
     together = of.predictions(states, 'test', protocol, stacked=True)
     apart = of.predictions(states, 'test', protocol, stacked=False)
@@ -133,7 +133,7 @@ def test_ensemble_of_architectures_and_average_of_weights(workdir, of_mlp):
     record = evaluate.run_ensemble(of_mlp, 'runs', (workdir,))
     assert [row['model'] for row in record['members']] == ['mlp', 'softmax_regression']
     one = evaluate.run_ensemble(workdir, 'weights')
-    states = Run.of(workdir).snapshots()
+    states = Run.open(workdir).snapshots()
     found = ensemble.average_weights([variables_of(state) for state in states])
     expected = np.mean([np.asarray(state.params['head']['kernel'], np.float64) for state in states], 0)
     np.testing.assert_allclose(found['params']['head']['kernel'], expected, atol=1e-6)
@@ -172,7 +172,7 @@ def test_averaged_weights_get_the_statistics_of_the_training_images():
     ],
 )  # fmt: skip
 def test_protocols_of_a_run_state_what_they_did_and_see_every_image(workdir, name, crops, scales):
-    of = Run.of(workdir)
+    of = Run.open(workdir)
     small = dataclasses.replace(of.experiment.source, splits={'test': of.examples('minival')})
     of = dataclasses.replace(of, experiment=dataclasses.replace(of.experiment, source=small))
     protocol = of.protocol('test', name)
@@ -229,7 +229,7 @@ def test_partial_batches_on_one_and_eight_devices_give_identical_numbers(workdir
     """Metrics of logits do not depend on devices; the sums on the device count each image once on both."""
     found = []
     for devices in (1, 8):
-        of = Run.of(workdir)
+        of = Run.open(workdir)
         with of.config.unlocked():
             of.config.mesh.data = devices
         of = dataclasses.replace(of, experiment=Experiment.from_config(of.config))
@@ -264,11 +264,11 @@ def test_a_run_is_evaluated_on_another_data_set(workdir):
     record = evaluate.run(workdir, data='mnist500')
     assert (record['data'], record['n_seen']) == ('mnist500', 1000)
     with pytest.raises(UserError, match=r"'class 10' .* 'class 11' .* that the net does not know"):
-        Run.of(workdir).on('fake', image_size=28, channels=1, classes=12)
+        Run.open(workdir).on('fake', image_size=28, channels=1, classes=12)
 
 
 def test_where_a_set_has_some_classes_only_the_others_cannot_be_chosen(workdir):
-    of = Run.of(workdir)
+    of = Run.open(workdir)
     (found,) = of.predictions([of.checkpoint()], 'test', of.protocol('test'))
     facts = dataclasses.replace(of.experiment.source.facts, classes=(2, 7))
     masked = classes_of(facts, found)
