@@ -279,7 +279,7 @@ class Training:
 
     def _eval_step(self, split: str):
         """Returns the compiled evaluation of a split's batches, None where the run is asked to stop before."""
-        name = periodic.begin_evaluation(self.stages.compiler, self.experiment, self.config, self.splits[split])
+        name = periodic.begin_evaluation(self.stages.compiler, self.experiment, self.splits[split])
         return self.stages.compiler.result(name) if self._wait_for(name) else None
 
     def _log(self) -> None:
@@ -351,7 +351,7 @@ class Training:
         state = self.state if weights == 'raw' else self.state.averaged()
         eval_step = self._eval_step(split)
         values = eval_step and evaluate(
-            eval_step, state, self.splits[split], self.config.eval_batch_size, self.mesh, stop=self.stop
+            eval_step, state, self.splits[split], self.experiment.eval_batch_size, self.mesh, stop=self.stop
         )
         if values is None:  # the next process does it
             return
@@ -383,13 +383,13 @@ class Training:
         experiment, protocol = self.experiment, self._protocol(split)
         variables = variables_of(self.state, weights)
         name = periodic.begin_predictions(
-            self.stages.compiler, experiment, self.config, self.splits[split], protocol, variables
+            self.stages.compiler, experiment, self.splits[split], protocol, variables
         )  # fmt: skip
         if not self._wait_for(name):
             return False
         logits_of = self.stages.compiler.result(name)(variables)
         found = predictions.predict(
-            logits_of, self.splits[split], protocol, self.config.eval_batch_size, self.mesh, stop=self.stop
+            logits_of, self.splits[split], protocol, self.experiment.eval_batch_size, self.mesh, stop=self.stop
         )
         if found is not None and hosts.is_primary():
             record = {'run': self.path.name, 'model': self.config.model.name, 'seed': experiment.seed, 'split': split}

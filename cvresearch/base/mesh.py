@@ -188,6 +188,17 @@ def check_batch(name: str, size: int, mesh: Mesh | AbstractMesh) -> None:
         )
 
 
+def fitting(size: int, mesh: Mesh | AbstractMesh) -> int:
+    """Returns the batch size of an evaluation, made a multiple of the devices: the rest of a batch is filled up.
+
+    Raises:
+      UserError: no image at all.
+    """
+    if size < 1:
+        raise UserError(f'config.eval_batch_size is {size}; expected at least 1')
+    return -(-size // mesh.size) * mesh.size
+
+
 def place(batch, mesh: Mesh):
     """Puts a batch, a dict of NumPy arrays holding this host's examples, on the mesh."""
     sharding = by_example(mesh)

@@ -99,6 +99,7 @@ class Experiment:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     seed: int
+    eval_batch_size: int
     snapshots: frozenset[int]
 
     @classmethod
@@ -118,8 +119,7 @@ class Experiment:
         _check_numbers(config)
         layout = layout or meshes.Layout.of(config.mesh)
         mesh = layout.mesh
-        for name in ('batch_size', 'eval_batch_size'):
-            meshes.check_batch(name, config[name], mesh)
+        meshes.check_batch('batch_size', config.batch_size, mesh)
         source = source or sources.load(config.data, config.minival, config.transform)
         facts = source.facts
         if 'train' not in source.splits:
@@ -153,6 +153,7 @@ class Experiment:
             average=config.average.name,
             **_normalization(config, facts),
             seed=config.seed,
+            eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
             snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
             | plan.steps_every(config.snapshot_every_epochs),
         )

@@ -42,10 +42,10 @@ class Run(TrainedRun):
         Raises:
           UserError: an average that the run does not keep.
         """
-        experiment, batch_size = self.experiment, batch_size or self.config.eval_batch_size
+        experiment = self.experiment
+        batch_size = meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh)
         weights = weights or experiment.weights[-1]
         lookup('weights', dict.fromkeys(experiment.weights), weights)
-        meshes.check_batch('eval_batch_size', batch_size, experiment.mesh)
         images = {'images_sha256': identity.images_sha256(self.examples(split))}
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
@@ -68,7 +68,8 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            experiment.model, [variables], self.examples(split), protocol, batch_size or config.eval_batch_size,
+            experiment.model, [variables], self.examples(split), protocol,
+            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh),
             experiment.mean, experiment.std, experiment.mesh, [record],
         )  # fmt: skip
         return self._named(found)
