@@ -30,6 +30,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.experiment import DTYPES, Experiment
+from cvresearch.engine.session import Session
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.nn.stacked import with_stacked
@@ -144,9 +145,9 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
     with (
         tempfile.TemporaryDirectory() as folder, Preemption() as preemption, contextlib.ExitStack() as closing,
     ):  # fmt: skip
-        training = Training(experiment, config, Path(folder), preemption, closing)
+        training = Training(Session(experiment, Path(folder), preemption, closing))
         ours, bare = _in_turns(training, pairs)
-        memory = _memory(training.stages.compiled(0))
+        memory = _memory(training.phases.compiled(0))
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
     aside = round(0.98 * math.sqrt(pairs))  # ranks that a median's lie within, of 95 % of all samples
     interval = ratios[max(pairs // 2 - aside, 0)], ratios[min(pairs // 2 + aside, pairs - 1)]
@@ -162,13 +163,12 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
 
 def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]:
     """Returns milliseconds a step of the loop and of the bare step, turn by turn; the first of each is left out."""
-    turns = training.turns()
-    batch, train_step = training.stages.batch(0), training.stages.compiled(0)
+    batch, train_step = training.phases.batch(0), training.phases.compiled(0)
     state = jax.tree.map(jnp.copy, training.state)
 
     def loop():
         for _ in range(TURN):
-            next(turns)
+            training.arrive()
             training.update()
         jax.block_until_ready(training.state)
 
@@ -201,8 +201,8 @@ def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
             start = time.perf_counter()
             experiment = Experiment.from_config(config)
             with Preemption() as preemption, contextlib.ExitStack() as closing:
-                training = Training(experiment, config, path, preemption, closing)
-                jax.block_until_ready(training.stages.update(0, training.state, next(training.batches)))
+                training = Training(Session(experiment, path, preemption, closing))
+                jax.block_until_ready(training.phases.update(0, training.state, next(training.batches)))
             seconds.append(time.perf_counter() - start)
     return *seconds, experiment
 

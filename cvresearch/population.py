@@ -24,6 +24,7 @@ from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
 from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.session import Session
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -55,19 +56,15 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
             return 0
         population = Population([members[i] for i in open_], first, numbers)
         trainings = []
-        try:
-            for place, i in enumerate(open_):
-                trainings.append(Member(population, place, experiments[i], members[i], paths[i], preemption, closing))
+        for place, i in enumerate(open_):
+            session = Session(experiments[i], paths[i], preemption, closing)
+            trainings.append(Member(population, place, session))
+        with contextlib.ExitStack() as ending:
             for training in trainings:
-                training.adopt_config()
+                ending.enter_context(training.ending())
             ended = population.train(trainings)
-        except BaseException:
-            for training in trainings:
-                with contextlib.suppress(UserError):
-                    training.end('failed')
-            raise
-        for training, how in zip(trainings, ended, strict=True):
-            training.end(how)
+            for training, how in zip(trainings, ended, strict=True):
+                training.session.end(how, training.state, training.step)
     return 0 if set(ended) == {'finished'} else PREEMPTED
 
 
@@ -133,25 +130,18 @@ class Population:
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
-        turns = [training.turns() for training in trainings]
         ended: list[str | None] = [None] * len(trainings)
-        while True:
+        while going := [i for i, how in enumerate(ended) if how is None]:
             # After a kill members may be at different steps: the ones behind catch up first.
-            going = [i for i, how in enumerate(ended) if how is None]
-            if not going:
-                return ended
             lowest = min(trainings[i].step for i in going)
             group = [i for i in going if trainings[i].step == lowest]
             for i in group:
-                if trainings[i].ready:
-                    continue
-                try:
-                    next(turns[i])
-                    trainings[i].ready = True
-                except StopIteration as stopped:
-                    ended[i] = stopped.value
+                if not trainings[i].arrived:
+                    ended[i] = trainings[i].arrive()
+                    trainings[i].arrived = True
             if all(ended[i] is None for i in group):
                 self._advance([trainings[i] for i in group])
+        return ended
 
     def _advance(self, group: Sequence['Member']) -> None:
         places = [training.place for training in group]
@@ -166,7 +156,9 @@ class Population:
         numbers = {key: values[jnp.array(places)] for key, values in self.numbers.items()}
         self.stack = self.step(numbers, self.stack, batch)
         for training in group:
-            training.ready = False
+            training.step += 1
+            training.arrived = False
+            training.session.arrived(training.step, self.stack)
 
     def eval_step_of(self, experiment: Experiment):
         """Returns the compiled evaluation, one for all members whose losses are the same function."""
@@ -191,10 +183,11 @@ class Population:
 class Member(Training):
     """A run whose state is a row of the population's."""
 
-    def __init__(self, population: Population, place: int, *arguments):
+    def __init__(self, population: Population, place: int, session: Session):
         self.population, self.place = population, place
-        self.ready = False  # to make its next step
-        super().__init__(*arguments)
+        self.arrived = False  # at its step: what is due there is done
+        super().__init__(session)
+        self.evaluator.eval_step = lambda split: population.eval_step_of(self.experiment)
 
     @property
     def state(self):
@@ -205,8 +198,5 @@ class Member(Training):
     def state(self, value) -> None:
         self.population.states[self.place] = value
 
-    def _compiled(self) -> bool:
-        return True  # the population compiles the updates of all
-
-    def _eval_step(self, split: str):
-        return self.population.eval_step_of(self.experiment)
+    def _compiled(self, step: int) -> None:
+        """Nothing: the population compiles the updates of all."""

@@ -124,7 +124,7 @@ def expected(code: int | None, kill: Kill) -> bool:
 @functools.cache
 def _run(feature: str) -> Run:
     loaded = configs.load(f'{CONFIG}:{feature}')
-    return Run(Path(), loaded, Experiment.from_config(loaded))
+    return Run(Path(), Experiment.from_config(loaded))
 
 
 def _sha256(*parts: bytes) -> str:

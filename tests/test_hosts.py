@@ -43,16 +43,17 @@ def free_port():
 # The program, which sends itself a signal when it arrives at a step.
 SIGNALLING = '''
 import os, signal, sys
-from cvresearch import main, train
+from cvresearch import main
 from cvresearch.base import cli
+from cvresearch.engine.session import Session
 name, step = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
-real = train.Progress.step
-def arrived(progress, at):
-    real(progress, at)
+real = Session.arrived
+def arrived(session, at, state):
+    real(session, at, state)
     if at == step:
         os.kill(os.getpid(), getattr(signal, name))
-train.Progress.step = arrived
+Session.arrived = arrived
 cli.run(main.main)
 '''
 

@@ -90,7 +90,7 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
       weights: 'raw' or the average that the run keeps.
       name: as it was asked for.
     """
-    experiment, config = run.experiment, run.config
+    experiment, config = run.experiment, run.experiment.config
     module, step = _one_by_one(experiment.model), int(state.position)
     variables = unstack(jax.device_get(variables_of(state, weights)))
     known = experiment.source.facts.class_names
@@ -99,10 +99,10 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
     provenance = Provenance(
         'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), facts=facts
     )
-    return Classifier(module, variables, preparation_of(experiment, config), names, provenance)
+    return Classifier(module, variables, preparation_of(experiment), names, provenance)
 
 
-def preparation_of(experiment: Experiment, config) -> Preparation:
+def preparation_of(experiment: Experiment) -> Preparation:
     """Returns how a run prepares photographs: as it evaluates them.
 
     For a run of arrays (digits, CIFAR) a photograph is resized to the size of its images, both sides, and becomes grey
@@ -111,8 +111,8 @@ def preparation_of(experiment: Experiment, config) -> Preparation:
     Raises:
       UserError: a run of images that are not square.
     """
-    if config.get('transform'):
-        return AsEvaluated(transforms.make(config.transform.eval), experiment.mean, experiment.std)
+    if experiment.source.encoded:
+        return AsEvaluated(transforms.make(experiment.config.transform.eval), experiment.mean, experiment.std)
     height, width, channels = experiment.source.facts.image_shape
     if height != width:
         raise UserError(f'the run has images of {height} x {width} pixels; expected square ones, to resize others')

@@ -101,6 +101,7 @@ class Experiment:
     seed: int
     eval_batch_size: int
     snapshots: frozenset[int]
+    config: ConfigDict
 
     @classmethod
     def from_config(
@@ -156,6 +157,7 @@ class Experiment:
             eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
             snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
             | plan.steps_every(config.snapshot_every_epochs),
+            config=config,
         )
         recipes.check_labels(config, source)
         try:

@@ -1,4 +1,4 @@
-"""The stages of progressive resizing: a stream and a compiled step for each, the next one compiled ahead."""
+"""The phases of a training, in which images have one size: a stream and a compiled update for each."""
 
 import dataclasses
 import functools
@@ -22,15 +22,15 @@ WORKERS = 2  # batches of encoded images made at once, so that no thread waits a
 class Phases:
     """What a training takes its batches and its updates from; both are functions of the step.
 
-    A run without progressive resizing has one stage.
+    A run without progressive resizing has one phase; otherwise the next one is compiled ahead.
     """
 
-    def __init__(self, experiment: Experiment, config: ConfigDict, teacher: Callable | None = None):
-        self._experiment, self._config, self._teacher = experiment, config, teacher
+    def __init__(self, experiment: Experiment, teacher: Callable | None = None):
+        self._experiment, self._config, self._teacher = experiment, experiment.config, teacher
         self.compiler = Compiler()
-        plan = experiment.plan
-        self.stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
-        self._experiments = [self._program_of(stage) for stage in self.stages]
+        plan, config = experiment.plan, experiment.config
+        self.phases = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        self._experiments = [self._program_of(phase) for phase in self.phases]
         host, hosts = jax.process_index(), jax.process_count()
         self.streams = [
             Stream(part.source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
@@ -39,15 +39,15 @@ class Phases:
         self.workers = WORKERS if experiment.source.encoded else 1
 
     def experiment(self, step: int) -> Experiment:
-        """Returns the program of a step's stage."""
-        return self._experiments[resizing.stage_at(self.stages, step)]
+        """Returns the program of a step's phase."""
+        return self._experiments[resizing.stage_at(self.phases, step)]
 
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
-        return meshes.place(self.streams[resizing.stage_at(self.stages, step)].batch(step), self._experiment.mesh)
+        return meshes.place(self.streams[resizing.stage_at(self.phases, step)].batch(step), self._experiment.mesh)
 
     def update(self, step: int, state: State, batch: dict) -> State:
-        """Makes one update. On the first of a stage, the next stage's begins to be compiled."""
+        """Makes one update. On the first of a phase, the next phase's begins to be compiled."""
         return self.compiled(step)(state, batch)
 
     def compiled(self, step: int):
@@ -55,9 +55,9 @@ class Phases:
         return self.compiler.result(self.begin(step))
 
     def begin(self, step: int) -> tuple[str, int]:
-        """Begins to compile the update of a step's stage, and that of the next; returns the former's name."""
-        number = resizing.stage_at(self.stages, step)
-        for wanted in range(number, min(number + 2, len(self.stages))):
+        """Begins to compile the update of a step's phase, and that of the next; returns the former's name."""
+        number = resizing.stage_at(self.phases, step)
+        for wanted in range(number, min(number + 2, len(self.phases))):
             self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))
         return 'update', number
 
@@ -67,23 +67,23 @@ class Phases:
 
     def _compile(self, number: int):
         experiment, stream = self._experiments[number], self.streams[number]
-        batch = meshes.shapes_of(stream.batch(self.stages[number].first), self._config.batch_size, experiment.mesh)
+        batch = meshes.shapes_of(stream.batch(self.phases[number].first), self._config.batch_size, experiment.mesh)
         return experiment.train_step(self._teacher).lower(experiment.abstract_state(), batch).compile()
 
-    def _program_of(self, stage: resizing.Stage) -> Experiment:
-        """Returns the run's program with the size and the strengths of a stage."""
-        if stage.size is None and not stage.values:
+    def _program_of(self, phase: resizing.Stage) -> Experiment:
+        """Returns the run's program with the size and the strengths of a phase."""
+        if phase.size is None and not phase.values:
             return self._experiment
         config, source = self._config.copy_and_resolve_references(), self._experiment.source
         config.resize = ConfigDict({'name': 'none'})
         size = 'transform.train.crop.size' if source.encoded else 'augment.resize'
-        for key, value in {size: stage.size, **stage.values}.items():
+        for key, value in {size: phase.size, **phase.values}.items():
             _check(config, key)
             configs.override(config, key, repr(value))
         if source.encoded:
             train = source.splits['train']
             transform = transforms.make(config.transform.train, 'transform.train')
-            facts = dataclasses.replace(source.facts, image_shape=(stage.size, stage.size, 3))
+            facts = dataclasses.replace(source.facts, image_shape=(phase.size, phase.size, 3))
             splits = source.splits | {'train': train.with_transform(transform)}
             source = dataclasses.replace(source, facts=facts, splits=splits)
         return Experiment.from_config(config, source)

@@ -29,16 +29,20 @@ class TrainedRun:
 
     Attributes:
       path: of the workdir.
-      config: of the run.
-      experiment: its parts; the labels of its data are the net's numbers, by the names of the classes.
+      experiment: its configuration and its parts; the labels of its data are the net's numbers, by the names of
+        the classes.
       recorded: what the run knows of its data (`identity.of`); None if the experiment has other data, or the run is
         of a version that recorded nothing.
     """
 
     path: Path
-    config: ConfigDict
     experiment: Experiment
     recorded: dict | None = None
+
+    @property
+    def config(self) -> ConfigDict:
+        """The configuration of the run."""
+        return self.experiment.config
 
     @classmethod
     def open(
@@ -69,7 +73,7 @@ class TrainedRun:
             print(f'note: {path} has {datasets.NO_RECORD}; its classes are taken from them as they are now',
                   file=sys.stderr)  # fmt: skip
         source = datasets.of_run(path, config, images)
-        return cls(path, config, Experiment.from_config(config, source, layout), known)
+        return cls(path, Experiment.from_config(config, source, layout), known)
 
     def on(self, data: str, **arguments) -> Self:
         """Returns the run with another data set to evaluate on, prepared and normalized as the run's own.

@@ -14,9 +14,10 @@ from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine import continuing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.session import Session
 from cvresearch.report import results
 from tests.conftest import SMOKE
-from tests.engine.test_survival import stopping_at
+from tests.seams import at_step
 
 CONSTANT = dict(schedule__name='constant', schedule__peak=0.01, schedule__warmup_epochs=0.1)
 
@@ -54,7 +55,7 @@ def stopped(smoke, tmp_path, monkeypatch):
 
     def start(step, **overrides):
         with monkeypatch.context() as patch:
-            stopping_at(patch, step)
+            at_step(patch, step)
             assert train.run(smoke(**overrides), tmp_path / 'run') == PREEMPTED
         return tmp_path / 'run'
 
@@ -210,11 +211,11 @@ def test_an_extended_run_killed_before_its_first_step_goes_on_with_the_word(smok
     shutil.copytree(long[0.5], tmp_path / 'run')
     config = smoke(**CONSTANT, epochs=1.0)
 
-    def killed(training):
+    def killed(session, state):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Training, 'adopt_config', killed)
+        patch.setattr(Session, '_adopt_config', killed)
         train.run(config, tmp_path / 'run', extend=True)
     assert train.run(config, tmp_path / 'run', extend=True) == 0
     assert digest(tmp_path / 'run') == digest(long[1.0])

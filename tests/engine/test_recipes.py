@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +19,7 @@ from cvresearch.engine import recipes, steps, teacher
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from tests.engine.curves import curve
+from tests.seams import at_step
 
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 
@@ -35,15 +34,8 @@ def averaging(smoke):
 
 def test_a_run_with_all_of_it_is_resumed_bit_for_bit(smoke, tmp_path, monkeypatch):
     assert train.run(averaging(smoke), tmp_path / 'alone') == 0
-    real = train.Progress.step
-
-    def stop(progress, at):
-        real(progress, at)
-        if at in (4, 6):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', stop)
+        at_step(patch, (4, 6))
         assert train.run(averaging(smoke), tmp_path / 'run') == PREEMPTED
         assert train.run(averaging(smoke), tmp_path / 'run') == PREEMPTED
     assert train.run(averaging(smoke), tmp_path / 'run') == 0

@@ -2,9 +2,7 @@
 
 import functools
 import json
-import os
 import shutil
-import signal
 
 import jax
 import numpy as np
@@ -18,6 +16,7 @@ from cvresearch.base.records import read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.nn.stacked import unstack
+from tests.seams import at_step
 
 # Parameters of runs on other meshes are so close, relative to the largest of each array: 8 steps in float32.
 TOLERANCE = 1e-5
@@ -64,15 +63,8 @@ def assert_close(ours, theirs):
 )
 def test_a_run_goes_on_on_other_meshes(smoke, tmp_path, tmp_path_factory, made, monkeypatch, layouts):
     alone = run(smoke, tmp_path_factory, made, 1, 1)
-    real = train.Progress.step
-
-    def stop(progress, at):
-        real(progress, at)
-        if at in (3, 6):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', stop)
+        at_step(patch, (3, 6))
         for layout in layouts[:2]:
             assert train.run(on(smoke, *layout), tmp_path / 'run') == PREEMPTED
     assert train.run(on(smoke, *layouts[2]), tmp_path / 'run') == 0

@@ -30,6 +30,7 @@ from cvresearch.objectives import losses
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import optimizers
 from tests.engine.curves import Small
+from tests.seams import at_step
 
 OLD = Path(__file__).parent / 'data' / 'runs' / 'softmax_ema_plateau'
 OFTEN = dict(save_every_epochs=0.125)  # saves at 2, 4, 6, 8
@@ -100,17 +101,6 @@ def nan_at(monkeypatch):
     return put
 
 
-def stopping_at(monkeypatch, step, action=lambda: os.kill(os.getpid(), signal.SIGTERM)):
-    real = train.Progress.step
-
-    def patched(progress, at):
-        real(progress, at)
-        if at == step:
-            action()
-
-    monkeypatch.setattr(train.Progress, 'step', patched)
-
-
 SKIP = {'non_finite__name': 'skip', 'non_finite__in_a_row': 3, 'average__name': 'ema', 'log_every_steps': 1}
 
 
@@ -123,7 +113,7 @@ def test_skipped_batches_are_counted_and_a_stop_among_them_changes_nothing(smoke
     assert [logged[step]['skipped'] for step in range(1, 9)] == [0, 0, 1, 2, 2, 2, 2, 2]
     assert [logged[step]['n_seen'] for step in range(1, 9)] == [64, 64, 0, 0, 64, 64, 64, 64]
     with monkeypatch.context() as patch:
-        stopping_at(patch, 3)
+        at_step(patch, 3)
         assert train.run(smoke(**SKIP), tmp_path / 'run') == PREEMPTED
     assert train.run(smoke(**SKIP), tmp_path / 'run') == 0
     assert read_card(tmp_path / 'run')['params_sha256'] == card['params_sha256']
@@ -175,7 +165,7 @@ def test_saves_that_fail_are_warnings_and_training_goes_on(smoke, tmp_path, full
 )
 def test_saves_that_fail_too_often_or_at_the_end_are_errors(smoke, tmp_path, full_at, monkeypatch, full, preempted, message):  # noqa: E501
     full_at(*full)
-    stopping_at(monkeypatch, preempted)
+    at_step(monkeypatch, preempted)
     with pytest.raises(RunError, match=message):
         train.run(smoke(**OFTEN, save_failures=2), tmp_path / 'run')
     assert read_card(tmp_path / 'run')['status'] == 'failed'
@@ -239,7 +229,7 @@ def test_notice_of_the_cloud_saves_and_stops_the_run(metadata, smoke, tmp_path, 
         while any(isinstance(thread, preemptions.Notice) for thread in threading.enumerate()):  # until it has seen it
             time.sleep(0.01)
 
-    stopping_at(monkeypatch, 5, noticed)
+    at_step(monkeypatch, 5, noticed)
     assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert read_card(tmp_path / 'run')['step'] == 5
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps() == [4, 5]

@@ -14,11 +14,14 @@ from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
+from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment, Plan
+from cvresearch.evaluation import periodic
 from cvresearch.nn.stacked import unstack
+from tests.seams import at_step
 
 
 def rows(workdir):
@@ -37,20 +40,6 @@ def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('alone') / 'run'
     assert train.run(config, workdir) == 0
     return workdir
-
-
-class StopAt:
-    """Patches the loop so that something happens when it arrives at a step."""
-
-    def __init__(self, monkeypatch, step, action):
-        real = train.Progress.step
-
-        def patched(progress, at):
-            real(progress, at)
-            if at == step:
-                action()
-
-        monkeypatch.setattr(train.Progress, 'step', patched)
 
 
 def test_run_leaves_the_promised_files(alone):
@@ -92,7 +81,7 @@ def test_evaluation_counts_every_image_once(alone, batch_size):
 @pytest.mark.parametrize('step', [1, 4, 6, 8])
 def test_preempted_run_saves_this_step_and_goes_on_bit_for_bit(alone, smoke, tmp_path, monkeypatch, step, number):
     with monkeypatch.context() as patch:
-        StopAt(patch, step, lambda: os.kill(os.getpid(), number))
+        at_step(patch, step, lambda: os.kill(os.getpid(), number))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1] == step
     assert read_card(tmp_path / 'run')['status'] == 'preempted'
@@ -110,30 +99,29 @@ def test_signal_between_saving_and_returning_loses_no_step(alone, smoke, tmp_pat
         reads += last == 6
         return (last == 6 and reads > 1) or last > 6
 
-    last, real = 0, train.Progress.step
+    last = 0
 
-    def step(progress, at):
+    def arrived(step):
         nonlocal last
-        last = at
-        real(progress, at)
+        last = step
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', step)
-        patch.setattr(train.Preemption, 'requested', property(requested))
+        at_step(patch, None, arrived)
+        patch.setattr(Preemption, 'requested', property(requested))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     saved = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1]
     assert saved == read_card(tmp_path / 'run')['step']
 
 
 def test_sigterm_in_evaluation_saves_and_the_evaluation_is_done_again(alone, smoke, tmp_path, monkeypatch):
-    real = train.evaluate
+    real = periodic.evaluate
 
     def interrupted(*arguments, **keywords):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, 'evaluate', interrupted)
+        patch.setattr(periodic, 'evaluate', interrupted)
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps() == [4]
     assert not [row for row in rows(tmp_path / 'run') if row['split'] == 'test']
@@ -170,7 +158,7 @@ def damage_empty_record(path):
 @pytest.mark.parametrize('damage', [damage_truncate, damage_flip, damage_missing, damage_empty_record])
 def test_damaged_checkpoint_is_passed_over_with_one_line(alone, smoke, tmp_path, capsys, monkeypatch, damage):
     with monkeypatch.context() as patch:
-        StopAt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     damage(tmp_path / 'run' / 'checkpoints' / '6')
     capsys.readouterr()
@@ -184,7 +172,7 @@ def test_damaged_checkpoint_is_passed_over_with_one_line(alone, smoke, tmp_path,
 
 def test_half_written_checkpoint_and_half_written_record_are_cleared_away(alone, smoke, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         train.run(smoke(), tmp_path / 'run')
     checkpoints = tmp_path / 'run' / 'checkpoints'
     shutil.copytree(checkpoints / '4', checkpoints / '6.orbax-checkpoint-tmp')
@@ -326,7 +314,7 @@ def test_layouts_begin_alike_to_the_bit_and_train_alike(deep_runs):
 @pytest.mark.parametrize('stacked', [True, False])
 def test_a_run_goes_on_in_the_other_layout(deep_runs, tmp_path, monkeypatch, stacked):
     with monkeypatch.context() as patch:
-        StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.run(deep(stacked), tmp_path / 'run') == PREEMPTED
     (tmp_path / 'run' / 'config.json').write_text(configs.to_json(deep(not stacked)))
     abstract = Experiment.from_config(deep(not stacked)).abstract_state()

@@ -235,7 +235,7 @@ def test_partial_batches_on_one_and_eight_devices_give_identical_numbers(workdir
         of = dataclasses.replace(of, experiment=Experiment.from_config(of.config))
         (one,) = of.predictions([of.checkpoint()], 'test', of.protocol('test'), batch_size)
         step, state = of.experiment.eval_step(), of.checkpoint()
-        sums = train.evaluate(step, state, of.examples('test'), batch_size, of.experiment.mesh)
+        sums = totals.evaluate(step, state, of.examples('test'), batch_size, of.experiment.mesh)
         found.append((of.metrics(one), sums))
     (alone, alone_sums), (spread, spread_sums) = found
     assert alone == spread and alone['n_seen'] == 256

@@ -1,8 +1,6 @@
 """Training from image files: digests and damage in the records, progressive resizing, resumed bit for bit."""
 
 import json
-import os
-import signal
 
 import numpy as np
 import pytest
@@ -15,6 +13,7 @@ from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.experiment import Experiment
 from tests.data.photographs import jpeg
+from tests.seams import at_step
 
 NET = {'model.name': 'preact_resnet110_cifar10', 'model.stage_sizes': '(1,)', 'mesh.data': '1'}
 STAGES = {'resize.name': 'efficientnet_v2', 'resize.stages': '2', 'resize.size': '(8, 16)'}
@@ -70,15 +69,8 @@ def test_records_hold_a_digest_of_each_epoch_and_what_was_damaged(alone, folder)
 
 @pytest.mark.parametrize('step', [3, 8, 13])
 def test_a_run_from_files_goes_on_bit_for_bit_in_either_stage(alone, folder, tmp_path, monkeypatch, step):
-    real = train.Progress.step
-
-    def stop(progress, at):
-        real(progress, at)
-        if at == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', stop)
+        at_step(patch, step)
         assert train.run(photographs(folder, **STAGES), tmp_path / 'run') == PREEMPTED
     assert train.run(photographs(folder, **STAGES), tmp_path / 'run') == 0
     assert read_card(tmp_path / 'run')['params_sha256'] == read_card(alone)['params_sha256']
@@ -107,7 +99,7 @@ def test_sizes_grow_at_their_steps_and_the_next_is_compiled_ahead(folder, tmp_pa
 def test_arrays_are_resized_on_the_device(smoke):
     arrays = NET | STAGES | {'data.image_size': 16, 'data.channels': 3}
     config = smoke(**{key.replace('.', '__'): value for key, value in arrays.items()})
-    stages = train.Phases(Experiment.from_config(config), config)
+    stages = train.Phases(Experiment.from_config(config))
     assert [part.augment.resize for part in stages._programs] == [8, 16]
     stages.close()
 
