@@ -15,7 +15,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
 from cvresearch.engine.experiment import Experiment, Plan
-from cvresearch.evaluation import ensemble, predictions, protocols
+from cvresearch.evaluation import ensemble, predictions, protocols, totals
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.evaluation.runs import Run, classes_of, variables_of
 from cvresearch.nn.norms import BatchNorm, Normalization
