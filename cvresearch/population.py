@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base import settings
 from cvresearch.base.errors import PREEMPTED, UserError, nearest
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
@@ -44,6 +45,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
       UserError: members that differ in more than numbers; as `train.run`.
     """
     numbers = differing(members)
+    settings.check()
     first = Experiment.from_config(members[0])
     experiments = [first, *(Experiment.from_config(config, first.source) for config in members[1:])]
     for experiment in experiments:

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
+from cvresearch.base import settings
 from cvresearch.base.errors import PREEMPTED, RunError
 from cvresearch.base.speed import Observation
 from cvresearch.data.stream import prefetch
@@ -33,6 +34,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       UserError: bad input, before anything is written.
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
+    settings.check()
     experiment = Experiment.from_config(config)  # mesh, data, model, optimizer: built and checked
     experiment.plan.check_batch()
     with Session.open(experiment, workdir, observation, extend) as session:

@@ -26,6 +26,7 @@ from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
+from tests.environment import DEVICES, xla_flags
 
 LONG = 120  # seconds of patience, where nobody is to be missed
 # Parameters and moments divided over the devices of all hosts, and a save, an evaluation and a log to agree on.
@@ -63,7 +64,7 @@ def start(command, host, number, port, patience, devices=1):
     flags = ['--hosts', str(number), '--host', str(host), '--coordinator', f'127.0.0.1:{port}', '--patience', str(patience)]  # noqa: E501
     return subprocess.Popen(
         [sys.executable, *command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'},
+        env=os.environ | {'XLA_FLAGS': xla_flags(f'{DEVICES}{devices}')},
     )  # fmt: skip
 
 

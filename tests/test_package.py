@@ -15,6 +15,7 @@ from PIL import Image
 
 from cvresearch.interop import conversion
 from cvresearch.models import registry
+from tests.environment import xla_flags
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +43,7 @@ def installed(wheel, tmp_path_factory):
         file.extractall(folder / 'site')
     # Folders on this path, unlike site-packages, are not searched for .pth files, which may name the checkout.
     path = os.pathsep.join([str(folder / 'site'), sysconfig.get_path('purelib')])
-    environment = os.environ | {'PYTHONPATH': path, 'XLA_FLAGS': ''}
+    environment = os.environ | {'PYTHONPATH': path, 'XLA_FLAGS': xla_flags()}
 
     def run(*arguments):
         return subprocess.run(

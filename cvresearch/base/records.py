@@ -15,7 +15,7 @@ import jax
 import tensorboardX
 from tensorboardX.summary import hparams
 
-from cvresearch.base import hosts
+from cvresearch.base import hosts, settings
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
@@ -129,13 +129,23 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 class RunCard:
-    """run.json: how the run was made and what came of it; of the first host. No environment, no secrets of flags."""
+    """run.json: how the run was made and what came of it; of the first host. No secrets of flags.
+
+    Of the environment it has what changes JAX's numbers (settings.py), in each session that differs from the defaults.
+    """
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
         old = (read_card(workdir) if hosts.is_primary() else None) or {}
         self._sessions = old.get('sessions', [])
-        self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
+        changed = settings.changed()
+        if hosts.is_primary():
+            before = self._sessions[-1].get('settings', {}) if self._sessions else None
+            for line in settings.warnings(changed, before):
+                print(f'warning: {line}', file=sys.stderr)
+        self._sessions.append(
+            {'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'} | ({'settings': changed} if changed else {})
+        )
         self.fields = {
             'status': 'running',
             'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]),
@@ -281,10 +291,14 @@ def _version(package: str) -> str | None:
 def _revision() -> dict:
     """Returns the git revision of the code that runs, and whether it has uncommitted changes; records are no code."""
     here = Path(__file__).parent
+    # GIT_DIR and its like, which hooks and aliases of git set, would name another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(['git', *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ['git', *arguments], cwd=here, env=environment, capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

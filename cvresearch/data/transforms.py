@@ -40,7 +40,7 @@ class Transform:
       antialias: where an image shrinks, the filter widens, as Pillow's does (and is Pillow's); otherwise OpenCV's,
         which looks at the nearest pixels only, as TensorFlow does by default ('area' averages in either).
       flip: probability of a mirror image.
-      policy: AutoAugment, RandAugment or TrivialAugment (policies.py).
+      policy: AutoAugment, RandAugment (torchvision's or timm's) or TrivialAugment (policies.py).
       brightness: a factor drawn from 1 - brightness to 1 + brightness; likewise `contrast` and `saturation`, in an
         order drawn for each image, as torchvision's ColorJitter.
       contrast: see brightness.

@@ -113,19 +113,16 @@ def muon(
     adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
     weight_decay: float = 1e-2,
 ) -> Transform:  # fmt: skip
-    """Muon (Jordan et al. 2024): momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
+    """Muon as Optax has it: momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
+
+    With Nesterov's momentum Optax corrects the bias of the average m and of the gradient g, so that they have other
+    shares than in the published rule (`muon_published`), most in the first steps: in the second it takes the direction
+    of 0.929 m + 0.071 g, the published rule that of 0.95 m + 0.05 g.
 
     Args:
       adam_rate: AdamW's learning rate as a part of Muon's.
       exclude: kernels that AdamW takes too; a kernel of a convolution is a matrix of (taps * inputs, outputs).
     """
-
-    def labels(params):
-        def of(path: str) -> bool:
-            return transforms.is_kernel(path) and not any(matches(pattern, path) for pattern in exclude)
-
-        # Stacked blocks are taken together.
-        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
 
     def matrices(tree):
         def leaf(x, stacked):
@@ -137,15 +134,58 @@ def muon(
         contrib.scale_by_muon(
             ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=matrices
         ),
-        transforms.per_block(lambda g, p: g * max(1, p.shape[-1] ** 2 / p.size) ** 0.5, lambda path: True),
+        _width(),
     )
+    return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)
+
+
+def muon_published(
+    rate: Transform, decayed: Decayed, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
+    adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
+    weight_decay: float = 1e-2,
+) -> Transform:  # fmt: skip
+    """Muon as its author has it (Jordan et al. 2024, github.com/KellerJordan/Muon), but in float32 throughout.
+
+    m = momentum * m + (1 - momentum) * g; the step is momentum * m + (1 - momentum) * g with Nesterov's momentum, m
+    without, made orthogonal by five steps of Newton and Schulz, times sqrt(max(1, outputs / inputs)). Nothing corrects
+    the bias. The author's code makes the step orthogonal in bfloat16, and takes the last two axes for the shape of a
+    convolution; here its matrix is (taps * inputs, outputs).
+
+    Args:
+      adam_rate: AdamW's learning rate as a part of Muon's.
+      exclude: as of `muon`.
+    """
+    orthogonal = optax.chain(
+        transforms.averaged_momentum(momentum, nesterov),
+        transforms.per_block(lambda g, p: transforms.orthogonal(g, iterations), lambda path: True), _width(),
+    )  # fmt: skip
+    return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)
+
+
+def _width() -> Transform:
+    """Multiplies the step of each matrix by sqrt(max(1, outputs / inputs)), the taps counted with the inputs."""
+    return transforms.per_block(lambda g, p: g * max(1, p.shape[-1] ** 2 / p.size) ** 0.5, lambda path: True)
+
+
+def _beside_adam(
+    orthogonal: Transform, adam_rate: float, b1: float, b2: float, eps: float, exclude: tuple
+) -> Transform:
+    """Returns `orthogonal` for hidden kernels, Adam for all other parameters."""
+
+    def labels(params):
+        def of(path: str) -> bool:
+            return transforms.is_kernel(path) and not any(param_filters.matches(pattern, path) for pattern in exclude)
+
+        # Stacked blocks are taken together.
+        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
+
     rules = {'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate))}
-    return optax.chain(optax.partition(rules, labels), decayed(weight_decay), rate)
+    return optax.partition(rules, labels)
 
 
 OPTIMIZERS: dict[str, Callable] = {
     'sgd': sgd, 'rmsprop_tf': rmsprop_tf, 'adam': adam, 'adamw': adamw, 'adagrad': adagrad, 'lamb': lamb, 'lars': lars,
-    'lion': lion, 'muon': muon,
+    'lion': lion, 'muon': muon, 'muon_published': muon_published,
 }  # fmt: skip
 
 

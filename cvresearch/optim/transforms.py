@@ -81,6 +81,37 @@ def trust_ratio(where: Callable[[str], bool]) -> Transform:
     return per_block(rule, where)
 
 
+def averaged_momentum(momentum: float, nesterov: bool) -> Transform:
+    """Replaces gradients by their average m = momentum * m + (1 - momentum) * g, from 0, without correcting the bias.
+
+    With `nesterov` the result is momentum * m + (1 - momentum) * g.
+    """
+
+    def average(m, g):
+        return jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, m, g)
+
+    def update(updates, state, params=None):
+        trace = average(state.trace, updates)
+        return average(trace, updates) if nesterov else trace, optax.TraceState(trace)
+
+    return Transform(lambda params: optax.TraceState(jax.tree.map(jnp.zeros_like, params)), update)
+
+
+def orthogonal(g: jax.Array, iterations: int) -> jax.Array:
+    """Returns a kernel whose matrix (all axes but the last, last) has the singular vectors of `g` and values near 1.
+
+    The quintic iteration of Newton and Schulz with the coefficients of Jordan et al. 2024; values are 0.7 to 1.2.
+    """
+    x = g.reshape(-1, g.shape[-1])
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (jnp.linalg.norm(x) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).reshape(g.shape)
+
+
 def lars_rate(trust: float, weight_decay: float, eps: float, where: Callable[[str], bool]) -> Transform:
     """The local learning rate of LARS, and its weight decay (You et al. 2017, arXiv:1708.03888, equation 6).
 
