@@ -15,6 +15,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         batch_size=batch_size,
         eval_batch_size=batch_size,
         dtype='float32',                # of the computation; parameters are float32
+        plugins=(),                     # modules or .py files with nets and datasets of your own
         data=dict(name=data),           # and the arguments of that source
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power

@@ -301,8 +301,9 @@ def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> No
 
 def as_text(record: dict) -> str:
     """Returns the record of an ensemble as tables: members, the curve, controls, disagreement and correlation."""
-    columns = ('top1', 'nll', 'brier', 'ece')
-    shown = lambda row, **first: first | {c: f'{row[c]:.4f}' if c != 'top1' else f'{row[c]:.2f}' for c in columns}  # noqa: E731
+    columns, percents = ('top1', 'nll', 'brier', 'ece'), ('top1', 'mAP', 'exact_match', 'micro_f1', 'macro_f1')
+    columns = columns if record.get('task') is None else percents[1:]
+    shown = lambda row, **first: first | {c: f'{row[c]:.{2 if c in percents else 4}f}' for c in columns}  # noqa: E731
     parts = []
     if 'curve' in record:
         members = [shown(row, member=f'{row["run"]} at step {row["step"]}') for row in record['members']]

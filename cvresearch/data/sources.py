@@ -1,12 +1,13 @@
 """Where images come from: a source by its name, its splits ready to be shown to a net."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cvresearch.base.errors import UserError, construct
-from cvresearch.data import identity, transforms
+from cvresearch.base import plugins
+from cvresearch.base.errors import UserError, check_arguments, construct
+from cvresearch.data import folds, identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
@@ -26,6 +27,12 @@ SOURCES = {
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
+FOLDS = dict(folds=0, fold=0)  # of every source
+
+
+def table() -> dict[str, Callable[..., Source]]:
+    """Returns the constructors of all sources by name, those of plugins too."""
+    return plugins.merged(SOURCES, 'SOURCES')
 
 
 def load(
@@ -37,7 +44,8 @@ def load(
     Args:
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
         `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
-        decode (0: one for each core).
+        decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
+        divided (0: none), and which of them is 'minival' (folds.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
@@ -51,10 +59,16 @@ def load(
         images without a transform, or one of arrays with one; a class that the net does not know.
     """
     host = {key: spec.get(key, value) for key, value in HOST.items()}
-    source = construct('data', SOURCES, {key: value for key, value in spec.items() if key not in HOST})
+    divided = FOLDS | {key: value for key, value in spec.items() if key in FOLDS}
+    check_arguments('data', divided, FOLDS)
+    source = construct('data', table(), {key: value for key, value in spec.items() if key not in (*HOST, *FOLDS)})
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
         source = identity.mapped(source, class_names, *([] if same else _other_namings(tuple(class_names))))
+    if divided['folds']:
+        source = folds.held_out(source, **divided)
+    elif divided['fold']:
+        raise UserError(f'config.data.fold is {divided["fold"]}, and config.data.folds is 0; expected both, or neither')
     if minival:
         source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
     if preparation:
@@ -86,6 +100,7 @@ def without_images(spec, minival: int = 0, transform=None) -> Source:
     if spec['name'] != 'imagenet':
         return load(spec, minival, transform)
     facts = described('imagenet', counts=dict(train=TRAIN, test=VALIDATION))
+    minival = minival or (TRAIN // spec['folds'] if spec.get('folds') else 0)
     size = transforms.make(transform['train'], 'transform.train').size
     facts = dataclasses.replace(facts, image_shape=(size, size, 3))
     splits = {'train': range(TRAIN - minival), 'test': range(VALIDATION)}
@@ -104,7 +119,8 @@ def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
     train = splits['train']
     if 'minival' in splits:
         raise UserError(
-            f'config.minival is {minival}, and the data has validation images of its own ({len(splits["minival"]):,}); '
+            f'config.minival is {minival}, and the data has validation images of its own, or of a fold '
+            f'({len(splits["minival"]):,}); '
             'set config.minival=0 to choose the best checkpoint by them'
         )
     if not 0 < minival < len(train):

@@ -99,7 +99,7 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
     provenance = Provenance(
         'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), facts=facts
     )
-    return Classifier(module, variables, preparation_of(experiment), names, provenance)
+    return Classifier(module, variables, preparation_of(experiment), names, provenance, experiment.task.several)
 
 
 def preparation_of(experiment: Experiment) -> Preparation:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from cvresearch.base import compile_cache, hosts, trees
+from cvresearch.base import compile_cache, hosts, plugins, trees
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
@@ -16,7 +16,7 @@ from cvresearch.base.hosts import Agreement
 from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
-from cvresearch.base.records import Metrics, RunCard, in_words, named
+from cvresearch.base.records import Metrics, RunCard, in_words, named, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
@@ -88,12 +88,16 @@ class Session:
         """Opens the records and the progress bar at the step of a state; returns what is due from there on."""
         step, experiment = int(state.position), self.experiment
         flat = configs.flatten(self.config)
+        known = plugins.records(self.config.get('plugins', ()))
+        self._notes = plugins.changes((read_card(self.path) or {}).get('plugins', []), known)
         self.card = RunCard(
             self.path, model=self.config.model.name, seed=experiment.seed, data=experiment.source.facts.name,
             mesh=dict(experiment.mesh.shape), hyperparameters=flat, dataset=self._dataset,
+            **({'plugins': known} if known else {}),
         )  # fmt: skip
         self.records = self.closes(Metrics(self.path, step))
-        self.records.describe(flat, [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train'])
+        metric = experiment.task.metric
+        self.records.describe(flat, [f'{name}/{metric}' for (split, _), name in self.names.items() if split != 'train'])
         self.damage = getattr(experiment.source.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             self.path.mkdir(parents=True, exist_ok=True)  # of each host
@@ -111,6 +115,7 @@ class Session:
         if not hosts.is_primary():
             return
         lines, extended_from = continuing.adopted(self.path, self.experiment, self.config, state)
+        lines = [*self._notes, *lines]
         for line in lines:
             self.progress.say(line)
         self.card.continued(int(state.position), lines, extended_from)
@@ -165,10 +170,11 @@ class Session:
         learning_rate = float(self.experiment.schedule(max(int(state.step) - 1, 0)))
         if state.plateau:
             learning_rate *= float(state.plateau['scale'])
-        values = metrics.means(metrics.total(None, state.sums))
+        values = self.experiment.task.means(metrics.total(None, state.sums))
         values |= {'learning_rate': learning_rate, **self.speed.values(), **_skipped(state)}
         self.records.write(step, self.experiment.plan.epoch(step), 'train', values)
-        return state.replace(sums=hosts.to_devices(metrics.zeros(), meshes.replicated(self.experiment.mesh)))
+        zeros = metrics.zeros(self.experiment.task.sums)
+        return state.replace(sums=hosts.to_devices(zeros, meshes.replicated(self.experiment.mesh)))
 
     def record_data(self, step: int, digest: Callable[[int], str]) -> None:
         """Writes the digests of the epochs that ended with this step, and how many images had to be replaced."""

@@ -93,6 +93,12 @@ class TrainedRun:
             source = sources.load({'name': data, **arguments}, 0, self.config.transform, names)
         except identity.UnknownClassError as error:
             raise UserError(f'{data} cannot be evaluated with the run {self.path}: {error}') from error
+        if source.facts.multi_label != self.experiment.task.several:
+            one, any_number = ('the data', 'the net') if self.experiment.task.several else ('the net', 'the data')
+            raise UserError(
+                f'{data} cannot be evaluated with the run {self.path}: {one} has one label an image, and '
+                f'{any_number} any number of them'
+            )
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source), recorded=None)
 
     def check_data(self, split: str, force: bool = False) -> None:

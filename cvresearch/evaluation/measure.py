@@ -12,6 +12,7 @@ from cvresearch.evaluation.predictions import Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier
+from cvresearch.objectives.tasks import MULTI
 
 BATCH_SIZE = 64
 
@@ -55,12 +56,17 @@ def measure(
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
         raise UserError(f'{data["name"]} cannot be evaluated with {net.provenance.name}: {error}') from error
+    if source.facts.multi_label != net.multi_label:
+        raise UserError(
+            f'{data["name"]} cannot be evaluated with {net.provenance.name}: one has one label an image, and the other '
+            'any number of them'
+        )
     examples = lookup('split', source.splits, split)
     protocol, mesh = protocol_of(net, view), meshes.make_mesh()
     record = {
         'net': net.provenance.name, 'model': net.provenance.variant, 'digest': net.provenance.digest,
         'reference': net.provenance.reference, **net.provenance.facts, 'data': source.facts.name, 'split': split,
-        **protocol.record, 'images_sha256': identity.images_sha256(examples),
+        **protocol.record, **({'task': MULTI.name} if net.multi_label else {}), 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
     (found,) = ensemble.members_of(
         net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),

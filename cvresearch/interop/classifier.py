@@ -114,6 +114,7 @@ class Classifier:
       preprocessing: from a photograph to the net's pixels, and their mean and deviation.
       class_names: in the order of the logits.
       provenance: where it comes from.
+      multi_label: an image has any number of the classes, and each logit is a question of its own (a sigmoid's).
     """
 
     module: nn.Module
@@ -121,6 +122,7 @@ class Classifier:
     preprocessing: Preparation
     class_names: tuple[str, ...]
     provenance: Provenance
+    multi_label: bool = False
 
     def __post_init__(self):
         if len(self.class_names) != self.module.num_classes:

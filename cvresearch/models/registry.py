@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cvresearch import models
+from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.models.variant import Reference, Variant
 
@@ -33,20 +34,19 @@ _OLD_NAMES = (
 )
 
 
-@functools.cache
 def catalogue() -> dict[str, Variant]:
-    """Returns all variants by name, sorted.
+    """Returns all variants by name, sorted, those of plugins too.
 
     Raises:
       ValueError: two families use one name.
+      UserError: a plugin uses a name that is taken.
     """
-    return _gather('VARIANTS')
+    return _all('VARIANTS', plugins.loaded())
 
 
-@functools.cache
 def references() -> dict[str, Reference]:
     """Returns all nets of other libraries whose weights we take, by name ('timm/resnet50'), sorted."""
-    return _gather('REFERENCES')
+    return _all('REFERENCES', plugins.loaded())
 
 
 def families() -> list[str]:
@@ -134,6 +134,20 @@ def arguments_of(name: str) -> dict[str, object]:
 def _modules() -> list[tuple[str, ModuleType]]:
     names = sorted(info.name for info in pkgutil.iter_modules(models.__path__))
     return [(name, importlib.import_module(f'{models.__name__}.{name}')) for name in names if name != 'registry']
+
+
+@functools.cache
+def _all(table: str, loaded: tuple[str, ...]) -> dict:
+    """Returns a table of all families and of the plugins that are loaded."""
+    if not loaded:
+        return _gather(table)
+    whole = plugins.merged(_all(table, ()), table)
+    return dict(sorted((name, _whole(entry) if table == 'VARIANTS' else entry) for name, entry in whole.items()))
+
+
+def _whole(entry) -> Variant:
+    """Returns the variant of a linen class by itself, of which no facts are known."""
+    return entry if isinstance(entry, Variant) else Variant(entry, (224, 224, 3), 1000, None, None, '', '')
 
 
 def _gather(table: str) -> dict:

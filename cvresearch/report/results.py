@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import config as configs
+from cvresearch.base import plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.report import runs
@@ -44,8 +45,9 @@ class Result:
         return f'{self.data} {self.split}, {self.views} view{"s" * (self.views != SINGLE)}'
 
     def recipe(self) -> dict:
-        """Returns the configuration without the seed, and without what leaves the result as it is."""
-        drop = ('seed', 'keep', 'log_every_steps', 'save_every_epochs', 'evaluate_every_epochs', 'eval_batch_size')
+        """Returns the configuration without seed and fold, and without what leaves the result as it is."""
+        same = ('keep', 'log_every_steps', 'save_every_epochs', 'evaluate_every_epochs', 'eval_batch_size')
+        drop = (*runs.REPEATS, *same)
         return {key: value for key, value in self.config.items() if key not in drop}
 
 
@@ -82,8 +84,10 @@ def read(path: str | Path) -> Result:
     """
     path = local(path)
     config, card = runs.finished(path)
+    plugins.load(config.get('plugins', ()), path)  # the table asks for facts of the net
     if 'test' not in card['final']:
         raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
+    runs.refuse_multi_label(path, card)
     values, views = card['final']['test'], card['final']['test'].get('views', SINGLE)
     _ = [float(values[name]) for name in ('top1', 'top5', 'n_seen')]  # a card without them is damaged
     flat = configs.flatten(config)
@@ -149,7 +153,7 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
                 f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
                 'a row takes runs that differ in the seed alone: leave one out'
             )
-    check_seeds(f'row {label!r}', [result.config['seed'] for result in results])
+    check_seeds(f'row {label!r}', [tuple(result.config.get(key) for key in runs.REPEATS) for result in results])
     values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},
@@ -158,10 +162,11 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
     )  # fmt: skip
 
 
-def check_seeds(what: str, seeds: Sequence[int]) -> None:
-    """Raises UserError if two runs of one row have the same seed: they are one run, or a copy of it."""
+def check_seeds(what: str, seeds: Sequence[tuple[int, int | None]]) -> None:
+    """Raises UserError if two runs of one row have the same seed and fold: they are one run, or a copy of it."""
     if len(set(seeds)) < len(seeds):
-        raise UserError(f'{what}: two runs have the same seed ({sorted(seeds)}); give each run once')
+        told = sorted(seed for seed, _ in seeds)
+        raise UserError(f'{what}: two runs have the same seed ({told}); give each run once')
 
 
 def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[Result]], list[Result]]:
