@@ -12,6 +12,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
     return ConfigDict(dict(
         seed=0,
         epochs=float(epochs),
+        max_steps=0,                    # the run ends there, on the schedule of all its epochs; 0: after the epochs
         batch_size=batch_size,
         eval_batch_size=batch_size,
         dtype='float32',                # of the computation; parameters are float32

@@ -100,7 +100,8 @@ def write_confusion(found: Predictions, path: Path) -> None:
     columns = ['true', *(f'{name} ({c})' if name == 'true' else name for c, name in enumerate(names))]
     rows = [dict(zip(columns, [name, *row], strict=True)) for name, row in zip(names, confusion.tolist(), strict=True)]
     write_atomically(path, tables.render(rows, columns, 'csv') + '\n')
-    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}'
+    part = f', {len(found.labels):,} of its {found.record["subset"]["of"]:,} images' if 'subset' in found.record else ''
+    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}{part}'
     picture(confusion, path.with_suffix('.png'), title, names)
 
 

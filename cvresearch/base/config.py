@@ -21,7 +21,7 @@ from cvresearch.base.values import typed
 # versions (tests/engine/data/runs).
 NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
-    'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (),
+    'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
 }  # fmt: skip
 
 

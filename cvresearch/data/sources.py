@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from cvresearch.base import plugins
-from cvresearch.base.errors import UserError, check_arguments, construct
+from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 from cvresearch.data import folds, identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.decoded import Damage, Pictures
@@ -105,6 +105,32 @@ def without_images(spec, minival: int = 0, transform=None) -> Source:
     facts = dataclasses.replace(facts, image_shape=(size, size, 3))
     splits = {'train': range(TRAIN - minival), 'test': range(VALIDATION)}
     return Source(facts, splits | ({'minival': range(minival)} if minival else {}), True)
+
+
+def part_of(source: Source, split: str, limit: int = 0, every: int = 1) -> Source:
+    """Returns the source with a part of one split, spread evenly over it: splits are in the order of the classes.
+
+    `subset` says which part; it stays empty where that is the whole split.
+
+    Args:
+      source: ready to be shown to a net.
+      split: of which a part is taken.
+      limit: at most so many images; 0 for no limit.
+      every: one in so many.
+
+    Raises:
+      UserError: both are given; there is no such split.
+    """
+    if limit and every > 1:
+        raise UserError(f'--limit={limit} and --every={every} both choose images; expected one of them')
+    examples = lookup('split', source.splits, split)
+    size = len(examples)
+    index = np.arange(limit) * size // limit if 0 < limit < size else np.arange(0, size, every)
+    if len(index) == size:
+        return source
+    part = examples.part(index) if isinstance(examples, Pictures) else Subset(examples, index)
+    how = {'limit': limit} if limit else {'every': every}
+    return dataclasses.replace(source, splits=source.splits | {split: part}, subset=how | {'of': size})
 
 
 def _other_namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:

@@ -39,6 +39,7 @@ class Plan:
     examples: int
     batch_size: int
     epochs: float
+    max_steps: int = 0  # 0: none
 
     @property
     def steps_per_epoch(self) -> float:
@@ -47,7 +48,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """The number of updates: enough to show every image `epochs` times."""
+        """The number of updates that the run makes: all of them, or `max_steps` where these are fewer."""
+        return min(self.all_steps, self.max_steps or self.all_steps)
+
+    @property
+    def all_steps(self) -> int:
+        """The updates that show every image `epochs` times: schedules are made for these, wherever the run ends."""
         return math.ceil(round(self.epochs * self.examples) / self.batch_size)
 
     def epoch(self, step: int) -> float:
@@ -137,8 +143,8 @@ class Experiment:
                 'expected a whole number, at least that many'
             )
         task = MULTI if facts.multi_label else SINGLE
-        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
-        schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch, config.batch_size)
+        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
+        schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
@@ -151,7 +157,7 @@ class Experiment:
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
-            recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
+            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
@@ -159,8 +165,7 @@ class Experiment:
             **_normalization(config, facts),
             seed=config.seed,
             eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
-            snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
-            | plan.steps_every(config.snapshot_every_epochs),
+            snapshots=_snapshots(config, plan),
             config=config,
         )
         recipes.check_labels(config, source)
@@ -298,9 +303,16 @@ def _check_numbers(config: ConfigDict) -> None:
     for name in ('keep', 'save_failures'):
         if config[name] < 1:
             raise UserError(f'config.{name} is {config[name]}; expected at least 1')
-    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
+    numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
+    for name in (*numbers, 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
+
+
+def _snapshots(config: ConfigDict, plan: Plan) -> frozenset[int]:
+    """Returns the steps at which members of ensembles are kept, as far as the run goes."""
+    ends = frozenset(schedules.cycle_ends(config.schedule, plan.all_steps, plan.steps_per_epoch))
+    return frozenset(step for step in ends | plan.steps_every(config.snapshot_every_epochs) if step <= plan.steps)
 
 
 def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:

@@ -20,7 +20,7 @@ from cvresearch.base.records import Metrics, RunCard, in_words, named, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
-from cvresearch.engine import continuing, datasets, memory_plan, recipes
+from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.due import Due
@@ -204,12 +204,12 @@ class Session:
         """Writes the run card: `how` is 'finished', 'preempted' or 'failed'."""
         plan, stopping = self.experiment.plan, self.experiment.stopping
         good, final = {}, self._final()
-        early = how == 'finished' and step < plan.steps
+        early = early_stopping.card(stopping, step, plan, self.due.best_step()) if how == 'finished' else None
         if how != 'failed':
             params = unstack(hosts.to_host(state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **_skipped(state))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        ended = {'stopped_early': stopping.card(step, plan, self.due.best_step())} if early else {}
+        ended = {'stopped_early': early} if early else {}
         self.card.end(
             how, self.clock.wall, step=step, images_seen=step * self.config.batch_size, **good, **damaged, **ended,
             final=final, **self.speed.values(),
@@ -219,7 +219,7 @@ class Session:
         )  # fmt: skip
         if how == 'finished':
             self.records.finish()
-        of = f' of {plan.steps:,} ({stopping})' if early else ''
+        of = f' of {early["of_steps"]:,} ({early["why"]})' if early else ''
         self.progress.say(f'{how} at step {step:,}{of}: {in_words(final)}; {self.path}')
 
     def _final(self) -> dict[str, dict]:

@@ -101,6 +101,11 @@ class TrainedRun:
             )
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source), recorded=None)
 
+    def part(self, split: str, limit: int = 0, every: int = 1) -> Self:
+        """Returns the run with a part of a split; see `sources.part_of`."""
+        source = sources.part_of(self.experiment.source, split, limit, every)
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source))
+
     def check_data(self, split: str, force: bool = False) -> None:
         """Compares a split of the run's own data with what it recorded; see `datasets.check_split`."""
         if self.recorded:

@@ -78,7 +78,8 @@ def correlation(members: Sequence[Predictions]) -> np.ndarray:
 
     Huang et al. 2017, section 4.4, "pairwise correlation of softmax outputs".
     """
-    return np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
+    found = np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
+    return np.atleast_2d(found)  # a single member has a number alone
 
 
 def stack(variables: Sequence[dict]) -> dict:

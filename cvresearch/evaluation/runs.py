@@ -86,9 +86,15 @@ class Run(TrainedRun):
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
         return {
             'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
-            'data': self.experiment.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
+            'data': self.experiment.source.facts.name, 'split': split, **self._subset, 'weights': weights,
+            **protocol.record,
             **predictions.task_of(self.experiment.task),
         }  # fmt: skip
+
+    @property
+    def _subset(self) -> dict[str, dict]:
+        """What the records say where a part of a split is evaluated."""
+        return {'subset': self.experiment.source.subset} if self.experiment.source.subset else {}
 
     def metrics(self, found: Predictions) -> dict:
         """Returns the record of an evaluation and its metrics; `loss` is the run's own, where one view is shown."""

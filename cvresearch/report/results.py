@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -61,7 +62,9 @@ EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluat
 
 
 def read_all(path: str | Path) -> list[Result]:
-    """Returns the test result of a finished run, and those of its further evaluations on the test split.
+    """Returns the test result of a finished run, and those of its further evaluations on the whole of its test split.
+
+    Evaluations of a part of it, or of other data, are named on standard error and left out.
 
     Raises:
       UserError: as `read`.
@@ -71,9 +74,22 @@ def read_all(path: str | Path) -> list[Result]:
     for line in file.read_text().splitlines() if file.exists() else ():
         record = json.loads(line)
         views = VIEWS.get(record['protocol'], record['protocol'])
-        if record['split'] == 'test' and record['protocol'] != 'as_given' and 'ensemble' not in record:
+        if record['split'] != 'test' or record['protocol'] == 'as_given' or 'ensemble' in record:
+            continue
+        if other := _other_images(record, first):
+            print(f'left out: an evaluation in {file} ({views}): {other}', file=sys.stderr)
+        else:
             results[views] = dataclasses.replace(first, values=record, views=views)
     return list(results.values())
+
+
+def _other_images(record: dict, own: Result) -> str:
+    """Returns in words which other images than the run's own test split an evaluation is of, '' if it is of these."""
+    if data := {record.get('data', own.data)} - {own.data}:
+        return f'it is of {data.pop()}, and the run of {own.data}'
+    if record.get('subset') or record['n_seen'] != own.values['n_seen']:
+        return f'it is of {record["n_seen"]:,} images, and the test split has {own.values["n_seen"]:,}'
+    return ''
 
 
 def read(path: str | Path) -> Result:
