@@ -10,8 +10,8 @@ as stored, as in training: an orientation in the EXIF data is not followed.
 Prints the most likely classes of each image and their probabilities. With --format json, one line an image:
 {"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}; with csv, one line a class.
 
-FILE.json beside a file of weights may override the preprocessing and name the classes (see
-cvresearch/data/preprocessing.py).
+Weights are read from files of safetensors, PyTorch, NumPy and Keras, whatever their names end in. FILE.json beside
+them may override the preprocessing and name the classes (see cvresearch/data/preprocessing.py).
 """
 
 import csv
