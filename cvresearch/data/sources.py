@@ -15,7 +15,8 @@ from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
 from cvresearch.data.imagenet import wnids as imagenet_wnids
-from cvresearch.data.preprocessing import AsTransform, Preparation, PreparedArrays, imagenet_classes
+from cvresearch.data.preparation import AsTransform, Preparation, PreparedArrays
+from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
 

@@ -19,7 +19,8 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import transforms
-from cvresearch.data.preprocessing import AsEvaluated, Preparation, Preprocessing
+from cvresearch.data.preparation import AsEvaluated, Preparation
+from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State

@@ -21,7 +21,8 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
-from cvresearch.data.preprocessing import CHANNELS, Preparation
+from cvresearch.data.preparation import Preparation
+from cvresearch.data.preprocessing import CHANNELS
 from cvresearch.inspect import features
 from cvresearch.interop import conversion, hub, weight_files
 from cvresearch.interop.provenance import provenance

@@ -284,7 +284,8 @@ def test_two_nets_in_one_file_must_be_chosen(shufflenet):
 def test_nets_without_their_auxiliary_heads_load_for_evaluation(name):
     reference = registry.reference(f'torchvision/{name}')
     shapes = cost.shapes(registry.build(reference.variant, 3, **reference.arguments), (299, 299, 3))
-    tensors = conversion.to_tensors(jax.tree.map(lambda leaf: np.zeros(leaf.shape, 'f4'), shapes), f'torchvision/{name}')
+    zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, 'f4'), shapes)
+    tensors = conversion.to_tensors(zeros, f'torchvision/{name}')
     notes = []
     module, _ = conversion.to_variables(tensors, f'torchvision/{name}', 3, notes.append)
     assert module.aux and not notes
