@@ -12,7 +12,8 @@ from cvresearch.report import ledger
 # here that could be a record.
 OTHERWISE = {
     ('docs/catalogue.md', 'params'): 'compared with the nets in models/test_catalogue.py',
-    ('docs/data.md', 'training'): 'a case for each row in data/test_damage.py',
+    ('docs/data.md', 'what becomes of it'): 'a case for each row in data/test_damage.py and data/test_modes.py',
+    ('docs/data.md', 'case'): 'what people reported; each row has its test, which data/test_cases.py looks for',
     ('docs/experiments.md', 'width'): 'worked by hand in models/test_efficientnet.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',

@@ -18,7 +18,8 @@ BLOCK_ROWS = 32  # pixels: JPEG's blocks of 8 rows, where colours are stored at 
 # What libjpeg says when the data go on after the last row, and before anything else was wrong.
 ONLY_MORE_DATA = re.compile(r'Corrupt JPEG data: \d+ extraneous bytes before marker 0x[0-9a-f]{2}')
 MOST_PIXELS = 1 << 26  # of a file; ImageNet's largest image has 21 million
-MOST_BYTES = 1 << 28  # of memory that one image may take while it is decoded
+MOST_BYTES = 1 << 28  # of memory that the pixels of one image may take while it is decoded
+BLOCKS = 1 << 25  # bytes beside them, whatever the size: of the block that is converted (`modes.BLOCK` pixels)
 # Bytes a pixel while an image is decoded, as measured (tests/peers/decode_memory.py) and rounded up, its result of 3
 # included: of plain JPEGs, progressive ones, and of what goes through Pillow, where the modes of one and two bytes
 # take less. A TIFF's strip, and a JPEG's coefficients if it is progressive, are held whole beside the image.
@@ -47,7 +48,7 @@ class Header:
     @property
     def memory(self) -> int:
         """Bytes that decoding takes at most."""
-        return self.height * self.width * self.cost
+        return self.height * self.width * self.cost + BLOCKS
 
 
 def header(data: bytes) -> Header:
@@ -84,7 +85,7 @@ def _refuse_large(known: Header, data: bytes) -> None:
         raise DamagedError(f'{size}; at most {MOST_PIXELS:,} are decoded')
     if known.plain_jpeg and pixels * PROGRESSIVE > MOST_BYTES and _height_of_sequential(data) is None:
         known = dataclasses.replace(known, cost=PROGRESSIVE)
-    if known.memory > MOST_BYTES:
+    if pixels * known.cost > MOST_BYTES:
         raise DamagedError(
             f'{size} of {known.cost} bytes each to decode; at most {MOST_BYTES >> 20} MiB are taken: make it smaller'
         )
