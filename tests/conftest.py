@@ -6,6 +6,7 @@ from tests import environment
 
 COMPILED = environment.fix()  # before JAX is imported anywhere
 
+import jax
 import pytest
 
 from cvresearch.base import config as configs
@@ -17,6 +18,13 @@ def pytest_unconfigure():
     """The process that made the folder removes it, after those that it started."""
     if COMPILED:
         shutil.rmtree(COMPILED, ignore_errors=True)
+
+
+@pytest.fixture
+def float64():
+    """JAX computes what is given in NumPy's numbers in 64 bits: what is compared does not hang on one rounding."""
+    with jax.enable_x64(True):
+        yield
 
 
 @pytest.fixture

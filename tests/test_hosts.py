@@ -100,7 +100,7 @@ def compare(ours, alone):
     for split in ('train', 'test'):
         for a, b in zip(rows(ours, split), rows(alone, split), strict=True):
             assert (a['step'], a['n_seen']) == (b['step'], b['n_seen'])
-            assert a['loss'] == pytest.approx(b['loss'], rel=1e-5)
+            assert a['loss'] == pytest.approx(b['loss'], rel=1e-4)
     card = read_card(ours)
     assert card['status'] == 'finished' and card['final']['test']['n_seen'] == 256
 

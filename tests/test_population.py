@@ -68,7 +68,7 @@ def test_a_member_s_workdir_is_an_ordinary_one(tmp_path):
     configurations = members({'seed': 0}, {'seed': 1})
     assert population.run(configurations, [tmp_path / '0', tmp_path / '1']) == 0
     final = read_card(tmp_path / '1')['final']['test']
-    assert evaluate.run(tmp_path / '1')['loss'] == pytest.approx(final['loss'], rel=1e-6)
+    assert evaluate.run(tmp_path / '1')['loss'] == pytest.approx(final['loss'], rel=1e-5)
     assert population.run(configurations, [tmp_path / '0', tmp_path / '1']) == 0  # finished: nothing to do
 
 
@@ -115,5 +115,5 @@ def test_traced_numbers_compute_like_floats():
 
     for number in (0.25, 0.5):
         expected = optax.cosine_decay_schedule(number, 10, alpha=0.1 / number)(3) + (1 - number) / 2 + number**2
-        assert jax.jit(value)(jnp.float32(number)) == pytest.approx(float(expected), rel=1e-6)
+        assert jax.jit(value)(jnp.float32(number)) == pytest.approx(float(expected), rel=1e-5)
     assert Traced(0.0, jnp.float32(1.0)) == 0.0 and isinstance(Traced(2.0, jnp.float32(2.0)) * 3, Traced)

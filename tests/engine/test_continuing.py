@@ -80,7 +80,8 @@ def test_what_no_result_depends_on_may_change(alone, smoke, stopped, capfd, key,
     assert [(row['step'], row['top1'], row['n_seen']) for row in ours] == [
         (row['step'], row['top1'], row['n_seen']) for row in theirs
     ]
-    assert [row['loss'] for row in ours] == pytest.approx([row['loss'] for row in theirs], rel=1e-6)
+    # In batches of another size, losses of 256 images are added up in another order.
+    assert [row['loss'] for row in ours] == pytest.approx([row['loss'] for row in theirs], rel=256 * 2**-24)
     assert json.loads((path / 'config.json').read_text())[key] == value
     assert [line['config'] for line in workdir.history(path)] == [old]
     session = read_card(path)['sessions'][-1]

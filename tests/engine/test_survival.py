@@ -279,4 +279,5 @@ def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path):
     old = [row for row in rows(OLD) if row['split'] != 'data']
     for ours, theirs in zip((row for row in rows(workdir) if row['split'] != 'data'), old, strict=True):
         assert {k: ours[k] for k in ('step', 'split', 'n_seen')} == {k: theirs[k] for k in ('step', 'split', 'n_seen')}
-        assert ours['loss'] == pytest.approx(theirs['loss'], rel=1e-5)
+        # Three steps of another processor than the one that made it.
+        assert ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)

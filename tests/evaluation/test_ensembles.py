@@ -124,7 +124,8 @@ def test_members_in_one_pass_answer_as_one_after_another(workdir):
     together = of.predictions(states, 'test', protocol, stacked=True)
     apart = of.predictions(states, 'test', protocol, stacked=False)
     for a, b in zip(together, apart, strict=True):
-        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-5)
+        # Sums of 784 products, fused otherwise where members are stacked: off by the rounding of the largest.
+        np.testing.assert_allclose(a.logits, b.logits, rtol=0, atol=1e-5 * np.abs(b.logits).max())
         assert (a.predicted == b.predicted).all() and a.record == b.record
     assert not np.array_equal(apart[0].logits, apart[1].logits)
 
@@ -158,7 +159,8 @@ def test_averaged_weights_get_the_statistics_of_the_training_images():
         pixels = (images / 255 - 0.5) / 0.25
         assert found['params'] == variables['params']
         norm = found['batch_stats']['norm']
-        np.testing.assert_allclose(norm['mean'], pixels.mean((0, 1, 2)), atol=1e-6)
+        # A sum of 576 float32 numbers up to 2, in an order that is the compiler's.
+        np.testing.assert_allclose(norm['mean'], pixels.mean((0, 1, 2)), rtol=0, atol=2e-5)
         np.testing.assert_allclose(norm['var'], pixels.var((0, 1, 2)), rtol=2e-2)
 
 
@@ -241,7 +243,8 @@ def test_partial_batches_on_one_and_eight_devices_give_identical_numbers(workdir
     assert alone == spread and alone['n_seen'] == 256
     assert alone_sums['n_seen'] == spread_sums['n_seen'] == 256
     for name in metrics.NAMES:
-        assert alone_sums[name] == pytest.approx(spread_sums[name], rel=1e-6)
+        # A sum of 256 numbers without a sign in another order: each addition rounds by 2**-24 of the sum at most.
+        assert alone_sums[name] == pytest.approx(spread_sums[name], rel=256 * 2**-24)
 
 
 def test_errors_under_corruptions_are_of_every_severity(tmp_path, smoke):

@@ -39,7 +39,8 @@ def test_blocks_that_are_compiled_once_can_be_looked_at_one_by_one(stacked):
     found = jax.jit(lambda v: features.features(model, v, images, ['stage2_block1', 'stage2', 'head']))(variables)
     assert found['stage2_block1'].shape == found['stage2'].shape == (2, 4, 4, 32)
     assert np.abs(found['stage2_block1'] - found['stage2']).max() > 0.01
-    np.testing.assert_allclose(found['head'], model.apply(variables, images), rtol=1e-5, atol=1e-5)
+    expected = model.apply(variables, images)  # not compiled as a whole: 32 layers of float32 fused otherwise
+    np.testing.assert_allclose(found['head'], expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
 def test_unknown_name():

@@ -15,20 +15,20 @@ from cvresearch.nn.pool import avg_pool, max_pool
     ('window', 'strides', 'padding'),
     [(2, 2, 'VALID'), (3, 2, 'SAME'), ((3, 2), (1, 3), ((0, 1), (1, 0))), (2, 3, 'VALID'), (3, 1, ((1, 1), (1, 1)))],
 )
-def test_max_pool_and_its_gradient(window, strides, padding, equal):
+def test_max_pool_and_its_gradient(window, strides, padding, equal, float64):
     rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 9, 10, 3)).astype(np.float32)
+    x = rng.standard_normal((2, 9, 10, 3))
     x = np.round(x) if equal else x
 
     def derived(x):
         return nn.max_pool(x, pair(window), pair(strides), padding)
 
-    weight = rng.standard_normal(derived(x).shape).astype(np.float32)
+    weight = rng.standard_normal(derived(x).shape)
     results = [
         jax.jit(jax.value_and_grad(lambda x, f=f: jnp.vdot(f(x), weight)))(x)
         for f in (lambda x: max_pool(x, window, strides, padding), derived)
     ]
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), *results)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *results)
 
 
 @pytest.mark.parametrize(
