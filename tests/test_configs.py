@@ -146,3 +146,21 @@ def on_synthetic_data(config):
 
 def _module(name):
     return importlib.import_module(f'configs.{name}')
+
+
+@pytest.mark.parametrize('more', [{}, {'image_size': '32'}, {'transform.train.brightness': '0.4'}])
+def test_the_transform_of_the_documents_is_enough(tmp_path, more):
+    """A file that says of a transform what docs/data.md shows, and no more."""
+    snippet = [line for line in Path('docs/data.md').read_text().splitlines() if line.startswith('c.transform.')][:2]
+    assert len(snippet) == 2
+    lines = [
+        'from configs import common', 'def get_config(arg=""):', '    c = common.imagenet(epochs=1, batch_size=8)',
+        '    c.data = dict(name="fake_photographs", classes=10, train=16, test=8)',
+        '    c.model = dict(name="softmax_regression")', '    c.optimizer = dict(name="sgd")',
+        '    c.schedule = dict(name="constant", peak=0.1)', *(f'    {line}' for line in snippet),
+        '    return common.finish(c, arg)',
+    ]  # fmt: skip
+    file = tmp_path / 'snippet.py'
+    file.write_text('\n'.join(lines))
+    program = Experiment.from_config(configs.load(str(file), {'mesh.data': '1', **more}))
+    assert program.source.facts.image_shape[0] == int(more.get('image_size', 224))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch.base import cli
+from cvresearch.base import cli, plugins
 from cvresearch.base import config as configs
 
 ROOT = Path(__file__).parent.parent
@@ -46,6 +46,11 @@ def clone(tmp_path, monkeypatch):
     for name, seed in (('lenet5_mnist5k', 0), ('sweep/seed=0', 0), ('sweep/seed=1', 1)):
         shutil.copytree(ROOT / f'docs/records/lenet5_mnist5k_seed{seed}', tmp_path / 'runs' / name)
     (tmp_path / 'runs' / 'sweep.json').write_text('{}')
+    (tmp_path / 'my_lab').mkdir()
+    document = (ROOT / 'docs/own_images.md').read_text()
+    example = re.search(r'<!-- plugin example -->\n```python\n(.*?)```', document, re.S)
+    (tmp_path / 'my_lab/nets.py').write_text(example[1])
+    monkeypatch.setattr(plugins, '_LOADED', {})
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -19,6 +19,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
+from cvresearch.data.transforms import Transform
 from cvresearch.engine import augment, early_stopping, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
@@ -320,7 +321,7 @@ def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[
     name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
     usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
     for part, knobs in config.transform.items():
-        if knobs.channels != order and name != 'dataset':
+        if knobs.get('channels', Transform.channels) != order and name != 'dataset':
             raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
     grey = len(facts.mean) == 1 and name != 'dataset'
     means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))

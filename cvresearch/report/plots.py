@@ -82,8 +82,8 @@ def curves(
     """
     drawn: dict[str, object] = {}
     for i, (name, seeds) in enumerate(groups.items()):
-        by_step = [{row['step']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
-        together = zip(*(of_run.values() for of_run in by_step), strict=False)
+        by_epoch = [{row['epoch']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
+        together = zip(*(of_run.values() for of_run in by_epoch), strict=False)
         whole = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
         if not whole:
             continue
