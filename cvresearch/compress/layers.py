@@ -14,14 +14,13 @@ Kernels = dict[str, np.ndarray]
 def kernels(params: Mapping) -> Kernels:
     """Returns the kernels of convolutions and dense layers by their layer's path, 'stage1_block0/conv1'.
 
+    The two of a factored layer are named 'fc6/first' and 'fc6/second'.
+
     Raises:
       UserError: the net has none.
     """
-    found = {
-        path.rpartition('/')[0]: np.asarray(leaf)
-        for path, leaf in trees.named_leaves(params)
-        if path.rpartition('/')[2] == 'kernel' and np.ndim(leaf) >= 2
-    }
+    named = ((_layer(path, leaf), leaf) for path, leaf in trees.named_leaves(params))
+    found = {layer: np.asarray(leaf) for layer, leaf in named if layer is not None}
     if not found:
         raise UserError('the net has no kernel of a convolution or a dense layer: nothing can be compressed')
     return found
@@ -31,10 +30,18 @@ def with_kernels(params: Mapping, changed: Mapping[str, np.ndarray]) -> dict:
     """Returns the parameters with other kernels in some layers."""
 
     def replaced(path, leaf):
-        layer, _, name = '/'.join(map(trees.key_name, path)).rpartition('/')
-        return changed[layer] if name == 'kernel' and layer in changed else leaf
+        layer = _layer('/'.join(map(trees.key_name, path)), leaf)
+        return changed.get(layer, leaf) if layer is not None else leaf
 
     return jax.tree_util.tree_map_with_path(replaced, dict(params))
+
+
+def _layer(path: str, leaf) -> str | None:
+    """Returns the name under which a parameter is compressed, None where it stays as it is."""
+    layer, _, name = path.rpartition('/')
+    if name not in ('kernel', 'first', 'second') or np.ndim(leaf) < 2:
+        return None
+    return layer if name == 'kernel' else path
 
 
 def chosen(found: Mapping[str, object], wanted: Iterable[str] | None) -> list[str]:

@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress.layers import Kernels, chosen, require_share, with_kernels
 
@@ -81,12 +80,8 @@ def everywhere(kernels: Kernels, share: float, layers: Iterable[str] | None = No
 
 def masked(params: Mapping, masks: Masks) -> dict:
     """Returns the parameters with zeros where a mask is False."""
-    changed = {}
-    for path, leaf in trees.named_leaves(params):
-        layer, _, name = path.rpartition('/')
-        if name == 'kernel' and layer in masks:
-            changed[layer] = jnp.where(masks[layer], leaf, 0)
-    return with_kernels(params, changed)
+    tree = mask_tree(params, masks)
+    return jax.tree.map(lambda leaf, keep: jnp.where(keep, leaf, 0), dict(params), tree)
 
 
 def mask_tree(params: Mapping, masks: Masks) -> dict:
