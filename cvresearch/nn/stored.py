@@ -1,23 +1,39 @@
-"""A net that computes with its parameters as they are stored: layers that were made narrower, or products of two."""
+"""A net that computes with its parameters as they are stored: narrower layers, products of two, integers."""
+
+import functools
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
+from jax import lax
 
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
+from cvresearch.nn.norms import BatchNorm
+
+LEVELS = 255  # of an activation in 8 bits, unsigned
 
 
 class Stored(nn.Module):
-    """A model whose convolutions and dense layers may have other shapes than its constructor gives them.
+    """A model whose layers may have other parameters than its constructor gives them, under the same names.
 
     - A kernel with fewer features, or for fewer channels (structured pruning): the layer is that much narrower.
     - `first` and `second` in place of `kernel` (factorisation): two layers, one after the other, without a bias
       between. Of a dense layer they are (inputs, rank) and (rank, features). Of a convolution either (height, width,
       channels, rank) and (1, 1, rank, features), or (height, 1, channels, rank) and (1, width, rank, features).
+    - A kernel of int8, with `kernel_scale` (features,) or (), `input_scale` () and `input_zero_point` (): the input is
+      rounded to 256 levels, scale * (level - zero point), and the products are of integers.
+    - A batch norm without variables does nothing: it was folded into the convolution before it.
 
-    Convolutions in groups have to be as the constructor makes them. Variables have the names of the model's own.
+    Narrower convolutions in groups are not supported.
+
+    Attributes:
+      model: the net.
+      integers: int8 layers sum in int32, as a device for integers does. Otherwise the same numbers are multiplied as
+        floats, which is faster here and differs by the rounding of the sums.
     """
 
     model: nn.Module
+    integers: bool = False
 
     def setup(self):
         nn.share_scope(self, self.model)
@@ -29,16 +45,21 @@ class Stored(nn.Module):
 
     def __call__(self, x: jax.Array, train: bool = False):
         """Maps images as the model does."""
-        with nn.intercept_methods(_as_stored):
+        with nn.intercept_methods(functools.partial(_as_stored, self.integers)):
             return self.model(x, train=train)
 
 
-def _as_stored(call, arguments, keywords, context):
+def _as_stored(integers, call, arguments, keywords, context):
     layer = context.module
-    if context.method_name != '__call__' or type(layer) not in (Conv, nn.Dense) or layer.is_initializing():
+    if context.method_name != '__call__' or layer.is_initializing():
         return call(*arguments, **keywords)
-    params = layer.variables['params']
-    if 'first' not in params and (params['kernel'].shape[-1] == layer.features or getattr(layer, 'groups', 1) > 1):
+    if isinstance(layer, BatchNorm) and not layer.variables:
+        return arguments[0]
+    params = layer.variables.get('params', {}) if type(layer) in (Conv, nn.Dense) else {}
+    if 'kernel_scale' in params:
+        return _of_integers(layer, params, arguments[0], integers)
+    narrow = 'kernel' in params and getattr(layer, 'groups', 1) == 1 and params['kernel'].shape[-1] != layer.features
+    if not narrow and 'first' not in params:
         return call(*arguments, **keywords)
     names = ('first', 'second') if 'first' in params else ('kernel',)
     x, bias, *kernels = nn.dtypes.promote_dtype(
@@ -64,3 +85,26 @@ def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
     pads = explicit(layer.padding)
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))
     return dict(strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1))
+
+
+def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Array:
+    """Returns round(x / scale) + zero_point, within 0 to 255, int32; halves go to the even."""
+    return jnp.clip(jnp.round(x / scale).astype(jnp.int32) + zero_point, 0, LEVELS)
+
+
+def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:
+    """Applies a layer of int8. Padding is with real zeros: levels are counted from the zero point."""
+    kind = jnp.int32 if integers else jnp.float32
+    levels = (to_levels(x, params['input_scale'], params['input_zero_point']) - params['input_zero_point']).astype(kind)
+    kernel = params['kernel'].astype(kind)
+    if kernel.ndim == 2:
+        total = jnp.matmul(levels, kernel, precision=lax.Precision.HIGHEST)
+    else:
+        padding = explicit(layer.padding)
+        total = lax.conv_general_dilated(
+            levels, kernel, pair(layer.strides), padding, rhs_dilation=pair(layer.dilation),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=getattr(layer, 'groups', 1),
+            precision=lax.Precision.HIGHEST,
+        )  # fmt: skip
+    y = total.astype(jnp.float32) * (params['input_scale'] * params['kernel_scale'])
+    return y + params['bias'] if 'bias' in params else y
