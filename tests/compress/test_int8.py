@@ -7,11 +7,9 @@ import jax
 import numpy as np
 import pytest
 
-from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress import int8
 from cvresearch.compress.fold import fold_norms
-from cvresearch.models import registry
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.stored import Stored
@@ -127,15 +125,27 @@ def test_each_calibration_keeps_the_logits(method):
     assert worst(quantised(method=method)) < 0.1 * np.abs(GOLDEN['logits']).max()
 
 
+class Separable(nn.Module):
+    """Norms after a convolution, a depthwise one and a dense layer, and one that stands alone."""
+
+    num_classes: int = 4
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.relu(BatchNorm(name='bn1')(Conv(6, 3, 2, use_bias=False, name='conv1')(x)))
+        x = nn.relu(BatchNorm(eps=0.1, name='bn2')(Conv(6, 3, groups=6, name='depthwise')(x)))
+        x = BatchNorm(use_scale=False, name='alone')(x)
+        return BatchNorm(use_bias=False, name='bn3')(nn.Dense(4, name='head')(x.mean((1, 2))))
+
+
 def test_folded_norms_change_no_logit():
-    module = registry.build('efficientnet_lite0', 10)
-    size = (48, 48, 3)
-    variables = jax.device_get(jax.jit(module.init)(jax.random.key(0), np.zeros((1, *size), np.float32)))
     rng = np.random.default_rng(0)
-    variables = jax.tree.map(lambda leaf: np.float32(leaf + 0.1 * rng.random(leaf.shape)), variables)
-    folded = fold_norms(module.clone(scan=False) if hasattr(module, 'scan') else module, variables, size)
-    assert 'batch_stats' not in folded
-    assert not [path for path, _ in trees.named_leaves(folded) if path.endswith('scale')]
+    shapes = jax.eval_shape(Separable().init, jax.random.key(0), np.zeros((1, *SIZE)))
+    variables = jax.tree.map(lambda leaf: np.float32(0.3 + rng.random(leaf.shape)), shapes)
+    folded = fold_norms(Separable(), variables, SIZE)
+    assert set(folded['batch_stats']) == {'alone'} and set(folded['params']) == {'conv1', 'depthwise', 'alone', 'head'}
+    expected = Separable().apply(variables, IMAGES)
+    np.testing.assert_allclose(Stored(Separable()).apply(folded, IMAGES), expected, rtol=1e-4)
 
 
 class Twice(nn.Module):
