@@ -22,9 +22,9 @@ class Stored(nn.Module):
       channels, rank) and (1, 1, rank, features), or (height, 1, channels, rank) and (1, width, rank, features).
     - A kernel of int8, with `kernel_scale` (features,) or (), `input_scale` () and `input_zero_point` (): the input is
       rounded to 256 levels, scale * (level - zero point), and the products are of integers.
-    - A batch norm without variables does nothing: it was folded into the convolution before it.
+    - A batch norm without variables does nothing: it was folded into the convolution before it, which has a bias now.
 
-    Narrower convolutions in groups are not supported.
+    Convolutions in groups can be neither narrower nor factored.
 
     Attributes:
       model: the net.
@@ -58,8 +58,7 @@ def _as_stored(integers, call, arguments, keywords, context):
     params = layer.variables.get('params', {}) if type(layer) in (Conv, nn.Dense) else {}
     if 'kernel_scale' in params:
         return _of_integers(layer, params, arguments[0], integers)
-    narrow = 'kernel' in params and getattr(layer, 'groups', 1) == 1 and params['kernel'].shape[-1] != layer.features
-    if not narrow and 'first' not in params:
+    if not params or not _is_other(layer, params):
         return call(*arguments, **keywords)
     names = ('first', 'second') if 'first' in params else ('kernel',)
     x, bias, *kernels = nn.dtypes.promote_dtype(
@@ -68,6 +67,13 @@ def _as_stored(integers, call, arguments, keywords, context):
     for number, kernel in enumerate(kernels):
         x = x @ kernel if kernel.ndim == 2 else conv2d(x, kernel, **_window(layer, kernel.shape[:2], number))
     return x if bias is None else x + bias
+
+
+def _is_other(layer: nn.Module, params) -> bool:
+    """Whether a layer's parameters are not those that its constructor gives it."""
+    if 'first' in params or ('bias' in params) != layer.use_bias:
+        return True
+    return 'kernel' in params and params['kernel'].shape[-1] != layer.features
 
 
 def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
@@ -84,7 +90,9 @@ def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
 
     pads = explicit(layer.padding)
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))
-    return dict(strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1))
+    return dict(
+        strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1), groups=layer.groups
+    )
 
 
 def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Array:
