@@ -1,1 +1,1 @@
-"""Nets of others, and ours for others: weights, their files, and what a derived net is kept in."""
+"""Nets of other libraries: files of weights, hubs, names."""
