@@ -4,12 +4,13 @@
 tables: bytes of every array and in all, digests of the original and of what was made of it, settings.
 """
 
+import dataclasses
 import json
 import math
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import flax.linen as nn
@@ -18,17 +19,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.data import crops, transforms
+from cvresearch.data.preparation import AsEvaluated, Preparation
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.data.transforms import Transform
 from cvresearch.interop import container
+from cvresearch.interop.classifier import Classifier, Provenance, default_names
 from cvresearch.models import registry
+from cvresearch.nn.overrides import Net
 from cvresearch.nn.stored import Stored
 
 FILE, RECORD = 'net.cvr', 'compression.json'
 
 
 def save(
-    directory: str | Path, variables: Mapping, architecture: Mapping, about: Mapping, huffman: bool = True
-) -> dict:
+    directory: str | Path, variables: Mapping, architecture: Mapping, about: Mapping, huffman: bool = True,
+    summary: Callable[[Mapping[str, int]], Mapping] = lambda sizes: {},
+) -> dict:  # fmt: skip
     """Writes the folder of a compressed net, whole or not at all.
 
     Args:
@@ -37,6 +45,7 @@ def save(
       architecture: as `architecture_of` returns it.
       about: what else is recorded: settings, digest of the original, its bytes ('original_bytes'), preprocessing.
       huffman: consider Huffman's codes.
+      summary: of the bytes by array, what compression.json says besides.
 
     Returns:
       The record that was written.
@@ -56,6 +65,7 @@ def save(
         raise UserError(f'cannot write {directory}: {error.strerror}') from error
     try:
         sizes = container.write(temporary / FILE, arrays, record, huffman)
+        record |= summary({name: size for name, size in sizes.items() if name})
         record |= {'bytes': {'header': sizes.pop(''), **sizes}, 'total_bytes': (temporary / FILE).stat().st_size}
         (temporary / RECORD).write_text(json.dumps(record, indent=2) + '\n')
         temporary.chmod(0o755)
@@ -121,7 +131,7 @@ def architecture_of(
     Raises:
       UserError: a module that the variant's constructor does not give.
     """
-    inner = module.model if isinstance(module, Stored) else module
+    inner = plain(module.model if isinstance(module, Stored) else module)
     variant = registry.variant(model)
     if type(inner) is not variant.module:
         raise UserError(f'a {type(inner).__name__} cannot be kept; expected the {variant.module.__name__} of {model!r}')
@@ -137,6 +147,12 @@ def architecture_of(
         'model': model, 'arguments': arguments, 'num_classes': inner.num_classes, 'input_shape': list(input_shape),
         'reference': reference, 'stored': isinstance(module, Stored),
     }  # fmt: skip
+
+
+def plain(module: nn.Module) -> nn.Module:
+    """Returns a run's net without what matters in training alone."""
+    alike = isinstance(module, Net) and module.norm.kind == 'batch_norm'
+    return module.model if alike else module
 
 
 def _build(architecture) -> tuple[nn.Module, tuple[int, int, int]]:
@@ -184,3 +200,89 @@ def _nested(arrays: Mapping) -> dict:
                 raise UserError(f'the array {name!r} lies within another')
         node[leaf] = array
     return tree
+
+
+def preparation_record(preparation: Preparation) -> dict:
+    """Returns how a net's images are prepared, as JSON has it; `preparation_from` gives it back."""
+    if isinstance(preparation, Preprocessing):
+        return dataclasses.asdict(preparation)
+    transform = preparation.transform
+    name = next(name for name, kind in crops.CROPS.items() if type(transform.crop) is kind)
+    defaults = Transform()
+    knobs = {
+        field.name: value for field in dataclasses.fields(Transform)
+        if field.name not in ('crop', 'policy') and (value := getattr(transform, field.name)) != getattr(
+            defaults, field.name)
+    }  # fmt: skip
+    knobs['crop'] = {'name': name, **dataclasses.asdict(transform.crop)}
+    return {'transform': knobs, 'mean': list(preparation.mean), 'std': list(preparation.std)}
+
+
+def preparation_from(record: Mapping) -> Preparation:
+    """Returns the preparation that a record describes.
+
+    Raises:
+      UserError: a key or a value that makes no sense.
+    """
+    values = {name: _as_tuple(value) for name, value in dict(record).items()}
+    if 'transform' not in values:
+        check_arguments('its preprocessing', values, dataclasses.asdict(Preprocessing()))
+        return Preprocessing(**values)
+    knobs = {name: _as_tuple(value) for name, value in values.pop('transform').items()}
+    if isinstance(knobs.get('crop'), dict):
+        knobs['crop'] = {name: _as_tuple(value) for name, value in knobs['crop'].items()}
+    return AsEvaluated(transforms.make(knobs), **values)
+
+
+def save_classifier(
+    directory: str | Path, net: Classifier, of: Classifier, about: Mapping, huffman: bool = True,
+    summary: Callable[[Mapping[str, int]], Mapping] = lambda sizes: {},
+) -> dict:  # fmt: skip
+    """Writes a net that was made of another; see `save`.
+
+    Args:
+      directory: of the net; must not exist.
+      net: the smaller one.
+      of: the original.
+      about: settings and whatever else is recorded.
+      huffman: consider Huffman's codes.
+      summary: as `save`'s.
+
+    Returns:
+      The record that was written.
+    """
+    came = of.provenance
+    architecture = architecture_of(came.variant, net.module, net.input_shape, came.reference)
+    default = net.class_names == default_names(net.num_classes)
+    return save(directory, net.variables, architecture, {
+        **about, 'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
+        'preprocessing': preparation_record(net.preprocessing), 'multi_label': net.multi_label,
+        'class_names': None if default else list(net.class_names),
+    }, huffman, summary)  # fmt: skip
+
+
+def classifier_of(path: str | Path, name: str = '') -> Classifier:
+    """Returns the classifier that a compressed net is.
+
+    Args:
+      path: of the folder, or of the file in it.
+      name: as it was asked for.
+
+    Raises:
+      UserError: as `load`, or a record that makes no sense.
+    """
+    module, variables, record = load(path)
+    architecture, names = record['architecture'], record.get('class_names')
+    try:
+        preparation = preparation_from(record['preprocessing'])
+        names = tuple(names) if names else default_names(module.num_classes)
+        if not all(isinstance(each, str) for each in names):
+            raise UserError('a class has a name that is no text')
+    except (UserError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f'{path}: its record makes no sense ({error})') from error
+    facts = {key: record[key] for key in ('original', 'settings') if key in record}
+    provenance = Provenance(
+        'compressed', name or f'compressed:{path}', architecture['model'], record['sha256'],
+        architecture.get('reference'), architecture['arguments'], facts,
+    )  # fmt: skip
+    return Classifier(module, variables, preparation, names, provenance, bool(record.get('multi_label')))

@@ -9,9 +9,9 @@ import pytest
 from sklearn.datasets import load_sample_image
 
 from cvresearch.base import trees
+from cvresearch.base.errors import UserError
 from cvresearch.data import preprocessing
-from cvresearch.engine import weights
-from cvresearch.interop import container, deep_compression
+from cvresearch.interop import container, conversion, deep_compression, weight_files
 
 VARIABLE = 'CVRESEARCH_COMPRESSED_SQUEEZENET'
 needs_the_file = pytest.mark.skipif(
@@ -42,10 +42,10 @@ def test_codes_and_gaps_are_read_as_the_decoder_reads_them(tmp_path):
 
 def test_the_tensors_are_our_squeezenets(tmp_path):
     (tmp_path / 'a.net').write_bytes(made())
-    module, variables = weights.to_variables(deep_compression.read(tmp_path / 'a.net'), 'songhan/SqueezeNet')
+    module, variables = conversion.to_variables(deep_compression.read(tmp_path / 'a.net'), 'songhan/SqueezeNet')
     assert trees.count(variables) == 1_248_424  # the paper's table 1
     assert (module.head_padding, module.num_classes) == (1, 1000)
-    back = weights.to_tensors(variables, 'songhan/SqueezeNet')
+    back = conversion.to_tensors(variables, 'songhan/SqueezeNet')
     assert list(back['fire9/expand3x3.weight'].reshape(-1)[[0, 3, 21]]) == [7, 3, 255]
 
 
@@ -65,9 +65,18 @@ def test_a_damaged_file_is_one_clear_error(tmp_path, damage, message):
         deep_compression.read(tmp_path / 'a.net')
 
 
+def test_the_file_is_recognised_by_its_name_and_by_its_length(tmp_path):
+    for name in ('a.net', 'b.bin'):
+        (tmp_path / name).write_bytes(made())
+        assert len(weight_files.read(tmp_path / name)) == 52
+    (tmp_path / 'a.net').write_bytes(made()[:-1])
+    with pytest.raises(UserError, match='SqueezeNet of Deep Compression: it ends after'):
+        weight_files.read(tmp_path / 'a.net')
+
+
 @pytest.fixture(scope='module')
 def published():
-    return weights.to_variables(deep_compression.read(Path(os.environ[VARIABLE])), 'songhan/SqueezeNet')
+    return conversion.to_variables(deep_compression.read(Path(os.environ[VARIABLE])), 'songhan/SqueezeNet')
 
 
 @needs_the_file
