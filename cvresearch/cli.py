@@ -17,6 +17,7 @@ VERBS = {
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
+    'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'data': {
         'prepare': ('cvresearch.data.prepare', 'checks a folder of images or a copy of ImageNet'),

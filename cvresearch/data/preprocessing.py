@@ -106,6 +106,13 @@ NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.
 # torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
 TABLE = (
+    (
+        r'songhan/SqueezeNet',
+        dict(
+            crop=227, resize=256, channels='BGR', mean=(104 / 255, 117 / 255, 123 / 255),
+            std=(1 / 255, 1 / 255, 1 / 255),
+        ),
+    ),
     (r'torchvision/(googlenet|inception_v3).*', _HALF),  # what transform_input makes of its usual mean and std
     (r'torchvision/inception_v3.*', dict(resize=342)),
     (r'torchvision/(mnasnet0_75|mnasnet1_3|resnext101_64x4d|shufflenet_v2_x1_5|shufflenet_v2_x2_0)', dict(resize=232)),

@@ -5,7 +5,8 @@
     run:DIR@raw        the parameters themselves; @ema, @swa, @polyak their average; after a step or best: @best@raw
     file:PATH#torchvision/resnet50    weights of another library; a tag (#timm/resnet50.tv_in1k) tells their photographs
     hub:timm/resnet50.a1_in1k@REVISION
-    PATH               a folder that holds a run, or a file
+    compressed:DIR     what `cvresearch compress` made
+    PATH               a folder that holds a run or a compressed net, or a file
 """
 
 import json
@@ -25,7 +26,7 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, TrainedRun, variables_of, without_optimizer
-from cvresearch.interop import classifier
+from cvresearch.interop import classifier, compressed
 from cvresearch.interop.classifier import NAMING, Classifier, Name, Provenance
 from cvresearch.nn.overrides import Net
 from cvresearch.nn.stacked import unstack
@@ -51,6 +52,8 @@ def _kind(asked: Name) -> str:
     path = local(asked.place, 'the net')
     if not path.exists():
         raise UserError(f'there is no {path}; expected a net: {NAMING}')
+    if compressed.is_compressed(path):
+        return 'compressed'
     return 'run' if path.is_dir() and not asked.reference and not _published(path) else 'file'
 
 
@@ -71,6 +74,13 @@ def _of_file(asked: Name, name: str, model: str) -> Classifier:
 
 def _of_hub(asked: Name, name: str, model: str) -> Classifier:
     return classifier.of_hub(asked.place, *(asked.choices or (None,)), name=name)
+
+
+def _of_compressed(asked: Name, name: str, model: str) -> Classifier:
+    net = compressed.classifier_of(local(asked.place, 'the net'), name)
+    if model and net.provenance.variant != model:
+        raise UserError(f'{asked.place} is a {net.provenance.variant}, not a {model}')
+    return net
 
 
 def _of_run(asked: Name, name: str, model: str) -> Classifier:
@@ -148,5 +158,5 @@ def _one_by_one(model: nn.Module) -> nn.Module:
 
 
 OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {
-    'run': _of_run, 'file': _of_file, 'hub': _of_hub,
+    'run': _of_run, 'file': _of_file, 'compressed': _of_compressed, 'hub': _of_hub,
 }  # fmt: skip

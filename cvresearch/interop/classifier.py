@@ -28,7 +28,7 @@ from cvresearch.interop import conversion, hub, weight_files
 from cvresearch.interop.provenance import provenance
 from cvresearch.models import registry
 
-KINDS = ('run', 'file', 'hub')
+KINDS = ('run', 'file', 'hub', 'compressed')
 NAMING = 'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path'
 CHOICE = re.compile(r'@(best|raw|ema|swa|polyak|(?:snapshot)?\d+)$')
 

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.interop import keras_files, numbers, shards, state_dicts, torch_files, torch_writer
+from cvresearch.interop import deep_compression, keras_files, numbers, shards, state_dicts, torch_files, torch_writer
 from cvresearch.interop.archives import open_zip
 
 Arrays = dict[str, np.ndarray]
@@ -111,6 +111,8 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:
     # A pickle of the protocols from 2 on, of 0 and 1 (PyTorch's magic number in digits), or a tar.
     if start.startswith((b'\x80', b'L119547037146038801333356L')) or start[257:262] == b'ustar':
         return 'a file of PyTorch', torch_files.read
+    if path.suffix.lower() == '.net' or deep_compression.fits(path):
+        return 'the compressed SqueezeNet of Deep Compression', lambda path: (deep_compression.read(path), [])
     raise ValueError('its first bytes are of no format known here (.safetensors, .pth, .npz, .h5 and .keras files)')
 
 

@@ -36,12 +36,14 @@ class SqueezeNet(nn.Module):
       stem: features and kernel size of conv1.
       stages: e of each fire module, which gives out 2 e maps.
       bypass: 'none', 'simple' or 'complex'.
+      head_padding: of conv10. The authors' prototxt has 1; the paper does not say, and other libraries have none.
     """
 
     num_classes: int
     stem: tuple[int, int] = (96, 7)
     stages: tuple[tuple[int, ...], ...] = ((64, 64, 128), (128, 192, 192, 256), (256,))
     bypass: str = 'none'
+    head_padding: int = 0
     dropout: float = 0.5
     kernel_init: str | Callable = 'lecun_uniform'  # what Caffe calls xavier
     head_init: str | Callable = 'normal_0.01'
@@ -61,7 +63,9 @@ class SqueezeNet(nn.Module):
             for j, expand in enumerate(stage):
                 x = Fire(expand, bypasses, conv, name=f'stage{i}_block{j}')(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
-        x = nn.relu(conv(self.num_classes, 1, kernel_init=initializer(self.head_init), name='head')(x))
+        head_init = initializer(self.head_init)
+        x = conv(self.num_classes, 1, padding=self.head_padding, kernel_init=head_init, name='head')(x)
+        x = nn.relu(x)
         return global_avg_pool(x).astype(jnp.float32)
 
     def require_enough(self, image: tuple[int, ...]) -> None:
@@ -134,4 +138,18 @@ def _torchvision(variant: str) -> Reference:
     return Reference(variant=variant, rename=rename, input_shape=(68, 66, 3))
 
 
+def _songhan() -> Reference:
+    """Returns the authors' net as Deep Compression left it, by the names of its prototxt."""
+    fires = [(i, j) for i, stage in enumerate(SqueezeNet.stages, start=1) for j in range(len(stage))]
+    blocks = {f'stage{i}_block{j}': f'fire{number}' for number, (i, j) in enumerate(fires, start=2)}
+
+    def rename(module_path: str) -> str:
+        block, _, layer = module_path.partition('/')
+        names = {'stem': 'conv1', 'head': 'conv10'}
+        return names.get(block) or f'{blocks[block]}/{"squeeze1x1" if layer == "squeeze" else layer}'
+
+    return Reference('squeezenet1_0', rename, dict(head_padding=1), input_shape=(227, 227, 3))
+
+
 REFERENCES = {f'torchvision/{name}': _torchvision(name) for name in ('squeezenet1_0', 'squeezenet1_1')}
+REFERENCES['songhan/SqueezeNet'] = _songhan()

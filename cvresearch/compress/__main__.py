@@ -1,0 +1,146 @@
+"""Makes a net small: one real file on the disk, which every program takes by --weights DIR.
+
+    cvresearch compress --weights NAME --out DIR --prune 0.8 --bits 6 --code
+    cvresearch compress --weights NAME --out DIR --svd size=0.2 [--svd_method separable]
+    cvresearch compress --weights NAME --out DIR --scope channels --prune 0.3
+    cvresearch compress --weights NAME --out DIR --int8 minmax --images FOLDER
+
+NAME is any net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path. Nothing is trained here:
+what is asked for is done in the order factors, pruning, shared weights, int8, and the smallest coding of each layer is
+written. DIR has net.cvr, the net, and compression.json: bytes of every layer and in all, digests of the original and
+of the result, settings. DIR must not exist.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from cvresearch.base import cli, tables
+from cvresearch.base.errors import UserError
+from cvresearch.compress.layers import kernels
+from cvresearch.compress.pipeline import Settings, compress
+from cvresearch.data import preprocessing
+from cvresearch.data.names import is_image
+from cvresearch.engine import classifiers
+from cvresearch.interop import compressed
+from cvresearch.interop.classifier import Classifier
+
+BATCH = 16
+MOST_IMAGES = 256  # to calibrate with; more change the ranges little
+
+
+def compressed_classifier(net: Classifier, settings: Settings, images: Path | None = None) -> Classifier:
+    """Returns a smaller net that answers as any other.
+
+    Args:
+      net: the original.
+      settings: what is done.
+      images: folder of photographs to calibrate int8 with.
+
+    Raises:
+      UserError: as `compress`, or there is no image.
+    """
+    if settings.int8 and images is None:
+        raise UserError('--int8 needs --images FOLDER: some hundred photographs such as the net is for')
+    batches = list(_batches(net, images)) if settings.int8 and images else []
+    variables = jax.device_get(net.variables)
+    module, variables = compress(compressed.plain(net.module), variables, net.input_shape, settings, batches)
+    return dataclasses.replace(net, module=module, variables=variables)
+
+
+def _batches(net: Classifier, folder: Path) -> Iterator[np.ndarray]:
+    paths = sorted(path for path in folder.rglob('*') if path.is_file() and is_image(bytes(path)))
+    if not paths:
+        raise UserError(f'--images: there is no image in {folder}')
+    step = max(len(paths) // MOST_IMAGES, 1)
+    paths = paths[::step][:MOST_IMAGES]
+    for start in range(0, len(paths), BATCH):
+        pixels = [net.prepare(preprocessing.open_image(path)) for path in paths[start : start + BATCH]]
+        yield np.asarray(net.normalize(np.stack(pixels)))
+
+
+def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> list[dict]:
+    """Returns what became of each layer: weights, the share that is not zero, distinct values, bytes before and after.
+
+    A layer's bytes are of all its arrays: kernel, bias, scales.
+    """
+    before = kernels(of.variables['params'])
+    after: dict[str, int] = {}
+    for name, size in sizes.items():
+        owner = name.partition('/')[2].rpartition('/')[0]
+        after[owner] = after.get(owner, 0) + size
+    now = kernels(net.variables['params'])
+    rows = []
+    for layer, kernel in before.items():
+        parts = [part for name, part in now.items() if name in (layer, f'{layer}/first', f'{layer}/second')]
+        weights = sum(part.size for part in parts)
+        node = of.variables['params']
+        for name in layer.split('/'):
+            node = node[name]
+        rows.append({
+            'layer': layer, 'weights': kernel.size, 'kept': sum(map(np.count_nonzero, parts)) / max(weights, 1),
+            'stored': weights, 'distinct': len(np.unique(np.concatenate([part.reshape(-1) for part in parts]))),
+            'bytes_before': 4 * sum(leaf.size for leaf in jax.tree.leaves(node)), 'bytes': after.get(layer, 0),
+        })  # fmt: skip
+    return rows
+
+
+def main(argv: list[str]) -> int:
+    """Writes the folder and prints a table of the layers."""
+    options = cli.parse(
+        argv, __doc__, required=('weights', 'out'), places=('out', 'images'), repeated=('layer',),
+        switches={'code': 'Huffman codes where they pay; otherwise every code has the same number of bits',
+                  'per_tensor': 'one scale for a whole int8 kernel: it shows why depthwise nets need one a channel'},
+        weights='the net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, a path',
+        out='folder to write; must not exist',
+        model='the variant that a file of weights is of, where --weights does not say it',
+        prune='share of the weights (or channels) to drop, 0 to 1',
+        scope='layer (default): the share of each layer; global: of all together; channels: whole features',
+        quality='instead of --prune: drop weights below so many deviations of their layer (Han et al. 2015)',
+        svd='factors of a rank by energy=0.9, size=0.2, macs=0.5 or rank=64',
+        svd_method='output (default): k x k and 1 x 1; separable: k x 1 and 1 x k',
+        bits='of a shared weight, 1 to 8', kmeans='lloyd (default) or optimal',
+        int8='how ranges are found: minmax, percentile or entropy',
+        images='folder of photographs to calibrate --int8 with',
+        layer='to compress, by its name in the table; may be repeated; all if not given',
+    )  # fmt: skip
+    settings = Settings(
+        prune=_number('prune', options.prune), scope=options.scope or 'layer',
+        quality=_number('quality', options.quality), svd=options.svd or '',
+        svd_method=options.svd_method or 'output', bits=int(_number('bits', options.bits, whole=True)),
+        kmeans=options.kmeans or 'lloyd', int8=options.int8 or '', per_tensor=options.per_tensor,
+        layers=tuple(options.layer),
+    )  # fmt: skip
+    if options.bits is not None and not settings.bits:
+        raise UserError(f'--bits is {options.bits!r}; expected a whole number from 1 to 8')
+    if options.out.exists():
+        raise UserError(f'--out {options.out} exists already; nothing is overwritten')
+    net = classifiers.load(options.weights, options.model or '')
+    small = compressed_classifier(net, settings, options.images)
+    about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
+    record = compressed.save_classifier(
+        options.out, small, net, about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)}
+    )
+    rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
+    print(tables.render(rows, ('layer', 'weights', 'kept', 'stored', 'distinct', 'bytes_before', 'bytes')))
+    before, after = record['original']['bytes'], record['total_bytes']
+    file = options.out / compressed.FILE
+    print(f'{before:,} bytes as float32, {after:,} in {file}: {before / after:.1f} times smaller')
+    return 0
+
+
+def _number(flag: str, text: str | None, whole: bool = False) -> float:
+    try:
+        value = 0.0 if text is None else int(text) if whole else float(text)
+    except ValueError as error:
+        raise UserError(f'--{flag} is {text!r}; expected a {"whole " if whole else ""}number') from error
+    if not value >= 0:
+        raise UserError(f'--{flag} is {text!r}; expected at least 0')
+    return value
+
+
+if __name__ == '__main__':
+    cli.run(main)

@@ -1,0 +1,118 @@
+"""A net that computes with its parameters as they are stored: narrower layers, products of two, integers."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from cvresearch.nn.conv import Conv, conv2d, explicit, pair
+from cvresearch.nn.norms import BatchNorm
+
+LEVELS = 255  # of an activation in 8 bits, unsigned
+
+
+class Stored(nn.Module):
+    """A model whose layers may have other parameters than its constructor gives them, under the same names.
+
+    - A kernel with fewer features, or for fewer channels (structured pruning): the layer is that much narrower.
+    - `first` and `second` in place of `kernel` (factorisation): two layers, one after the other, without a bias
+      between. Of a dense layer they are (inputs, rank) and (rank, features). Of a convolution either (height, width,
+      channels, rank) and (1, 1, rank, features), or (height, 1, channels, rank) and (1, width, rank, features).
+    - A kernel of int8, with `kernel_scale` (features,) or (), `input_scale` () and `input_zero_point` (): the input is
+      rounded to 256 levels, scale * (level - zero point), and the products are of integers.
+    - A batch norm without variables does nothing: it was folded into the convolution before it, which has a bias now.
+
+    Convolutions in groups can be neither narrower nor factored.
+
+    Attributes:
+      model: the net.
+      integers: int8 layers sum in int32, as a device for integers does. Otherwise the same numbers are multiplied as
+        floats, which is faster here and differs by the rounding of the sums.
+    """
+
+    model: nn.Module
+    integers: bool = False
+
+    def setup(self):
+        nn.share_scope(self, self.model)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of logits."""
+        return self.model.num_classes
+
+    def __call__(self, x: jax.Array, train: bool = False):
+        """Maps images as the model does."""
+        with nn.intercept_methods(functools.partial(_as_stored, self.integers)):
+            return self.model(x, train=train)
+
+
+def _as_stored(integers, call, arguments, keywords, context):
+    layer = context.module
+    if context.method_name != '__call__' or layer.is_initializing():
+        return call(*arguments, **keywords)
+    if isinstance(layer, BatchNorm) and not layer.variables:
+        return arguments[0]
+    params = layer.variables.get('params', {}) if type(layer) in (Conv, nn.Dense) else {}
+    if 'kernel_scale' in params:
+        return _of_integers(layer, params, arguments[0], integers)
+    if not params or not _is_other(layer, params):
+        return call(*arguments, **keywords)
+    names = ('first', 'second') if 'first' in params else ('kernel',)
+    x, bias, *kernels = nn.dtypes.promote_dtype(
+        arguments[0], params.get('bias'), *(params[name] for name in names), dtype=layer.dtype
+    )
+    for number, kernel in enumerate(kernels):
+        x = x @ kernel if kernel.ndim == 2 else conv2d(x, kernel, **_window(layer, kernel.shape[:2], number))
+    return x if bias is None else x + bias
+
+
+def _is_other(layer: nn.Module, params) -> bool:
+    """Whether a layer's parameters are not those that its constructor gives it."""
+    if 'first' in params or ('bias' in params) != layer.use_bias:
+        return True
+    return 'kernel' in params and params['kernel'].shape[-1] != layer.features
+
+
+def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
+    """Returns the arguments of one of the convolutions that stand for a layer.
+
+    A side of the window on which the kernel is as long as the layer's belongs to it, and so do its strides and padding;
+    where both kernels are 1 long on a side, they belong to the first.
+    """
+    whole = pair(layer.kernel_size)
+    owns = [side == full if full > 1 else number == 0 for side, full in zip(size, whole, strict=True)]
+
+    def of(values, other):
+        return tuple(value if own else other for value, own in zip(values, owns, strict=True))
+
+    pads = explicit(layer.padding)
+    padding = pads if isinstance(pads, str) else of(pads, (0, 0))
+    return dict(
+        strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1), groups=layer.groups
+    )
+
+
+def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Array:
+    """Returns round(x / scale) + zero_point, within 0 to 255, int32; halves go to the even."""
+    return jnp.clip(jnp.round(x / scale).astype(jnp.int32) + zero_point, 0, LEVELS)
+
+
+def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:
+    """Applies a layer of int8. Padding is with real zeros: levels are counted from the zero point."""
+    kind = jnp.int32 if integers else jnp.float32
+    levels = (to_levels(x, params['input_scale'], params['input_zero_point']) - params['input_zero_point']).astype(kind)
+    kernel = params['kernel'].astype(kind)
+    if kernel.ndim == 2:
+        total = jnp.matmul(levels, kernel, precision=lax.Precision.HIGHEST)
+    else:
+        padding = explicit(layer.padding)
+        total = lax.conv_general_dilated(
+            levels, kernel, pair(layer.strides), padding, rhs_dilation=pair(layer.dilation),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=getattr(layer, 'groups', 1),
+            precision=lax.Precision.HIGHEST,
+        )  # fmt: skip
+    y = total.astype(jnp.float32) * (params['input_scale'] * params['kernel_scale'])
+    return y + params['bias'] if 'bias' in params else y

@@ -1,0 +1,120 @@
+"""The command: a folder that every program takes, the record beside it, and bad input."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from cvresearch.base import trees
+from cvresearch.base.errors import UserError
+from cvresearch.compress import __main__ as command
+from cvresearch.data import transforms
+from cvresearch.data.preparation import AsEvaluated
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.engine import classifiers
+from cvresearch.interop import compressed
+from cvresearch.interop.classifier import Classifier, Provenance
+from cvresearch.models import registry
+
+
+def original(name='lenet5'):
+    module = registry.build(name, 3)
+    variables = jax.device_get(module.init(jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32)))
+    preparation = Preprocessing(crop=28, resize=28, squash=True, mean=(0.5,), std=(0.25,), channels='L')
+    return Classifier(module, variables, preparation, ('a', 'b', 'c'), Provenance('run', 'run:x', name, 'digest'))
+
+
+@pytest.fixture
+def net(monkeypatch, tmp_path):
+    """The net that every name but a compressed one stands for."""
+    net, load = original(), classifiers.load
+    monkeypatch.setattr(classifiers, 'load', lambda name, model='': net if name == 'run:x' else load(name, model))
+    return net
+
+
+def run(tmp_path, *flags):
+    assert command.main(['--weights', 'run:x', '--out', str(tmp_path / 'small'), *flags]) == 0
+    return classifiers.load(tmp_path / 'small'), json.loads((tmp_path / 'small' / compressed.RECORD).read_text())
+
+
+def test_pruned_shared_and_coded(net, tmp_path, capsys):
+    small, record = run(tmp_path, '--prune', '0.8', '--bits', '4', '--code')
+    for layer in record['layers']:
+        assert layer['kept'] == pytest.approx(0.2, abs=0.03) and layer['distinct'] <= 16
+    assert small.class_names == ('a', 'b', 'c') and small.preprocessing == net.preprocessing
+    assert small.provenance.kind == 'compressed' and record['original']['params_sha256'] == net.digest
+    assert record['sha256'] == trees.sha256(small.variables)
+    assert record['total_bytes'] == (tmp_path / 'small' / 'net.cvr').stat().st_size < record['original']['bytes'] / 12
+    assert 'times smaller' in capsys.readouterr().out
+
+
+def test_what_is_not_compressed_is_the_same_net(net, tmp_path):
+    small, _ = run(tmp_path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 1), np.uint8)
+    assert np.array_equal(small.logits(images), net.logits(images)) and small.digest == net.digest
+
+
+@pytest.mark.parametrize(
+    'flags', [['--svd', 'size=0.5'], ['--svd', 'rank=3', '--svd_method', 'separable', '--layer', 'C3', '--bits', '5'],
+              ['--scope', 'channels', '--prune', '0.4'], ['--scope', 'global', '--prune', '0.5'], ['--quality', '1']],
+)  # fmt: skip
+def test_each_way_makes_the_file_smaller_and_answers(net, tmp_path, flags):
+    small, record = run(tmp_path, *flags)
+    assert record['total_bytes'] < 0.98 * record['original']['bytes']
+    assert small.logits(np.zeros((28, 28, 1), np.uint8)).shape == (3,)
+
+
+def test_int8_is_a_quarter_and_near_the_original(net, tmp_path):
+    (tmp_path / 'photos').mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / 'photos' / f'{number}.png')
+    small, record = run(tmp_path, '--int8', 'minmax', '--images', str(tmp_path / 'photos'))
+    assert record['total_bytes'] < record['original']['bytes'] / 3.8
+    expected = np.asarray(net.logits(pixels[..., None]))
+    assert np.abs(np.asarray(small.logits(pixels[..., None])) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    ('flags', 'message'),
+    [
+        (['--prune', '1.2'], 'from 0 to 1'),
+        (['--prune', 'much'], "--prune is 'much'"),
+        (['--bits', '9'], 'from 1 to 8'),
+        (['--bits', '0'], 'from 1 to 8'),
+        (['--bits', '2.5'], 'whole number'),
+        (['--bits', '2', '--layer', 'C9'], "no layer 'C9'; did you mean"),
+        (['--svd', 'rank=999', '--layer', 'F6'], 'expected 1 to 84'),
+        (['--svd', 'rank=0', '--layer', 'F6'], 'expected 1 to 84'),
+        (['--svd', 'energie=0.4'], 'did you mean energy'),
+        (['--svd', 'energy=1.4'], 'from 0 to 1'),
+        (['--scope', 'layers', '--prune', '0.1'], 'did you mean layer'),
+        (['--int8', 'minmax'], '--images'),
+        (['--int8', 'minmax', '--bits', '3'], 'one of them'),
+        (['--prune', '0.1', '--quality', '0.1'], 'one of them'),
+    ],
+)
+def test_bad_input_is_one_line_and_nothing_is_written(net, tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        run(tmp_path, *flags)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_refused_before_anything_is_read(tmp_path):
+    with pytest.raises(UserError, match='nothing is overwritten'):
+        command.main(['--weights', 'nowhere', '--out', str(tmp_path)])
+
+
+def test_a_net_of_another_variant_is_refused(net, tmp_path):
+    run(tmp_path)
+    with pytest.raises(UserError, match='is a lenet5, not a alexnet'):
+        classifiers.load(tmp_path / 'small', 'alexnet')
+
+
+def test_how_a_run_prepares_photographs_is_kept():
+    spec = dict(crop=dict(name='resize_center_crop', size=64, resize=80), channels='BGR', antialias=True)
+    preparation = AsEvaluated(transforms.make(spec), (0.1, 0.2, 0.3), (1.0, 1.0, 1.0))
+    record = json.loads(json.dumps(compressed.preparation_record(preparation)))
+    assert compressed.preparation_from(record) == preparation
