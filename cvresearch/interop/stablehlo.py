@@ -5,12 +5,17 @@
     logits = exported.call(weights, images)     # weights beside: safetensors.numpy.load_file(...)
 """
 
+import dataclasses
+import re
 from collections.abc import Callable
 
 import jax
 import numpy as np
 from flax import traverse_util
 from jax import export
+from jax.extend.mlir import ir
+from jax.extend.mlir.dialects import stablehlo
+from jax.interpreters import mlir
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
@@ -29,7 +34,7 @@ def to_stablehlo(
       weights: the variables as `flat` returns them, if they shall be an argument of the program.
 
     Raises:
-      UserError: the program calls code that only this installation has.
+      UserError: the program calls code that not every platform has, or the package flatbuffers is not installed.
     """
     arguments = (images,)
     if weights is not None:
@@ -37,15 +42,42 @@ def to_stablehlo(
         arguments = (shapes, images)
         of_tree = function
         function = lambda weights, images: of_tree(traverse_util.unflatten_dict(weights, sep='/'), images)  # noqa: E731
-    # An assertion on the batch would be a custom call, which not every consumer of StableHLO takes.
-    unasserted = [export.DisabledSafetyCheck.shape_assertions()]
     try:
-        exported = export.export(jax.jit(function), platforms=PLATFORMS, disabled_checks=unasserted)(*arguments)
+        exported = export.export(jax.jit(function), platforms=PLATFORMS)(*arguments)
     except ValueError as error:
         raise UserError(f'the net cannot be exported as StableHLO: {" ".join(str(error).split())}') from error
-    if b'custom_call' in exported.mlir_module_serialized:
-        raise UserError('the net cannot be exported as StableHLO: it calls code that only this installation has')
-    return bytes(exported.serialize())
+    try:
+        return bytes(_without_assertions(exported).serialize())
+    except ImportError as error:
+        raise UserError("StableHLO files need flatbuffers; pip install 'cvresearch[export]'") from error
+
+
+def _without_assertions(exported: export.Exported) -> export.Exported:
+    """Returns the program without the check that the batch is at least 1.
+
+    The check is a custom call, which not every consumer of StableHLO takes, and `Exported.call` checks the same by
+    itself.
+    """
+    version = re.search(rb'StableHLO_v([\d.]+)', exported.mlir_module_serialized)[1].decode()
+    with mlir.make_ir_context() as context:
+        module = stablehlo.deserialize_portable_artifact(context, exported.mlir_module_serialized)
+        calls = []
+
+        def visit(operation):
+            if operation.name == 'stablehlo.custom_call':
+                calls.append(operation)
+            return ir.WalkResult.ADVANCE
+
+        module.operation.walk(visit)
+        for call in calls:
+            if (name := ir.StringAttr(call.attributes['call_target_name']).value) != 'shape_assertion':
+                raise UserError(
+                    f'the net cannot be exported as StableHLO: it calls {name!r}, which not every platform has'
+                )
+            call.erase()
+        return dataclasses.replace(
+            exported, mlir_module_serialized=stablehlo.serialize_portable_artifact(module, version)
+        )
 
 
 def flat(variables: dict) -> dict[str, np.ndarray]:
