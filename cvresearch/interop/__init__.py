@@ -1,1 +1,1 @@
-"""Nets that come from elsewhere, and nets that leave: weights of other libraries, ONNX, StableHLO, the hub."""
+"""Nets of other libraries and of our own runs: one name, one object."""

@@ -10,6 +10,7 @@ from jax import export
 
 from cvresearch.base.errors import UserError
 from cvresearch.nn.conv import plain_lowering
+from cvresearch.nn.whole import Net
 
 
 def function(
@@ -28,8 +29,7 @@ def function(
       std: likewise.
       channels: the order in which the net takes the channels: slice(None, None, -1) for BGR.
     """
-    if hasattr(module, 'dtype'):
-        module = module.clone(dtype=jnp.float32)
+    module = _in_float32(module)
 
     def logits(variables: dict, images: jax.Array) -> jax.Array:
         if mean is not None:
@@ -39,6 +39,12 @@ def function(
             return module.apply(variables, images, train=False)
 
     return logits if variables is None else lambda images: logits(variables, images)
+
+
+def _in_float32(module: nn.Module) -> nn.Module:
+    if isinstance(module, Net):
+        return module.clone(model=_in_float32(module.model))
+    return module.clone(dtype=jnp.float32) if hasattr(module, 'dtype') else module
 
 
 def image_spec(input_shape: tuple[int, int, int], raw: bool) -> jax.ShapeDtypeStruct:
