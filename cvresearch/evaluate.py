@@ -1,7 +1,14 @@
-"""Evaluates a run: python -m cvresearch.evaluate --workdir DIR [--split test] [--protocol NAME] [--ensemble KIND].
+"""Evaluates a run, or any net on any data, by any protocol.
 
-Prints one line of JSON that states the protocol, and keeps the predictions in DIR/predictions, from which
+    cvresearch evaluate --workdir DIR [--split test] [--protocol NAME] [--ensemble KIND]
+    cvresearch evaluate --weights NAME --data SOURCE [--root DIR] [--protocol NAME] [--out DIR]
+
+Prints one line of JSON that states the protocol. Of a run the predictions are kept in DIR/predictions, from which
 `python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size.
+
+NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path; the images are prepared as the net
+was published with, unless a protocol says otherwise. Several --weights are an ensemble of their probabilities. With
+--out the record (evaluation.json) and the predictions are kept there, and `cvresearch report tables` takes the folder.
 
     --ensemble snapshots   the mean of the probabilities of the last m snapshots, m = 1 to M
     --ensemble runs        of the newest checkpoints of --workdir and of the DIRs after the flags, of any architecture
@@ -22,11 +29,17 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.engine import datasets, ensemble, predictions
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.runs import Run
+from cvresearch.base.workdir import write_atomically
+from cvresearch.engine import classifiers, datasets
+from cvresearch.engine.trained import TrainedRun
+from cvresearch.evaluation import ensemble, measure, predictions
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import Run
+from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives import significance
 from cvresearch.report import runs as taking
+
+EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +51,7 @@ class How:
       batch_size: images a step; the configuration's where not given.
       data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
       root: of that source.
-      protocol: in `engine/protocols.py`; 'as_given': the source's own.
+      protocol: in `evaluation/protocols.py`; 'as_given': the source's own.
       resolution: side of the net's input; of training where not given.
       scales: shorter sides before cropping; the protocol's where not given.
       interpolation: of resizing; the protocol's where not given.
@@ -73,7 +86,7 @@ class How:
         """
         if self.root and not self.data:
             raise UserError('--root is of --data; give both')
-        run = Run.of(workdir, images=not self.data)
+        run = Run.open(workdir, images=not self.data)
         if not self.data:
             run.check_data(self.split, force)
             return run
@@ -154,6 +167,49 @@ def run_ensemble(
     return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(whole), **more, 'controls': beside}
 
 
+def run_nets(names: list[str], how: How, out: Path | None = None) -> dict:
+    """Returns the record of an evaluation of a net, or of several as an ensemble.
+
+    Args:
+      names: of the nets, see `classifiers.load`.
+      how: see `How`; without data, one run is evaluated on its own.
+      out: folder for the record and the predictions; nothing is kept if None.
+
+    Raises:
+      UserError: no such net or data; a folder that is there already.
+    """
+    if out and out.exists():
+        raise UserError(f'--out is {out}, which exists; name a new folder')
+    data = _data(how)
+    view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
+    members = []
+    for name in names:
+        net = classifiers.load(name)
+        members.append(measure.measure(net, data or _own_data(net), how.split, view, how.batch_size))
+    found = members[0] if len(members) == 1 else measure.together(members)
+    record = measure.metrics(found)
+    if len(members) > 1:
+        record['members'] = [measure.metrics(member) for member in members]
+    if out:
+        out.mkdir(parents=True)
+        found.save(out / KEPT / f'{how.data or "own"}_{how.split}.npz')
+        write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
+    return record
+
+
+def _data(how: How) -> dict | None:
+    """Returns the source to evaluate on; all images of a folder without train/ are test images."""
+    whole = {'every': 1} if how.data == 'image_folder' else {}
+    return {'name': how.data} | whole | ({'root': str(how.root)} if how.root else {}) if how.data else None
+
+
+def _own_data(net: Classifier) -> dict:
+    if net.provenance.kind != 'run':
+        raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
+                        'image_folder with --root')  # fmt: skip
+    return dict(TrainedRun.open(parse(net.provenance.name).place, images=False).config.data)
+
+
 def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) -> tuple[Predictions, dict]:
     members = ensemble.aligned(members)
     first = members[0].record
@@ -187,7 +243,7 @@ def _last(run: Run, how: How) -> Predictions:
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
     for other in runs[1:]:
-        names = (run.program.source.facts.class_names for run in (runs[0], other))
+        names = (run.experiment.source.facts.class_names for run in (runs[0], other))
         datasets.check_same_order(*names, other.path)
     states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
     return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
@@ -209,7 +265,7 @@ def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
     row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
-    if run.program.snapshots:
+    if run.experiment.snapshots:
         own, more = _snapshots([run], how)
         _keep(run, own, how, 'snapshots')
         row['snapshots'] = run.metrics(own) | {'mcnemar': significance.mcnemar(whole.right, own.right)} | more
@@ -279,8 +335,8 @@ def as_text(record: dict) -> str:
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), positional='further workdirs of an ensemble',
-        places=('workdir', 'root', 'control'), repeated=('control',),
+        argv, __doc__, required=(), positional='further workdirs of an ensemble',
+        places=('workdir', 'root', 'control', 'out'), repeated=('control', 'weights'),
         switches=dict(
             force='choose the best checkpoint by the split that is reported (the record says '
                   'so); evaluate held-out images that have changed',
@@ -297,17 +353,26 @@ def main(argv: list[str]) -> int:
         scales='shorter sides before cropping: 256,384,512',
         interpolation='of resizing: bilinear (default), bicubic or nearest',
         average='of views: probabilities or logits; the paper\'s by default',
-        weights='raw, or the average that the run keeps: ema, swa, polyak',
+        weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
+                'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times',
+        out='folder for the record and the predictions of --weights',
     )  # fmt: skip
     numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
-    names = ('data', 'root', 'protocol', 'interpolation', 'average', 'weights')
+    if not options.workdir and not options.weights:
+        raise UserError('nothing to evaluate; expected --workdir of a run, or --weights of a net and --data')
+    names = ('data', 'root', 'protocol', 'interpolation', 'average')
     words = {name: v for name in names if (v := getattr(options, name))}
+    if options.workdir and options.weights:
+        words['weights'] = options.weights[-1]
     how = How(
         options.split or 'test', scales=scales, stacked=False if options.sequential else None,
         keep=not options.discard, **numbers, **words,
     )  # fmt: skip
     style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
+    if not options.workdir:
+        print(json.dumps(run_nets(options.weights, how, options.out)))
+        return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)
         controls = tuple(taking.take(options.control, _finished)) if options.control else ()

@@ -18,8 +18,8 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local, once
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity
-from cvresearch.engine import predictions
-from cvresearch.engine.predictions import Predictions
+from cvresearch.evaluation import predictions
+from cvresearch.evaluation.predictions import Predictions
 from cvresearch.objectives import scores, significance
 
 CLASS_COLUMNS = ('class', 'number', 'images', 'accuracy', 'precision', 'recall', 'f1')

@@ -21,7 +21,7 @@ LONGEST_NAME = 180  # bytes; file systems take 255
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One run of a sweep.
 
     Attributes:
@@ -95,7 +95,7 @@ class Run:
 
 def runs_of(
     spec: str, overrides: Mapping[str, str | None], settings: Sequence[sweeps.Setting], folder: str | Path
-) -> list[Run]:
+) -> list[SweepRun]:
     """Returns the runs of a sweep; nothing is written.
 
     Args:
@@ -120,7 +120,7 @@ def runs_of(
     return runs
 
 
-def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting, name: str, folder: Path) -> Run:
+def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting, name: str, folder: Path) -> SweepRun:
     """Returns one run.
 
     Raises:
@@ -138,10 +138,10 @@ def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting
         if key not in STAND_FOR and (key not in flat or _plain(flat[key]) != _plain(value)):
             raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat, see=LIST_KEYS)}')
     flags = cli.override_flags({**overrides, **texts})
-    return Run(name, folder, dict(setting), config, ('--config', spec, *flags))
+    return SweepRun(name, folder, dict(setting), config, ('--config', spec, *flags))
 
 
-def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None], runs: Sequence[Run]) -> None:
+def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None], runs: Sequence[SweepRun]) -> None:
     """Writes sweep.json: what the sweep is, for the report."""
     (folder / OWN).mkdir(parents=True, exist_ok=True)
     manifest = {

@@ -32,12 +32,12 @@ class Order:
     spec: str
     overrides: dict
     folder: Path
-    runs: list[plan.Run]
+    runs: list[plan.SweepRun]
     jobs: int
     dry: bool
     settings: dict[str, object]
 
-    def open(self) -> list[plan.Run]:
+    def open(self) -> list[plan.SweepRun]:
         """Returns the runs that are not finished."""
         return [run for run in self.runs if run.state() != 'finished']
 

@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+# Of ImageNet's pixels in [0, 1], as all libraries have them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Example(NamedTuple):
     """One example: uint8 pixels (height, width, channels) or the bytes of an image file, its label and its id."""

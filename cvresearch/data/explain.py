@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 
 from cvresearch.base import cli, tables
 from cvresearch.data import decode, resizing, sampling, sources
-from cvresearch.data.draws import example_keys
+from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Examples, Facts, labels_of
-from cvresearch.data.pictures import Pictures
+from cvresearch.data.prng import example_keys
 from cvresearch.data.stream import Stream
 
 SIDE, MARGIN, TITLE = 160, 4, 14  # of the contact sheet, in pixels

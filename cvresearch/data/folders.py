@@ -14,10 +14,9 @@ import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
-from cvresearch.data import lists, where
-from cvresearch.data.examples import Facts, Source, Subset
+from cvresearch.data import lists, locations
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source, Subset
 from cvresearch.data.files import Files, Part
-from cvresearch.data.imagenet import MEAN, STD
 from cvresearch.data.layouts import of_folder
 from cvresearch.data.names import printable
 from cvresearch.data.walk import LeftOut
@@ -64,14 +63,14 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
     notes += [*_without_images(splits, classes), *(f'{_named(names)} look alike' for names in alike(classes))]
     lines = (*(left.lines() if left else ()), *notes)
     names = tuple(printable(name) for name in classes)
-    return Source(Facts('image_folder', names, (224, 224, 3), MEAN, STD), splits, True, lines)
+    return Source(Facts('image_folder', names, (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD), splits, True, lines)
 
 
 def _place(root: str) -> Path:
     if root and (place := local(root, 'config.data.root')).is_dir():
         return place
     how = ('lay the images there, in a folder for each class',)
-    return where.find('image_folder', root, (('*/*',),), how)
+    return locations.find('image_folder', root, (('*/*',),), how)
 
 
 def _classes(parts: dict[str, Part]) -> tuple[str, ...]:

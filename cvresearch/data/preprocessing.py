@@ -7,6 +7,7 @@ A sidecar beside a file of weights, FILE.json, overrides the table here and can 
 
 import dataclasses
 import importlib.resources
+import io
 import json
 import re
 from pathlib import Path
@@ -15,16 +16,18 @@ import numpy as np
 from PIL import Image
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.data import decode, windows
+from cvresearch.data import decode, transforms, windows
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Example, Examples, ids, labels_of
 
 INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic')}
-CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1)}
+# How a net orders what it is given; 'L' is grey.
+CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1), 'L': slice(None)}
 MARGIN = 32  # of the resized short side over the crop: 256 for 224
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop the centre, normalise.
+    """Resize, crop the centre, normalize.
 
     Attributes:
       crop: side of the square that the net sees.
@@ -33,20 +36,33 @@ class Preprocessing:
       mean: of each channel, in the order of `channels`, of pixels in [0, 1].
       std: likewise.
       squash: do not keep the aspect ratio.
-      channels: 'RGB' or 'BGR'.
+      channels: 'RGB', 'BGR', or 'L' for a net of grey images.
     """
 
     crop: int = 224
     resize: int = 224 + MARGIN
     interpolation: str = 'bilinear'
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     squash: bool = False
     channels: str = 'RGB'
 
-    def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        """Returns the net's input, float32 (crop, crop, 3), of an image in RGB, uint8 (height, width, 3)."""
-        image = np.asarray(image)
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the net's input."""
+        return self.crop, self.crop, 1 if self.channels == 'L' else 3
+
+    def pixels(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """Returns what the net sees before it is normalized, uint8 (crop, crop, 3) in RGB, or (crop, crop, 1).
+
+        Args:
+          image: the bytes of an image file, or uint8 (height, width, 3) in RGB, or (height, width, 1).
+
+        Raises:
+          DamagedError: the bytes are not a whole image.
+        """
+        image = decode.decode(image, decode.header(image)) if isinstance(image, bytes) else np.asarray(image)
+        image = of_channels(image, self.input_shape[-1])
         sides = image.shape[:2]
         if self.squash:
             size = (self.resize, self.resize)
@@ -54,9 +70,120 @@ class Preprocessing:
             short = min(sides)
             size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
         top, left = (round((side - self.crop) / 2) for side in size)
-        image = windows.pillow(image, size, self.interpolation, (top, left, self.crop, self.crop))
-        pixels = image.astype(np.float32)[..., CHANNELS[self.channels]] / 255
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+        return windows.pillow(image, size, self.interpolation, (top, left, self.crop, self.crop))
+
+    def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """Returns the net's input, float32 (crop, crop, channels), of an image as `pixels` takes it."""
+        return normalized(self, self.pixels(image))
+
+
+@dataclasses.dataclass(frozen=True)
+class AsEvaluated:
+    """How a run prepares the photographs that it evaluates.
+
+    Attributes:
+      transform: of the run's evaluation.
+      mean: of each channel, in the net's order, of pixels in [0, 1]; std: likewise.
+    """
+
+    transform: transforms.Transform
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def channels(self) -> str:
+        """The net's order, 'RGB' or 'BGR'."""
+        return self.transform.channels
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the net's input."""
+        return self.transform.size, self.transform.size, 3
+
+    def pixels(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """See `Preprocessing.pixels`."""
+        if not isinstance(image, bytes):
+            file = io.BytesIO()  # a transform takes files, and this one keeps every pixel
+            Image.fromarray(of_channels(np.asarray(image), 3)).save(file, 'PNG', compress_level=0)
+            image = file.getvalue()
+        as_rgb = dataclasses.replace(self.transform, channels='RGB')
+        return as_rgb(image, as_rgb.draw(np.zeros(1, np.uint64))[0])
+
+    def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """See `Preprocessing.__call__`."""
+        return normalized(self, self.pixels(image))
+
+
+Preparation = Preprocessing | AsEvaluated
+
+
+def normalized(preparation: Preparation, pixels: np.ndarray) -> np.ndarray:
+    """Returns pixels in RGB or grey, uint8 (..., channels), as the net's input, float32."""
+    values = pixels.astype(np.float32)[..., CHANNELS[preparation.channels]] / 255
+    return (values - np.float32(preparation.mean)) / np.float32(preparation.std)
+
+
+def of_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Returns an image, uint8 (height, width, 1 or 3), with so many channels.
+
+    Grey becomes three equal channels; colours become grey as Pillow's mode L has it (ITU-R 601-2).
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, -1)
+    return np.asarray(Image.fromarray(image).convert('L'))[..., None]
+
+
+@dataclasses.dataclass(frozen=True)
+class AsTransform:
+    """A net's preparation in the place of a transform: what `Pictures` does to each encoded image."""
+
+    preparation: Preparation
+
+    @property
+    def size(self) -> int:
+        """Side of the result, in pixels."""
+        return self.preparation.input_shape[0]
+
+    def draw(self, keys: np.ndarray) -> list[dict]:
+        """Returns no random numbers, for each of the examples."""
+        return [{}] * len(keys)
+
+    def __call__(self, data: bytes, u: dict, out: np.ndarray) -> None:
+        """Writes the net's pixels of an image file, in the net's order of channels."""
+        out[:] = self.preparation.pixels(data)[..., CHANNELS[self.preparation.channels]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedArrays:
+    """Examples that are arrays, of any size, as the pixels that a net sees."""
+
+    base: Examples
+    preparation: Preparation
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.base[index]
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of the examples."""
+        return labels_of(self.base)
+
+    def ids(self, index: np.ndarray) -> list[str]:
+        """Returns the ids of the examples at `index`."""
+        return ids(self.base, index)
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images, uint8 (batch, height, width, channels) in the net's order, and labels."""
+        images, labels = self.base.take(index)
+        prepared = np.stack([self.preparation.pixels(image) for image in images])
+        return prepared[..., CHANNELS[self.preparation.channels]], labels
 
 
 _IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)
@@ -64,8 +191,8 @@ _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _CAFFE = dict(
     channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
 )  # fmt: skip
-# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalise.
-NORMALISATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
+# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalize.
+NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.
 # torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
 TABLE = (
@@ -150,7 +277,7 @@ def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
         if key in stored:
             stored[key] = tuple(map(float, values))
     lookup('interpolation', INTERPOLATIONS, stored.get('interpolation', 'bilinear'))
-    lookup('channels', CHANNELS, stored.get('channels', 'RGB'))
+    lookup('channels', dict.fromkeys(('RGB', 'BGR')), stored.get('channels', 'RGB'))
     crop = stored.get('crop', 1)
     if crop < 1 or stored.get('resize', crop) < crop or 0.0 in stored.get('std', ()):
         raise UserError(f'{path}: a crop of 0, a resize below the crop, or a std of 0')

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import where
+from cvresearch.data import locations
 from cvresearch.data.examples import Arrays, Facts, Source
 
 CIFAR10_CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
@@ -25,7 +25,7 @@ def mnist(root: str = '') -> Source:
     `root` holds the four original files, train-images-idx3-ubyte and so on, compressed (.gz) or not. Mean and
     deviation are of the training images, as all libraries quote them.
     """
-    place = where.find(
+    place = locations.find(
         'mnist', root, (('train-images[-.]idx3-ubyte*', 't10k-labels[-.]idx1-ubyte*'),),
         ('download the four files of MNIST, train-images-idx3-ubyte.gz and so on',),
     )  # fmt: skip
@@ -82,7 +82,7 @@ def svhn(root: str = '', extra: bool = False) -> Source:
     """
     names = {'train': ['train'] + ['extra'] * extra, 'test': ['test']}
     needed = tuple(f'{name}_32x32.mat' for part in names.values() for name in part)
-    place = where.find('svhn', root, (needed,), (
+    place = locations.find('svhn', root, (needed,), (
         f'download {" and ".join(needed)} of ufldl.stanford.edu/housenumbers',
     ))  # fmt: skip
     splits = {}
@@ -115,7 +115,7 @@ class _CifarFiles:
         binary = {'cifar10': 'cifar-10-batches-bin', 'cifar100': 'cifar-100-binary'}[name]
         pickled = {'cifar10': 'cifar-10-batches-py', 'cifar100': 'cifar-100-python'}[name]
         archives = (f'{archive}-binary.tar.gz', f'{archive}-python.tar.gz')
-        place = where.find(name, root, ((binary,), (pickled,), (archives[0],), (archives[1],)), (
+        place = locations.find(name, root, ((binary,), (pickled,), (archives[0],), (archives[1],)), (
             f'download {archives[1]} or {archives[0]} of www.cs.toronto.edu/~kriz/cifar.html; it is read as it is,',
         ))  # fmt: skip
         self._folder = next((place / entry for entry in (binary, pickled) if (place / entry).is_dir()), None)

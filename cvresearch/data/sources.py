@@ -8,13 +8,13 @@ import numpy as np
 from cvresearch.base.errors import UserError, construct
 from cvresearch.data import identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
+from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
 from cvresearch.data.imagenet import wnids as imagenet_wnids
-from cvresearch.data.pictures import Damage, Pictures
-from cvresearch.data.preprocessing import imagenet_classes
+from cvresearch.data.preprocessing import AsTransform, Preparation, PreparedArrays, imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
 
@@ -28,7 +28,10 @@ MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
 
 
-def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None) -> Source:
+def load(
+    spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None,
+    preparation: Preparation | None = None,
+) -> Source:  # fmt: skip
     """Returns the source that a config's `data` names.
 
     Args:
@@ -41,6 +44,7 @@ def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | No
       class_names: of a net, in the order of its outputs; labels are then the net's numbers, by the names of the
         classes (or, where all names are such, by ImageNet's WordNet ids or the net's numbers themselves). If None,
         the source has its own order.
+      preparation: how a net prepares its images, in place of a transform; images of any source are then the net's.
 
     Raises:
       UserError: an unknown name or argument; a `minival` larger than the training split; a source of encoded
@@ -53,6 +57,8 @@ def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | No
         source = identity.mapped(source, class_names, *([] if same else _other_namings(tuple(class_names))))
     if minival:
         source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
+    if preparation:
+        return _prepared(source, preparation, **host)
     if source.encoded:
         return _decoded(source, transform or {}, **host)
     if transform:
@@ -122,6 +128,16 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
     size = made['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
     return dataclasses.replace(source, facts=facts, splits=splits)
+
+
+def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int) -> Source:
+    """Returns the source with the pixels that a net sees."""
+    facts = dataclasses.replace(source.facts, image_shape=preparation.input_shape)
+    if source.encoded:
+        shown = {name: Pictures(part, AsTransform(preparation), None, threads) for name, part in source.splits.items()}
+    else:
+        shown = {name: PreparedArrays(part, preparation) for name, part in source.splits.items()}
+    return dataclasses.replace(source, facts=facts, splits=shown)
 
 
 __all__ = ['SOURCES', 'Arrays', 'Encoded', 'Examples', 'Facts', 'Source', 'Subset', 'load']

@@ -122,10 +122,10 @@ def _policy() -> Group:
 
 
 def _normalize() -> Group:
-    from cvresearch.data.preprocessing import NORMALISATIONS
+    from cvresearch.data.preprocessing import NORMALIZATIONS
 
     # Numbers that a file gives take the place of what its name says; beside another name they would be wrong.
-    return Group(dict.fromkeys(('dataset', *NORMALISATIONS), lambda mean=None, std=None: None))
+    return Group(dict.fromkeys(('dataset', *NORMALIZATIONS), lambda mean=None, std=None: None))
 
 
 def _augment() -> Group:
@@ -169,7 +169,7 @@ def _average() -> Group:
 def _batch_norm() -> Group:
     from cvresearch.nn import norms
 
-    return Group(norms.NORMALISATIONS, {'precise_batches': 0})
+    return Group(norms.NORMALIZATIONS, {'precise_batches': 0})
 
 
 def _distillation() -> Group:

@@ -36,13 +36,13 @@ def compared(path: Path, source: Source) -> dict:
       UserError: the data have changed, or are not the same on every host.
     """
     own = identity.of(source)
-    now = hosts.from_first(own)
+    now = hosts.broadcast(own)
     if own != now:
         raise UserError(
             f'the data of host {jax.process_index()} differ from those of host 0: '
             f'{"; ".join(identity.differences(now, own)) or "the facts of the data"}; expected the same on all hosts'
         )
-    card = hosts.from_first(read_card(path) if hosts.first() else None)
+    card = hosts.broadcast(read_card(path) if hosts.is_primary() else None)
     if card is None:
         return now
     if changed := changes(card, now):
@@ -55,7 +55,7 @@ def compared(path: Path, source: Source) -> dict:
             f'the run {path} is of an earlier version, which split a folder without a test folder in another way; '
             'expected the same test images to the end. Train in another --workdir'
         )
-    if 'dataset' not in card and hosts.first():
+    if 'dataset' not in card and hosts.is_primary():
         print(f'note: {path} has {NO_RECORD}: whether they have changed is not known; it is recorded from now on',
               file=sys.stderr)  # fmt: skip
     return card.get('dataset', now)

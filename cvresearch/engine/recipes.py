@@ -11,12 +11,11 @@ from ml_collections import ConfigDict
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError, check_arguments, construct
 from cvresearch.data import sampling
-from cvresearch.data.examples import labels_of
-from cvresearch.data.sources import Source
-from cvresearch.engine.steps import Recipe
+from cvresearch.data.examples import Source, labels_of
+from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms
-from cvresearch.nn.repeat import with_stacked
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
+from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
@@ -34,7 +33,7 @@ def _skip(in_a_row: int = 10) -> int:
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
-def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> Recipe:
+def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
 
     Raises:
@@ -44,7 +43,7 @@ def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> 
     _check_division(config, mesh)
     teaching = {name: value for name, value in config.distillation.items() if name != 'teacher'}
     check_arguments('config.distillation', teaching, dict(weight=0.5, temperature=1.0))
-    return Recipe(
+    return UpdateOptions(
         mixing=Mixing(**{name: value for name, value in config.augment.items() if name in knobs}),
         accumulate=config.accumulate,
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
@@ -62,7 +61,7 @@ def whole_net(model: nn.Module, config: ConfigDict) -> nn.Module:
         model = with_stacked(model)
     if config.remat and hasattr(model, 'remat'):
         model = model.clone(remat=True)
-    return Net(model, how, config.remat) if config.remat or how != norms.Normalisation() else model
+    return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 
 def statistics_net(model: nn.Module) -> nn.Module:
@@ -73,7 +72,7 @@ def statistics_net(model: nn.Module) -> nn.Module:
         model = model.model
     else:
         kind, group_size = 'batch_norm', 0
-    return Net(model, norms.Normalisation(kind, group_size, momentum=0.0))
+    return Net(model, norms.Normalization(kind, group_size, momentum=0.0))
 
 
 def population(of_batches: list[dict]) -> dict:
@@ -148,7 +147,7 @@ def check_labels(config: ConfigDict, source: Source) -> None:
 
 
 def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
-    """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `Recipe`."""
+    """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `UpdateOptions`."""
     last = f'the last good checkpoint is of step {checkpoints[-1]}' if checkpoints else 'no checkpoint was due before'
     what = 'the loss or the parameters are not finite at step'
     if skip:

@@ -22,7 +22,7 @@ class State:
       step: int32 (), the number of updates made.
       seed: uint32 (), from which every random stream of the run derives.
       params: the trainable parameters, float32. Here, in `model_state` and in `opt_state` the blocks of a
-        deep stage are one entry, unless the model is built with `stacked=False` (nn/repeat.py).
+        deep stage are one entry, unless the model is built with `stacked=False` (nn/stacked.py).
       model_state: the net's other collections, such as batch statistics; {} where it has none.
       opt_state: the optimizer's.
       average: the average over the steps, {'params', 'model_state'}; {} where there is none.

@@ -2,6 +2,7 @@
 (what can be built) and REFERENCES (whose weights it takes)."""
 
 import dataclasses
+import fnmatch
 import functools
 import importlib
 import pkgutil
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 
 from cvresearch import models
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (
@@ -102,6 +103,20 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
     check_arguments(f'model {name!r}', arguments, arguments_of(name))
     return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
+
+
+def create_model(name: str, num_classes: int | None = None, **arguments) -> nn.Module:
+    """Returns the linen module of a variant, without weights; see `build`.
+
+    >>> create_model('mobilenetv2_100', num_classes=10).num_classes
+    10
+    """
+    return build(name, num_classes, **arguments)
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Returns the names of the variants that a pattern fits, sorted: 'res*'."""
+    return fnmatch.filter(catalogue(), pattern)
 
 
 def arguments_of(name: str) -> dict[str, object]:

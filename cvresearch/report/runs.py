@@ -17,7 +17,7 @@ UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # wh
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class RunRecord:
     """What one run has left so far.
 
     Attributes:
@@ -40,7 +40,7 @@ class Kept:
         return values[-1] if values else None
 
 
-def read(path: Path) -> Kept:
+def read(path: Path) -> RunRecord:
     """Returns one run.
 
     Raises:
@@ -55,7 +55,7 @@ def read(path: Path) -> Kept:
     card = path / 'run.json'
     config = configs.from_json((path / 'config.json').read_text())
     written = dict(json.loads(card.read_text())) if card.exists() else {}
-    return Kept(path.resolve().name, configs.flatten(config), written, rows, config)
+    return RunRecord(path.resolve().name, configs.flatten(config), written, rows, config)
 
 
 def finished(path: Path) -> tuple[ConfigDict, dict]:
@@ -110,7 +110,7 @@ def take(paths: Sequence[str | Path], read: Callable[[Path], object], least: int
     return found
 
 
-def of_folders(paths: Sequence[str | Path]) -> list[Kept]:
+def of_folders(paths: Sequence[str | Path]) -> list[RunRecord]:
     """Returns the runs at some paths, finished or not, each once: folders of runs, or of sweeps; see `take`.
 
     Raises:
@@ -123,16 +123,16 @@ def of_folders(paths: Sequence[str | Path]) -> list[Kept]:
     return take(places, read)
 
 
-def differing(runs: list[Kept]) -> list[str]:
+def differing(runs: list[RunRecord]) -> list[str]:
     """Returns the keys whose values differ between runs."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     return [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
 
 
-def by_recipe(runs: list[Kept]) -> dict[str, list[Kept]]:
+def by_recipe(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
     """Returns the runs that differ in the seed alone together, named by as few differences as tell them apart."""
     keys = sorted((key for key in differing(runs) if key != 'seed'), key=lambda key: key != 'model.name')
-    groups: dict[tuple, list[Kept]] = {}
+    groups: dict[tuple, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(run.config.get(key)) for key in keys), []).append(run)
     used = next(n for n in range(len(keys) + 1) if len({values[:n] for values in groups}) == len(groups))

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import escape
-from cvresearch.report import pictures, render
+from cvresearch.report import plots, render
 from cvresearch.report.compare import Cell, Table
-from cvresearch.report.runs import Kept, by_recipe, differing, of_folders
+from cvresearch.report.runs import RunRecord, by_recipe, differing, of_folders
 
 MOST_CURVES = 8  # more cannot be told apart
 
@@ -36,12 +36,12 @@ def page(folder: Path) -> str:
     return render.page(f'Sweep {Path(folder).name}', '\n'.join(parts))
 
 
-def _mean(group: Sequence[Kept], split: str) -> float:
+def _mean(group: Sequence[RunRecord], split: str) -> float:
     values = [value for run in group if (value := run.last(split)) is not None]
     return statistics.mean(values) if values else -1.0
 
 
-def _recipes(groups: dict[str, list[Kept]], split: str) -> Table:
+def _recipes(groups: dict[str, list[RunRecord]], split: str) -> Table:
     rows = []
     for i, (name, group) in enumerate(groups.items()):
         values = [value for run in group if (value := run.last(split)) is not None]
@@ -55,7 +55,7 @@ def _recipes(groups: dict[str, list[Kept]], split: str) -> Table:
     return Table('Settings, seeds together', columns, tuple(rows), ('sd: of the sample',))
 
 
-def _runs(runs: list[Kept], split: str) -> Table:
+def _runs(runs: list[RunRecord], split: str) -> Table:
     keys = differing(runs)
     rows = []
     for run in runs:
@@ -71,35 +71,35 @@ def _runs(runs: list[Kept], split: str) -> Table:
     return Table('Runs, and what differs between them', columns, tuple(rows), ())
 
 
-def _pictures(runs: list[Kept], groups: dict[str, list[Kept]], split: str) -> list[str]:
+def _pictures(runs: list[RunRecord], groups: dict[str, list[RunRecord]], split: str) -> list[str]:
     shown = dict(list(groups.items())[:MOST_CURVES])
     drawn = []
     if any(run.rows for run in runs):
         drawn.append((
             f'Top-1 on {split}: mean over the seeds, band from lowest to highest'
             + f'; the best {MOST_CURVES} of {len(groups)}' * (len(groups) > MOST_CURVES),
-            lambda axes: pictures.curves(axes, {name: [r.rows for r in group] for name, group in shown.items()}, split),
+            lambda axes: plots.curves(axes, {name: [r.rows for r in group] for name, group in shown.items()}, split),
         ))  # fmt: skip
     keys = [key for key in differing(runs) if key != 'seed']
     trials = [{**run.config, 'top1': run.last(split)} for run in runs]
     if keys and any(trial['top1'] is not None for trial in trials):
         drawn.append((f'Settings and top-1 on {split}; the best is the thick line',
-                      lambda axes: pictures.parallel(axes, trials, keys)))  # fmt: skip
+                      lambda axes: plots.parallel(axes, trials, keys)))  # fmt: skip
     return [f'<figure>{_svg(draw)}<figcaption>{escape.html(caption)}</figcaption></figure>' for caption, draw in drawn]
 
 
 def _svg(draw) -> str:
     out = io.StringIO()
-    pictures.written(draw, out, 'svg', 6.4, 3.6)
+    plots.written(draw, out, 'svg', 6.4, 3.6)
     return out.getvalue()[out.getvalue().index('<svg') :]  # within HTML neither the XML line nor the doctype
 
 
-def _shared(runs: list[Kept]) -> str:
+def _shared(runs: list[RunRecord]) -> str:
     differ = set(differing(runs))
     return json.dumps({key: value for key, value in runs[0].config.items() if key not in differ}, indent=1, default=str)
 
 
-def _origins(runs: list[Kept]) -> str:
+def _origins(runs: list[RunRecord]) -> str:
     lines = []
     for run in runs:
         card = run.card

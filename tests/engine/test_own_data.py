@@ -1,7 +1,5 @@
 """What own data need, in whole runs: weights and shares of classes, a run that stops early, folds, several labels."""
 
-import os
-import signal
 
 import pytest
 
@@ -9,8 +7,9 @@ from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from cvresearch.evaluation.predictions import Predictions
+from tests.seams import at_step
 
 
 def rows(workdir):
@@ -22,24 +21,11 @@ def of(workdir, split, weights):
     return [row for row in rows(workdir) if (row['split'], row.get('weights')) == (split, weights)]
 
 
-def stop_at(patch, *steps):
-    """Sends SIGTERM to the run at these steps, each time once."""
-    real, left = train.Progress.step, set(steps)
-
-    def step(progress, at):
-        real(progress, at)
-        if at in left:
-            left.discard(at)
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    patch.setattr(train.Progress, 'step', step)
-
-
 def test_balanced_run_is_resumed_bit_for_bit_and_records_every_epoch(smoke, tmp_path, monkeypatch):
     config = smoke(epochs=2.0, batch_size=96, sampling__name='balanced', loss__class_weights='balanced')
     assert train.run(config, tmp_path / 'alone') == 0
     with monkeypatch.context() as patch:
-        stop_at(patch, 7)
+        at_step(patch, (7,), once=True)
         assert train.run(config, tmp_path / 'run') == PREEMPTED
     assert train.run(config, tmp_path / 'run') == 0
     assert rows(tmp_path / 'run') == rows(tmp_path / 'alone')
@@ -79,7 +65,7 @@ def test_a_run_stops_early_and_wherever_it_is_interrupted_at_the_same_step(smoke
         assert Predictions.load(tmp_path / f'alone/predictions/{split}.npz').record['step'] == end
     for stops in ([end], [end - 1, end], [end - 2]):
         with monkeypatch.context() as patch:
-            stop_at(patch, *stops)
+            at_step(patch, (*stops,), once=True)
             for _ in stops:
                 assert train.run(config, tmp_path / f'run{stops}') == PREEMPTED
         assert train.run(config, tmp_path / f'run{stops}') == 0
@@ -114,4 +100,4 @@ def test_early_stopping_that_cannot_be_is_one_line(smoke, values, said):
     for key, value in values.items():
         configs.override(config, key.replace('__', '.'), str(value))
     with pytest.raises(UserError, match=said):
-        Program.of(config)
+        Experiment.from_config(config)

@@ -1,0 +1,1 @@
+"""Looking at a net: its cost, its features by name."""
