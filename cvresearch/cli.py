@@ -16,6 +16,7 @@ VERBS = {
     'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
+    'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'data': {

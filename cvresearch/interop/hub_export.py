@@ -7,12 +7,9 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-import safetensors.numpy
-
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
-from cvresearch.engine import weights
+from cvresearch.interop import conversion, weight_files
 from cvresearch.models import registry
 
 UNKNOWN_LICENSE = 'unknown'
@@ -34,19 +31,18 @@ def write(
       license_: of the weights, as the hub writes it: 'apache-2.0'.
 
     Raises:
-      UserError: timm cannot prepare images in this way.
-      OSError: a file cannot be written.
+      UserError: timm cannot prepare images in this way, or the weights cannot be written.
+      OSError: another file cannot be written.
     """
-    tensors = weights.to_tensors(variables, reference)
+    tensors = conversion.to_tensors(variables, reference)
     config = configuration(tensors, reference, preprocessing, class_names, license_)
-    contiguous = {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}
-    safetensors.numpy.save_file(contiguous, folder / 'model.safetensors', metadata={'format': 'pt'})
+    weight_files.write(folder / 'model.safetensors', tensors, {'format': 'pt'})
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
     (folder / 'README.md').write_text(card(config, facts or {}, license_))
 
 
 def configuration(
-    tensors: weights.Tensors, reference: str, preprocessing: Preprocessing, class_names: Sequence[str], license_: str
+    tensors: conversion.Tensors, reference: str, preprocessing: Preprocessing, class_names: Sequence[str], license_: str
 ) -> dict:
     """Returns what timm builds the net and its transforms from.
 
@@ -59,7 +55,7 @@ def configuration(
             'export it to onnx with --uint8, which reorders them inside'
         )
     found = registry.reference(reference)
-    head = weights.tensor_name(reference, found, 'params/head/kernel', {})
+    head = conversion.tensor_name(reference, found, 'params/head/kernel', {})
     in_channels = registry.variant(found.variant).input_shape[2]
     config = {
         'architecture': reference.partition('/')[2],

@@ -10,7 +10,7 @@ from jax import export
 
 from cvresearch.base.errors import UserError
 from cvresearch.nn.conv import plain_lowering
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 
 
 def function(

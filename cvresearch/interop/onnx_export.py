@@ -18,8 +18,8 @@ from cvresearch import __version__
 from cvresearch.base.errors import UserError
 from cvresearch.interop import onnx_moves as moves
 from cvresearch.interop.onnx_graph import Graph, Tensor
-from cvresearch.interop.onnx_primitives import RULES
-from cvresearch.nn.repeat import block_path
+from cvresearch.interop.onnx_primitives import FOLDED, RULES
+from cvresearch.nn.stacked import block_path
 
 OPSET = 18  # of September 2022: ReduceMean takes its axes as an input since then
 _IR_VERSION = 8  # which belongs to it; runtimes refuse files that are newer than they are
@@ -125,12 +125,21 @@ def _results(graph: Graph, equation: core.JaxprEqn, operands: list, path: str) -
             inner, constants = (body.jaxpr, body.consts) if hasattr(body, 'consts') else (body, ())
             return _walk(graph, inner, constants, operands, path)
     if not any(isinstance(operand, Tensor) for operand in operands) and _is_concrete(equation):
-        results = equation.primitive.bind(*operands, **parameters)
+        results = _computed(equation, operands)
     elif name in RULES:
         results = RULES[name](graph, equation, *operands)
     else:
         raise moves.unsupported(graph, f'the operation {name!r}')
     return results if isinstance(results, (list, tuple)) else [results]
+
+
+def _computed(equation: core.JaxprEqn, operands: list):
+    """Returns the value of an equation that does not depend on the images."""
+    rule = FOLDED.get(equation.primitive.name)
+    if rule is None or not all(np.issubdtype(np.asarray(x).dtype, np.floating) for x in operands):
+        return equation.primitive.bind(*operands, **equation.params)
+    dtype = equation.outvars[0].aval.dtype
+    return np.asarray(rule(*(np.asarray(x, dtype) for x in operands), **equation.params), dtype)
 
 
 def _is_concrete(equation: core.JaxprEqn) -> bool:

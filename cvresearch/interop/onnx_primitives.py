@@ -214,6 +214,29 @@ _ONE_NODE = {
     'ge': 'GreaterOrEqual', 'le': 'LessOrEqual', 'eq': 'Equal',
 }  # fmt: skip
 
+
+def _spread(x: np.ndarray, shape, broadcast_dimensions, **_) -> np.ndarray:
+    sizes = np.ones(len(shape), int)
+    sizes[list(broadcast_dimensions)] = x.shape
+    return np.broadcast_to(x.reshape(sizes), shape)
+
+
+# The primitives that fold norms, by NumPy: JAX would compile each anew for every shape.
+FOLDED: dict[str, Callable] = {
+    'add': lambda x, y: x + y,
+    'sub': lambda x, y: x - y,
+    'mul': lambda x, y, **_: x * y,
+    'div': lambda x, y: x / y,
+    'neg': np.negative,
+    'square': np.square,
+    'rsqrt': lambda x, **_: 1 / np.sqrt(x),
+    'sqrt': lambda x, **_: np.sqrt(x),
+    'reduce_sum': lambda x, axes, **_: x.sum(axes, dtype=x.dtype),
+    'reshape': lambda x, new_sizes, **_: x.reshape(new_sizes),
+    'transpose': lambda x, permutation: x.transpose(permutation),
+    'broadcast_in_dim': _spread,
+}
+
 RULES: dict[str, Callable] = {
     **{name: _elementwise(operation) for name, operation in _ONE_NODE.items()},
     **dict.fromkeys(('copy', 'copy_p', 'stop_gradient', 'optimization_barrier', 'sharding_constraint'), _same),

@@ -52,12 +52,13 @@ def _prefix_of_all(names: Iterable[str]) -> str | None:
     return next((prefix for prefix in PREFIXES if names and all(name.startswith(prefix) for name in names)), None)
 
 
-def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
+def write(path: str | Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
     """Writes arrays under their names; the file is at every instant the old one or the new one.
 
     Args:
       path: ends in .safetensors or .npz.
       tensors: arrays by name.
+      metadata: kept beside them; an .npz file has no place for it.
 
     Raises:
       UserError: another ending, or the file cannot be written.
@@ -67,7 +68,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray]) -> None:
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         # Safetensors would take the memory of a strided array as it lies.
-        writer(temporary, {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()})
+        writer(temporary, {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}, metadata)
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)
@@ -98,7 +99,11 @@ def _number(name: str, array) -> np.ndarray:
     return array
 
 
-def _write_npz(path: Path, tensors: dict[str, np.ndarray]) -> None:
+def _write_safetensors(path: Path, tensors: dict[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:
+    safetensors.numpy.save_file(tensors, path, dict(metadata) if metadata else None)
+
+
+def _write_npz(path: Path, tensors: dict[str, np.ndarray], metadata: Mapping[str, str] | None) -> None:
     with open(path, 'wb') as file:
         np.savez(file, **tensors)
 
@@ -113,7 +118,7 @@ READERS: dict[str, tuple[str, Callable[[Path], dict[str, np.ndarray]]]] = {
     '.h5': ('an HDF5 file of Keras', keras_files.read_h5),
     '.keras': ('a .keras file', keras_files.read_keras),
 }
-WRITERS: dict[str, tuple[str, Callable[[Path, dict[str, np.ndarray]], None]]] = {
-    '.safetensors': (_SAFETENSORS, lambda path, tensors: safetensors.numpy.save_file(tensors, path)),
+WRITERS: dict[str, tuple[str, Callable[[Path, dict, Mapping | None], None]]] = {
+    '.safetensors': (_SAFETENSORS, _write_safetensors),
     '.npz': (_NPZ, _write_npz),
 }

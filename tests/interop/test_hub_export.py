@@ -11,8 +11,7 @@ import yaml
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
-from cvresearch.engine import weights
-from cvresearch.interop import hub_export, libraries
+from cvresearch.interop import conversion, hub_export, libraries
 from cvresearch.models import registry
 from tests.interop.nets import small_net
 
@@ -46,7 +45,7 @@ def test_the_weights_come_back_to_the_bit(folder):
     with safetensors.safe_open(path / 'model.safetensors', 'numpy') as file:
         assert file.metadata() == {'format': 'pt'}
         assert {'conv1.weight', 'layer4.1.bn2.running_var', 'fc.bias'} <= set(file.keys())
-    _, loaded = weights.load(path / 'model.safetensors', 'timm/resnet18')
+    _, loaded = conversion.load(path / 'model.safetensors', 'timm/resnet18')
     jax.tree.map(np.testing.assert_array_equal, loaded, variables)
 
 

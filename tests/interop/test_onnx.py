@@ -14,8 +14,8 @@ from cvresearch.base.errors import UserError
 from cvresearch.interop import inference
 from cvresearch.interop.onnx_export import OPSET, to_onnx
 from cvresearch.models import registry
-from cvresearch.nn.norms import Normalisation
-from cvresearch.nn.whole import Net
+from cvresearch.nn.norms import Normalization
+from cvresearch.nn.overrides import Net
 from tests.goldens import seeded
 from tests.interop.nets import logits, relative_error, small_net
 
@@ -60,7 +60,7 @@ def test_every_family_has_a_variant_here():
 @pytest.mark.parametrize('kind', ['group_norm', 'none'])
 def test_other_norms_are_exported(kind):
     _, variables, shape = small_net('resnet20_cifar10')
-    module = Net(registry.build('resnet20_cifar10'), Normalisation(kind=kind))
+    module = Net(registry.build('resnet20_cifar10'), Normalization(kind=kind))
     variables = {'params': variables['params']}
     images = seeded.image((3, *shape))
     assert relative_error(run(export(module, variables, shape), images), logits(module, variables, images)) <= 1e-5
