@@ -17,6 +17,7 @@ VERBS = {
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
     'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
+    'serve': ('cvresearch.serve', 'answers over HTTP what is on a photograph; with a page for people'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'data': {
