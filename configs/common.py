@@ -12,9 +12,11 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
     return ConfigDict(dict(
         seed=0,
         epochs=float(epochs),
+        max_steps=0,                    # the run ends there, on the schedule of all its epochs; 0: after the epochs
         batch_size=batch_size,
         eval_batch_size=batch_size,
         dtype='float32',                # of the computation; parameters are float32
+        plugins=(),                     # modules or .py files with nets and datasets of your own
         data=dict(name=data),           # and the arguments of that source
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power

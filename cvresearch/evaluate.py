@@ -4,7 +4,8 @@
     cvresearch evaluate --weights NAME --data SOURCE [--root DIR] [--protocol NAME] [--out DIR]
 
 Prints one line of JSON that states the protocol. Of a run the predictions are kept in DIR/predictions, from which
-`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size.
+`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size;
+with --limit N or --every K it is a part of them, spread evenly over the classes, and the record says so (`subset`).
 
 NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path; the images are prepared as the net
 was published with, unless a protocol says otherwise. Several --weights are an ensemble of their probabilities. With
@@ -29,17 +30,12 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.base.workdir import write_atomically
-from cvresearch.engine import classifiers, datasets
-from cvresearch.engine.trained import TrainedRun
+from cvresearch.engine import datasets
 from cvresearch.evaluation import ensemble, measure, predictions
 from cvresearch.evaluation.predictions import KEPT, Predictions
 from cvresearch.evaluation.runs import Run
-from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives import significance
 from cvresearch.report import runs as taking
-
-EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +55,8 @@ class How:
       weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, if not given.
       stacked: members in one pass or one after another; in one where they fit, if not given.
       keep: whether predictions are written into the workdir.
+      limit: at most so many images of the split, spread evenly over it; 0 for no limit.
+      every: one image in so many of the split.
     """
 
     split: str = 'test'
@@ -73,9 +71,11 @@ class How:
     weights: str | None = None
     stacked: bool | None = None
     keep: bool = False
+    limit: int = 0
+    every: int = 1
 
     def run(self, workdir: str | Path, force: bool = False) -> Run:
-        """Returns a run, with the data that it is evaluated on, compared with what the run knows of them.
+        """Returns a run, with the images that it is evaluated on, compared with what the run knows of its data.
 
         Args:
           workdir: of the run.
@@ -87,10 +87,11 @@ class How:
         if self.root and not self.data:
             raise UserError('--root is of --data; give both')
         run = Run.open(workdir, images=not self.data)
-        if not self.data:
+        if self.data:
+            run = run.on(self.data, **self._arguments(run))
+        else:
             run.check_data(self.split, force)
-            return run
-        return run.on(self.data, **self._arguments(run))
+        return run.part(self.split, self.limit, self.every)
 
     def _arguments(self, run: Run) -> dict:
         """Returns the arguments of the other source."""
@@ -165,49 +166,6 @@ def run_ensemble(
     cost = sum(_images(each.path) for each in runs)
     beside = [_control(how.run(control), whole, how, cost) for control in controls]
     return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(whole), **more, 'controls': beside}
-
-
-def run_nets(names: list[str], how: How, out: Path | None = None) -> dict:
-    """Returns the record of an evaluation of a net, or of several as an ensemble.
-
-    Args:
-      names: of the nets, see `classifiers.load`.
-      how: see `How`; without data, one run is evaluated on its own.
-      out: folder for the record and the predictions; nothing is kept if None.
-
-    Raises:
-      UserError: no such net or data; a folder that is there already.
-    """
-    if out and out.exists():
-        raise UserError(f'--out is {out}, which exists; name a new folder')
-    data = _data(how)
-    view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
-    members = []
-    for name in names:
-        net = classifiers.load(name)
-        members.append(measure.measure(net, data or _own_data(net), how.split, view, how.batch_size))
-    found = members[0] if len(members) == 1 else measure.together(members)
-    record = measure.metrics(found)
-    if len(members) > 1:
-        record['members'] = [measure.metrics(member) for member in members]
-    if out:
-        out.mkdir(parents=True)
-        found.save(out / KEPT / f'{how.data or "own"}_{how.split}.npz')
-        write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
-    return record
-
-
-def _data(how: How) -> dict | None:
-    """Returns the source to evaluate on; all images of a folder without train/ are test images."""
-    whole = {'every': 1} if how.data == 'image_folder' else {}
-    return {'name': how.data} | whole | ({'root': str(how.root)} if how.root else {}) if how.data else None
-
-
-def _own_data(net: Classifier) -> dict:
-    if net.provenance.kind != 'run':
-        raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
-                        'image_folder with --root')  # fmt: skip
-    return dict(TrainedRun.open(parse(net.provenance.name).place, images=False).config.data)
 
 
 def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) -> tuple[Predictions, dict]:
@@ -295,14 +253,16 @@ def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
 def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
     if how.keep:
         protocol = None if how.protocol == 'as_given' else how.protocol
-        parts = [how.data, how.split, protocol, kind or f'step{found.record["step"]}']
+        subset = ''.join(f'{key}{value}' for key, value in found.record.get('subset', {}).items() if key != 'of')
+        parts = [how.data, how.split, subset, protocol, kind or f'step{found.record["step"]}']
         found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
 
 
 def as_text(record: dict) -> str:
     """Returns the record of an ensemble as tables: members, the curve, controls, disagreement and correlation."""
-    columns = ('top1', 'nll', 'brier', 'ece')
-    shown = lambda row, **first: first | {c: f'{row[c]:.4f}' if c != 'top1' else f'{row[c]:.2f}' for c in columns}  # noqa: E731
+    columns, percents = ('top1', 'nll', 'brier', 'ece'), ('top1', 'mAP', 'exact_match', 'micro_f1', 'macro_f1')
+    columns = columns if record.get('task') is None else percents[1:]
+    shown = lambda row, **first: first | {c: f'{row[c]:.{2 if c in percents else 4}f}' for c in columns}  # noqa: E731
     parts = []
     if 'curve' in record:
         members = [shown(row, member=f'{row["run"]} at step {row["step"]}') for row in record['members']]
@@ -328,7 +288,8 @@ def as_text(record: dict) -> str:
     if controls:
         parts.append(tables.render(controls, ('control', *columns, 'same cost', 'p (McNemar)')))
     how = f'{record["protocol"]}, {record["resolution"]} pixels'
-    parts.append(f'{record["n_seen"]:,} images of {record["split"]}, {how}')
+    part = f' (of {record["subset"]["of"]:,})' if 'subset' in record else ''
+    parts.append(f'{record["n_seen"]:,} images{part} of {record["split"]}, {how}')
     return '\n\n'.join(parts)
 
 
@@ -356,8 +317,10 @@ def main(argv: list[str]) -> int:
         weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
                 'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times',
         out='folder for the record and the predictions of --weights',
+        limit='at most so many images of the split', every='one image in so many of the split',
     )  # fmt: skip
-    numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
+    numbers = ('batch_size', 'resolution', 'limit', 'every')
+    numbers = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
     if not options.workdir and not options.weights:
         raise UserError('nothing to evaluate; expected --workdir of a run, or --weights of a net and --data')
@@ -371,7 +334,9 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
     if not options.workdir:
-        print(json.dumps(run_nets(options.weights, how, options.out)))
+        view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
+        part = dict(split=how.split, batch_size=how.batch_size, limit=how.limit, every=how.every)
+        print(json.dumps(measure.run(options.weights, how.data, how.root, view, options.out, **part)))
         return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)

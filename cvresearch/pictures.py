@@ -118,7 +118,7 @@ def _parallel(options: SimpleNamespace):
     found = _runs(options)
     keys = [key for key in runs.differing(found) if key != 'seed']
     split = options.split or ('minival' if any(run.last('minival') is not None for run in found) else 'test')
-    trials = [{**run.config, 'top1': run.last(split)} for run in found]
+    trials = [{**run.config, 'top1': run.last(split, 'top1')} for run in found]
     return lambda axes: plots.parallel(axes, trials, keys)
 
 

@@ -10,8 +10,8 @@ as stored, as in training: an orientation in the EXIF data is not followed.
 Prints the most likely classes of each image and their probabilities. With --format json, one line an image:
 {"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}; with csv, one line a class.
 
-FILE.json beside a file of weights may override the preprocessing and name the classes (see
-cvresearch/data/preprocessing.py).
+Weights are read from files of safetensors, PyTorch, NumPy and Keras, whatever their names end in. FILE.json beside
+them may override the preprocessing and name the classes (see cvresearch/data/preprocessing.py).
 """
 
 import csv
@@ -26,7 +26,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cvresearch.base import cli
+from cvresearch.base import cli, plugins
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
@@ -74,7 +74,8 @@ def _prepared(net: Classifier, path: str | Path) -> np.ndarray | str:
 
 
 def _best(net: Classifier, logits: np.ndarray, top: int) -> list[dict]:
-    probabilities = scores.softmax(logits)
+    # With any number of labels an image each class has a probability of its own.
+    probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
     best = np.argsort(-probabilities, kind='stable')[:top]
     return [{'class': int(c), 'name': net.class_names[c], 'probability': float(probabilities[c])} for c in best]
 
@@ -139,7 +140,9 @@ def main(argv: list[str]) -> int:
         reference='whose weights a file holds, torchvision/resnet50; found out by their names where those tell; '
                   'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
         format='text (default), json or csv', top='classes an image (5)',
+        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
     )  # fmt: skip
+    plugins.load(plugins.resolved(options.plugins))
     form = options.format or 'text'
     write = lookup('format', FORMATS, form)
     top = cli.integer('top', options.top or str(TOP))

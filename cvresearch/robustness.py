@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cvresearch.base import cli
-from cvresearch.base.errors import lookup
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.data.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, Corrupted
 from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import scores
@@ -39,6 +39,8 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     clean = run.examples(split)
     state = run.checkpoint()
     (found,) = run.predictions([state], split, run.protocol(split))
+    if found.multi_label:
+        raise UserError('corruption errors are of one class an image, and these have any number of labels')
     record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}
     errors: dict[str, list[float]] = {name: [] for name in names}
     for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):

@@ -15,7 +15,7 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from cvresearch.base import cli, memory, tables, trees
+from cvresearch.base import cli, memory, plugins, tables, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
@@ -157,8 +157,10 @@ def main(argv: list[str]) -> int:
         num_classes='number of classes; the variant\'s own by default',
         config='experiment, for --mesh', devices='of the mesh, for --mesh; those that are here by default',
         memory='of a device, for --mesh: 16GiB; its own by default',
+        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
     )  # fmt: skip
     style = options.format or 'text'
+    plugins.load(plugins.resolved(options.plugins))
     if options.mesh:
         return _print_mesh(options, style)
     if options.all:

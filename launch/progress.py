@@ -5,10 +5,10 @@ import time
 from collections.abc import Sequence
 
 from cvresearch.base import tables
+from cvresearch.base.records import metric_of
 from launch.plan import SweepRun
 
 EVERY_SECONDS = 30.0
-COLUMNS = ('run', 'state', 'step', 'top1', 'split', 'reason')
 
 
 def why(run: SweepRun) -> str:
@@ -35,7 +35,7 @@ def rows(runs: Sequence[SweepRun]) -> list[dict]:
         state, score, metrics = run.state(), run.score(), run.rows()
         found.append(dict(
             run=run.name, state=state, step=metrics[-1]['step'] if metrics else None,
-            top1=round(score[0], 2) if score else None, split=score[1] if score else None,
+            **{metric_of(metrics): round(score[0], 2) if score else None}, split=score[1] if score else None,
             reason=why(run) if state == 'failed' else None,
         ))  # fmt: skip
     return found
@@ -59,7 +59,7 @@ class Board:
         """Counts a run, and says its result and the best so far."""
         self.done.append(run)
         score = run.score()
-        result = f': {score[1]} top-1 {score[0]:.2f} %' if score else ''
+        result = f': {score[1]} {run.metric()} {score[0]:.2f} %' if score else ''
         self.say(f'[{len(self.done)}/{len(self.runs)}] {run.name}{result}{self._best()}')
 
     def failure(self, run: SweepRun) -> None:
@@ -82,9 +82,10 @@ class Board:
 
     def _best(self) -> str:
         found = best(self.runs)
-        return f' (best so far: {found[0].name}, {found[2]} top-1 {found[1]:.2f} %)' if found else ''
+        return f' (best so far: {found[0].name}, {found[2]} {found[0].metric()} {found[1]:.2f} %)' if found else ''
 
 
 def table(runs: Sequence[SweepRun]) -> str:
     """Returns where every run stands, as text."""
-    return tables.render(rows(runs), COLUMNS)
+    metric = metric_of(row for run in runs for row in run.rows())
+    return tables.render(rows(runs), ('run', 'state', 'step', metric, 'split', 'reason'))

@@ -202,11 +202,24 @@ def read_card(workdir: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+METRICS = {'top1': 'top-1', 'mAP': 'mAP'}  # that nets are judged by, as a person reads them; in percent
+
+
+def metric_of(rows: Iterable[dict]) -> str:
+    """Returns the metric that nets are judged by in some evaluations: 'mAP' where an image has any number of labels."""
+    return 'mAP' if any('mAP' in row for row in rows) else 'top1'
+
+
+def judged(row: dict) -> tuple[str, float] | None:
+    """Returns the name, as a person reads it, and the value of an evaluation's metric; None where it has none."""
+    return next(((METRICS[name], row[name]) for name in METRICS if name in row), None)
+
+
 def in_words(final: dict[str, dict]) -> str:
     """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
     found = [
-        f'{split}{f" ({weights})" if weights else ""} top-1 {row["top1"]:.2f} % of {row["n_seen"]:,} images'
-        for name, row in final.items() if 'top1' in row
+        f'{split}{f" ({weights})" if weights else ""} {metric} {value:.2f} % of {row["n_seen"]:,} images'
+        for name, row in final.items() if judged(row) for metric, value in [judged(row)]
         for split, _, weights in [name.partition('_')] if split != 'train'
     ]  # fmt: skip
     return ', '.join(found) or 'nothing was evaluated'

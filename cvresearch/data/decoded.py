@@ -13,7 +13,7 @@ import numpy as np
 from cvresearch.base.errors import RunError
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
-from cvresearch.data.examples import Encoded, Example, ids, labels_of
+from cvresearch.data.examples import Encoded, Example, Subset, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
 from cvresearch.data.transforms import Transform
@@ -63,7 +63,7 @@ class Damage:
                 raise RunError(
                     f'{len(self.found)} of {self._size} training images cannot be decoded, more than the share '
                     f'config.data.most_damaged={self._most:g} ({_few(self.found)}); '
-                    'python -m cvresearch.data.prepare FOLDER lists what is wrong with a copy of ImageNet'
+                    'python -m cvresearch.data.prepare FOLDER names them all'
                 )
 
 
@@ -99,6 +99,10 @@ class Pictures:
         other = Pictures(self.encoded, transform, self.damage, self.threads)
         other._pool = self._started()
         return other
+
+    def part(self, index: np.ndarray) -> 'Pictures':
+        """Returns the examples at `index`, decoded in the same way."""
+        return Pictures(Subset(self.encoded, index), self.transform, self.damage, self.threads)
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images, uint8 (batch, size, size, 3), and labels, int32 (batch,) or (batch, most).

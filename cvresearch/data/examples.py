@@ -54,6 +54,8 @@ class Facts:
       mean: of each channel over the training images.
       std: likewise.
       counts: the number of examples that each split has where nothing is missing; {} where it is not known.
+      multi_label: whether an image has any number of classes, each a question of its own; labels are (n, most), filled
+        up with -1. (Of ImageNet-ReaL's several labels any is right: it is not.)
       classes: the labels that occur, where they are not all (ImageNet-A and -R have 200 of the 1,000).
     """
 
@@ -64,6 +66,7 @@ class Facts:
     std: tuple[float, ...]
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     classes: tuple[int, ...] | None = None
+    multi_label: bool = False
 
     @property
     def num_classes(self) -> int:

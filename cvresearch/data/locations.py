@@ -9,12 +9,13 @@ from cvresearch.base.paths import local
 VARIABLE = 'CVRESEARCH_DATA'
 
 
-def places(name: str, root: str = '') -> list[Path]:
+def places(name: str, root: str = '', also: tuple[str, ...] = ()) -> list[Path]:
     """Returns the folders in which a dataset is looked for.
 
     Args:
       name: of the dataset, the folder's name where it is not said.
       root: config.data.root; where it is given, nowhere else is looked.
+      also: other names that such a folder may have.
 
     Raises:
       UserError: it is no path of this machine.
@@ -22,10 +23,12 @@ def places(name: str, root: str = '') -> list[Path]:
     if root:
         return [local(root, 'config.data.root')]
     parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
-    return [parent / name for parent in (*parents, Path('data'), Path.home() / 'data')]
+    return [parent / each for parent in (*parents, Path('data'), Path.home() / 'data') for each in (name, *also)]
 
 
-def find(name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...]) -> Path:
+def find(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+) -> Path:
     """Returns the folder of a dataset.
 
     Args:
@@ -33,19 +36,22 @@ def find(name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[s
       root: config.data.root.
       needed: alternatives, each the entries that a folder must have, as patterns.
       how: lines that say how to put the data there.
+      also: other names of the folder where no root is given.
 
     Raises:
       UserError: none of the places has one of the alternatives.
     """
-    for place in places(name, root):
+    for place in places(name, root, also):
         if any(all(any(place.glob(entry)) for entry in entries) for entries in needed):
             return place
-    raise missing(name, root, needed, how)
+    raise missing(name, root, needed, how, also)
 
 
-def missing(name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...]) -> UserError:
+def missing(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+) -> UserError:
     """Returns what is said where a dataset is not there, on one screen."""
-    looked = [f'    {place}  ({_state(place)})' for place in places(name, root)]
+    looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]
     return UserError(f'the data of {name!r} is not on this machine', details=(
         'It was looked for in', *looked,
         'with', *(f'    {" and ".join(entries)}' for entries in needed),

@@ -7,17 +7,17 @@ A sidecar beside a file of weights, FILE.json, overrides the table here and can 
 
 import dataclasses
 import importlib.resources
-import io
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.data import decode, transforms, windows
-from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Example, Examples, ids, labels_of
+from cvresearch.data import decode, windows
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD
 
 INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic')}
 # How a net orders what it is given; 'L' is grey.
@@ -74,53 +74,12 @@ class Preprocessing:
 
     def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
         """Returns the net's input, float32 (crop, crop, channels), of an image as `pixels` takes it."""
-        return normalized(self, self.pixels(image))
+        return normalized(self.pixels(image), self.mean, self.std, self.channels)
 
 
-@dataclasses.dataclass(frozen=True)
-class AsEvaluated:
-    """How a run prepares the photographs that it evaluates.
-
-    Attributes:
-      transform: of the run's evaluation.
-      mean: of each channel, in the net's order, of pixels in [0, 1]; std: likewise.
-    """
-
-    transform: transforms.Transform
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def channels(self) -> str:
-        """The net's order, 'RGB' or 'BGR'."""
-        return self.transform.channels
-
-    @property
-    def input_shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the net's input."""
-        return self.transform.size, self.transform.size, 3
-
-    def pixels(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
-        """See `Preprocessing.pixels`."""
-        if not isinstance(image, bytes):
-            file = io.BytesIO()  # a transform takes files, and this one keeps every pixel
-            Image.fromarray(of_channels(np.asarray(image), 3)).save(file, 'PNG', compress_level=0)
-            image = file.getvalue()
-        as_rgb = dataclasses.replace(self.transform, channels='RGB')
-        return as_rgb(image, as_rgb.draw(np.zeros(1, np.uint64))[0])
-
-    def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
-        """See `Preprocessing.__call__`."""
-        return normalized(self, self.pixels(image))
-
-
-Preparation = Preprocessing | AsEvaluated
-
-
-def normalized(preparation: Preparation, pixels: np.ndarray) -> np.ndarray:
-    """Returns pixels in RGB or grey, uint8 (..., channels), as the net's input, float32."""
-    values = pixels.astype(np.float32)[..., CHANNELS[preparation.channels]] / 255
-    return (values - np.float32(preparation.mean)) / np.float32(preparation.std)
+def normalized(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], channels: str) -> np.ndarray:
+    """Returns pixels in RGB or grey, uint8 (..., channels), as a net's input, float32, in its order of channels."""
+    return (pixels.astype(np.float32)[..., CHANNELS[channels]] / 255 - np.float32(mean)) / np.float32(std)
 
 
 def of_channels(image: np.ndarray, channels: int) -> np.ndarray:
@@ -135,55 +94,6 @@ def of_channels(image: np.ndarray, channels: int) -> np.ndarray:
     if channels == 3:
         return np.repeat(image, 3, -1)
     return np.asarray(Image.fromarray(image).convert('L'))[..., None]
-
-
-@dataclasses.dataclass(frozen=True)
-class AsTransform:
-    """A net's preparation in the place of a transform: what `Pictures` does to each encoded image."""
-
-    preparation: Preparation
-
-    @property
-    def size(self) -> int:
-        """Side of the result, in pixels."""
-        return self.preparation.input_shape[0]
-
-    def draw(self, keys: np.ndarray) -> list[dict]:
-        """Returns no random numbers, for each of the examples."""
-        return [{}] * len(keys)
-
-    def __call__(self, data: bytes, u: dict, out: np.ndarray) -> None:
-        """Writes the net's pixels of an image file, in the net's order of channels."""
-        out[:] = self.preparation.pixels(data)[..., CHANNELS[self.preparation.channels]]
-
-
-@dataclasses.dataclass(frozen=True)
-class PreparedArrays:
-    """Examples that are arrays, of any size, as the pixels that a net sees."""
-
-    base: Examples
-    preparation: Preparation
-
-    def __len__(self) -> int:
-        return len(self.base)
-
-    def __getitem__(self, index: int) -> Example:
-        return self.base[index]
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        """The labels of the examples."""
-        return labels_of(self.base)
-
-    def ids(self, index: np.ndarray) -> list[str]:
-        """Returns the ids of the examples at `index`."""
-        return ids(self.base, index)
-
-    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images, uint8 (batch, height, width, channels) in the net's order, and labels."""
-        images, labels = self.base.take(index)
-        prepared = np.stack([self.preparation.pixels(image) for image in images])
-        return prepared[..., CHANNELS[self.preparation.channels]], labels
 
 
 _IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)
@@ -210,15 +120,16 @@ TABLE = (
     (r'torchvision/.*\.IMAGENET1K_V2', dict(resize=232)),
     (r'torchvision/efficientnet_b1\.IMAGENET1K_V2', dict(resize=255, interpolation='bilinear')),
     (r'timm/.*', dict(interpolation='bicubic')),
-    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=236)),
+    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=235)),
     (r'timm/(vgg.*|legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
     (r'timm/(wide_)?res.*\.(tv|fb)_.*', dict(resize=256, interpolation='bilinear')),
     (r'timm/(wide_)?res.*\.tv2_.*', dict(resize=232, interpolation='bilinear')),
     (r'timm/res.*\.gluon_.*', dict(resize=256, interpolation='bicubic')),
     (r'timm/(se)?res.*\.(am|bt|ra|ram|ra2)_in1k', dict(resize=256)),
-    (r'timm/(inception_v.)', dict(resize=342) | _HALF),
+    (r'timm/(inception_v.)', dict(resize=341) | _HALF),
+    (r'timm/tf_efficientnet_b3', dict(resize=331)),
     (r'timm/(inception_resnet_v2|legacy_xception)', dict(resize=333) | _HALF),
-    (r'timm/resnetv2_.*', dict(resize=236) | _HALF),
+    (r'timm/resnetv2_.*', dict(resize=235) | _HALF),
     (r'timm/(nasnetalarge|mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
     (r'timm/(tf_efficientnet_.*\.ap_in1k|.*\.ra4_.*)', _HALF),
     (r'timm/(tf_efficientnet_b8\.ra_in1k|efficientnet_b1\.ft_in1k|inception_v3\.gluon_in1k)', _IMAGENET),

@@ -100,7 +100,7 @@ def _model(name: str | None) -> dict[str, object]:
 def _data() -> Group:
     from cvresearch.data import sources
 
-    return Group(sources.SOURCES, sources.HOST)
+    return Group(sources.table(), sources.HOST | sources.FOLDS)
 
 
 def _transform() -> Group:
@@ -133,6 +133,18 @@ def _augment() -> Group:
     from cvresearch.objectives.mixing import Mixing
 
     return Group(shared=_defaults(Augment) | _defaults(Mixing))
+
+
+def _sampling() -> Group:
+    from cvresearch.data import sampling
+
+    return Group(sampling.SAMPLINGS, supplied=('size', 'labels'))
+
+
+def _early_stopping() -> Group:
+    from cvresearch.engine import early_stopping
+
+    return Group(early_stopping.RULES)
 
 
 def _resize() -> Group:
@@ -195,7 +207,8 @@ _GROUPS: dict[str, Callable[[], Group] | None] = {
     'transform.eval.crop': _crop, 'transform.train.policy': _policy, 'transform.eval.policy': _policy,
     'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
-    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite,
+    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
+    'early_stopping': _early_stopping,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@
     PATH               a folder that holds a run, or a file
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,8 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import transforms
-from cvresearch.data.preprocessing import AsEvaluated, Preparation, Preprocessing
+from cvresearch.data.preparation import AsEvaluated, Preparation
+from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
@@ -49,11 +51,26 @@ def _kind(asked: Name) -> str:
     path = local(asked.place, 'the net')
     if not path.exists():
         raise UserError(f'there is no {path}; expected a net: {NAMING}')
-    return 'run' if path.is_dir() else 'file'
+    return 'run' if path.is_dir() and not asked.reference and not _published(path) else 'file'
+
+
+def _published(path: Path) -> bool:
+    """Whether a folder is laid out as on the hub; a run's config.json names no architecture."""
+    try:
+        return 'architecture' in json.loads((path / 'config.json').read_text())
+    except (OSError, ValueError):
+        return False
 
 
 def _of_file(asked: Name, name: str, model: str) -> Classifier:
+    path = local(asked.place, 'the net')
+    if not asked.reference and not model and path.is_dir() and _published(path):
+        return classifier.of_hub_folder(path, name)
     return classifier.of_file(asked.place, asked.reference, model, name)
+
+
+def _of_hub(asked: Name, name: str, model: str) -> Classifier:
+    return classifier.of_hub(asked.place, *(asked.choices or (None,)), name=name)
 
 
 def _of_run(asked: Name, name: str, model: str) -> Classifier:
@@ -99,7 +116,7 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
     provenance = Provenance(
         'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), facts=facts
     )
-    return Classifier(module, variables, preparation_of(experiment), names, provenance)
+    return Classifier(module, variables, preparation_of(experiment), names, provenance, experiment.task.several)
 
 
 def preparation_of(experiment: Experiment) -> Preparation:
@@ -130,4 +147,6 @@ def _one_by_one(model: nn.Module) -> nn.Module:
     return model.clone(scan=False) if hasattr(model, 'scan') else model
 
 
-OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {'run': _of_run, 'file': _of_file}
+OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {
+    'run': _of_run, 'file': _of_file, 'hub': _of_hub,
+}  # fmt: skip

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
-from cvresearch.base.workdir import adopt, kept_config
+from cvresearch.base.workdir import LENGTH, adopt, is_longer, kept_config
 from cvresearch.data import resizing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment, Plan
@@ -42,7 +42,7 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
     Raises:
       UserError: the run is finished and has no checkpoint from which it could be trained on.
     """
-    card, longer = read_card(path), kept_config(path).epochs < config.epochs
+    card, longer = read_card(path), is_longer(kept_config(path), config)
     ended = card is not None and card['status'] == 'finished'
     if ended and longer and not Checkpoints(path / 'checkpoints', read_only=True).steps():
         raise UserError(
@@ -67,12 +67,20 @@ def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State
     """
     before = kept_config(path)
     different = adopt(path, config)
-    others = [line for line in different if not line.startswith('epochs:')]
+    others = [line for line in different if line.partition(':')[0] not in LENGTH]
     lines = [changed(others)] if others else []
-    if before.epochs == config.epochs:
+    if len(others) == len(different):
         return lines, None
+    shorter, _ = _shorter(experiment.plan, before)
     mixed = not is_first_part(experiment, before, config, int(state.step))
-    return lines + extended(experiment, before, config, state), before.epochs if mixed else None
+    had = before.epochs if shorter.steps == shorter.all_steps else round(shorter.epoch(shorter.steps), 3)
+    if before.epochs == config.epochs:
+        said = (
+            f'goes on from {shorter.steps:,} to {experiment.plan.steps:,} of {experiment.plan.all_steps:,} steps '
+            '(config.max_steps): the schedule is that of all steps, as before'
+        )
+        return [*lines, said, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
+    return lines + extended(experiment, before, config, state), had if mixed else None
 
 
 def changed(differences: list[str]) -> str:
@@ -118,7 +126,7 @@ def is_first_part(experiment: Experiment, before: ConfigDict, config: ConfigDict
     steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
     rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, experiment.schedule)]
     sizes = [
-        [stage for stage in resizing.make(config.resize, plan.steps, plan.steps_per_epoch) if stage.first < step]
+        [stage for stage in resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch) if stage.first < step]
         for plan in (shorter, experiment.plan)
     ]
     return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
@@ -126,8 +134,8 @@ def is_first_part(experiment: Experiment, before: ConfigDict, config: ConfigDict
 
 def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, optax.Schedule]:
     """Returns the plan and the schedule of the run as it was to be."""
-    shorter = Plan(plan.examples, before.batch_size, before.epochs)
-    return shorter, schedules.make(before.schedule, shorter.steps, shorter.steps_per_epoch, before.batch_size)
+    shorter = Plan(plan.examples, before.batch_size, before.epochs, before.max_steps)
+    return shorter, schedules.make(before.schedule, shorter.all_steps, shorter.steps_per_epoch, before.batch_size)
 
 
 def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[str]:
@@ -136,7 +144,7 @@ def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[s
         return []
     found = []
     for plan in (shorter, longer):
-        stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        stages = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         found.append(stages[resizing.stage_at(stages, step)].size)
     moves = f'stay {found[0]} pixels' if found[0] == found[1] else f'go from {found[0]} to {found[1]} pixels'
     return [f'resize {config.resize.name!r}: at step {step:,} training images {moves}']

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from cvresearch.base import hosts
+from cvresearch.base import hosts, plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data import identity, sources
@@ -82,9 +82,14 @@ def of_run(path: Path, config: ConfigDict, images: bool = True) -> Source:
         and the images need not be there.
 
     Raises:
-      UserError: a class that the net was not trained with; see `sources.load`.
+      UserError: a class that the net was not trained with; a plugin of the run that is not there; see `sources.load`.
     """
-    known = recorded(path)
+    card = read_card(path) or {}
+    was = card.get('plugins', [])
+    plugins.load(config.get('plugins', ()), path, was)
+    for line in plugins.changes(was, plugins.records(config.get('plugins', ()))):
+        print(f'warning: {path}: {line}', file=sys.stderr)
+    known = card.get('dataset')
     if known and not images:
         return identity.without_images(known)
     data = dict(config.data)

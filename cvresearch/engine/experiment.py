@@ -13,7 +13,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
-from cvresearch.base import hosts, trees
+from cvresearch.base import hosts, plugins, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
@@ -25,10 +25,10 @@ from cvresearch.engine.early_stopping import Patience
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
+from cvresearch.objectives.tasks import MULTI, SINGLE, Task
 from cvresearch.optim import optimizers, schedules
 from cvresearch.optim.plateau import Plateau
 
-METRIC = 'top1'  # by which nets are judged
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -39,6 +39,7 @@ class Plan:
     examples: int
     batch_size: int
     epochs: float
+    max_steps: int = 0  # 0: none
 
     @property
     def steps_per_epoch(self) -> float:
@@ -47,7 +48,12 @@ class Plan:
 
     @property
     def steps(self) -> int:
-        """The number of updates: enough to show every image `epochs` times."""
+        """The number of updates that the run makes: all of them, or `max_steps` where these are fewer."""
+        return min(self.all_steps, self.max_steps or self.all_steps)
+
+    @property
+    def all_steps(self) -> int:
+        """The updates that show every image `epochs` times: schedules are made for these, wherever the run ends."""
         return math.ceil(round(self.epochs * self.examples) / self.batch_size)
 
     def epoch(self, step: int) -> float:
@@ -89,6 +95,7 @@ class Experiment:
     tx: optax.GradientTransformation
     schedule: optax.Schedule
     loss: Loss
+    task: Task
     sampling: Sampling
     augment: augment.Augment
     recipe: steps.UpdateOptions
@@ -117,6 +124,7 @@ class Experiment:
         Raises:
           UserError: a value that is out of range or that does not fit the others.
         """
+        plugins.load(config.get('plugins', ()))
         _check_numbers(config)
         layout = layout or meshes.Layout.of(config.mesh)
         mesh = layout.mesh
@@ -134,8 +142,9 @@ class Experiment:
                 f'config.model.num_classes is {classes!r}, but {facts.name} has {facts.num_classes} classes; '
                 'expected a whole number, at least that many'
             )
-        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs)
-        schedule = schedules.make(config.schedule, plan.steps, plan.steps_per_epoch, config.batch_size)
+        task = MULTI if facts.multi_label else SINGLE
+        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
+        schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
@@ -145,18 +154,18 @@ class Experiment:
             tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
+            task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
-            recipe=recipes.make(config, plan.steps, plan.steps_per_epoch, mesh),
-            plateau=recipes.plateau_of(config, source.splits),
-            stopping=early_stopping.make(config, source.splits, METRIC),
+            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
+            plateau=recipes.plateau_of(config, source.splits, task),
+            stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalization(config, facts),
             seed=config.seed,
             eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
-            snapshots=frozenset(schedules.cycle_ends(config.schedule, plan.steps, plan.steps_per_epoch))
-            | plan.steps_every(config.snapshot_every_epochs),
+            snapshots=_snapshots(config, plan),
             config=config,
         )
         recipes.check_labels(config, source)
@@ -183,13 +192,13 @@ class Experiment:
     @property
     def selection(self) -> str:
         """The metric by which the best checkpoint is chosen."""
-        return self.stopping.metric if self.stopping else METRIC
+        return self.stopping.metric if self.stopping else self.task.metric
 
     def _create(self, seed: jax.Array) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
         shape = self.source.facts.image_shape
-        return states.create(self.model, self.tx, shape, seed, average, plateau, skips=self.recipe.skip > 0)
+        return states.create(self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums)
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -224,7 +233,8 @@ class Experiment:
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
-        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe)
+        normalized = self.mean, self.std
+        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
         divided = meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
@@ -246,6 +256,11 @@ class Experiment:
     def eval_step(self):
         """Returns the jitted (state, batch) -> sums of metrics."""
         return self._of_whole(steps.make_eval_step(self.model, self.loss, self.mean, self.std))
+
+    def loss_of(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Returns the mean loss of kept logits, added up in float64."""
+        target = self.task.target(jnp.asarray(labels), logits.shape[-1])
+        return float(np.asarray(self.loss(jnp.asarray(logits), target), np.float64).mean())
 
     def with_plateau(self, state: states.State, rows: list[dict]) -> states.State:
         """Returns the state with the learning rate that the evaluations so far ask for."""
@@ -288,9 +303,16 @@ def _check_numbers(config: ConfigDict) -> None:
     for name in ('keep', 'save_failures'):
         if config[name] < 1:
             raise UserError(f'config.{name} is {config[name]}; expected at least 1')
-    for name in ('log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs', 'minival'):
+    numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
+    for name in (*numbers, 'minival'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
+
+
+def _snapshots(config: ConfigDict, plan: Plan) -> frozenset[int]:
+    """Returns the steps at which members of ensembles are kept, as far as the run goes."""
+    ends = frozenset(schedules.cycle_ends(config.schedule, plan.all_steps, plan.steps_per_epoch))
+    return frozenset(step for step in ends | plan.steps_every(config.snapshot_every_epochs) if step <= plan.steps)
 
 
 def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:

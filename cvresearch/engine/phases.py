@@ -29,7 +29,7 @@ class Phases:
         self._experiment, self._config, self._teacher = experiment, experiment.config, teacher
         self.compiler = Compiler()
         plan, config = experiment.plan, experiment.config
-        self.phases = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        self.phases = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         self._experiments = [self._program_of(phase) for phase in self.phases]
         host, hosts = jax.process_index(), jax.process_count()
         self.streams = [

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from cvresearch.base import compile_cache, hosts, trees
+from cvresearch.base import compile_cache, hosts, plugins, trees
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
@@ -16,11 +16,11 @@ from cvresearch.base.hosts import Agreement
 from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
-from cvresearch.base.records import Metrics, RunCard, in_words, named
+from cvresearch.base.records import Metrics, RunCard, in_words, named, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
-from cvresearch.engine import continuing, datasets, memory_plan, recipes
+from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.due import Due
@@ -88,12 +88,16 @@ class Session:
         """Opens the records and the progress bar at the step of a state; returns what is due from there on."""
         step, experiment = int(state.position), self.experiment
         flat = configs.flatten(self.config)
+        known = plugins.records(self.config.get('plugins', ()))
+        self._notes = plugins.changes((read_card(self.path) or {}).get('plugins', []), known)
         self.card = RunCard(
             self.path, model=self.config.model.name, seed=experiment.seed, data=experiment.source.facts.name,
             mesh=dict(experiment.mesh.shape), hyperparameters=flat, dataset=self._dataset,
+            **({'plugins': known} if known else {}),
         )  # fmt: skip
         self.records = self.closes(Metrics(self.path, step))
-        self.records.describe(flat, [f'{name}/top1' for (split, _), name in self.names.items() if split != 'train'])
+        metric = experiment.task.metric
+        self.records.describe(flat, [f'{name}/{metric}' for (split, _), name in self.names.items() if split != 'train'])
         self.damage = getattr(experiment.source.splits['train'], 'damage', None)  # of encoded images only
         if self.damage:
             self.path.mkdir(parents=True, exist_ok=True)  # of each host
@@ -111,6 +115,7 @@ class Session:
         if not hosts.is_primary():
             return
         lines, extended_from = continuing.adopted(self.path, self.experiment, self.config, state)
+        lines = [*self._notes, *lines]
         for line in lines:
             self.progress.say(line)
         self.card.continued(int(state.position), lines, extended_from)
@@ -165,10 +170,11 @@ class Session:
         learning_rate = float(self.experiment.schedule(max(int(state.step) - 1, 0)))
         if state.plateau:
             learning_rate *= float(state.plateau['scale'])
-        values = metrics.means(metrics.total(None, state.sums))
+        values = self.experiment.task.means(metrics.total(None, state.sums))
         values |= {'learning_rate': learning_rate, **self.speed.values(), **_skipped(state)}
         self.records.write(step, self.experiment.plan.epoch(step), 'train', values)
-        return state.replace(sums=hosts.to_devices(metrics.zeros(), meshes.replicated(self.experiment.mesh)))
+        zeros = metrics.zeros(self.experiment.task.sums)
+        return state.replace(sums=hosts.to_devices(zeros, meshes.replicated(self.experiment.mesh)))
 
     def record_data(self, step: int, digest: Callable[[int], str]) -> None:
         """Writes the digests of the epochs that ended with this step, and how many images had to be replaced."""
@@ -198,12 +204,12 @@ class Session:
         """Writes the run card: `how` is 'finished', 'preempted' or 'failed'."""
         plan, stopping = self.experiment.plan, self.experiment.stopping
         good, final = {}, self._final()
-        early = how == 'finished' and step < plan.steps
+        early = early_stopping.card(stopping, step, plan, self.due.best_step()) if how == 'finished' else None
         if how != 'failed':
             params = unstack(hosts.to_host(state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **_skipped(state))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
-        ended = {'stopped_early': stopping.card(step, plan, self.due.best_step())} if early else {}
+        ended = {'stopped_early': early} if early else {}
         self.card.end(
             how, self.clock.wall, step=step, images_seen=step * self.config.batch_size, **good, **damaged, **ended,
             final=final, **self.speed.values(),
@@ -213,7 +219,7 @@ class Session:
         )  # fmt: skip
         if how == 'finished':
             self.records.finish()
-        of = f' of {plan.steps:,} ({stopping})' if early else ''
+        of = f' of {early["of_steps"]:,} ({early["why"]})' if early else ''
         self.progress.say(f'{how} at step {step:,}{of}: {in_words(final)}; {self.path}')
 
     def _final(self) -> dict[str, dict]:

@@ -15,6 +15,7 @@ from cvresearch.engine.state import State
 from cvresearch.objectives import metrics
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
+from cvresearch.objectives.tasks import SINGLE, Task
 
 NOT_MIXED = Mixing()
 
@@ -56,7 +57,7 @@ def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, loss: Loss, augment: Augment,
-    mean: tuple[float, ...], std: tuple[float, ...], options: UpdateOptions = UpdateOptions(),
+    mean: tuple[float, ...], std: tuple[float, ...], options: UpdateOptions = UpdateOptions(), task: Task = SINGLE,
 ) -> Callable[[State, dict], State]:  # fmt: skip
     """Returns one update, (state, batch) -> state.
 
@@ -67,10 +68,10 @@ def make_train_step(
     def train_step(state: State, batch: dict) -> State:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
         images = augment.erase(normalize(augment.images(batch['image'], keys), mean, std), keys)
-        target = jax.nn.one_hot(batch['label'], model.num_classes)
+        target = task.target(batch['label'], model.num_classes)
         images, target = options.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
 
-        of_part = functools.partial(_gradients, model, loss, options, state)
+        of_part = functools.partial(_gradients, model, loss, options, task, state)
         of_batch = _in_parts(of_part, options, rng.step_key(state.seed, 'dropout', state.step))
         (gradients, model_state, mean_loss), sums = of_batch(state.params, (images, target, batch['label']))
         if options.sam:
@@ -115,13 +116,14 @@ def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
 
 
 def _gradients(
-    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, params, examples: tuple, key: jax.Array
+    model: nn.Module, loss: Loss, options: UpdateOptions, task: Task, state: State, params, examples: tuple,
+    key: jax.Array,
 ):  # fmt: skip
     """Returns ((gradients, new model state, mean objective), sums of metrics) of some examples."""
     images, target, labels = examples
     differentiated = jax.value_and_grad(objective(model, loss, options, state, images, target, key), has_aux=True)
     (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(params))
-    return (options.scatter(gradients), dict(model_state), mean), metrics.of_batch(logits, labels, losses)
+    return (options.scatter(gradients), dict(model_state), mean), task.of_batch(logits, labels, losses)
 
 
 def objective(

@@ -34,6 +34,8 @@ def load(name: str, student: Experiment) -> Callable[[jax.Array], jax.Array]:
     """
     try:
         teacher = classifiers.load(name)
+        if teacher.multi_label:
+            raise UserError(f'{name} answers with any number of labels an image; expected one class an image')
         if teacher.num_classes != student.model.num_classes:
             raise UserError(
                 f'{name} has {teacher.num_classes} classes and the net {student.model.num_classes}; expected the same'

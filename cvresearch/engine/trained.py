@@ -93,7 +93,18 @@ class TrainedRun:
             source = sources.load({'name': data, **arguments}, 0, self.config.transform, names)
         except identity.UnknownClassError as error:
             raise UserError(f'{data} cannot be evaluated with the run {self.path}: {error}') from error
+        if source.facts.multi_label != self.experiment.task.several:
+            one, any_number = ('the data', 'the net') if self.experiment.task.several else ('the net', 'the data')
+            raise UserError(
+                f'{data} cannot be evaluated with the run {self.path}: {one} has one label an image, and '
+                f'{any_number} any number of them'
+            )
         return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source), recorded=None)
+
+    def part(self, split: str, limit: int = 0, every: int = 1) -> Self:
+        """Returns the run with a part of a split; see `sources.part_of`."""
+        source = sources.part_of(self.experiment.source, split, limit, every)
+        return dataclasses.replace(self, experiment=dataclasses.replace(self.experiment, source=source))
 
     def check_data(self, split: str, force: bool = False) -> None:
         """Compares a split of the run's own data with what it recorded; see `datasets.check_split`."""

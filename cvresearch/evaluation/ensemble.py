@@ -17,7 +17,7 @@ from cvresearch.engine import recipes, steps
 from cvresearch.evaluation import predictions
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.evaluation.protocols import Protocol
-from cvresearch.objectives import scores
+from cvresearch.objectives import multi_label, scores
 
 SHARE_OF_MEMORY = 4  # stacked members and what they compute may take this part of a device's memory
 
@@ -29,6 +29,9 @@ def average(members: Sequence[Predictions], **record) -> Predictions:
       UserError: members of other images or classes.
     """
     first, *_ = members = aligned(members)
+    if first.multi_label:
+        mean = multi_label.averaged([member.logits for member in members])
+        return Predictions(mean.astype(np.float32), first.labels, record, first.class_names)
     logs = np.logaddexp.reduce([scores.log_softmax(member.logits) for member in members]) - np.log(len(members))
     return Predictions(logs.astype(np.float32), first.labels, record, first.class_names)
 
@@ -56,13 +59,18 @@ def curve(members: Sequence[Predictions]) -> list[dict]:
 
     The last, since the first cycles are the least trained (Huang et al. 2017, section 4.1).
     """
-    return [{'m': m, **predictions.summary(average(members[-m:]))} for m in range(1, len(members) + 1)]
+    task, numbers = _task(members), range(1, len(members) + 1)
+    return [{'m': m, **predictions.summary(average(members[-m:], **task))} for m in numbers]
+
+
+def _task(members: Sequence[Predictions]) -> dict[str, str]:
+    return {key: value for key, value in members[0].record.items() if key == 'task'}
 
 
 def disagreement(members: Sequence[Predictions]) -> np.ndarray:
-    """Returns the share of images on which two members choose another class, float64 (M, M)."""
-    chosen = np.stack([member.predicted for member in members])
-    return (chosen[:, None] != chosen[None]).mean(-1)
+    """Returns the share of images on which two members choose another class, or other classes, float64 (M, M)."""
+    chosen = np.stack([member.predicted.reshape(len(member.labels), -1) for member in members])
+    return (chosen[:, None] != chosen[None]).any(-1).mean(-1)
 
 
 def correlation(members: Sequence[Predictions]) -> np.ndarray:
@@ -70,7 +78,8 @@ def correlation(members: Sequence[Predictions]) -> np.ndarray:
 
     Huang et al. 2017, section 4.4, "pairwise correlation of softmax outputs".
     """
-    return np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
+    found = np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
+    return np.atleast_2d(found)  # a single member has a number alone
 
 
 def stack(variables: Sequence[dict]) -> dict:

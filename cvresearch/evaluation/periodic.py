@@ -7,6 +7,7 @@ import numpy as np
 
 from cvresearch.base import hosts
 from cvresearch.base import mesh as meshes
+from cvresearch.base.records import judged
 from cvresearch.data import identity
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.session import Session
@@ -28,12 +29,7 @@ class Evaluator:
     def evaluate(self, step: int, state: State, split: str, weights: str) -> None:
         """Evaluates a split and records it; if the run is asked to stop before, the next process does it."""
         session, experiment = self._session, self._experiment
-        chosen = state if weights == 'raw' else state.averaged()
-        eval_step = self.eval_step(split)
-        values = eval_step and evaluate(
-            eval_step, chosen, self._splits[split], experiment.eval_batch_size, experiment.mesh,
-            stop=session.stop_requested,
-        )  # fmt: skip
+        values = (self._from_predictions if experiment.task.several else self._sums)(step, state, split, weights)
         if values is None:
             return
         # The predictions first: a row in the records says that nothing of this evaluation is left to do.
@@ -43,33 +39,54 @@ class Evaluator:
         session.records.write(step, epoch, split, values | {**self._protocol(split).record, 'weights': weights})
         of = split if weights == 'raw' else f'{split} ({weights})'
         session.progress.say(
-            f'epoch {epoch:.4g}: {of} loss {values["loss"]:.4f}, top-1 {values["top1"]:.2f} %, '
-            f'{values["n_seen"]:,} images'
+            f'epoch {epoch:.4g}: {of} loss {values["loss"]:.4f}, '
+            f'{judged(values)[0]} {judged(values)[1]:.2f} %, {values["n_seen"]:,} images'
         )
+
+    def _sums(self, step: int, state: State, split: str, weights: str) -> dict | None:
+        """Returns the metrics that are sums over images; None if the run is asked to stop before."""
+        experiment, chosen = self._experiment, state if weights == 'raw' else state.averaged()
+        eval_step = self.eval_step(split)
+        return eval_step and evaluate(
+            eval_step, chosen, self._splits[split], experiment.eval_batch_size, experiment.mesh,
+            stop=self._session.stop_requested,
+        )  # fmt: skip
+
+    def _from_predictions(self, step: int, state: State, split: str, weights: str) -> dict | None:
+        """Returns the metrics of any number of labels an image: average precision is no sum over images."""
+        found = self._predictions(step, state, split, weights)
+        loss_of = self._experiment.loss_of
+        return found and {'loss': loss_of(found.logits, found.labels), **predictions.summary(found)}
 
     def keep_predictions(self, step: int, state: State, split: str, weights: str) -> bool:
         """Writes the logits of the last evaluation, for later metrics; False if the run is asked to stop before."""
-        session, experiment = self._session, self._experiment
-        if not session.config.keep_predictions:
+        if not self._session.config.keep_predictions:
             return True
+        found = self._predictions(step, state, split, weights)
+        if found is not None and hosts.is_primary():
+            found.save(self._session.path / KEPT / f'{self._session.names[split, weights]}.npz')
+        return found is not None
+
+    def _predictions(self, step: int, state: State, split: str, weights: str) -> Predictions | None:
+        """Returns what the net says of a split; None if the run is asked to stop before."""
+        session, experiment = self._session, self._experiment
         examples, protocol, variables = self._splits[split], self._protocol(split), variables_of(state, weights)
         name = self._begin_predictions(split, protocol, variables)
         if not session.waits_for(self._compiler, name):
-            return False
+            return None
         logits_of = self._compiler.result(name)(variables)
         found = predictions.predict(
             logits_of, examples, protocol, experiment.eval_batch_size, experiment.mesh, stop=session.stop_requested
         )
-        if found is not None and hosts.is_primary():
-            facts = experiment.source.facts
-            record = {
-                'run': session.path.name, 'model': session.config.model.name, 'seed': experiment.seed, 'split': split,
-                'data': facts.name, 'images_sha256': identity.images_sha256(examples), 'step': step,
-                **protocol.record, 'weights': weights,
-            }  # fmt: skip
-            kept = Predictions(*found, record, facts.class_names)
-            kept.save(session.path / KEPT / f'{session.names[split, weights]}.npz')
-        return found is not None
+        if found is None:
+            return None
+        facts = experiment.source.facts
+        record = {
+            'run': session.path.name, 'model': session.config.model.name, 'seed': experiment.seed, 'split': split,
+            'data': facts.name, 'images_sha256': identity.images_sha256(examples), 'step': step,
+            **protocol.record, 'weights': weights, **predictions.task_of(experiment.task),
+        }  # fmt: skip
+        return Predictions(*found, record, facts.class_names)
 
     def eval_step(self, split: str) -> Callable | None:
         """Returns the compiled evaluation of a split's batches, None if the run is asked to stop before."""

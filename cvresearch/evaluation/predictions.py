@@ -24,7 +24,8 @@ from cvresearch.engine import steps
 from cvresearch.evaluation import dense
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.interop.archives import open_zip
-from cvresearch.objectives import scores
+from cvresearch.objectives import multi_label, scores
+from cvresearch.objectives.tasks import MULTI, Task
 
 Forward = Callable[[jax.Array], jax.Array]  # uint8 images (batch, height, width, channels) -> logits
 
@@ -38,7 +39,8 @@ class Predictions:
 
     Attributes:
       logits: float32 (images, classes); their softmax is the probabilities that were averaged, if any were.
-      labels: int32 (images,), or (images, most) where an image has several (ReaL), filled up with -1.
+      labels: int32 (images,), or (images, most) where an image has several, filled up with -1: any of them is right
+        (ReaL), or, where the record's `task` is multi_label, each is a question of its own.
       record: how they came about: split, step, weights, protocol, and `images_sha256`, a digest of the images.
       class_names: in the order of the logits, which may be more; () where they are not known (earlier versions).
     """
@@ -49,18 +51,30 @@ class Predictions:
     class_names: tuple[str, ...] = ()
 
     @property
+    def multi_label(self) -> bool:
+        """Whether an image has any number of classes, each a question of its own."""
+        return self.record.get('task') == MULTI.name
+
+    @property
     def probabilities(self) -> np.ndarray:
-        """Float64 (images, classes)."""
+        """Float64 (images, classes): their softmax, or their sigmoids where each class is a question of its own."""
+        if self.multi_label:
+            return np.exp(-np.logaddexp(0, -self.logits.astype(np.float64)))
         return scores.softmax(self.logits)
 
     @property
     def predicted(self) -> np.ndarray:
-        """The class of largest logit, int (images,)."""
-        return self.logits.argmax(-1)
+        """The class of largest logit, int (images,); with `multi_label`, the classes, bool (images, classes)."""
+        return self.logits > 0 if self.multi_label else self.logits.argmax(-1)
 
     @property
     def right(self) -> np.ndarray:
-        """Whether each image is classified right, bool (images,); with several labels, by any of them."""
+        """Whether each image is classified right, bool (images,).
+
+        With several labels, by any of them; with `multi_label`, where exactly its classes are predicted.
+        """
+        if self.multi_label:
+            return (multi_label.targets(self.labels, self.logits.shape[-1]) == self.predicted).all(-1)
         if self.labels.ndim == 2:
             return (self.labels == self.predicted[:, None]).any(-1)
         return scores.label_rank(self.logits, self.labels) == 0
@@ -109,6 +123,7 @@ def check_same_images(one: Predictions, other: Predictions) -> None:
                         'the data, with --data and --root')  # fmt: skip
     by_name = bool(one.class_names and other.class_names)
     labels = [identity.named(each.labels, each.class_names) if by_name else each.labels for each in (one, other)]
+    labels = [np.sort(each, -1) if each.ndim == 2 else each for each in labels]  # their order has no meaning
     if not np.array_equal(*labels):
         raise UserError(f'{what} (their labels differ)')
 
@@ -132,9 +147,11 @@ def in_order_of(one: Predictions, other: Predictions) -> Predictions:
 def summary(predictions: Predictions, bins: int = 15) -> dict:
     """Returns the metrics of all images together; accuracies in percent.
 
-    With several labels an image: 'real' alone, over those that have any.
+    With several labels an image: 'real' alone, over those that have any. With `multi_label`: mAP, exact match and F1.
     """
     logits, labels = predictions.logits, predictions.labels
+    if predictions.multi_label:
+        return multi_label.summary(logits, labels)
     if labels.ndim == 2:
         answers = [[label for label in row if label >= 0] for row in labels.tolist()]
         accuracy, counted = scores.real_accuracy(predictions.predicted, answers)
@@ -146,6 +163,11 @@ def summary(predictions: Predictions, bins: int = 15) -> dict:
         'nll': scores.nll(logits, labels), 'brier': scores.brier(probabilities, labels),
         'ece': scores.calibration(probabilities, labels, bins)[0], **scores.averages(confusion), 'n_seen': len(labels),
     }  # fmt: skip
+
+
+def task_of(task: Task) -> dict[str, str]:
+    """Returns what a record says of the task: nothing where it is one class an image."""
+    return {'task': task.name} if task.several else {}
 
 
 @dataclasses.dataclass(frozen=True)

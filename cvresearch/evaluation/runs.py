@@ -3,8 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import mesh as meshes
@@ -29,7 +27,13 @@ class Run(TrainedRun):
                 raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
             return given
         knobs = {key: value for key, value in knobs.items() if value}
-        return protocols.make(name, resolution or given.resolution, channels=given.channels, **knobs)
+        made = protocols.make(name, resolution or given.resolution, channels=given.channels, **knobs)
+        if self.experiment.task.several and made.average == 'probabilities':
+            raise UserError(
+                f'protocol {name!r} averages the probabilities of one class an image; these have any number of labels: '
+                'set --average=logits'
+            )
+        return made
 
     def predictions(
         self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None,
@@ -82,16 +86,21 @@ class Run(TrainedRun):
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
         return {
             'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
-            'data': self.experiment.source.facts.name, 'split': split, 'weights': weights, **protocol.record,
+            'data': self.experiment.source.facts.name, 'split': split, **self._subset, 'weights': weights,
+            **protocol.record,
+            **predictions.task_of(self.experiment.task),
         }  # fmt: skip
+
+    @property
+    def _subset(self) -> dict[str, dict]:
+        """What the records say where a part of a split is evaluated."""
+        return {'subset': self.experiment.source.subset} if self.experiment.source.subset else {}
 
     def metrics(self, found: Predictions) -> dict:
         """Returns the record of an evaluation and its metrics; `loss` is the run's own, where one view is shown."""
         values = predictions.summary(found)
-        if found.labels.ndim == 1 and found.record.get('crops') == 1:
-            target = jax.nn.one_hot(found.labels, found.logits.shape[-1])
-            loss = np.asarray(self.experiment.loss(jnp.asarray(found.logits), target), np.float64)
-            values = {'loss': float(loss.mean()), **values}
+        if (found.labels.ndim == 1 or found.multi_label) and found.record.get('crops') == 1:
+            values = {'loss': self.experiment.loss_of(found.logits, found.labels), **values}
         return {**found.record, **values}
 
 

@@ -1,1 +1,1 @@
-"""Nets of other libraries and of our own runs: one name, one object."""
+"""Nets of other libraries: files of weights, hubs, names."""

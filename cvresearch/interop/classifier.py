@@ -6,7 +6,7 @@ start of a run take one, whoever made it.
 
 import dataclasses
 import functools
-import hashlib
+import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -21,9 +21,11 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
-from cvresearch.data.preprocessing import CHANNELS, Preparation
+from cvresearch.data.preparation import Preparation
+from cvresearch.data.preprocessing import CHANNELS
 from cvresearch.inspect import features
-from cvresearch.interop import conversion, weight_files
+from cvresearch.interop import conversion, hub, weight_files
+from cvresearch.interop.provenance import provenance
 from cvresearch.models import registry
 
 KINDS = ('run', 'file', 'hub')
@@ -65,7 +67,7 @@ def parse(name: str) -> Name:
         raise UserError(f'the net {name!r} has no place; expected {NAMING}')
     if kind == 'hub':
         place, _, revision = rest.partition('@')
-        return Name(kind, place, f'timm/{place.rpartition("/")[2]}', (revision,) if revision else ())
+        return Name(kind, place, '', (revision,) if revision else ())
     place, _, reference = rest.rpartition('#') if '#' in rest and not Path(rest).exists() else (rest, '', '')
     choices: list[str] = []
     # A folder may be called a@best: what exists is taken as it is.
@@ -99,7 +101,7 @@ class Provenance:
     @property
     def record(self) -> dict:
         """What a record says of it, as plain values."""
-        said = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, {}) }
+        said = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, {})}
         said.pop('arguments', None)
         return {**said, **said.pop('facts', {})}
 
@@ -114,6 +116,7 @@ class Classifier:
       preprocessing: from a photograph to the net's pixels, and their mean and deviation.
       class_names: in the order of the logits.
       provenance: where it comes from.
+      multi_label: an image has any number of the classes, and each logit is a question of its own (a sigmoid's).
     """
 
     module: nn.Module
@@ -121,6 +124,7 @@ class Classifier:
     preprocessing: Preparation
     class_names: tuple[str, ...]
     provenance: Provenance
+    multi_label: bool = False
 
     def __post_init__(self):
         if len(self.class_names) != self.module.num_classes:
@@ -189,8 +193,8 @@ def of_file(path: str | Path, reference: str = '', model: str = '', name: str = 
 
     Args:
       path: as `weight_files.read`'s.
-      reference: whose weights they are, 'torchvision/resnet50'; a tag tells how images are prepared. A variant's
-        name alone is enough where one library's names fit. If '', `model` must be given.
+      reference: whose weights they are, 'torchvision/resnet50'; a tag tells how images are prepared. A net's name
+        alone is enough where one library's tensors fit. If '', `model` must be given.
       model: a variant that it must be.
       name: as it was asked for.
 
@@ -199,7 +203,7 @@ def of_file(path: str | Path, reference: str = '', model: str = '', name: str = 
     """
     file = local(path, 'the weights file')
     if reference and '/' not in reference:
-        model, reference = reference, ''
+        model, reference = registry.resolve(reference), ''
     if reference and model and registry.reference(reference).variant != model:
         raise UserError(f'{reference} is a {registry.reference(reference).variant}, not a {model}')
     if not reference and not model:
@@ -214,23 +218,49 @@ def of_file(path: str | Path, reference: str = '', model: str = '', name: str = 
         module, variables = conversion.to_variables(tensors, reference, conversion.classes_of(tensors, reference))
     except UserError as error:
         raise UserError(f'{file}: {error}') from error
-    found = registry.reference(reference)
-    prepare, names = preprocessing.of(
-        registry.current_name(reference), registry.variant(found.variant).input_shape[0], file
-    )
-    provenance = Provenance(
-        'file', name or f'file:{path}#{reference}', found.variant, file_digest(file), reference, dict(found.arguments)
-    )
-    return Classifier(module, variables, prepare, names or default_names(module.num_classes), provenance)
+    size = registry.variant(registry.reference(reference).variant).input_shape[0]
+    prepare, names = preprocessing.of(registry.current_name(reference), size, file)
+    origin = _origin('file', name or f'file:{path}#{reference}', reference, file)
+    return Classifier(module, variables, prepare, names or default_names(module.num_classes), origin)
+
+
+def of_hub(repository: str, revision: str | None = None, name: str = '') -> Classifier:
+    """Returns a net of the Hugging Face hub, as timm publishes it; see `hub.fetch`.
+
+    Args:
+      repository: 'timm/resnet50.a1_in1k'.
+      revision: a commit, a branch or a tag; the newest that is at hand if None.
+      name: as it was asked for.
+    """
+    files, config, commit = hub.fetch(repository, revision)
+    found = _as_timm(files[0], config, hub.reference_of(repository), name or f'hub:{repository}@{commit}', 'hub')
+    facts = found.provenance.facts | {'revision': commit}
+    return dataclasses.replace(found, provenance=dataclasses.replace(found.provenance, facts=facts))
+
+
+def of_hub_folder(folder: Path, name: str = '') -> Classifier:
+    """Returns the net in a folder laid out as on the hub: config.json beside model.safetensors."""
+    config = json.loads((folder / 'config.json').read_text())
+    weights = folder / hub.WEIGHTS
+    file = weights if weights.exists() else folder / hub.INDEX
+    return _as_timm(file, config, f'timm/{config["architecture"]}', name or str(folder), 'file')
+
+
+def _as_timm(file: Path, config: dict, reference: str, name: str, kind: str) -> Classifier:
+    tensors = weight_files.read(file)
+    module, variables = conversion.to_variables(tensors, reference, conversion.classes_of(tensors, reference))
+    prepare, names = hub.preprocessing_of(config)
+    origin = _origin(kind, name, reference, file)
+    return Classifier(module, variables, prepare, names or default_names(module.num_classes), origin)
+
+
+def _origin(kind: str, name: str, reference: str, file: Path) -> Provenance:
+    found, facts = registry.reference(reference), provenance(file)
+    told = {key: facts[key] for key in ('license',) if key in facts}
+    return Provenance(kind, name, found.variant, facts['sha256'], reference, dict(found.arguments), told)
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:
     """Returns ImageNet's names of 1,000 classes, or 'class 0', 'class 1', ... of another number."""
     names = preprocessing.imagenet_classes()
     return names if num_classes == len(names) else tuple(f'class {c}' for c in range(num_classes))
-
-
-def file_digest(path: Path) -> str:
-    """Returns the hexadecimal SHA-256 of a file."""
-    with open(path, 'rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()

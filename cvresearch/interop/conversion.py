@@ -3,7 +3,9 @@
 Strict both ways: every tensor is used once, every parameter is filled, every shape is checked.
 """
 
+import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import flax.linen as nn
@@ -14,6 +16,8 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import cost
 from cvresearch.interop import weight_files
+from cvresearch.interop.alignment import net_in
+from cvresearch.interop.weight_files import say
 from cvresearch.models import registry
 from cvresearch.models.variant import Reference
 from cvresearch.nn.stacked import unstack
@@ -28,21 +32,24 @@ _KERAS_NORM = {'scale': 'gamma', 'bias': 'beta', 'mean': 'moving_mean', 'var': '
 _UNUSED = re.compile(r'(.*\.)?num_batches_tracked|(normalization|rescaling)(_\d+)?/.*')
 
 
-def load(path: str | Path, reference: str, num_classes: int | None = None) -> tuple[nn.Module, dict]:
+def load(
+    path: str | Path, reference: str, num_classes: int | None = None, note: Callable[[str], None] = say
+) -> tuple[nn.Module, dict]:
     """Returns our module and its variables, filled from a file of weights.
 
     Args:
       path: as `weight_files.read`'s.
       reference: the net that the file's names are of, 'torchvision/resnet50'.
-      num_classes: number of classes; as many as the file's last layer has where not given.
+      num_classes: number of classes; if None, the length of the file's last layer.
+      note: takes each line that a person should know, such as which of several weights are taken.
 
     Raises:
       UserError: an unknown reference, a file that cannot be read, or weights that do not fit.
     """
     registry.reference(reference)  # a misspelt one is said before a large file is read
-    tensors = weight_files.read(path)
+    tensors = weight_files.read(path, note)
     try:
-        return to_variables(tensors, reference, num_classes or classes_of(tensors, reference))
+        return to_variables(tensors, reference, num_classes or classes_of(tensors, reference), note)
     except UserError as error:
         raise UserError(f'{path}: {error}') from error
 
@@ -50,21 +57,23 @@ def load(path: str | Path, reference: str, num_classes: int | None = None) -> tu
 def save(path: str | Path, variables: dict, reference: str) -> None:
     """Writes our variables under a reference's names: `load(path, reference)` gives them back.
 
+    A .pth file has what PyTorch asks of one besides, so that `load_state_dict` takes it strictly.
+
     Raises:
       UserError: an unknown reference, or the file cannot be written.
     """
-    weight_files.write(path, to_tensors(variables, reference))
+    weight_files.write(path, to_tensors(variables, reference), registry.reference(reference).version)
 
 
 def classes_of(tensors: Tensors, name: str) -> int | None:
     """Returns the number of classes of a reference's tensors, None where they have no last layer."""
     reference = registry.reference(name)
+    keys = {tensor_name(name, reference, f'params/head/{leaf}', {}): axis
+            for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0))}  # fmt: skip
+    if not keys.keys() & needed(tensors, reference).keys():
+        tensors = net_in(tensors, _names(name, reference)[0], lambda found: needed(found, reference), _nothing_said)
     tensors = needed(tensors, reference)
-    for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0)):
-        key = tensor_name(name, reference, f'params/head/{leaf}', {})
-        if key in tensors and tensors[key].ndim:
-            return tensors[key].shape[axis]
-    return None
+    return next((tensors[key].shape[axis] for key, axis in keys.items() if key in tensors and tensors[key].ndim), None)
 
 
 def infer(tensors: Tensors, model: str) -> str:
@@ -77,28 +86,47 @@ def infer(tensors: Tensors, model: str) -> str:
     if not candidates:
         raise UserError(f"no library's weights are known for model {model!r}")
     names = {name: _names(name, found) for name, found in candidates.items()}
-    given = {name: set(needed(tensors, found)) for name, found in candidates.items()}
-    fitting = [name for name in candidates if names[name] == given[name]]
+    given = {}
+    for name, found in candidates.items():
+        named = functools.partial(needed, reference=found)
+        given[name] = set(named(net_in(tensors, names[name][0], named, _nothing_said)))
+    fitting = [name for name, (every, training) in names.items() if given[name] in (every, every - training)]
     if len(fitting) > 1:
         raise UserError(f'the weights may be of {" or of ".join(fitting)}; say which with --reference')
     if not fitting:
-        nearest = max(candidates, key=lambda name: len(names[name] & given[name]))
+        nearest = max(candidates, key=lambda name: len(names[name][0] & given[name]))
         to_variables(tensors, nearest)
     return fitting[0]
 
 
-def _names(name: str, reference: Reference) -> set[str]:
+def _nothing_said(_: str) -> None:
+    pass
+
+
+def _names(name: str, reference: Reference) -> tuple[set[str], set[str]]:
+    """Returns the names of all tensors of a reference, and those that only training uses."""
     shapes = cost.shapes(registry.build(reference.variant, **reference.arguments), _image_shape(reference))
-    return {tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
+    names = {path: tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
+    return set(names.values()), {names[path] for path in names if _trains_only(path, reference)}
 
 
-def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) -> tuple[nn.Module, dict]:
+def _trains_only(path: str, reference: Reference) -> bool:
+    return reference.training_only is not None and bool(re.fullmatch(reference.training_only, path))
+
+
+def to_variables(
+    tensors: Tensors, name: str, num_classes: int | None = None, note: Callable[[str], None] = say
+) -> tuple[nn.Module, dict]:
     """Returns our module and its variables, filled from a reference's tensors.
 
+    Where the tensors lack all parameters that only training uses (the auxiliary heads of GoogLeNet and Inception-v3),
+    the module is the one without them, and `note` says so.
+
     Args:
-      tensors: by the reference's names.
+      tensors: by the reference's names, or by those after a prefix that all share.
       name: of the reference, 'torchvision/resnet50'.
-      num_classes: number of classes; the variant's own where not given.
+      num_classes: number of classes; if None, the variant's own.
+      note: takes each line that a person should know.
 
     Raises:
       UserError: an unknown reference, or tensors that do not fit (the difference is shown).
@@ -106,7 +134,25 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
     reference = registry.reference(name)
     module = registry.build(reference.variant, num_classes, **reference.arguments)
     shapes = cost.shapes(module, _image_shape(reference))
-    left = needed(tensors, reference)
+    keys = {path: tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
+    named = functools.partial(needed, reference=reference)
+    left = named(net_in(tensors, set(keys.values()), named, note))
+    heads = {path: key for path, key in keys.items() if _trains_only(path, reference)}
+    if heads and not left.keys() & set(heads.values()):
+        first = sorted({path.split('/')[1] for path in heads})
+        note(f'the weights have no {" and no ".join(first)}: they are loaded for evaluation; to train with '
+             f'{"them" if len(first) > 1 else "it"}, {" and ".join(first)} will be new')  # fmt: skip
+        module = module.clone(**reference.without)
+        shapes = cost.shapes(module, _image_shape(reference))
+    return module, _filled(shapes, left, name, reference)
+
+
+def _filled(shapes: dict, left: Tensors, name: str, reference: Reference) -> dict:
+    """Returns the variables of these shapes, each from its tensor; `left` loses what is used.
+
+    Raises:
+      UserError: tensors that are missing, left over or of another shape.
+    """
     missing, wrong, filled = [], [], {}
     for path, leaf in trees.named_leaves(shapes):
         key = tensor_name(name, reference, path, shapes)
@@ -126,8 +172,7 @@ def to_variables(tensors: Tensors, name: str, num_classes: int | None = None) ->
     ]
     if problems:
         raise UserError(f'the weights do not fit {name}: {"; ".join(problems)}')
-    paths = jax.tree_util.tree_map_with_path(lambda path, _: filled['/'.join(map(trees.key_name, path))], shapes)
-    return module, paths
+    return jax.tree_util.tree_map_with_path(lambda path, _: filled['/'.join(map(trees.key_name, path))], shapes)
 
 
 def to_tensors(variables: dict, name: str) -> Tensors:

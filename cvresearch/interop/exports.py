@@ -9,10 +9,12 @@ from pathlib import Path
 from cvresearch.base import outputs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import crops
-from cvresearch.data.preprocessing import CHANNELS, INTERPOLATIONS, Preparation, Preprocessing
+from cvresearch.data.preparation import Preparation
+from cvresearch.data.preprocessing import CHANNELS, INTERPOLATIONS, Preprocessing
 from cvresearch.interop import conversion, hub_export, inference, libraries, weight_files
 from cvresearch.interop.classifier import Classifier
 from cvresearch.interop.stablehlo import flat, to_stablehlo
+from cvresearch.models import registry
 from cvresearch.nn.overrides import Net
 
 
@@ -43,13 +45,13 @@ class Format:
       write: writes a classifier: (classifier, path, options).
       options: the options that it has.
       package: what must be installed, of the extra `export`; '' for nothing.
-      ending: of the path; '' for a folder.
+      endings: that the path may have; none for a folder.
     """
 
     write: Callable[[Classifier, Path, Options], None]
     options: tuple[str, ...] = ()
     package: str = ''
-    ending: str = ''
+    endings: tuple[str, ...] = ()
 
 
 def export(net: Classifier, form: str, path: Path, options: Options = Options()) -> None:
@@ -84,8 +86,8 @@ def check(form: str, path: Path, options: Options) -> None:
         if getattr(options, name) and name not in known.options:
             having = ', '.join(other for other, entry in FORMATS.items() if name in entry.options)
             raise UserError(f'--{flag} is not for --to {form}; formats that have it: {having}')
-    if known.ending and path.suffix != known.ending:
-        raise UserError(f'{path}: --to {form} writes a file whose name ends in {known.ending}')
+    if known.endings and path.suffix not in known.endings:
+        raise UserError(f'{path}: --to {form} writes a file whose name ends in {" or ".join(known.endings)}')
     outputs.refuse_existing(path)
 
 
@@ -135,7 +137,7 @@ def _stablehlo(net: Classifier, path: Path, options: Options) -> None:
     path.write_bytes(to_stablehlo(_function(net, options, not options.beside), spec, weights))
     _write_json(path, sidecar(net))
     if weights is not None:
-        weight_files.write(path.with_name(f'{path.name}.safetensors'), weights, _provenance(net))
+        weight_files.write(path.with_name(f'{path.name}.safetensors'), weights, metadata=_provenance(net))
 
 
 def _hub(net: Classifier, path: Path, options: Options) -> None:
@@ -148,8 +150,9 @@ def _hub(net: Classifier, path: Path, options: Options) -> None:
 
 def _library(library: str):
     def write(net: Classifier, path: Path, options: Options) -> None:
-        tensors = conversion.to_tensors(net.variables, _reference(net, library))
-        weight_files.write(path, tensors, {'format': 'pt'} | _provenance(net))
+        reference = _reference(net, library)
+        tensors, version = conversion.to_tensors(net.variables, reference), registry.reference(reference).version
+        weight_files.write(path, tensors, version, {'format': 'pt'} | _provenance(net))
         _write_json(path, sidecar(net))
 
     return write
@@ -170,10 +173,10 @@ def _write_json(path: Path, value: dict) -> None:
 
 
 FORMATS: dict[str, Format] = {
-    'onnx': Format(_onnx, ('raw', 'half'), 'onnx', '.onnx'),
-    'stablehlo': Format(_stablehlo, ('raw', 'beside'), 'flatbuffers', '.stablehlo'),
+    'onnx': Format(_onnx, ('raw', 'half'), 'onnx', ('.onnx',)),
+    'stablehlo': Format(_stablehlo, ('raw', 'beside'), 'flatbuffers', ('.stablehlo',)),
     'hub': Format(_hub),
-    'torchvision': Format(_library('torchvision'), ending='.safetensors'),
-    'timm': Format(_library('timm'), ending='.safetensors'),
-    'keras': Format(_library('keras'), ending='.safetensors'),
+    'torchvision': Format(_library('torchvision'), endings=('.safetensors', '.pth')),
+    'timm': Format(_library('timm'), endings=('.safetensors', '.pth')),
+    'keras': Format(_library('keras'), endings=('.safetensors',)),
 }

@@ -36,7 +36,7 @@ def write(
     """
     tensors = conversion.to_tensors(variables, reference)
     config = configuration(tensors, reference, preprocessing, class_names, license_)
-    weight_files.write(folder / 'model.safetensors', tensors, {'format': 'pt'})
+    weight_files.write(folder / 'model.safetensors', tensors, metadata={'format': 'pt'})
     (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
     (folder / 'README.md').write_text(card(config, facts or {}, license_))
 

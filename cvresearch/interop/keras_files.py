@@ -16,8 +16,8 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
+from cvresearch.interop import numbers
 from cvresearch.interop.archives import open_zip, require_proportion
-from cvresearch.interop.torch_files import widened
 
 # The variables of a layer, in the order in which Keras 3 numbers them. A norm without one of the
 # first two has fewer: in keras.applications it is always gamma that is missing.
@@ -146,10 +146,14 @@ def _datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
 def _array(name: str, dataset: h5py.Dataset) -> np.ndarray:
     if dataset.external or dataset.is_virtual:
         raise ValueError(f'the numbers of {name!r} lie in another file')
-    if dataset.dtype.kind not in 'fiub':
+    array = np.asarray(dataset[()])
+    if array.dtype.kind == 'V' and array.dtype.names is None:
+        # HDF5 has no bfloat16: Keras 3 leaves its bytes and says so beside; float16, of two bytes too, HDF5 has.
+        kind = dataset.attrs.get('dtype', 'bfloat16')
+        return numbers.named(array, kind.decode() if isinstance(kind, bytes) else kind)
+    if array.dtype.kind not in 'fiub':
         raise ValueError(f'{name!r} is of type {dataset.dtype}, which is no number')
-    array = dataset[()]
-    return widened(np.asarray(array)) if dataset.attrs.get('dtype') == 'bfloat16' else np.asarray(array)
+    return array
 
 
 def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -223,7 +223,8 @@ VARIANTS = {
 _REFERENCE = dict(rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3))
 REFERENCES = {
     'torchvision/googlenet': Reference(
-        variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)}, **_REFERENCE
+        variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
+        training_only=r'\w+/aux[12]/.*', without=dict(aux=False), **_REFERENCE,
     ),
     # googlenet(aux_logits=False), which is also what torchvision gives with its weights.
     'torchvision/googlenet_no_aux': Reference(variant='googlenet', ignore=(r'aux[12]\..*',), **_REFERENCE),

@@ -218,7 +218,7 @@ REFERENCES = {
     # 299 pixels: the least at which the auxiliary head runs.
     'torchvision/inception_v3': Reference(
         variant='inception_v3_aux', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
-        input_shape=(299, 299, 3),
+        training_only=r'\w+/aux1/.*', without=dict(aux=False), input_shape=(299, 299, 3),
     ),
     # inception_v3(aux_logits=False).
     'torchvision/inception_v3_no_aux': Reference(

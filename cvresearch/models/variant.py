@@ -49,6 +49,10 @@ class Reference:
       ignore: patterns (of the whole name) of tensors that the reference has and our net has no use for.
       published: (pattern, replacement) pairs (of the whole name), for tensors whose names in the
         library's published files are not those that its code gives today.
+      training_only: pattern (of our whole path) of parameters that only training uses, such as auxiliary heads.
+        A file without all of them is loaded, for evaluation, into the net that `without` makes.
+      without: arguments of our constructor that leave those out.
+      version: of the library's class, which PyTorch demands of a file that is loaded strictly.
       input_shape: (height, width, channels) of the golden file; small, where the net allows.
     """
 
@@ -59,4 +63,7 @@ class Reference:
     as_convolution: tuple[str, ...] = ()
     ignore: tuple[str, ...] = ()
     published: tuple[tuple[str, str], ...] = ()
+    training_only: str | None = None
+    without: Mapping = dataclasses.field(default_factory=dict)
+    version: int | None = None
     input_shape: tuple[int, int, int] = (224, 224, 3)

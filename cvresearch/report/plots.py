@@ -69,7 +69,10 @@ def written(draw: Callable[[Axes], None], file: IO, kind: str, width: float = WI
 def curves(
     axes: Axes, groups: Mapping[str, Sequence[Sequence[dict]]], split: str = 'test', metric: str = 'top1'
 ) -> None:
-    """Learning curves: the mean over the seeds, the band from the lowest to the highest.
+    """Learning curves: the mean over the seeds or folds, the band from the lowest to the highest.
+
+    Where a run averages its weights, the curve is the average's. The first evaluations of all runs are one point, and
+    so on: in folds of unequal size they are not at the same epoch.
 
     Args:
       axes: to draw on.
@@ -79,12 +82,9 @@ def curves(
     """
     drawn: dict[str, object] = {}
     for i, (name, seeds) in enumerate(groups.items()):
-        by_epoch: dict[float, list[float]] = {}
-        for rows in seeds:
-            for row in rows:
-                if row['split'] == split:
-                    by_epoch.setdefault(row['epoch'], []).append(row[metric])
-        whole = {epoch: values for epoch, values in sorted(by_epoch.items()) if len(values) == len(seeds)}
+        by_step = [{row['step']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
+        together = zip(*(of_run.values() for of_run in by_step), strict=False)
+        whole = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
         if not whole:
             continue
         color = PALETTE[i % len(PALETTE)]
@@ -96,7 +96,7 @@ def curves(
                           color=color, alpha=0.2, linewidth=0)  # fmt: skip
     if not drawn:
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
-    unit = ' (%)' if metric.startswith('top') else ''
+    unit = ' (%)' if metric.startswith(('top', 'mAP')) else ''
     axes.set(xlabel='epoch', ylabel=mathtext(f'{split} {metric.replace("top", "top-")}{unit}'))
     legend(axes, drawn)
 

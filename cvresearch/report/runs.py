@@ -11,8 +11,9 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local, once
-from cvresearch.base.records import read_card
+from cvresearch.base.records import metric_of, read_card
 
+REPEATS = ('seed', 'data.fold')  # runs that differ in these alone are one setting, told by mean and deviation
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what damaged JSON leads to
 
 
@@ -34,8 +35,9 @@ class RunRecord:
     rows: list[dict]
     whole_config: ConfigDict
 
-    def last(self, split: str, metric: str = 'top1') -> float | None:
-        """Returns the last value of a metric, None where the split was not evaluated yet."""
+    def last(self, split: str, metric: str = '') -> float | None:
+        """Returns the last value of a metric ('': what nets are judged by), None before the split is evaluated."""
+        metric = metric or metric_of(self.rows)
         values = [row[metric] for row in self.rows if row['split'] == split]
         return values[-1] if values else None
 
@@ -56,6 +58,12 @@ def read(path: Path) -> RunRecord:
     config = configs.from_json((path / 'config.json').read_text())
     written = dict(json.loads(card.read_text())) if card.exists() else {}
     return RunRecord(path.resolve().name, configs.flatten(config), written, rows, config)
+
+
+def refuse_multi_label(path: Path, card: dict) -> None:
+    """Raises UserError for a run whose images have any number of labels: it has no top-1 to be in a table."""
+    if metric_of(card['final'].values()) == 'mAP':
+        raise UserError(f'{path} has any number of labels an image, so mAP and no top-1; launch.report shows it')
 
 
 def finished(path: Path) -> tuple[ConfigDict, dict]:
@@ -130,8 +138,8 @@ def differing(runs: list[RunRecord]) -> list[str]:
 
 
 def by_recipe(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
-    """Returns the runs that differ in the seed alone together, named by as few differences as tell them apart."""
-    keys = sorted((key for key in differing(runs) if key != 'seed'), key=lambda key: key != 'model.name')
+    """Returns the runs that differ in seed or fold alone together, named by as few differences as tell them apart."""
+    keys = sorted((key for key in differing(runs) if key not in REPEATS), key=lambda key: key != 'model.name')
     groups: dict[tuple, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(run.config.get(key)) for key in keys), []).append(run)

@@ -13,7 +13,8 @@ from cvresearch import cli, export
 from cvresearch.base import outputs
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.data import crops, transforms
-from cvresearch.data.preprocessing import AsEvaluated, Preprocessing
+from cvresearch.data.preparation import AsEvaluated
+from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.interop import exports, weight_files
 from cvresearch.interop.classifier import Classifier, Provenance

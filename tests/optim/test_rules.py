@@ -112,7 +112,7 @@ def test_muon_published_is_the_published_rule(shape):
             name: run({'name': name, 'weight_decay': 0.2}, [{'kernel': g.T} for g in gradients], {'kernel': ours})
             for name in ('muon', 'muon_published')
         }
-        steps = {name: np.asarray(path[-1]['kernel']).T for name, path in param_filters.items()}
+        steps = {name: np.asarray(path[-1]['kernel']).T for name, path in paths.items()}
     np.testing.assert_allclose(steps['muon_published'], expected, rtol=1e-7)
     assert np.abs(steps['muon'] - expected).max() > 1e-3  # Optax corrects the bias
 

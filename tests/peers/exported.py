@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 
 from cvresearch.data import preprocessing
 from cvresearch.interop import exports
@@ -43,10 +42,9 @@ def theirs(name: str, net: Classifier, folder: Path) -> torch.nn.Module:
         import timm
 
         return timm.create_model(f'local-dir:{folder / "hub"}', pretrained=True).eval()
-    exports.export(net, library, folder / 'net.safetensors')
+    exports.export(net, library, folder / 'net.pth')
     model = torch_reference.build(name)
-    counters = {key: value for key, value in model.state_dict().items() if key.endswith('num_batches_tracked')}
-    model.load_state_dict(load_file(folder / 'net.safetensors') | counters, strict=True)
+    model.load_state_dict(torch.load(folder / 'net.pth', weights_only=True), strict=True)
     return model.eval()
 
 
