@@ -41,7 +41,7 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     asked = exports.Options(
         raw=options.uint8, half=options.float16, beside=options.weights_beside,
-        license=options.license or exports.Options.license,
+        license=options.license or '',
     )  # fmt: skip
     exports.check(options.to, options.out, asked)
     if options.push and options.to != 'hub':

@@ -26,14 +26,14 @@ class Options:
       raw: the program takes raw pixels, uint8, and gives probabilities too.
       half: the program computes in float16.
       beside: the weights lie in a file of their own, which the program takes as an argument.
-      license: of the weights, for the model card.
+      license: of the weights, for the model card; what their source says of it if ''.
       facts: rows of the model card: what is known of the run.
     """
 
     raw: bool = False
     half: bool = False
     beside: bool = False
-    license: str = hub_export.UNKNOWN_LICENSE
+    license: str = ''
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
@@ -145,7 +145,8 @@ def _hub(net: Classifier, path: Path, options: Options) -> None:
     prepared = as_preprocessing(net.preprocessing)
     facts = {**net.provenance.record, **options.facts}
     reference = _reference(net, 'timm')
-    hub_export.write(path, net.variables, reference, prepared, net.class_names, facts, options.license)
+    license_ = options.license or net.provenance.facts.get('license') or hub_export.UNKNOWN_LICENSE
+    hub_export.write(path, net.variables, reference, prepared, net.class_names, facts, license_)
 
 
 def _library(library: str):

@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -66,7 +67,7 @@ def configuration(
             'input_size': [in_channels, preprocessing.crop, preprocessing.crop],
             'fixed_input_size': bool(found.flatten),
             'interpolation': preprocessing.interpolation,
-            'crop_pct': preprocessing.crop / preprocessing.resize,
+            'crop_pct': crop_share(preprocessing.crop, preprocessing.resize),
             'crop_mode': 'squash' if preprocessing.squash else 'center',
             'mean': list(preprocessing.mean),
             'std': list(preprocessing.std),
@@ -76,6 +77,14 @@ def configuration(
         },
     }
     return config
+
+
+def crop_share(crop: int, resize: int) -> float:
+    """Returns the share that timm divides by: it resizes to floor(crop / share), and rounding may lose a pixel."""
+    share = crop / resize
+    while math.floor(crop / share) < resize:
+        share = math.nextafter(share, 0)
+    return share
 
 
 def card(config: Mapping, facts: Mapping[str, object], license_: str) -> str:

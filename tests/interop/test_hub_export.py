@@ -1,6 +1,7 @@
 """Folders in the layout of timm and the hub. (That timm loads them: tests/peers/exported.py.)"""
 
 import json
+import math
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import yaml
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.engine import classifiers
 from cvresearch.interop import conversion, hub_export, libraries
 from cvresearch.models import registry
 from tests.interop.nets import small_net
@@ -62,6 +64,18 @@ def test_channels_that_timm_cannot_give_are_refused():
     tensors = {'fc.weight': np.zeros((2, 512))}
     with pytest.raises(UserError, match='BGR'):
         hub_export.configuration(tensors, 'timm/resnet18', Preprocessing(channels='BGR'), ('a', 'b'), 'mit')
+
+
+def test_timm_resizes_to_the_side_that_was_meant():
+    pairs = [(crop, resize) for crop in (28, 224, 299, 331) for resize in range(crop, 2 * crop)]
+    assert [(crop, math.floor(crop / hub_export.crop_share(crop, resize))) for crop, resize in pairs] == pairs
+
+
+def test_the_folder_is_a_net_for_us_too(folder):
+    path, variables = folder
+    found = classifiers.load(path)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, variables)
+    assert found.class_names == ('cat', 'dog', 'é') and found.preprocessing == PREPARED
 
 
 SMALL = (64, 64, 3)
