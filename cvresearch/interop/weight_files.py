@@ -67,13 +67,17 @@ def read(path: str | Path, note: Callable[[str], None] = say) -> Arrays:
     return tensors
 
 
-def write(path: str | Path, tensors: Mapping[str, np.ndarray], version: int | None = None) -> None:
+def write(
+    path: str | Path, tensors: Mapping[str, np.ndarray], version: int | None = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:  # fmt: skip
     """Writes arrays under their names; the file is at every instant the old one or the new one.
 
     Args:
       path: ends in .safetensors, .npz, .pth or .pt (as torch.save writes a state dict).
       tensors: arrays by name.
       version: of the net's class, which PyTorch keeps beside the tensors (.pth and .pt alone can hold it).
+      metadata: text by name, kept beside the tensors (.safetensors alone can hold it).
 
     Raises:
       UserError: another ending, or the file cannot be written.
@@ -85,7 +89,7 @@ def write(path: str | Path, tensors: Mapping[str, np.ndarray], version: int | No
     try:
         # Safetensors would take the memory of a strided array as it lies.
         arrays = {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}
-        WRITERS[path.suffix.lower()](temporary, arrays, version)
+        WRITERS[path.suffix.lower()](temporary, arrays, version, metadata)
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)
@@ -174,18 +178,22 @@ def _number(name: str, array) -> np.ndarray:
     return array
 
 
-def _write_npz(path: Path, tensors: Arrays, version: int | None) -> None:
+def _write_npz(path: Path, tensors: Arrays, *_) -> None:
     with open(path, 'wb') as file:
         np.savez(file, **tensors)
 
 
-def _write_safetensors(path: Path, tensors: Arrays, version: int | None) -> None:
-    safetensors.numpy.save_file(tensors, path)
+def _write_safetensors(path: Path, tensors: Arrays, version: int | None, metadata: Mapping[str, str] | None) -> None:
+    safetensors.numpy.save_file(tensors, path, dict(metadata) if metadata else None)
 
 
-WRITERS: dict[str, Callable[[Path, Arrays, int | None], None]] = {
+def _write_torch(path: Path, tensors: Arrays, version: int | None, metadata: Mapping[str, str] | None) -> None:
+    torch_writer.write(path, tensors, version)
+
+
+WRITERS: dict[str, Callable[[Path, Arrays, int | None, Mapping[str, str] | None], None]] = {
     '.safetensors': _write_safetensors,
     '.npz': _write_npz,
-    '.pth': torch_writer.write,
-    '.pt': torch_writer.write,
+    '.pth': _write_torch,
+    '.pt': _write_torch,
 }

@@ -178,13 +178,13 @@ def _over_groups(statistics: jax.Array) -> jax.Array:
 def _of_channel_groups(x: jax.Array, most: int, eps: float) -> tuple[jax.Array, jax.Array]:
     """Returns the mean and one over the deviation of each example's groups of channels, (batch, 1, ..., channels)."""
     groups = math.gcd(x.shape[-1], most)
-    grouped = x.reshape(len(x), -1, groups, x.shape[-1] // groups)
+    grouped = x.reshape(x.shape[0], -1, groups, x.shape[-1] // groups)
     mean = jnp.mean(grouped, (1, 3), keepdims=True)
     var = jnp.mean(jnp.square(grouped - mean), (1, 3), keepdims=True)
 
     def spread(statistics: jax.Array) -> jax.Array:
-        each = jnp.broadcast_to(statistics, (len(x), 1, groups, x.shape[-1] // groups))
-        return each.reshape(len(x), *[1] * (x.ndim - 2), x.shape[-1])
+        each = jnp.broadcast_to(statistics, (x.shape[0], 1, groups, x.shape[-1] // groups))
+        return each.reshape(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])
 
     return spread(mean), spread(lax.rsqrt(var + eps))
 
