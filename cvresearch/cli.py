@@ -16,6 +16,7 @@ VERBS = {
     'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
+    'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'data': {

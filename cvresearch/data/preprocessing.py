@@ -47,16 +47,30 @@ class Preprocessing:
     def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:
         """Returns the net's input, float32 (crop, crop, 3), of an image in RGB, uint8 (height, width, 3)."""
         image = np.asarray(image)
-        sides = image.shape[:2]
+        size, window = self._geometry(image.shape[:2])
+        image = windows.pillow(image, size, self.interpolation, window)
+        pixels = image.astype(np.float32)[..., CHANNELS[self.channels]] / 255
+        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Returns the box of an image that the net sees, (top, left, height, width) in its pixels.
+
+        Args:
+          size: (height, width) of the image.
+        """
+        resized, (top, left, height, width) = self._geometry(size)
+        rows, columns = (n / to for n, to in zip(size, resized, strict=True))
+        return top * rows, left * columns, height * rows, width * columns
+
+    def _geometry(self, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Returns the size to which an image is resized, and the window (top, left, height, width) of that."""
         if self.squash:
             size = (self.resize, self.resize)
         else:
             short = min(sides)
             size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
         top, left = (round((side - self.crop) / 2) for side in size)
-        image = windows.pillow(image, size, self.interpolation, (top, left, self.crop, self.crop))
-        pixels = image.astype(np.float32)[..., CHANNELS[self.channels]] / 255
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+        return size, (top, left, self.crop, self.crop)
 
 
 _IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)

@@ -1,9 +1,8 @@
 """Which pixels a logit depends on: gradients of several kinds, and occlusion.
 
-Each function takes the net, its variables, images (batch, height, width, channels), normalised as the net expects, and the
-class of all images or of each (None: the largest logit). Each returns float32 (batch, height, width, channels), or (batch,
-height, width) where the channels are occluded together; `as_map` makes maps of the former. All raise UserError for a
-class out of range.
+Each function takes the net, its variables, images (batch, height, width, channels), normalised as the net expects,
+and the class of all images or of each (None: the largest logit). Each returns float32 (batch, height, width, channels),
+occlusion (batch, height, width); `as_map` makes maps of the former. All raise UserError for a class out of range.
 """
 
 import functools
@@ -16,7 +15,7 @@ import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.inspect.class_activation import chosen
-from cvresearch.inspect.program import ACTIVATIONS, separate, trace
+from cvresearch.inspect.program import ACTIVATIONS, logits, separate, trace
 
 Classes = int | Sequence[int] | None
 # Activations that are zero, or nearly so, below zero: those to which guided backpropagation and deconvolution apply.
@@ -53,7 +52,7 @@ def smooth_gradient(
 
 
 def mean_gradient(module, variables, images, classes: Classes, draws) -> np.ndarray:
-    """Returns the mean of the absolute gradients at `images + draw`, over the draws; the class is that of the images."""
+    """Returns the mean over the draws of the absolute gradients at `images + draw`; the images choose the class."""
     module, variables, classes = _prepared(module, variables, images, classes)
     total, count = 0.0, 0
     for draw in draws:
@@ -67,7 +66,7 @@ def integrated_gradients(
     module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None, *, steps: int = 50,
     baseline: float | np.ndarray = 0.0,
 ) -> np.ndarray:  # fmt: skip
-    """Returns how much each pixel adds to the logit between a baseline and the image; the sum is the logits' difference.
+    """Returns how much each pixel adds to the logit on the way from a baseline; all together, the logits' difference.
 
     Sundararajan, Taly & Yan 2017, arXiv:1703.01365, equation 1; integrated by Gauss and Legendre, as captum does.
 
@@ -137,11 +136,11 @@ def occlusion(
             f'{min(height, width)} and a stride of at most the window'
         )
     module, variables, classes = _prepared(module, variables, images, classes)
-    logits = np.asarray(_occluded(module, variables, images, classes, 0, 0, 0, baseline), np.float64)
+    whole = np.asarray(_occluded(module, variables, images, classes, 0, 0, 0, baseline), np.float64)
     total, count = np.zeros(np.shape(images)[:3]), np.zeros((height, width))
     for top in _starts(height, window, stride):
         for left in _starts(width, window, stride):
-            fallen = logits - np.asarray(_occluded(module, variables, images, classes, top, left, window, baseline))
+            fallen = whole - np.asarray(_occluded(module, variables, images, classes, top, left, window, baseline))
             total[:, top : top + window, left : left + window] += fallen[:, None, None]
             count[top : top + window, left : left + window] += 1
     return np.asarray(total / count, np.float32)
@@ -159,17 +158,11 @@ def _starts(length: int, window: int, stride: int) -> range:
 def _prepared(module, variables, images, classes: Classes):
     """Returns the net and variables with separate blocks, and the class of each image."""
     module, variables = separate(module, variables)
-    logits = jax.eval_shape(lambda v, x: module.apply(v, x, train=False), variables, images)
     if classes is None:
-        logits = _logits(module, variables, images)
+        answer = np.asarray(logits(module, variables, images))
     else:
-        logits = np.empty(logits.shape)
-    return module, variables, jnp.asarray(chosen(np.asarray(logits), classes))
-
-
-@functools.partial(jax.jit, static_argnames='module')
-def _logits(module, variables, images):
-    return module.apply(variables, images, train=False)
+        answer = np.empty(jax.eval_shape(functools.partial(logits, module), variables, images).shape)
+    return module, variables, jnp.asarray(chosen(answer, classes))
 
 
 @functools.partial(jax.jit, static_argnames='module')
@@ -178,8 +171,7 @@ def _occluded(module, variables, images, classes, top, left, window, baseline):
     rows, columns = (jnp.arange(n) for n in images.shape[1:3])
     inside = ((rows >= top) & (rows < top + window))[:, None] & (columns >= left) & (columns < left + window)
     covered = jnp.where(inside[..., None], jnp.asarray(baseline, images.dtype), images)
-    logits = module.apply(variables, covered, train=False)
-    return jnp.take_along_axis(logits, classes[:, None], 1)[:, 0]
+    return jnp.take_along_axis(module.apply(variables, covered, train=False), classes[:, None], 1)[:, 0]
 
 
 @functools.partial(jax.jit, static_argnames=('module', 'rule'))
@@ -187,8 +179,8 @@ def _gradient(module, rule, variables, images, classes):
     program = trace(module, variables, images)
 
     def total(images):
-        logits, _ = program.run(variables, images, rule=rule and functools.partial(_rectified, rule))
-        return jnp.take_along_axis(logits, classes[:, None], 1).sum()
+        answer, _ = program.run(variables, images, rule=rule and functools.partial(_rectified, rule))
+        return jnp.take_along_axis(answer, classes[:, None], 1).sum()
 
     return jax.grad(total)(images)
 

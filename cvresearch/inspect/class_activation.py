@@ -1,7 +1,7 @@
 """Which places of the last feature map speak for a class: CAM, Grad-CAM and Grad-CAM++.
 
-All differentiate the logit of the class, not its probability, whose gradient vanishes where the net is certain. Maps have
-the size of the layer and no scale of their own; a map of zeros says that nothing speaks for the class.
+All differentiate the logit of the class, not its probability, whose gradient vanishes where the net is certain. Maps
+have the size of the layer and no scale of their own; a map of zeros says that nothing speaks for the class.
 """
 
 import dataclasses
@@ -44,9 +44,9 @@ def cam(
 ) -> ClassMap:  # fmt: skip
     """Returns class activation maps, sum_k w_k f_k, without what is negative.
 
-    Zhou et al. 2016, "Learning deep features for discriminative localization", section 2: f_k are the maps before global
-    average pooling, w_k the weights of the class in the one dense layer after it. Where the maps are those of the
-    classes, as in NIN and SqueezeNet, the map is that of the class.
+    Zhou et al. 2016, "Learning deep features for discriminative localization", section 2: f_k are the maps before
+    global average pooling, w_k the weights of the class in the one dense layer after it. Where the net averages one
+    map for each class, as NIN and SqueezeNet do, the map is that of the class.
 
     Args:
       module: the net.
@@ -58,14 +58,17 @@ def cam(
       UserError: a net that does not end in global average pooling and at most one dense layer, or a class out of range.
     """
     module, variables = separate(module, variables)
-    maps, logits, kernel, layer = _cam(module, variables, images)
+    program = trace(module, variables, images)
+    place = last_map(program)
+    _kernel_of_pooled(program, place)
+    maps, logits, kernel = _cam(module, variables, images)
     classes = chosen(np.asarray(logits), classes)
     maps = maps.astype(jnp.float32)
     if kernel is None:
         found = jnp.take_along_axis(maps, jnp.asarray(classes)[:, None, None, None], axis=3)[..., 0]
     else:
         found = jnp.einsum('bhwk,kb->bhw', maps, kernel.astype(jnp.float32)[:, classes], precision='highest')
-    return ClassMap(np.maximum(found, 0), layer, np.asarray(logits), classes)
+    return ClassMap(np.maximum(found, 0), program.name(place), np.asarray(logits), classes)
 
 
 def grad_cam(
@@ -115,8 +118,9 @@ def chosen(logits: np.ndarray, classes: int | Sequence[int] | None) -> np.ndarra
     if found.ndim and len(found) != images:
         raise UserError(f'got {len(found)} classes for {images} images; expected one for all or one for each')
     found = np.broadcast_to(found, images)
-    if ((found < 0) | (found >= number)).any():
-        raise UserError(f'class {found[(found < 0) | (found >= number)][0]} is out of range; expected 0 to {number - 1}')
+    wrong = found[(found < 0) | (found >= number)]
+    if wrong.size:
+        raise UserError(f'class {wrong[0]} is out of range; expected 0 to {number - 1}')
     return found
 
 
@@ -183,14 +187,15 @@ def _grad_cam(module, layer, method, variables, images, classes):
     return jnp.maximum(found, 0), logits, classes
 
 
+@functools.partial(jax.jit, static_argnames='module')
 def _cam(module, variables, images):
-    """Returns (maps before the pooling, logits, kernel of the dense layer or None, name of the layer)."""
+    """Returns (maps before the pooling, logits, kernel of the dense layer or None)."""
     program = trace(module, variables, images)
     place = last_map(program)
     kernel = _kernel_of_pooled(program, place)
     keep = [place] if kernel is None else [place, kernel]
-    logits, (maps, *kernels) = jax.jit(lambda v, x: program.run(v, x, keep=keep))(variables, images)
-    return maps, logits, kernels[0] if kernels else None, program.name(place)
+    logits, (maps, *kernels) = program.run(variables, images, keep=keep)
+    return maps, logits, kernels[0] if kernels else None
 
 
 def _kernel_of_pooled(program: Program, place: int) -> int | None:
@@ -211,7 +216,7 @@ def _kernel_of_pooled(program: Program, place: int) -> int | None:
             pooled = True
         elif function == 'dot_general' and pooled and kernel is None and inputs[0] in dependent:
             kernel = inputs[1]
-        elif function in _SCALES and len(inputs) == 1 or function == 'add' and kernel is not None:
+        elif (function in _SCALES and len(inputs) == 1) or (function == 'add' and kernel is not None):
             continue  # divided by the number of positions; a bias
         elif function not in _UNCHANGED:
             pooled = False

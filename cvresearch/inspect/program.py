@@ -11,6 +11,7 @@ Names of values:
 """
 
 import dataclasses
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -148,17 +149,23 @@ def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
       images: (batch, height, width, channels), or their shape.
     """
 
-    def logits(variables, images):
+    def net(variables, images):
         with nn.intercept_methods(_named):
             return module.apply(variables, images, train=False)
 
-    closed = jax.make_jaxpr(logits)(variables, images)
+    closed = jax.make_jaxpr(net)(variables, images)
     return _Flattening(type(module).__name__).program(closed)
 
 
 def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
     """Returns the net and its variables with blocks one by one: those inside a scan cannot be looked at."""
     return (module.clone(scan=False) if hasattr(module, 'scan') else module), unstack(variables)
+
+
+@functools.partial(jax.jit, static_argnames='module')
+def logits(module: nn.Module, variables: dict, images: jax.Array) -> jax.Array:
+    """Returns the logits of images, (images, classes), in evaluation mode."""
+    return module.apply(variables, images, train=False)
 
 
 def layers(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:

@@ -44,7 +44,10 @@ class CappedReLU(nn.ReLU):
 
 
 def separate_rectifiers(model: nn.Module) -> nn.Module:
-    """Returns the net with a ReLU of its own for every call, not in place: captum's hooks need both."""
+    """Returns the net with a ReLU of its own for every call, not in place: captum's hooks need both.
+
+    DenseNet's last ReLU is in place, and grad-cam would keep its result together with the gradient before it.
+    """
     graph = fx.symbolic_trace(model)
     for number, node in enumerate(list(graph.graph.nodes)):
         module = graph.get_submodule(node.target) if node.op == 'call_module' else None
@@ -95,7 +98,6 @@ def class_maps(model: nn.Module, images: torch.Tensor, layer: str) -> dict[str, 
 
 def pixel_maps(model: nn.Module, images: torch.Tensor) -> dict[str, np.ndarray]:
     """Returns the attributions of one class, (1, height, width, channels)."""
-    model = separate_rectifiers(model)
     shape = (images.shape[2], images.shape[3], images.shape[1])
     noise = torch.from_numpy(noise_of(shape).transpose(0, 3, 1, 2).copy()).to(images.dtype)
     normal, torch.normal = torch.normal, lambda mean, deviation: noise
@@ -121,7 +123,7 @@ def golden(name: str) -> dict[str, np.ndarray]:
     side, layer, _ = NETS[name]
     nhwc = seeded.image((1, side, side, 3))
     images = torch.from_numpy(nhwc.transpose(0, 3, 1, 2).copy()).double()
-    model = seeded_net(name)
+    model = separate_rectifiers(seeded_net(name))
     return {'logits': model(images).detach().numpy()} | class_maps(model, images, layer) | pixel_maps(model, images)
 
 

@@ -22,9 +22,8 @@ NETS = {
     'torchvision/mobilenet_v2': (96, 'last_bn+relu6'),
     'torchvision/densenet121': (96, 'last_bn'),
 }
-SLOW = {'torchvision/vgg11': 'memory of 133 million float64', 'torchvision/densenet121': 'a minute of compiling'}
 CLASS, SAMPLES, STEPS, NOISE, WINDOW, STRIDE, PIXELS = 7, 4, 16, 0.2, 24, 16, 1000
-PARAMETERS = [pytest.param(name, marks=[pytest.mark.slow] if name in SLOW else []) for name in NETS]
+PARAMETERS = [pytest.param(name, marks=[] if 'squeezenet' in name else [pytest.mark.slow]) for name in NETS]
 
 
 @pytest.fixture(scope='module', params=PARAMETERS)
