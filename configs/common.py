@@ -12,9 +12,11 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
     return ConfigDict(dict(
         seed=0,
         epochs=float(epochs),
+        max_steps=0,                    # the run ends there, on the schedule of all its epochs; 0: after the epochs
         batch_size=batch_size,
         eval_batch_size=batch_size,
         dtype='float32',                # of the computation; parameters are float32
+        plugins=(),                     # modules or .py files with nets and datasets of your own
         data=dict(name=data),           # and the arguments of that source
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
@@ -136,11 +138,12 @@ def modern_mobile(c: ConfigDict) -> None:
 
     Verified: the command in timm's documentation of EfficientNet-B0; recalled: warm-up, smoothing, noise. 450 epochs,
     batch 768, RMSProp with 0.048 (after 3 epochs of warm-up) times 0.97 every 2.4 epochs, epsilon 1e-3, weight decay
-    1e-5, magnitude 9 of 10 with deviation 0.5, erasing 0.2 with noise, label smoothing 0.1, an average with 0.9999.
+    1e-5, `rand-m9-mstd0.5`, erasing 0.2 with noise, label smoothing 0.1, an average with 0.9999. There crops are
+    resized bilinearly or bicubically, drawn for each image; here bilinearly.
     """
     c.epochs, c.batch_size, c.minival = 450.0, 768, 0
     c.transform.train.crop = dict(name='random_resized_crop', size=c.transform.train.crop.size)
-    c.transform.train.policy = dict(name='rand_augment', layers=2, magnitude=9.0, bins=11, magnitude_std=0.5)
+    c.transform.train.policy = dict(name='timm_rand_augment', layers=2, magnitude=9.0, magnitude_std=0.5)
     c.transform.train.update(brightness=0.0, contrast=0.0, saturation=0.0, lighting=0.0, erasing=0.2, fill='noise')
     c.batch_norm.group_size = 384
     c.loss = dict(name='softmax_cross_entropy', label_smoothing=0.1)

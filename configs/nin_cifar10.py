@@ -5,7 +5,7 @@
 Paper: as the maxout nets: batch 128, SGD with momentum, the rate by hand, divided by ten twice when the training
 accuracy stands still; dropout after the first two stages, weight decay. Its numbers are not given; from the Caffe
 model zoo (recalled): 0.1, weight decay 1e-4, 120,000 steps, a tenth after 100,000. The images are globally
-contrast-normalised and ZCA-whitened in the paper, normalised by channel here.
+contrast-normalized and ZCA-whitened in the paper, normalized by channel here.
 Expected, top-1: 89.59 % without, `:augment` 91.19 % with translations and flips (10.41 and 8.81 % error; verified:
 table 1); on CIFAR-100 64.32 % (verified: 35.68 % error).
 Cost: 15.4 M images; 0.21 device-hours.

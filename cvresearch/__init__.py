@@ -1,3 +1,27 @@
-"""cvresearch: convolutional classifiers, their history, and tables for papers, in JAX and Flax."""
+"""cvresearch: convolutional classifiers, their history, and tables for papers, in JAX and Flax.
+
+    import cvresearch
+    net = cvresearch.load('file:resnet50.safetensors#torchvision/resnet50')     # or run:DIR, hub:OWNER/NET
+    net.logits(images); net.features(images, ['stage4'])
+    module = cvresearch.create_model('resnet50', num_classes=10)                # linen, without weights
+    cvresearch.list_models('res*')
+"""
+
+import importlib
 
 __version__ = '0.2.0'
+
+# What the package gives, imported when it is asked for: `import cvresearch` alone takes no JAX.
+_PUBLIC = {
+    'load': 'cvresearch.engine.classifiers',
+    'create_model': 'cvresearch.models.registry',
+    'list_models': 'cvresearch.models.registry',
+    'Classifier': 'cvresearch.interop.classifier',
+}
+__all__ = ['Classifier', 'create_model', 'list_models', 'load']
+
+
+def __getattr__(name: str):
+    if name not in _PUBLIC:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    return getattr(importlib.import_module(_PUBLIC[name]), name)

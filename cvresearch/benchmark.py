@@ -27,11 +27,13 @@ from tqdm import tqdm
 from cvresearch.base import cli, compile_cache, records, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.preemption import Preemption
-from cvresearch.engine import augment, steps, trace
+from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
-from cvresearch.engine.program import DTYPES, Program
+from cvresearch.engine.experiment import DTYPES, Experiment
+from cvresearch.engine.session import Session
+from cvresearch.inspect import cost
 from cvresearch.models import registry
-from cvresearch.nn.repeat import with_stacked
+from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 from cvresearch.train import Training
@@ -103,7 +105,7 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     first = step()
     step()
     median = statistics.median(step() for _ in tqdm(range(repeats), desc=name, leave=False))
-    macs = trace.macs(step.model, step.image_shape)
+    macs = cost.macs(step.model, step.image_shape)
     return dict(
         model=name, device=jax.devices()[0].device_kind, dtype=dtype, batch_size=batch_size,
         image_size=step.image_shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),
@@ -132,20 +134,20 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
       where the median of many would lie with 95 % confidence, by ranks.
     """
     config = config.copy_and_resolve_references()
-    examples = Program.of(config).plan.examples
+    examples = Experiment.from_config(config).plan.examples
     with config.unlocked():
         config.evaluate_every_epochs = config.save_every_epochs = 0.0
         config.epochs = (pairs + 1) * TURN * config.batch_size / examples
         config.schedule = dict(name='constant', peak=config.schedule.peak)
         if 'start_epochs' in config.average:
             config.average.start_epochs = 0.0
-    cold, warm, program = first_steps(config)
+    cold, warm, experiment = first_steps(config)
     with (
         tempfile.TemporaryDirectory() as folder, Preemption() as preemption, contextlib.ExitStack() as closing,
     ):  # fmt: skip
-        training = Training(program, config, Path(folder), preemption, closing)
+        training = Training(Session(experiment, Path(folder), preemption, closing))
         ours, bare = _in_turns(training, pairs)
-        memory = _memory(training.stages.compiled(0))
+        memory = _memory(training.phases.compiled(0))
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
     aside = round(0.98 * math.sqrt(pairs))  # ranks that a median's lie within, of 95 % of all samples
     interval = ratios[max(pairs // 2 - aside, 0)], ratios[min(pairs // 2 + aside, pairs - 1)]
@@ -161,13 +163,12 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
 
 def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]:
     """Returns milliseconds a step of the loop and of the bare step, turn by turn; the first of each is left out."""
-    turns = training.turns()
-    batch, train_step = training.stages.batch(0), training.stages.compiled(0)
+    batch, train_step = training.phases.batch(0), training.phases.compiled(0)
     state = jax.tree.map(jnp.copy, training.state)
 
     def loop():
         for _ in range(TURN):
-            next(turns)
+            training.arrive()
             training.update()
         jax.block_until_ready(training.state)
 
@@ -186,7 +187,7 @@ def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]
     return found[loop][1:], found[bare][1:]
 
 
-def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
+def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
     """Returns the seconds from a configuration to the end of its first step, and the last program.
 
     Without anything compiled, and with all of it in the compiler's cache on disk.
@@ -198,12 +199,12 @@ def first_steps(config: ConfigDict) -> tuple[float, float, Program]:
             path = Path(folder) / name
             path.mkdir()
             start = time.perf_counter()
-            program = Program.of(config)
+            experiment = Experiment.from_config(config)
             with Preemption() as preemption, contextlib.ExitStack() as closing:
-                training = Training(program, config, path, preemption, closing)
-                jax.block_until_ready(training.stages.update(0, training.state, next(training.batches)))
+                training = Training(Session(experiment, path, preemption, closing))
+                jax.block_until_ready(training.phases.update(0, training.state, next(training.batches)))
             seconds.append(time.perf_counter() - start)
-    return *seconds, program
+    return *seconds, experiment
 
 
 def _memory(compiled) -> dict:

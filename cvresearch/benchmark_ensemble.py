@@ -15,7 +15,7 @@ import numpy as np
 from cvresearch.base import cli, records, tables
 from cvresearch.base import mesh as meshes
 from cvresearch.data.examples import Arrays
-from cvresearch.engine import ensemble, predictions, protocols
+from cvresearch.evaluation import ensemble, predictions, protocols
 from cvresearch.models import registry
 
 

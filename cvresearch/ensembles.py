@@ -30,6 +30,8 @@ def read(folders: list[str | Path]) -> list[dict]:
         if other := [control['control'] for control in record['controls'] if not control['same_cost']]:
             raise UserError(f'{folder}: {", ".join(other)} had another cost than the ensemble; nothing can be compared')
     records = [record for _, record in found]
+    if any('task' in record for record in records):
+        raise UserError('the table of ensembles is of top-1, and these nets answer with any number of labels an image')
     if len(records) < 2:
         raise UserError('expected the folders of at least two seeds')
     if len({record.get('images_sha256') for record in records} - {None}) > 1:

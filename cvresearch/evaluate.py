@@ -1,7 +1,15 @@
-"""Evaluates a run: python -m cvresearch.evaluate --workdir DIR [--split test] [--protocol NAME] [--ensemble KIND].
+"""Evaluates a run, or any net on any data, by any protocol.
 
-Prints one line of JSON that states the protocol, and keeps the predictions in DIR/predictions, from which
-`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size.
+    cvresearch evaluate --workdir DIR [--split test] [--protocol NAME] [--ensemble KIND]
+    cvresearch evaluate --weights NAME --data SOURCE [--root DIR] [--protocol NAME] [--out DIR]
+
+Prints one line of JSON that states the protocol. Of a run the predictions are kept in DIR/predictions, from which
+`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size;
+with --limit N or --every K it is a part of them, spread evenly over the classes, and the record says so (`subset`).
+
+NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path; the images are prepared as the net
+was published with, unless a protocol says otherwise. Several --weights are an ensemble of their probabilities. With
+--out the record (evaluation.json) and the predictions are kept there, and `cvresearch report tables` takes the folder.
 
     --ensemble snapshots   the mean of the probabilities of the last m snapshots, m = 1 to M
     --ensemble runs        of the newest checkpoints of --workdir and of the DIRs after the flags, of any architecture
@@ -22,9 +30,10 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.engine import datasets, ensemble, predictions
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.runs import Run
+from cvresearch.engine import datasets
+from cvresearch.evaluation import ensemble, measure, predictions
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import significance
 from cvresearch.report import runs as taking
 
@@ -38,7 +47,7 @@ class How:
       batch_size: images a step; the configuration's where not given.
       data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
       root: of that source.
-      protocol: in `engine/protocols.py`; 'as_given': the source's own.
+      protocol: in `evaluation/protocols.py`; 'as_given': the source's own.
       resolution: side of the net's input; of training where not given.
       scales: shorter sides before cropping; the protocol's where not given.
       interpolation: of resizing; the protocol's where not given.
@@ -46,6 +55,8 @@ class How:
       weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, if not given.
       stacked: members in one pass or one after another; in one where they fit, if not given.
       keep: whether predictions are written into the workdir.
+      limit: at most so many images of the split, spread evenly over it; 0 for no limit.
+      every: one image in so many of the split.
     """
 
     split: str = 'test'
@@ -60,9 +71,11 @@ class How:
     weights: str | None = None
     stacked: bool | None = None
     keep: bool = False
+    limit: int = 0
+    every: int = 1
 
     def run(self, workdir: str | Path, force: bool = False) -> Run:
-        """Returns a run, with the data that it is evaluated on, compared with what the run knows of them.
+        """Returns a run, with the images that it is evaluated on, compared with what the run knows of its data.
 
         Args:
           workdir: of the run.
@@ -73,11 +86,12 @@ class How:
         """
         if self.root and not self.data:
             raise UserError('--root is of --data; give both')
-        run = Run.of(workdir, images=not self.data)
-        if not self.data:
+        run = Run.open(workdir, images=not self.data)
+        if self.data:
+            run = run.on(self.data, **self._arguments(run))
+        else:
             run.check_data(self.split, force)
-            return run
-        return run.on(self.data, **self._arguments(run))
+        return run.part(self.split, self.limit, self.every)
 
     def _arguments(self, run: Run) -> dict:
         """Returns the arguments of the other source."""
@@ -187,7 +201,7 @@ def _last(run: Run, how: How) -> Predictions:
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
     for other in runs[1:]:
-        names = (run.program.source.facts.class_names for run in (runs[0], other))
+        names = (run.experiment.source.facts.class_names for run in (runs[0], other))
         datasets.check_same_order(*names, other.path)
     states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
     return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
@@ -209,7 +223,7 @@ def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
     row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
-    if run.program.snapshots:
+    if run.experiment.snapshots:
         own, more = _snapshots([run], how)
         _keep(run, own, how, 'snapshots')
         row['snapshots'] = run.metrics(own) | {'mcnemar': significance.mcnemar(whole.right, own.right)} | more
@@ -239,14 +253,16 @@ def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
 def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
     if how.keep:
         protocol = None if how.protocol == 'as_given' else how.protocol
-        parts = [how.data, how.split, protocol, kind or f'step{found.record["step"]}']
+        subset = ''.join(f'{key}{value}' for key, value in found.record.get('subset', {}).items() if key != 'of')
+        parts = [how.data, how.split, subset, protocol, kind or f'step{found.record["step"]}']
         found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
 
 
 def as_text(record: dict) -> str:
     """Returns the record of an ensemble as tables: members, the curve, controls, disagreement and correlation."""
-    columns = ('top1', 'nll', 'brier', 'ece')
-    shown = lambda row, **first: first | {c: f'{row[c]:.4f}' if c != 'top1' else f'{row[c]:.2f}' for c in columns}  # noqa: E731
+    columns, percents = ('top1', 'nll', 'brier', 'ece'), ('top1', 'mAP', 'exact_match', 'micro_f1', 'macro_f1')
+    columns = columns if record.get('task') is None else percents[1:]
+    shown = lambda row, **first: first | {c: f'{row[c]:.{2 if c in percents else 4}f}' for c in columns}  # noqa: E731
     parts = []
     if 'curve' in record:
         members = [shown(row, member=f'{row["run"]} at step {row["step"]}') for row in record['members']]
@@ -272,15 +288,16 @@ def as_text(record: dict) -> str:
     if controls:
         parts.append(tables.render(controls, ('control', *columns, 'same cost', 'p (McNemar)')))
     how = f'{record["protocol"]}, {record["resolution"]} pixels'
-    parts.append(f'{record["n_seen"]:,} images of {record["split"]}, {how}')
+    part = f' (of {record["subset"]["of"]:,})' if 'subset' in record else ''
+    parts.append(f'{record["n_seen"]:,} images{part} of {record["split"]}, {how}')
     return '\n\n'.join(parts)
 
 
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), positional='further workdirs of an ensemble',
-        places=('workdir', 'root', 'control'), repeated=('control',),
+        argv, __doc__, required=(), positional='further workdirs of an ensemble',
+        places=('workdir', 'root', 'control', 'out'), repeated=('control', 'weights'),
         switches=dict(
             force='choose the best checkpoint by the split that is reported (the record says '
                   'so); evaluate held-out images that have changed',
@@ -297,17 +314,30 @@ def main(argv: list[str]) -> int:
         scales='shorter sides before cropping: 256,384,512',
         interpolation='of resizing: bilinear (default), bicubic or nearest',
         average='of views: probabilities or logits; the paper\'s by default',
-        weights='raw, or the average that the run keeps: ema, swa, polyak',
+        weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
+                'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times',
+        out='folder for the record and the predictions of --weights',
+        limit='at most so many images of the split', every='one image in so many of the split',
     )  # fmt: skip
-    numbers = {name: cli.integer(name, v) for name in ('batch_size', 'resolution') if (v := getattr(options, name))}
+    numbers = ('batch_size', 'resolution', 'limit', 'every')
+    numbers = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
-    names = ('data', 'root', 'protocol', 'interpolation', 'average', 'weights')
+    if not options.workdir and not options.weights:
+        raise UserError('nothing to evaluate; expected --workdir of a run, or --weights of a net and --data')
+    names = ('data', 'root', 'protocol', 'interpolation', 'average')
     words = {name: v for name in names if (v := getattr(options, name))}
+    if options.workdir and options.weights:
+        words['weights'] = options.weights[-1]
     how = How(
         options.split or 'test', scales=scales, stacked=False if options.sequential else None,
         keep=not options.discard, **numbers, **words,
     )  # fmt: skip
     style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
+    if not options.workdir:
+        view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
+        part = dict(split=how.split, batch_size=how.batch_size, limit=how.limit, every=how.every)
+        print(json.dumps(measure.run(options.weights, how.data, how.root, view, options.out, **part)))
+        return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)
         controls = tuple(taking.take(options.control, _finished)) if options.control else ()

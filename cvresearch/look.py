@@ -31,15 +31,15 @@ from cvresearch.base.errors import UserError, lookup, nearest
 from cvresearch.base.escape import line
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
+from cvresearch.data.walk import images_of
+from cvresearch.engine import classifiers
 from cvresearch.inspect import attribution, class_activation, learned, placing, program
-from cvresearch.interop import classifier as classifiers
-from cvresearch.predict import images_of
+from cvresearch.interop.classifier import NAMING, Classifier
 from cvresearch.report import looks
 
 BATCH = 16  # images that a net is given at once
 TOP = 5
 EXCITING, MOST_CHANNELS = 9, 64  # pictures a channel, channels of a sheet
-Classifier = classifiers.Classifier
 
 
 def _class_maps(method: str):
@@ -115,8 +115,8 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
         shown = []
         for j, (kind, _) in enumerate(panels):
             name = net.class_names[classes[j][i]]
-            note = '' if np.abs(maps[j][i]).max() > 0 else f'no positive evidence for {name}'
-            print(f'{line(path)}: {kind} of {name} ({classes[j][i]}) at {layers[j]}{f": {note}" if note else ""}')
+            note = '' if np.abs(maps[j][i]).max() > 0 else f'no positive evidence\nfor {name}'
+            print(f'{line(path)}: {kind} of {name} ({classes[j][i]}) at {layers[j]}{f": {line(note)}" if note else ""}')
             shown.append(looks.Panel(f'{kind}: {name}\nat {layers[j]}', placed[i][j], note))
         rows.append(looks.Row(photograph, _top(net, logits[i]), shown, box))
     one = len(panels) == 1
@@ -211,7 +211,7 @@ def main(argv: list[str]) -> int:
     options = cli.parse(
         argv, __doc__, required=('weights',), positional='KIND and images', places=('arrays',),
         switches=dict(shared='one scale for all pictures of a sheet, rather than one for each'),
-        weights='the net: run:DIR, file:PATH#torchvision/resnet50, hub:NAME, or a path',
+        weights=f'the net: {NAMING}',
         out='the picture: .png, .pdf or .svg; it must not be there yet',
         arrays='.npz in which the numbers are kept',
         layer='name of the layer (cvresearch look layers); found if not given',
@@ -287,7 +287,7 @@ def _read(net: Classifier, paths: Sequence[str]) -> tuple[list[np.ndarray], np.n
             photographs.append(preprocessing.open_image(path))
         except UserError as error:
             raise UserError(f'{line(path)}: {error}') from error
-        images.append(net.preprocessing(photographs[-1]))
+        images.append(np.asarray(net.normalize(net.prepare(photographs[-1]))))
         if images[-1].shape != tuple(net.input_shape):
             got, expected = ('x'.join(map(str, shape)) for shape in (images[-1].shape, net.input_shape))
             raise UserError(f'{line(path)} is prepared as {got}, and the net takes {expected}')

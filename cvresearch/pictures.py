@@ -20,9 +20,9 @@ import jax.numpy as jnp
 from cvresearch.base import cli
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.models import registry
-from cvresearch.report import balls, ours, pictures, published, results, runs
+from cvresearch.report import balls, ours, plots, published, results, runs
 
 REPEATS = 5
 
@@ -84,20 +84,20 @@ def _balls(options: SimpleNamespace):
 
 def _curves(options: SimpleNamespace):
     groups = {name: [run.rows for run in group] for name, group in runs.by_recipe(_runs(options)).items()}
-    return lambda axes: pictures.curves(axes, groups, options.split or 'test', options.metric or 'top1')
+    return lambda axes: plots.curves(axes, groups, options.split or 'test', options.metric or 'top1')
 
 
 def _schedule(options: SimpleNamespace):
     programs = {}
     if options.config:
-        programs[Path(configs.parts_of(options.config)[0]).stem] = Program.of(cli.config_of(options))
+        programs[Path(configs.parts_of(options.config)[0]).stem] = Experiment.from_config(cli.config_of(options))
     for run in _runs(options) if _paths(options) else ():
-        programs[run.name] = Program.of(run.whole_config)
+        programs[run.name] = Experiment.from_config(run.whole_config)
     if not programs:
         raise UserError('expected --config FILE or --runs DIR...')
     rates = {name: [float(p.schedule(step)) for step in range(p.plan.steps)] for name, p in programs.items()}
     per_epoch = next(iter(programs.values())).plan.steps_per_epoch
-    return lambda axes: pictures.schedule(axes, rates, per_epoch)
+    return lambda axes: plots.schedule(axes, rates, per_epoch)
 
 
 def _ensemble(options: SimpleNamespace):
@@ -111,15 +111,15 @@ def _ensemble(options: SimpleNamespace):
         raise UserError(f'{options.curve} has no curve; expected the record of an ensemble of snapshots or runs')
     curve = [(row['m'], row['top1']) for row in record['curve']]
     latest_first = [row['top1'] for row in reversed(record['members'])]
-    return lambda axes: pictures.ensemble(axes, curve, latest_first)
+    return lambda axes: plots.ensemble(axes, curve, latest_first)
 
 
 def _parallel(options: SimpleNamespace):
     found = _runs(options)
     keys = [key for key in runs.differing(found) if key != 'seed']
     split = options.split or ('minival' if any(run.last('minival') is not None for run in found) else 'test')
-    trials = [{**run.config, 'top1': run.last(split)} for run in found]
-    return lambda axes: pictures.parallel(axes, trials, keys)
+    trials = [{**run.config, 'top1': run.last(split, 'top1')} for run in found]
+    return lambda axes: plots.parallel(axes, trials, keys)
 
 
 KINDS: dict[str, Callable] = {
@@ -131,7 +131,7 @@ def _paths(options: SimpleNamespace) -> list[str | Path]:
     return options.runs + options.rest[1:]
 
 
-def _runs(options: SimpleNamespace) -> list[runs.Kept]:
+def _runs(options: SimpleNamespace) -> list[runs.RunRecord]:
     """Returns the runs that --runs names, finished or not: their folders, or those of their sweeps."""
     if not _paths(options):
         raise UserError('expected --runs DIR..., folders of runs or of a sweep')
@@ -152,8 +152,8 @@ def main(argv: list[str]) -> int:
     )  # fmt: skip
     draw = lookup('picture', KINDS, options.rest[0] if options.rest else '')(options)
     size = [_inches(name, getattr(options, name), usual) for name, usual in
-            (('width', pictures.WIDTH), ('height', pictures.HEIGHT))]  # fmt: skip
-    print(pictures.saved(draw, options.out, *size))
+            (('width', plots.WIDTH), ('height', plots.HEIGHT))]  # fmt: skip
+    print(plots.saved(draw, options.out, *size))
     return 0
 
 

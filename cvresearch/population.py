@@ -17,12 +17,15 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from cvresearch.base import config as configs
+from cvresearch.base import settings
 from cvresearch.base.errors import PREEMPTED, UserError, nearest
 from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
-from cvresearch.engine.program import Program
+from cvresearch.engine import teacher
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.session import Session
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -42,10 +45,11 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
       UserError: members that differ in more than numbers; as `train.run`.
     """
     numbers = differing(members)
-    first = Program.of(members[0])
-    programs = [first, *(Program.of(config, first.source) for config in members[1:])]
-    for program in programs:
-        program.plan.check_batch()
+    settings.check()
+    first = Experiment.from_config(members[0])
+    experiments = [first, *(Experiment.from_config(config, first.source) for config in members[1:])]
+    for experiment in experiments:
+        experiment.plan.check_batch()
     with Preemption() as preemption, contextlib.ExitStack() as closing:
         paths = [closing.enter_context(claim(w, c)) for w, c in zip(workdirs, members, strict=True)]
         cards = [read_card(path) for path in paths]
@@ -54,19 +58,15 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
             return 0
         population = Population([members[i] for i in open_], first, numbers)
         trainings = []
-        try:
-            for place, i in enumerate(open_):
-                trainings.append(Member(population, place, programs[i], members[i], paths[i], preemption, closing))
+        for place, i in enumerate(open_):
+            session = Session(experiments[i], paths[i], preemption, closing)
+            trainings.append(Member(population, place, session))
+        with contextlib.ExitStack() as ending:
             for training in trainings:
-                training.adopt_config()
+                ending.enter_context(training.ending())
             ended = population.train(trainings)
-        except BaseException:
-            for training in trainings:
-                with contextlib.suppress(UserError):
-                    training.end('failed')
-            raise
-        for training, how in zip(trainings, ended, strict=True):
-            training.end(how)
+            for training, how in zip(trainings, ended, strict=True):
+                training.session.end(how, training.state, training.step)
     return 0 if set(ended) == {'finished'} else PREEMPTED
 
 
@@ -111,8 +111,8 @@ def groups(members: Sequence[ConfigDict]) -> list[list[int]]:
 class Population:
     """The stacked states of members that are at one step, and the step that makes the next ones."""
 
-    def __init__(self, members: Sequence[ConfigDict], program: Program, numbers: Sequence[str]):
-        self.config, self.program = members[0], program
+    def __init__(self, members: Sequence[ConfigDict], experiment: Experiment, numbers: Sequence[str]):
+        self.config, self.experiment, self.teacher = members[0], experiment, teacher.of(experiment)
         self.numbers = {
             key: jnp.array([configs.flatten(member)[key] for member in members], jnp.float32) for key in numbers
         }
@@ -127,30 +127,23 @@ class Population:
             *parents, last = key.split('.')
             node = functools.reduce(dict.__getitem__, parents, plain)
             node[last] = Traced(node[last], array)
-        program = Program.of(ConfigDict(plain, convert_dict=True), self.program.source)
-        return program.train_step()(state, batch)
+        experiment = Experiment.from_config(ConfigDict(plain, convert_dict=True), self.experiment.source)
+        return experiment.train_step(self.teacher)(state, batch)
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
-        turns = [training.turns() for training in trainings]
         ended: list[str | None] = [None] * len(trainings)
-        while True:
+        while going := [i for i, how in enumerate(ended) if how is None]:
             # After a kill members may be at different steps: the ones behind catch up first.
-            going = [i for i, how in enumerate(ended) if how is None]
-            if not going:
-                return ended
             lowest = min(trainings[i].step for i in going)
             group = [i for i in going if trainings[i].step == lowest]
             for i in group:
-                if trainings[i].ready:
-                    continue
-                try:
-                    next(turns[i])
-                    trainings[i].ready = True
-                except StopIteration as stopped:
-                    ended[i] = stopped.value
+                if not trainings[i].arrived:
+                    ended[i] = trainings[i].arrive()
+                    trainings[i].arrived = True
             if all(ended[i] is None for i in group):
                 self._advance([trainings[i] for i in group])
+        return ended
 
     def _advance(self, group: Sequence['Member']) -> None:
         places = [training.place for training in group]
@@ -165,13 +158,15 @@ class Population:
         numbers = {key: values[jnp.array(places)] for key, values in self.numbers.items()}
         self.stack = self.step(numbers, self.stack, batch)
         for training in group:
-            training.ready = False
+            training.step += 1
+            training.arrived = False
+            training.session.arrived(training.step, self.stack)
 
-    def eval_step_of(self, program: Program):
+    def eval_step_of(self, experiment: Experiment):
         """Returns the compiled evaluation, one for all members whose losses are the same function."""
         smoothing = 'loss.label_smoothing' in self.numbers
         if smoothing or self.evaluation is None:
-            self.evaluation = program.eval_step()
+            self.evaluation = experiment.eval_step()
         return self.evaluation
 
     def _unstack(self) -> None:
@@ -190,10 +185,11 @@ class Population:
 class Member(Training):
     """A run whose state is a row of the population's."""
 
-    def __init__(self, population: Population, place: int, *arguments):
+    def __init__(self, population: Population, place: int, session: Session):
         self.population, self.place = population, place
-        self.ready = False  # to make its next step
-        super().__init__(*arguments)
+        self.arrived = False  # at its step: what is due there is done
+        super().__init__(session)
+        self.evaluator.eval_step = lambda split: population.eval_step_of(self.experiment)
 
     @property
     def state(self):
@@ -204,8 +200,5 @@ class Member(Training):
     def state(self, value) -> None:
         self.population.states[self.place] = value
 
-    def _compiled(self) -> bool:
-        return True  # the population compiles the updates of all
-
-    def _eval_step(self, split: str):
-        return self.population.eval_step_of(self.program)
+    def _compiled(self, step: int) -> None:
+        """Nothing: the population compiles the updates of all."""

@@ -1,102 +1,82 @@
-"""Says what is on photographs, by weights of other libraries.
+"""Says what is on photographs, by any net.
 
-    python -m cvresearch.predict --model efficientnet_lite0 --weights FILE IMAGE... [--format text|json]
+    cvresearch predict --weights NAME IMAGE... [--format text|json|csv] [--top 5]
 
-An IMAGE may be a folder, whose images are taken, sorted, those in folders below it too, or a quoted pattern
-('photos/*.jpg'). Pixels are as stored, as in training: an orientation in the EXIF data is not followed.
+NAME is run:DIR (a run of your own; @best, @ema choose), file:PATH#torchvision/resnet50 (weights of another library) or
+hub:timm/resnet50.a1_in1k; a plain path works too, of a file with --model or --reference beside. An IMAGE may be a
+folder, whose images are taken, sorted, those in folders below it too, or a quoted pattern ('photos/*.jpg'). Pixels are
+as stored, as in training: an orientation in the EXIF data is not followed.
 
-Prints the five most likely classes of each image and their probabilities. With --format json, one
-line an image: {"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}.
+Prints the most likely classes of each image and their probabilities. With --format json, one line an image:
+{"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}; with csv, one line a class.
 
-Weights are read from .safetensors, .pth, .pt, .bin, .npz, .h5 and .keras files. FILE.json beside
+Weights are read from files of safetensors, PyTorch, NumPy and Keras, whatever their names end in. FILE.json beside
 them may override the preprocessing and name the classes (see cvresearch/data/preprocessing.py).
 """
 
-import glob
+import csv
+import io
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from cvresearch.base import cli
+from cvresearch.base import cli, plugins
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
-from cvresearch.data.names import ENDINGS, is_image
-from cvresearch.engine import weight_files, weights
-from cvresearch.models import registry
+from cvresearch.data.walk import images_of
+from cvresearch.engine import classifiers
+from cvresearch.interop.classifier import Classifier
+from cvresearch.objectives import scores
 
 TOP = 5
+BATCH = 16  # images that the net is given at once
 
 
-def predictor(model: str, file: str | Path, reference: str | None = None) -> Callable[[str | Path], list[dict]]:
-    """Returns a function from an image's path to its most likely classes, best first.
+def predict(
+    net: Classifier, paths: Iterable[str | Path], top: int = TOP
+) -> Iterator[tuple[str | Path, list[dict] | str]]:
+    """Yields (path, most likely classes, best first) of each image, in order.
+
+    In place of the classes of an image that cannot be read comes the reason, a line.
 
     Args:
-      model: name of a variant.
-      file: of weights.
-      reference: whose tensor names the file has; found out where not given.
-
-    Raises:
-      UserError: an unknown model or reference, or weights that cannot be read or do not fit. The
-        function raises it for a file that is no image.
+      net: any.
+      paths: of images.
+      top: how many classes.
     """
-    variant = registry.variant(model)
-    if reference is not None and registry.reference(reference).variant != model:
-        raise UserError(f'{reference} is a {registry.reference(reference).variant}, not a {model}')
-    tensors = weight_files.read(file)
-    reference = reference or weights.infer(tensors, model)
-    module, variables = weights.to_variables(tensors, reference, weights.classes_of(tensors, reference))
-    prepare, names = preprocessing.of(registry.current_name(reference), variant.input_shape[0], Path(file))
-    names = names or _default_names(module.num_classes)
-    if len(names) != module.num_classes:
-        raise UserError(f'{file}.json names {len(names)} classes; the weights have {module.num_classes}')
-    logits_of = jax.jit(lambda variables, images: module.apply(variables, images, train=False))
-
-    def predict(path: str | Path) -> list[dict]:
-        image = prepare(preprocessing.open_image(path))
-        logits = np.asarray(logits_of(variables, image[None])[0], np.float64)
-        probabilities = np.exp(logits - logits.max())
-        probabilities /= probabilities.sum()
-        best = np.argsort(-probabilities, kind='stable')[:TOP]
-        return [{'class': int(c), 'name': names[c], 'probability': float(probabilities[c])} for c in best]
-
-    return predict
+    logits_of = jax.jit(net.logits)
+    paths = list(paths)
+    for start in range(0, len(paths), BATCH):
+        some = paths[start : start + BATCH]
+        prepared = [_prepared(net, path) for path in some]
+        images = [image for image in prepared if not isinstance(image, str)]
+        # Always as many images as before: another number would be compiled anew.
+        filled = images + images[:1] * (min(BATCH, len(paths)) - len(images))
+        logits = iter(np.asarray(logits_of(np.stack(filled)), np.float64) if images else ())
+        for path, image in zip(some, prepared, strict=True):
+            yield path, image if isinstance(image, str) else _best(net, next(logits), top)
 
 
-def _default_names(num_classes: int) -> tuple[str, ...]:
-    names = preprocessing.imagenet_classes()
-    return names if num_classes == len(names) else tuple(f'class {c}' for c in range(num_classes))
+def _prepared(net: Classifier, path: str | Path) -> np.ndarray | str:
+    try:
+        return net.prepare(preprocessing.open_image(path))
+    except UserError as error:
+        return str(error)
+    except MemoryError:
+        return 'memory is lacking to decode it; make the image smaller'
 
 
-def images_of(path: str) -> list[str]:
-    """Returns the image files that a path names: itself; those in a folder, at any depth, or of a pattern, sorted.
-
-    Raises:
-      UserError: a folder without images, or a pattern that nothing fits.
-    """
-    if os.path.isdir(path):
-        found = []
-        for folder, below, names in os.walk(path):
-            below[:] = [name for name in below if not name.startswith('.')]
-            found += [os.path.join(folder, name) for name in names if _is_image(name)]
-        if not found:
-            raise UserError(f'there is no image in the folder (files that end in {", ".join(ENDINGS)})')
-        return sorted(found)
-    if os.path.exists(path) or not glob.has_magic(path):
-        return [path]
-    found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
-    if not found:
-        raise UserError('no file fits this pattern')
-    return sorted(found)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith('.') and is_image(os.fsencode(name))
+def _best(net: Classifier, logits: np.ndarray, top: int) -> list[dict]:
+    # With any number of labels an image each class has a probability of its own.
+    probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
+    best = np.argsort(-probabilities, kind='stable')[:top]
+    return [{'class': int(c), 'name': net.class_names[c], 'probability': float(probabilities[c])} for c in best]
 
 
 def _shown(path: str) -> str:
@@ -112,36 +92,52 @@ def _as_json(image: str, top: list[dict]) -> str:
     return json.dumps({'image': image, 'top': top})
 
 
-FORMATS: dict[str, Callable[[str, list[dict]], str]] = {'text': _as_text, 'json': _as_json}
+def _as_csv(image: str, top: list[dict]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(
+        (image, rank, row['class'], row['name'], row['probability']) for rank, row in enumerate(top, 1)
+    )
+    return text.getvalue().rstrip('\n')
+
+
+FORMATS: dict[str, Callable[[str, list[dict]], str]] = {'text': _as_text, 'json': _as_json, 'csv': _as_csv}
+HEADS = {'csv': 'image,rank,class,name,probability'}
 
 
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('model', 'weights'), positional='image files, folders of them', places=('weights',),
-        model='name of a variant, efficientnet_lite0',
-        weights='file of weights, of the library that --reference names',
-        reference='whose weights they are, torchvision/resnet50; found out by their names where those tell; '
+        argv, __doc__, required=('weights',), positional='image files, folders of them',
+        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
+        model='name of a variant, efficientnet_lite0; of a file that does not say whose weights it holds',
+        reference='whose weights a file holds, torchvision/resnet50; found out by their names where those tell; '
                   'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
-        format='text (default) or json',
+        format='text (default), json or csv', top='classes an image (5)',
+        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
     )  # fmt: skip
-    write = lookup('format', FORMATS, options.format or 'text')
+    plugins.load(plugins.resolved(options.plugins))
+    form = options.format or 'text'
+    write = lookup('format', FORMATS, form)
+    top = cli.integer('top', options.top or str(TOP))
     if not options.rest:
         raise UserError('no image is given; name image files after the flags')
-    predict = predictor(options.model, options.weights, options.reference)
-    code = 0
+    name = options.weights
+    if options.reference:
+        name = f'{name.partition("#")[0]}#{options.reference}'
+    net = classifiers.load(name, options.model or '')
+    code, images = 0, []
     for path in options.rest:
         try:
-            images = images_of(str(local(path)))
+            images += images_of(str(local(path)))
         except UserError as error:
-            images, code = [], _complain(path, str(error))
-        for image in images:
-            try:
-                print(write(_shown(image), predict(image)), flush=True)
-            except UserError as error:
-                code = _complain(image, str(error))
-            except MemoryError:
-                code = _complain(image, 'memory is lacking to decode it; make the image smaller')
+            code = _complain(path, str(error))
+    if form in HEADS:
+        print(HEADS[form])
+    for image, found in predict(net, images, top):
+        if isinstance(found, str):
+            code = _complain(str(image), found)
+        else:
+            print(write(_shown(str(image)), found), flush=True)
     return code
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cvresearch.base import cli
-from cvresearch.base.errors import lookup
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.data.corruptions import CORRUPTIONS, EXTRA, SEVERITIES, Corrupted
-from cvresearch.engine.runs import Run
+from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import scores
 
 
@@ -34,21 +34,23 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     names = names or tuple(CORRUPTIONS)
     for name in names:
         lookup('corruption', CORRUPTIONS | EXTRA, name)
-    run = Run.of(workdir)
+    run = Run.open(workdir)
     run.check_data(split)
     clean = run.examples(split)
     state = run.checkpoint()
     (found,) = run.predictions([state], split, run.protocol(split))
+    if found.multi_label:
+        raise UserError('corruption errors are of one class an image, and these have any number of labels')
     record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}
     errors: dict[str, list[float]] = {name: [] for name in names}
     for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):
         part = {split: Corrupted(clean, name, severity, seed)}
-        source = dataclasses.replace(run.program.source, splits=part)
-        corrupted = dataclasses.replace(run, program=dataclasses.replace(run.program, source=source))
+        source = dataclasses.replace(run.experiment.source, splits=part)
+        corrupted = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, source=source))
         (found,) = corrupted.predictions([state], split, corrupted.protocol(split))
         errors[name].append(_error(found))
     record['errors'] = errors
-    if set(scores.ALEXNET_ERRORS) <= set(names) and run.program.source.facts.num_classes == 1000:
+    if set(scores.ALEXNET_ERRORS) <= set(names) and run.experiment.source.facts.num_classes == 1000:
         record['mce'], record['ce'] = scores.mean_corruption_error(errors)
     return record
 

@@ -1,7 +1,8 @@
 """Metrics of kept predictions, without a new pass: python -m cvresearch.score FILE.npz [OTHER.npz].
 
 FILE is one of WORKDIR/predictions. Prints one line of JSON: top-1, top-5, NLL, Brier score, ECE, precision, recall and
-F1 (macro, micro), and a bootstrap interval of the top-1. With OTHER, predictions of the same images, also McNemar's
+F1 (macro, micro), and a bootstrap interval of the top-1; of images with any number of labels mAP, exact match and F1
+at a probability of 0.5. With OTHER, predictions of the same images, also McNemar's
 test. --classes writes a table of every class, --calibration the reliability diagram's bins (CSV), --confusion the
 confusion matrix as CSV, and beside it as a picture (PNG).
 """
@@ -18,10 +19,11 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local, once
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity
-from cvresearch.engine import predictions
-from cvresearch.engine.predictions import Predictions
-from cvresearch.objectives import scores, significance
+from cvresearch.evaluation import predictions
+from cvresearch.evaluation.predictions import Predictions
+from cvresearch.objectives import multi_label, scores, significance
 
+SEVERAL_COLUMNS = ('class', 'number', 'images', 'ap', 'precision', 'recall', 'f1')
 CLASS_COLUMNS = ('class', 'number', 'images', 'accuracy', 'precision', 'recall', 'f1')
 LONGEST = 24  # characters of a class name beside a picture
 BIN_COLUMNS = ('lower', 'upper', 'count', 'accuracy', 'confidence')
@@ -34,14 +36,17 @@ def score(found: Predictions, other: Predictions | None = None, bins: int = 15, 
       found: to be measured.
       other: to be compared with.
       bins: of the calibration error.
-      level: of the bootstrap interval of the top-1 accuracy (of ReaL's, where images have several labels).
+      level: of the bootstrap interval of the top-1 accuracy (of ReaL's, where images have several labels; of the exact
+        match, where each label is a question of its own).
 
     Raises:
       UserError: the two are of other images.
     """
-    counted = found.labels.max(-1) >= 0 if found.labels.ndim == 2 else np.ones(len(found.labels), bool)
+    no_answer = found.labels.ndim == 2 and not found.multi_label  # images of ReaL without a label
+    counted = found.labels.max(-1) >= 0 if no_answer else np.ones(len(found.labels), bool)
     low, high = significance.bootstrap(found.right[counted], level)
-    values = {**found.record, **predictions.summary(found, bins), f'interval_{level:.0%}': [100 * low, 100 * high]}
+    name = f'exact_match_interval_{level:.0%}' if found.multi_label else f'interval_{level:.0%}'
+    values = {**found.record, **predictions.summary(found, bins), name: [100 * low, 100 * high]}
     if other is None:
         return values
     predictions.check_same_images(found, other)
@@ -95,7 +100,8 @@ def write_confusion(found: Predictions, path: Path) -> None:
     columns = ['true', *(f'{name} ({c})' if name == 'true' else name for c, name in enumerate(names))]
     rows = [dict(zip(columns, [name, *row], strict=True)) for name, row in zip(names, confusion.tolist(), strict=True)]
     write_atomically(path, tables.render(rows, columns, 'csv') + '\n')
-    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}'
+    part = f', {len(found.labels):,} of its {found.record["subset"]["of"]:,} images' if 'subset' in found.record else ''
+    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}{part}'
     picture(confusion, path.with_suffix('.png'), title, names)
 
 
@@ -118,10 +124,14 @@ def main(argv: list[str]) -> int:
     if options.confusion:
         write_confusion(found, options.confusion)
     if options.classes:
-        named = zip(names_of(found), scores.per_class(confusion_of(found)), strict=True)
+        columns = SEVERAL_COLUMNS if found.multi_label else CLASS_COLUMNS
+        of_class = multi_label.per_class(found.logits, found.labels) if found.multi_label else None
+        named = zip(names_of(found), of_class or scores.per_class(confusion_of(found)), strict=True)
         rows = [{'class': name, 'number': c, **row} for c, (name, row) in enumerate(named)]
-        write_atomically(options.classes, tables.render(rows, CLASS_COLUMNS, 'csv') + '\n')
+        write_atomically(options.classes, tables.render(rows, columns, 'csv') + '\n')
     if options.calibration:
+        if found.labels.ndim == 2:
+            raise UserError('images with several labels have no calibration diagram')
         rows = scores.calibration(found.probabilities, found.labels, bins)[1]
         write_atomically(options.calibration, tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
     return 0

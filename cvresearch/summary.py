@@ -15,12 +15,13 @@ import jax
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from cvresearch.base import cli, memory, tables, trees
+from cvresearch.base import cli, memory, plugins, tables, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
-from cvresearch.engine import footprint, trace
-from cvresearch.engine.program import Program
+from cvresearch.engine import memory_plan
+from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 
 LAYER_COLUMNS = ('layer', 'kind', 'output', 'params', 'macs', 'activation_bytes', 'receptive_field')
@@ -46,7 +47,7 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
       UserError: an unknown variant or argument, an image that does not fit.
     """
     model = registry.build(name, **arguments)
-    layers = trace.layers(model, image_shape or registry.variant(name).input_shape)
+    layers = cost.layers(model, image_shape or registry.variant(name).input_shape)
     rows = [
         dict(
             layer=layer.name, kind=layer.kind, output='x'.join(map(str, layer.shape)), params=layer.params,
@@ -64,9 +65,9 @@ def catalogue_rows() -> list[dict]:
     rows, parity = [], _parity()
     for name, variant in registry.catalogue().items():
         model = registry.build(name)
-        shapes = trace.shapes(model, variant.input_shape)
+        shapes = cost.shapes(model, variant.input_shape)
         params = trees.count(shapes['params'])
-        macs = trace.macs(model, variant.input_shape, shapes)
+        macs = cost.macs(model, variant.input_shape, shapes)
         known = [(ours, facts) for ours, facts in ((params, variant.params), (macs, variant.macs)) if facts is not None]
         rows.append(dict(
             name=name, family=variant.module.__module__.rpartition('.')[2],
@@ -78,25 +79,25 @@ def catalogue_rows() -> list[dict]:
     return rows
 
 
-def mesh_program(config: ConfigDict, devices: int) -> Program:
+def mesh_program(config: ConfigDict, devices: int) -> Experiment:
     """Returns the program of a configuration on so many devices, none of which need be there.
 
     Raises:
-      UserError: as `Program.of`.
+      UserError: as `Experiment.from_config`.
     """
     source = sources.without_images(config.data, config.minival, config.transform)
-    return Program.of(config, source, meshes.Layout.of(config.mesh, devices))
+    return Experiment.from_config(config, source, meshes.Layout.of(config.mesh, devices))
 
 
-def mesh_lines(program: Program, limit: int) -> list[str]:
+def mesh_lines(experiment: Experiment, limit: int) -> list[str]:
     """Returns the totals below the table of a mesh: what each device holds, beside its memory of `limit` bytes."""
-    need = footprint.of(program)
+    need = memory_plan.of(experiment)
     sizes = {field.name: getattr(need, field.name) for field in dataclasses.fields(need)} | {'total': need.total}
-    share = program.plan.batch_size // program.recipe.accumulate / program.mesh.size
+    share = experiment.plan.batch_size // experiment.recipe.accumulate / experiment.mesh.size
     return [
         *(f'{name:>12} {size:>17,} bytes  {size / 2**20:>10,.1f} MiB' for name, size in sizes.items()),
         f'activations: what the backward pass is handed for the {share:g} images that a device has at once',
-        footprint.complaint(program, need, limit) or f'fits into {limit / 2**20:,.0f} MiB',
+        memory_plan.complaint(experiment, need, limit) or f'fits into {limit / 2**20:,.0f} MiB',
     ]
 
 
@@ -115,13 +116,13 @@ def _print_mesh(options, style: str) -> int:
     config = cli.config_of(options)
     given = options.devices and cli.integer('devices', options.devices)
     wanted = config.mesh.data * config.mesh.shard
-    program = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
-    sizes = ' x '.join(f'{axis} {size}' for axis, size in program.mesh.shape.items())
+    experiment = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
+    sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     if style == 'text':
         print(f'{config.model.name} on a mesh of {sizes}, batch {config.batch_size}: bytes that each device holds')
-    print(tables.render(list(footprint.rows(program)), footprint.COLUMNS, style))
+    print(tables.render(list(memory_plan.rows(experiment)), memory_plan.COLUMNS, style))
     if style == 'text':
-        print('\n'.join(mesh_lines(program, _memory_of(options.memory))))
+        print('\n'.join(mesh_lines(experiment, _memory_of(options.memory))))
     return 0
 
 
@@ -156,8 +157,10 @@ def main(argv: list[str]) -> int:
         num_classes='number of classes; the variant\'s own by default',
         config='experiment, for --mesh', devices='of the mesh, for --mesh; those that are here by default',
         memory='of a device, for --mesh: 16GiB; its own by default',
+        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
     )  # fmt: skip
     style = options.format or 'text'
+    plugins.load(plugins.resolved(options.plugins))
     if options.mesh:
         return _print_mesh(options, style)
     if options.all:
@@ -171,7 +174,7 @@ def main(argv: list[str]) -> int:
         classes = options.num_classes and cli.integer('num_classes', options.num_classes)
         if options.parameters:
             model = registry.build(name, classes)
-            print(parameter_overview.get_parameter_overview(trace.shapes(model, shape)['params'], include_stats=False))
+            print(parameter_overview.get_parameter_overview(cost.shapes(model, shape)['params'], include_stats=False))
             return 0
         rows, columns = layer_rows(name, shape, num_classes=classes), LAYER_COLUMNS
         title = f'{name}, input {"x".join(map(str, shape))}'

@@ -40,13 +40,16 @@ def results(runs: list[str | Path]) -> list[dict]:
     """
     groups: dict[str, list[tuple[dict, dict, Path]]] = {}
     for config, card, path in taking.take(runs, _finished):
-        key = json.dumps({**config, 'seed': None, 'extended_from': card.get('extended_from')}, sort_keys=True)
+        data = {key: value for key, value in config['data'].items() if key != 'fold'}
+        same = {**config, 'data': data, 'seed': None, 'extended_from': card.get('extended_from')}
+        key = json.dumps(same, sort_keys=True)
         groups.setdefault(key, []).append((config, card, path))
     rows = []
     for group in groups.values():
-        group.sort(key=lambda run: run[0]['seed'])
+        repeats = [(config['seed'], config['data'].get('fold', 0)) for config, _, _ in group]
+        group = [run for _, run in sorted(zip(repeats, group, strict=True), key=lambda pair: pair[0])]
         config, card, path = group[0]
-        reading.check_seeds(str(path), [run[0]['seed'] for run in group])
+        reading.check_seeds(str(path), repeats)
         average = config.get('average', {}).get('name', 'none')  # older records have no such key
         tests = [_test(config, run) for _, run, _ in group]
         accuracies = [test['top1'] for test in tests]
@@ -55,7 +58,7 @@ def results(runs: list[str | Path]) -> list[dict]:
             'data': config['data']['name'], 'parameters': card['params'],
             'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
             'weights': 'raw' if average == 'none' else average,
-            'seeds': ', '.join(str(run['seed']) for _, run, _ in group),
+            'seeds': ', '.join(_repeat(config) for config, _, _ in group),
             'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
             'mean': f'{statistics.mean(accuracies):.2f}',
             # Of the sample: n - 1. One run has none.
@@ -67,6 +70,7 @@ def results(runs: list[str | Path]) -> list[dict]:
 
 def _finished(path: Path) -> tuple[dict, dict, Path]:
     config, card = taking.finished(path)
+    taking.refuse_multi_label(path, card)
     test = _test(config.to_dict(), card)
     _ = float(test['top1']), int(test['n_seen']), card['params']  # a card without them is damaged
     return config.to_dict(), card, path
@@ -88,9 +92,14 @@ def _epochs(planned: float, cards: list[dict]) -> float | str:
     return f'{told:g} (extended from {extended})' if extended else told
 
 
+def _repeat(config: dict) -> str:
+    fold = f' fold {config["data"].get("fold", 0)}' if config['data'].get('folds') else ''
+    return f'{config["seed"]}{fold}'
+
+
 def _name(folder: Path) -> str:
     parts = re.sub(r'_seed\d+$', '', folder.name).split(',')
-    return ','.join(part for part in parts if not re.fullmatch(r'seed=\d+', part)) or folder.parent.name
+    return ','.join(part for part in parts if not re.fullmatch(r'(seed|fold)=\d+', part)) or folder.parent.name
 
 
 def published_table(name: str, runs: list[str | Path], style: str) -> str:

@@ -20,7 +20,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 from launch import local, plan, progress
 
@@ -103,7 +103,7 @@ class Laboratory:
         arguments = {**{k: v for k, v in self.model.items() if k != 'name'}, **knobs}
         net = registry.build(self.config.model.name, **({'num_classes': self.classes} | arguments))
         setting = {**{f'model.{key}': value for key, value in knobs.items()}, 'data.image_size': size}
-        return Candidate(kind, alpha, beta, gamma, setting, trace.macs(net, (size, size, self.channels)))
+        return Candidate(kind, alpha, beta, gamma, setting, cost.macs(net, (size, size, self.channels)))
 
     def grid(self, budget: float, tolerance: float) -> list[Candidate]:
         """Returns the compounds within `tolerance` (a part) of the budget, as counted."""
@@ -133,7 +133,7 @@ def settings_of(candidates: Sequence[Candidate], seeds: int) -> list[dict]:
     return [{**candidate.setting, 'seed': seed} for candidate in candidates for seed in range(seeds)]
 
 
-def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.Run]) -> dict:
+def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.SweepRun]) -> dict:
     """Returns a candidate's line of the table; what has not run is a dash."""
     scores = [run.score() for run in runs if run.state() == 'finished']
     values = [score[0] for score in scores if score]
@@ -146,7 +146,7 @@ def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.Run]) -> dict
     }  # fmt: skip
 
 
-def table(lab: Laboratory, candidates: Sequence[Candidate], runs: Sequence[plan.Run], seeds: int) -> list[dict]:
+def table(lab: Laboratory, candidates: Sequence[Candidate], runs: Sequence[plan.SweepRun], seeds: int) -> list[dict]:
     """Returns the rows as in tables 3 and 7 of the paper: the base, one dimension alone, compounds from the best."""
     rows = [row(lab, c, runs[i * seeds : (i + 1) * seeds]) for i, c in enumerate(candidates)]
     fixed = [r for r in rows if r['scaling'] != 'compound']

@@ -11,7 +11,7 @@ import yaml
 
 from cvresearch.base.errors import BAD_INPUT, PREEMPTED, UserError
 from cvresearch.base.workdir import write_atomically
-from launch.plan import OWN, Run
+from launch.plan import OWN, SweepRun
 
 NAME_CHARACTERS = 'abcdefghijklmnopqrstuvwxyz0123456789'
 
@@ -38,7 +38,7 @@ class Settings:
     grace: int = 120
 
 
-def manifest(runs: Sequence[Run], name: str, jobs: int, settings: Settings) -> dict:
+def manifest(runs: Sequence[SweepRun], name: str, jobs: int, settings: Settings) -> dict:
     """Returns the Job. A pod that was evicted, or exits with 75 (its state is saved), starts again and counts
     no failure; bad input fails its index at once; a crash is tried three times.
     """
@@ -73,7 +73,7 @@ def job_name(folder: Path) -> str:
     return text.strip('-')[:63].rstrip('-') or 'sweep'
 
 
-def launch(runs: Sequence[Run], folder: Path, jobs: int, settings: Settings, dry: bool) -> None:
+def launch(runs: Sequence[SweepRun], folder: Path, jobs: int, settings: Settings, dry: bool) -> None:
     """Writes the manifest and applies it.
 
     Raises:

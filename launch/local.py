@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from cvresearch.base.errors import FAILED, PREEMPTED
 from cvresearch.base.preemption import Preemption
 from launch import devices
-from launch.plan import Run
+from launch.plan import SweepRun
 from launch.progress import Board
 
 ATTEMPTS = 3  # of one run in one launch, where it dies without a word
@@ -30,12 +30,12 @@ POLL_SECONDS = 0.1
 class Child:
     """A run that is going on: started here, or left by a launcher that died (no process of ours)."""
 
-    run: Run
+    run: SweepRun
     slot: int
     process: subprocess.Popen | None
 
 
-def spawn(run: Run, slot: int, share: tuple) -> Child | None:
+def spawn(run: SweepRun, slot: int, share: tuple) -> Child | None:
     """Starts a run; None where another process has it."""
     lock = open(run.lock, 'a+')
     with lock:
@@ -55,7 +55,7 @@ def spawn(run: Run, slot: int, share: tuple) -> Child | None:
     return Child(run, slot, process)
 
 
-def orphan(run: Run) -> Child | None:
+def orphan(run: SweepRun) -> Child | None:
     """Returns a run that a launcher of this machine left behind when it died, if it still goes on."""
     if run.state() != 'running' or not run.lock.exists():
         return None
@@ -72,7 +72,7 @@ def orphan(run: Run) -> Child | None:
 class Local:
     """Brings runs to their end, `jobs` at a time."""
 
-    def __init__(self, runs: Sequence[Run], jobs: int):
+    def __init__(self, runs: Sequence[SweepRun], jobs: int):
         self.board = Board(runs)
         self.shares = devices.shares(jobs)
         self.waiting = collections.deque(run for run in runs if run.state() != 'finished')
@@ -128,7 +128,7 @@ class Local:
             else:
                 self.board.failure(child.run)
 
-    def _mend(self, run: Run, code: int | None) -> bool:
+    def _mend(self, run: SweepRun, code: int | None) -> bool:
         """Whether a run that ended unfinished is started again: it was killed or asked to stop."""
         self.attempts[run.name] += 1
         killed = code == PREEMPTED or (code or 0) < 0 or (code is None and run.state() != 'failed')

@@ -15,13 +15,14 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.overrides import LIST_KEYS, STAND_FOR
 from cvresearch.base.paths import local
+from cvresearch.base.records import METRICS, judged, metric_of
 
 OWN = '.launch'  # the launcher's folder in that of the sweep: logs, locks, scripts
 LONGEST_NAME = 180  # bytes; file systems take 255
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One run of a sweep.
 
     Attributes:
@@ -30,6 +31,7 @@ class Run:
       setting: the config keys that the sweep sets.
       config: resolved.
       flags: of `cvresearch.main`, but for --workdir.
+      extend: a run that is there is trained on where it has fewer epochs, also a finished one.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Run:
     setting: sweeps.Setting
     config: ConfigDict
     flags: tuple[str, ...]
+    extend: bool = False
 
     @property
     def workdir(self) -> Path:
@@ -55,8 +58,14 @@ class Run:
 
     def command(self, python: str = sys.executable, root: str | Path | None = None) -> list[str]:
         """Returns the command that trains, or goes on training, this run; `root` is the sweep's folder elsewhere."""
-        workdir = Path(root or self.folder) / self.name
-        return [python, '-m', 'cvresearch.main', *self.flags, '--workdir', str(workdir)]
+        longer = ['--extend'] if self.is_longer() else []
+        return [python, '-m', 'cvresearch.main', *self.flags, '--workdir', str(Path(root or self.folder) / self.name),
+                *longer]  # fmt: skip
+
+    def is_longer(self) -> bool:
+        """Whether the run is there with fewer epochs than it is to have."""
+        kept = self.extend and (self.workdir / 'config.json').exists()
+        return bool(kept) and workdir.kept_config(self.workdir).epochs < self.config.epochs
 
     def card(self) -> dict | None:
         """Returns the run card, None before there is one.
@@ -77,6 +86,8 @@ class Run:
         card = self.card()
         if card is None:
             return 'interrupted' if (self.workdir / 'config.json').exists() else 'new'
+        if card['status'] == 'finished' and self.is_longer():
+            return 'interrupted'
         return card['status'] if card['status'] in ('finished', 'failed') else 'interrupted'
 
     def rows(self) -> list[dict]:
@@ -86,16 +97,21 @@ class Run:
         return [json.loads(line) for line in lines if line.endswith('\n')]
 
     def score(self) -> tuple[float, str] | None:
-        """Returns the last top-1 of what was evaluated, and the split: the one held out, if any, else the test."""
+        """Returns the last top-1 or mAP, and its split: the one held out, if any, else the test."""
         for split in ('minival', 'test'):
-            if found := [row['top1'] for row in self.rows() if row['split'] == split]:
-                return found[-1], split
+            if found := [judged(row) for row in self.rows() if row['split'] == split]:
+                return found[-1][1], split
         return None
+
+    def metric(self) -> str:
+        """Returns the metric that its net is judged by, as a person reads it."""
+        return METRICS[metric_of(self.rows())]
 
 
 def runs_of(
-    spec: str, overrides: Mapping[str, str | None], settings: Sequence[sweeps.Setting], folder: str | Path
-) -> list[Run]:
+    spec: str, overrides: Mapping[str, str | None], settings: Sequence[sweeps.Setting], folder: str | Path,
+    extend: bool = False,
+) -> list[SweepRun]:  # fmt: skip
     """Returns the runs of a sweep; nothing is written.
 
     Args:
@@ -103,6 +119,7 @@ def runs_of(
       overrides: of every run, as typed.
       settings: of each run.
       folder: of the sweep.
+      extend: runs that are there may have fewer epochs, and are trained on.
 
     Raises:
       UserError: no settings, an unknown key, a value of the wrong type, two runs of one name, a
@@ -114,13 +131,14 @@ def runs_of(
     if (folder / 'config.json').exists():
         raise UserError(f'{folder} is the folder of a run; a sweep needs one of its own: choose another --workdir')
     runs = [make(spec, overrides, setting, name, folder) for name, setting in _named(spec, settings)]
+    runs = [dataclasses.replace(run, extend=extend) for run in runs]
     for run in runs:
-        workdir.check_config(run.workdir, run.config)
+        workdir.check_config(run.workdir, run.config, extend)
         run.card()
     return runs
 
 
-def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting, name: str, folder: Path) -> Run:
+def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting, name: str, folder: Path) -> SweepRun:
     """Returns one run.
 
     Raises:
@@ -138,10 +156,10 @@ def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting
         if key not in STAND_FOR and (key not in flat or _plain(flat[key]) != _plain(value)):
             raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat, see=LIST_KEYS)}')
     flags = cli.override_flags({**overrides, **texts})
-    return Run(name, folder, dict(setting), config, ('--config', spec, *flags))
+    return SweepRun(name, folder, dict(setting), config, ('--config', spec, *flags))
 
 
-def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None], runs: Sequence[Run]) -> None:
+def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None], runs: Sequence[SweepRun]) -> None:
     """Writes sweep.json: what the sweep is, for the report."""
     (folder / OWN).mkdir(parents=True, exist_ok=True)
     manifest = {

@@ -5,20 +5,20 @@ import time
 from collections.abc import Sequence
 
 from cvresearch.base import tables
-from launch.plan import Run
+from cvresearch.base.records import metric_of
+from launch.plan import SweepRun
 
 EVERY_SECONDS = 30.0
-COLUMNS = ('run', 'state', 'step', 'top1', 'split', 'reason')
 
 
-def why(run: Run) -> str:
+def why(run: SweepRun) -> str:
     """Returns the last error line of a run's log, or its last line."""
     lines = run.log.read_text(errors='replace').splitlines() if run.log.exists() else []
     errors = [line for line in lines if line.startswith('error: ')]
     return (errors or lines or ['no output'])[-1].removeprefix('error: ')
 
 
-def best(runs: Sequence[Run]) -> tuple[Run, float, str] | None:
+def best(runs: Sequence[SweepRun]) -> tuple[SweepRun, float, str] | None:
     """Returns the run of the highest last top-1, with it and the split it is of.
 
     Runs with images held out are compared on those; the test is looked at only where there are none.
@@ -28,14 +28,14 @@ def best(runs: Sequence[Run]) -> tuple[Run, float, str] | None:
     return max(held_out or scored, key=lambda entry: entry[1], default=None)
 
 
-def rows(runs: Sequence[Run]) -> list[dict]:
+def rows(runs: Sequence[SweepRun]) -> list[dict]:
     """Returns one row per run: where it stands."""
     found = []
     for run in runs:
         state, score, metrics = run.state(), run.score(), run.rows()
         found.append(dict(
             run=run.name, state=state, step=metrics[-1]['step'] if metrics else None,
-            top1=round(score[0], 2) if score else None, split=score[1] if score else None,
+            **{metric_of(metrics): round(score[0], 2) if score else None}, split=score[1] if score else None,
             reason=why(run) if state == 'failed' else None,
         ))  # fmt: skip
     return found
@@ -44,10 +44,10 @@ def rows(runs: Sequence[Run]) -> list[dict]:
 class Board:
     """Says on standard error what happens to the runs of a sweep."""
 
-    def __init__(self, runs: Sequence[Run]):
+    def __init__(self, runs: Sequence[SweepRun]):
         self.runs = runs
         self.done = [run for run in runs if run.state() == 'finished']
-        self.failed: list[Run] = []
+        self.failed: list[SweepRun] = []
         self._next = time.monotonic() + EVERY_SECONDS
         self.say(f'{len(runs)} runs, {len(self.done)} of them finished')
 
@@ -55,14 +55,14 @@ class Board:
         """Prints a line."""
         print(text, file=sys.stderr, flush=True)
 
-    def finished(self, run: Run) -> None:
+    def finished(self, run: SweepRun) -> None:
         """Counts a run, and says its result and the best so far."""
         self.done.append(run)
         score = run.score()
-        result = f': {score[1]} top-1 {score[0]:.2f} %' if score else ''
+        result = f': {score[1]} {run.metric()} {score[0]:.2f} %' if score else ''
         self.say(f'[{len(self.done)}/{len(self.runs)}] {run.name}{result}{self._best()}')
 
-    def failure(self, run: Run) -> None:
+    def failure(self, run: SweepRun) -> None:
         """Counts a run that will not be tried again."""
         self.failed.append(run)
         self.say(f'failed: {run.name}: {why(run)} ({run.log})')
@@ -82,9 +82,10 @@ class Board:
 
     def _best(self) -> str:
         found = best(self.runs)
-        return f' (best so far: {found[0].name}, {found[2]} top-1 {found[1]:.2f} %)' if found else ''
+        return f' (best so far: {found[0].name}, {found[2]} {found[0].metric()} {found[1]:.2f} %)' if found else ''
 
 
-def table(runs: Sequence[Run]) -> str:
+def table(runs: Sequence[SweepRun]) -> str:
     """Returns where every run stands, as text."""
-    return tables.render(rows(runs), COLUMNS)
+    metric = metric_of(row for run in runs for row in run.rows())
+    return tables.render(rows(runs), ('run', 'state', 'step', metric, 'split', 'reason'))

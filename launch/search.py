@@ -104,7 +104,7 @@ class Study:
                     going.child.process.wait()
         return PREEMPTED
 
-    def run_of(self, number: int, params: Mapping) -> plan.Run:
+    def run_of(self, number: int, params: Mapping) -> plan.SweepRun:
         """Returns the run of a trial."""
         return plan.make(self.spec, self.overrides, dict(params), f'trial-{number:04}', self.folder)
 
@@ -171,7 +171,7 @@ class Study:
     def _frozen(self, trial: optuna.Trial):
         return self.study.get_trials(deepcopy=False)[trial.number]
 
-    def _values(self, run: plan.Run) -> list[float]:
+    def _values(self, run: plan.SweepRun) -> list[float]:
         return [row[self.search.metric] for row in run.rows() if row['split'] == self.search.split]
 
     def _follow(self, going: Going) -> None:

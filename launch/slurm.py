@@ -14,13 +14,13 @@ from pathlib import Path
 
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.workdir import write_atomically
-from launch.plan import OWN, Run
+from launch.plan import OWN, SweepRun
 
 WARN_SECONDS = 60
 SUBMITTED = 'slurm.json'  # [{'job': '12', 'runs': [names, in the order of the tasks]}, ...]
 
 
-def script(runs: Sequence[Run], folder: Path, jobs: int, arguments: Sequence[str] = ()) -> str:
+def script(runs: Sequence[SweepRun], folder: Path, jobs: int, arguments: Sequence[str] = ()) -> str:
     """Returns the batch script of an array.
 
     Args:
@@ -65,7 +65,7 @@ exit $code
 '''
 
 
-def launch(runs: Sequence[Run], folder: Path, jobs: int, arguments: Sequence[str], dry: bool) -> str | None:
+def launch(runs: Sequence[SweepRun], folder: Path, jobs: int, arguments: Sequence[str], dry: bool) -> str | None:
     """Submits the runs that are neither finished nor in the queue; returns the job's number.
 
     Raises:

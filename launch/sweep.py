@@ -1,7 +1,8 @@
 """Runs an experiment's sweep: python -m launch.sweep --config configs/X.py --workdir DIR [--on local] [--jobs 2].
 
 Each setting of the config's `sweep()` trains in DIR/NAME, named by what differs. The same command
-again skips what is finished and continues the rest. `--on print` prints the commands, `--dry-run`
+again skips what is finished and continues the rest. With --extend and a larger --config.epochs, runs that are there are
+trained on, also finished ones. `--on print` prints the commands, `--dry-run`
 what a backend would do, `--status` where each run stands.
 """
 
@@ -32,12 +33,12 @@ class Order:
     spec: str
     overrides: dict
     folder: Path
-    runs: list[plan.Run]
+    runs: list[plan.SweepRun]
     jobs: int
     dry: bool
     settings: dict[str, object]
 
-    def open(self) -> list[plan.Run]:
+    def open(self) -> list[plan.SweepRun]:
         """Returns the runs that are not finished."""
         return [run for run in self.runs if run.state() != 'finished']
 
@@ -133,7 +134,10 @@ def main(argv: list[str]) -> int:
     """Reads the sweep and hands it to a backend; returns the exit code."""
     options = cli.parse(
         argv, __doc__, required=('config', 'workdir'), places=('workdir',),
-        switches=dict(dry_run='print what would be run, and run nothing', status='print where each run stands'),
+        switches=dict(
+            dry_run='print what would be run, and run nothing', status='print where each run stands',
+            extend='train runs that are there on to a larger --config.epochs, also finished ones',
+        ),
         config='experiment file with a sweep(), with :ARGUMENT after its name where it takes one',
         workdir='folder of the sweep; each run has a folder in it',
         on=f'{", ".join(BACKENDS)}; local by default',
@@ -145,9 +149,12 @@ def main(argv: list[str]) -> int:
     configs.load(options.config, options.overrides)  # says what is wrong with the experiment itself
     wanted = configs.sweep_of(options.config)
     folder = options.workdir.absolute()
+    if options.extend and (isinstance(wanted, sweeps.Search) or backend is on_population):
+        what = 'a search' if isinstance(wanted, sweeps.Search) else 'a population'
+        raise UserError(f'--extend is not for {what}; extend each run by cvresearch.main --extend')
     if isinstance(wanted, sweeps.Search):
         return _search(wanted, options, folder, jobs)
-    runs = plan.runs_of(options.config, options.overrides, list(wanted), folder)
+    runs = plan.runs_of(options.config, options.overrides, list(wanted), folder, options.extend)
     if options.status:
         print(progress.table(runs))
         return 0

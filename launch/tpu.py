@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from cvresearch.base.errors import FAILED, HOST_LOST, PREEMPTED, UserError
-from launch.plan import Run
+from launch.plan import SweepRun
 
 ATTEMPTS = 20  # of one run: preemptions are many
 POLL_SECONDS = 30.0
@@ -99,7 +99,7 @@ class Tpu:
         self._must('tpu-vm', 'ssh', self.name, '--worker=all', f'--command={SETUP}', *self.place)
         self._must('tpu-vm', 'ssh', self.name, '--worker=all', f'--command=gcsfuse {s.bucket} ~/sweep', *self.place)
 
-    def train(self, run: Run, root: str) -> int:
+    def train(self, run: SweepRun, root: str) -> int:
         """Trains one run on all workers; returns its exit code."""
         command = f'cd {CODE} && {shlex.join([*run.command(".venv/bin/python", root), "--hosts=auto"])}'
         return self._call('tpu-vm', 'ssh', self.name, '--worker=all', f'--command={command}', *self.place)[0]
@@ -129,7 +129,7 @@ class Tpu:
             raise UserError(f'gcloud compute tpus {" ".join(arguments[:3])} failed: {text}')
 
 
-def train_all(tpu: Tpu, runs: Sequence[Run], root: str) -> list[str]:
+def train_all(tpu: Tpu, runs: Sequence[SweepRun], root: str) -> list[str]:
     """Trains the runs on a TPU that is created, recreated where it was preempted, and deleted.
 
     Returns:
@@ -157,7 +157,7 @@ def train_all(tpu: Tpu, runs: Sequence[Run], root: str) -> list[str]:
     return failed
 
 
-def launch(runs: Sequence[Run], folder: Path, jobs: int, settings: Settings, dry: bool) -> int:
+def launch(runs: Sequence[SweepRun], folder: Path, jobs: int, settings: Settings, dry: bool) -> int:
     """Trains the runs on `jobs` TPUs and fetches them; returns the exit code.
 
     Raises:

@@ -1,18 +1,10 @@
 """What all tests share."""
 
-import os
 import shutil
-import tempfile
 
-# Before JAX is imported anywhere. Eight host devices, so that sharding is tested on any machine;
-# one thread each would be another program, so the number of threads is left alone.
-os.environ.setdefault('XLA_FLAGS', '--xla_force_host_platform_device_count=8')
-os.environ['JAX_PLATFORMS'] = 'cpu'
-# Many tests compile the same small programs: the second time they are read from here.
-COMPILED = None
-if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
-    COMPILED = os.environ['JAX_COMPILATION_CACHE_DIR'] = tempfile.mkdtemp(prefix='cvresearch-tests-')
-    os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0'
+from tests import environment
+
+COMPILED = environment.fix()  # before JAX is imported anywhere
 
 import pytest
 

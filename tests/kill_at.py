@@ -20,16 +20,18 @@ import cvresearch.main as main
 from cvresearch import train
 from cvresearch.base import cli
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.session import Session
+from cvresearch.evaluation.periodic import Evaluator
 
 # What is called when a phase begins and returns when it ends. Compiling begins with one function and ends with another,
 # in a thread; steps have none: see `Watch.watch`.
 PHASES = {
     'restore': (Checkpoints, 'restore'),
-    'evaluate': (train.Training, '_evaluate'),
+    'evaluate': (Evaluator, 'evaluate'),
     'save': (Checkpoints, 'save'),
-    'restart': (train.Training, '_snapshot'),
-    'end': (train.Training, 'end'),
+    'restart': (Session, 'snapshot'),
+    'end': (Session, 'end'),
 }
 PATIENCE = 10  # wall seconds waited for a second of the process' own
 
@@ -68,14 +70,14 @@ class Watch:
         """Puts itself into the program."""
         for phase, (owner, name) in PHASES.items():
             setattr(owner, name, self._during(phase, getattr(owner, name)))
-        begin_compiling, compiled = Program.train_step, jax.stages.Lowered.compile
-        loop, arrive = train.Training.loop, train.Progress.step
+        begin_compiling, compiled = Experiment.train_step, jax.stages.Lowered.compile
+        loop, arrive = train.Training.loop, Session.arrived
 
         @functools.wraps(begin_compiling)
-        def compiling(program):
+        def compiling(experiment, *more):
             self.inside.append('compile')
             self._begin('compile')
-            return begin_compiling(program)
+            return begin_compiling(experiment, *more)
 
         @functools.wraps(compiled)
         def done(*arguments, **keywords):
@@ -91,14 +93,14 @@ class Watch:
             return loop(training)
 
         @functools.wraps(arrive)
-        def arrived(progress, step, *more):
+        def arrived(session, step, *more):
             self.step = step
             if self.kill.phase in ('step', 'resize'):
                 self._begin(self.kill.phase)
-            arrive(progress, step, *more)
+            arrive(session, step, *more)
 
-        Program.train_step, jax.stages.Lowered.compile = compiling, done
-        train.Training.loop, train.Progress.step = looping, arrived
+        Experiment.train_step, jax.stages.Lowered.compile = compiling, done
+        train.Training.loop, Session.arrived = looping, arrived
 
     def _during(self, phase: str, function):
         @functools.wraps(function)

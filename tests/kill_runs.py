@@ -18,9 +18,10 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.predictions import KEPT, Predictions
-from cvresearch.engine.program import Program
-from cvresearch.engine.runs import SNAPSHOTS, Run
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.trained import SNAPSHOTS
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.runs import Run
 from tests import kill_at
 from tests.kill_at import Kill
 
@@ -123,7 +124,7 @@ def expected(code: int | None, kill: Kill) -> bool:
 @functools.cache
 def _run(feature: str) -> Run:
     loaded = configs.load(f'{CONFIG}:{feature}')
-    return Run(Path(), loaded, Program.of(loaded))
+    return Run(Path(), Experiment.from_config(loaded))
 
 
 def _sha256(*parts: bytes) -> str:

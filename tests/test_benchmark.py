@@ -4,18 +4,18 @@ import json
 import time
 
 from cvresearch import benchmark
-from cvresearch.engine.stages import Stages
+from cvresearch.engine.phases import Phases
 from tests.conftest import SMOKE
 
 
 def test_what_the_loop_waits_for_is_in_its_share_alone(monkeypatch, capsys, tmp_path):
-    real = Stages.batch
+    real = Phases.batch
 
     def slow(stages, step):
         time.sleep(0.1)  # a hundred times what this step takes
         return real(stages, step)
 
-    monkeypatch.setattr(Stages, 'batch', slow)
+    monkeypatch.setattr(Phases, 'batch', slow)
     flags = ['--config', SMOKE, '--config.model.name=softmax_regression', '--config.mesh.data=1', '--steps', '25']
     assert benchmark.main([*flags, '--format', 'json', '--record', str(tmp_path / 'loop.json')]) == 0
     found = json.loads(capsys.readouterr().out)

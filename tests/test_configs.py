@@ -14,7 +14,7 @@ from sklearn.datasets import load_digits
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
 from cvresearch.models import registry
 from tests import smokes
 
@@ -108,7 +108,7 @@ def test_all_are_printed_without_jax():
 @pytest.mark.parametrize('name', FILES)
 def test_net_schedule_and_optimizer_fit_the_data(name):
     config = configs.load(str(FILES[name]), {'mesh.data': '1'})
-    Program.of(on_synthetic_data(config))
+    Experiment.from_config(on_synthetic_data(config))
 
 
 @pytest.mark.all_variants
@@ -116,7 +116,7 @@ def test_net_schedule_and_optimizer_fit_the_data(name):
 def test_variants_fit_the_data(name):
     for argument in arguments(FILES[name]):
         if argument != 'smoke':
-            Program.of(on_synthetic_data(configs.load(f'{FILES[name]}:{argument}', {'mesh.data': '1'})))
+            Experiment.from_config(on_synthetic_data(configs.load(f'{FILES[name]}:{argument}', {'mesh.data': '1'})))
 
 
 @pytest.mark.parametrize(

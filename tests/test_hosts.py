@@ -20,12 +20,13 @@ import pytest
 from jax.experimental import multihost_utils
 
 from cvresearch import main, train
-from cvresearch.base import cluster, hosts, trees, watch
+from cvresearch.base import cluster, heartbeat, hosts, trees
 from cvresearch.base.errors import BAD_INPUT, HOST_LOST, PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from tests.environment import DEVICES, xla_flags
 
 LONG = 120  # seconds of patience, where nobody is to be missed
 # Parameters and moments divided over the devices of all hosts, and a save, an evaluation and a log to agree on.
@@ -43,16 +44,17 @@ def free_port():
 # The program, which sends itself a signal when it arrives at a step.
 SIGNALLING = '''
 import os, signal, sys
-from cvresearch import main, train
+from cvresearch import main
 from cvresearch.base import cli
+from cvresearch.engine.session import Session
 name, step = sys.argv[1], int(sys.argv[2])
 del sys.argv[1:3]
-real = train.Progress.step
-def arrived(progress, at):
-    real(progress, at)
+real = Session.arrived
+def arrived(session, at, state):
+    real(session, at, state)
     if at == step:
         os.kill(os.getpid(), getattr(signal, name))
-train.Progress.step = arrived
+Session.arrived = arrived
 cli.run(main.main)
 '''
 
@@ -62,7 +64,7 @@ def start(command, host, number, port, patience, devices=1):
     flags = ['--hosts', str(number), '--host', str(host), '--coordinator', f'127.0.0.1:{port}', '--patience', str(patience)]  # noqa: E501
     return subprocess.Popen(
         [sys.executable, *command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=os.environ | {'XLA_FLAGS': f'--xla_force_host_platform_device_count={devices}'},
+        env=os.environ | {'XLA_FLAGS': xla_flags(f'{DEVICES}{devices}')},
     )  # fmt: skip
 
 
@@ -122,7 +124,7 @@ def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_
     assert 'epoch 0.25: test' in found[0][1] and 'test' not in found[1][1]  # the first speaks for all
     # What lay divided over two hosts is whole on disk, with the digest that the run card of both has.
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True)
-    state = checkpoints.restore(Program.of(config_of(smoke)).abstract_state())
+    state = checkpoints.restore(Experiment.from_config(config_of(smoke)).abstract_state())
     assert trees.sha256(jax.device_get(state.params)) == card['params_sha256'] and int(state.step) == card['step']
     found = ends(run_on(2, tmp_path / 'run', '--config.mesh.data=2', '--config.mesh.shard=1'))
     assert [code for code, _ in found] == [0] * 2, found
@@ -133,7 +135,7 @@ def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_
 WATCHING = '''
 import sys, time
 from cvresearch.base.errors import UserError
-from cvresearch.base.watch import Meeting, Watch
+from cvresearch.base.heartbeat import Meeting, Watch
 host, hosts, port, patience = (int(sys.argv[sys.argv.index(flag) + 1].rpartition(':')[2])
                                for flag in ('--host', '--hosts', '--coordinator', '--patience'))
 if host == 0:
@@ -210,15 +212,15 @@ def test_a_host_that_is_killed_is_named_at_once_by_all_others(number, gone):
 
 
 def test_the_host_of_the_meeting_hears_last_of_a_loss(monkeypatch):
-    port, told, real = free_port(), [], watch._send
+    port, told, real = free_port(), [], heartbeat._send
 
     def send(connection, what):
         if 'lost' in what and len(told) < 3:  # not of the test's own end
             told.append(connection.getpeername()[1])
         real(connection, what)
 
-    monkeypatch.setattr(watch, '_send', send)
-    watch.Meeting(port, 4, LONG).start()
+    monkeypatch.setattr(heartbeat, '_send', send)
+    heartbeat.Coordinator(port, 4, LONG).start()
     there = [socket.create_connection(('127.0.0.1', port)) for _ in range(4)]
     ports = [connection.getsockname()[1] for connection in there]
     for host, connection in enumerate(there):
@@ -267,7 +269,7 @@ def test_numbers_of_hosts_that_do_not_fit_are_refused():
 
 
 def test_hosts_see_only_their_part_and_the_parts_are_the_whole(smoke):
-    examples = Program.of(smoke()).source.splits['train']
+    examples = Experiment.from_config(smoke()).source.splits['train']
     whole = Stream(examples, 0, 64).batch(5)
     parts = [Stream(examples, 0, 64, host, 4).batch(5) for host in range(4)]
     assert all(len(part['image']) == 16 for part in parts)
@@ -305,9 +307,9 @@ def test_what_the_first_tells_arrives_to_the_bit(monkeypatch):
     monkeypatch.setattr(hosts, 'PIECE', 16)
     nan = np.full((3, 5), np.nan, np.float32)
     tree = {'step': np.int32(5), 'zero': np.float32(-0.0), 'nan': nan, 'none': np.zeros(0)}
-    assert trees.sha256(hosts.arrays_from_first(tree)) == trees.sha256(tree)
-    assert all(got.shape == np.shape(tree[name]) for name, got in hosts.arrays_from_first(tree).items())
-    assert hosts.from_first([{'step': 5}, None]) == [{'step': 5}, None]
+    assert trees.sha256(hosts.broadcast_arrays(tree)) == trees.sha256(tree)
+    assert all(got.shape == np.shape(tree[name]) for name, got in hosts.broadcast_arrays(tree).items())
+    assert hosts.broadcast([{'step': 5}, None]) == [{'step': 5}, None]
 
 
 @pytest.mark.slow

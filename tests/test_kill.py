@@ -11,6 +11,7 @@ import pytest
 
 from cvresearch.base.errors import FAILED, PREEMPTED
 from tests import kill_matrix
+from tests.environment import xla_flags
 from tests.kill_at import Kill
 from tests.kill_config import FEATURES
 from tests.kill_runs import Left
@@ -26,7 +27,8 @@ KILLS = dict(
     accumulation=[Kill('save', 5, 0.0, 'SIGTERM')], snapshots=[Kill('restart', 4, 0.03), Kill('restart', 8, 0.0)],
     freezing=[Kill('evaluate', 8, 0.05)],
 )  # fmt: skip
-QUICKLY = dict(XLA_FLAGS='--xla_backend_optimization_level=0')  # compiled in half the time; killed as any other
+# Compiled in half the time; killed as any other.
+QUICKLY = dict(XLA_FLAGS=xla_flags('--xla_backend_optimization_level=0'))
 
 
 def start(*command):

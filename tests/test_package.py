@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvresearch.engine import weights
+from cvresearch.interop import conversion
 from cvresearch.models import registry
+from tests.environment import xla_flags
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +43,7 @@ def installed(wheel, tmp_path_factory):
         file.extractall(folder / 'site')
     # Folders on this path, unlike site-packages, are not searched for .pth files, which may name the checkout.
     path = os.pathsep.join([str(folder / 'site'), sysconfig.get_path('purelib')])
-    environment = os.environ | {'PYTHONPATH': path, 'XLA_FLAGS': ''}
+    environment = os.environ | {'PYTHONPATH': path, 'XLA_FLAGS': xla_flags()}
 
     def run(*arguments):
         return subprocess.run(
@@ -81,7 +82,7 @@ def test_an_installed_package_counts_a_net_against_its_facts(installed):
 def test_an_installed_package_predicts(installed, tmp_path):
     net = registry.build('squeezenet1_1', 1000)
     variables = net.init(jax.random.key(0), np.zeros((1, 224, 224, 3), np.float32))
-    weights.save(tmp_path / 'net.safetensors', variables, 'torchvision/squeezenet1_1')
+    conversion.save(tmp_path / 'net.safetensors', variables, 'torchvision/squeezenet1_1')
     Image.fromarray(np.full((300, 260, 3), 128, np.uint8)).save(tmp_path / 'grey.png')
     flags = '--model', 'squeezenet1_1', '--weights', tmp_path / 'net.safetensors', '--format', 'json'
     done = installed('-m', 'cvresearch', 'predict', *flags, tmp_path / 'grey.png')

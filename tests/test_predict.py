@@ -13,10 +13,10 @@ from PIL import Image
 
 from cvresearch import predict
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Reference, Variant
 from cvresearch.data import crops, preprocessing, transforms
-from cvresearch.engine import weights
+from cvresearch.interop import conversion
 from cvresearch.models import registry
+from cvresearch.models.variant import Reference, Variant
 
 
 class Colour(nn.Module):
@@ -33,7 +33,7 @@ class Colour(nn.Module):
 def save(path, num_classes):
     kernel = 3 * np.eye(3, num_classes, dtype=np.float32)
     head = {'kernel': kernel, 'bias': np.zeros(num_classes, np.float32)}
-    weights.save(path, {'params': {'head': head}}, 'torch/colour')
+    conversion.save(path, {'params': {'head': head}}, 'torch/colour')
     return path
 
 
@@ -107,7 +107,7 @@ def test_an_image_that_cannot_be_read_stops_only_itself(colour, capsys):
     ('flags', 'part'),
     [
         (dict(model='color'), 'colour'),
-        (dict(weights='missing.npz'), 'no weights file'),
+        (dict(weights='missing.npz'), 'there is no missing.npz'),
         (dict(reference='torch/color'), 'torch/colour'),
         (dict(format='yaml'), 'json'),
     ],
@@ -205,7 +205,7 @@ def test_a_sidecar_that_makes_no_sense_is_one_error(tmp_path, text):
 
 def test_the_names_of_a_sidecar_must_be_as_many_as_the_classes(colour):
     (colour / 'colour.npz.json').write_text('{"classes": ["red", "green"]}')
-    with pytest.raises(UserError, match='2 classes; the weights have 4'):
+    with pytest.raises(UserError, match='2 classes are named, and the net has 4'):
         predict.main(arguments(colour, 'red.png'))
 
 

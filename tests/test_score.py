@@ -9,7 +9,7 @@ from PIL import Image
 
 from cvresearch import ensembles, score
 from cvresearch.base.errors import UserError
-from cvresearch.engine.predictions import Predictions
+from cvresearch.evaluation.predictions import Predictions
 
 
 @pytest.fixture

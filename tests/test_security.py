@@ -1,6 +1,6 @@
 """Files of strangers: nothing in them is run, nothing beside them is written or read, what they unpack to is bounded.
 
-What is tested elsewhere: weights (tests/engine/test_weight_files.py) and single images (tests/data/test_damage.py).
+What is tested elsewhere: weights (tests/interop/test_weight_files.py) and single images (tests/data/test_damage.py).
 """
 
 import gzip
@@ -19,8 +19,8 @@ from PIL import Image
 from cvresearch.base import records
 from cvresearch.base.errors import UserError
 from cvresearch.data import decode, files, preprocessing, small
-from cvresearch.engine import archives, keras_files
-from cvresearch.engine.predictions import Predictions
+from cvresearch.evaluation.predictions import Predictions
+from cvresearch.interop import archives, keras_files
 from tests.data.photographs import jpeg
 
 

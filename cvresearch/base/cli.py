@@ -128,6 +128,9 @@ def run(main: Callable[[list[str]], int]) -> None:
     """
     keep_freed_pages()
     keep_compiled()
+    for stream in (sys.stdout, sys.stderr):
+        # Files and pipes get UTF-8, as all that is written; on a terminal without the letters of a name it is escaped.
+        stream.reconfigure(errors='backslashreplace', encoding=None if stream.isatty() else 'utf-8')
     try:
         code = _code_of(main)
         sys.stdout.flush()

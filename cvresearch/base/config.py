@@ -12,15 +12,16 @@ from types import ModuleType
 from ml_collections import ConfigDict
 
 from cvresearch.base import overrides as changes
-from cvresearch.base import paths
+from cvresearch.base import paths, plugins
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.base.overrides import flatten
+from cvresearch.base.values import typed
 
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
 # versions (tests/engine/data/runs).
 NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
-    'sampling.name': 'shuffle', 'early_stopping.name': 'none',
+    'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
 }  # fmt: skip
 
 
@@ -38,8 +39,21 @@ def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> Config
     """
     path, argument = parts_of(spec)
     config = _module(path).get_config(argument)
-    changes.apply(config, overrides or {})
+    overrides = dict(overrides or {})
+    if 'plugins' in config or 'plugins' in overrides:  # first of all, since other values may name what is theirs
+        text = overrides.pop('plugins', None)
+        with config.unlocked():
+            config.plugins = plugins.resolved(config.get('plugins', ()) if text is None else _names(text))
+        plugins.load(config.plugins)
+    changes.apply(config, overrides)
     return config
+
+
+def _names(text: str) -> tuple:
+    try:
+        return typed(text, tuple)
+    except ValueError:
+        return tuple(text.split(','))
 
 
 def sweep_of(spec: str):

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from cvresearch.base.errors import FAILED, UserError
-from cvresearch.base.watch import Meeting, Passage, Watch
+from cvresearch.base.heartbeat import Coordinator, PortForward, Watch
 
 POLL_SECONDS = 0.1
 PIECE = 1 << 24  # bytes
@@ -20,17 +20,17 @@ LAG = 2  # calls after which `Agreement.soon` has its answer: as many updates as
 
 
 @contextlib.contextmanager
-def joined(hosts: int, host: int, coordinator: str, patience: float) -> Iterator[None]:
+def joined(hosts: int, host: int, coordinator: str, timeout: float) -> Iterator[None]:
     """Makes this process one of a run's for the length of the block; to be entered before JAX is used.
 
-    Where another host does not start, dies or is silent for `patience` seconds, the process ends with one line that
+    Where another host does not start, dies or is silent for `timeout` seconds, the process ends with one line that
     names it and with the code `HOST_LOST`. Where the block raises, all hosts end.
 
     Args:
       hosts: how many processes there are, one on each host; for 1 nothing is done.
       host: the number of this one, from 0.
       coordinator: 'ADDRESS:PORT', of host 0: the port is free there, and the others reach it.
-      patience: seconds.
+      timeout: seconds of silence.
 
     Raises:
       UserError: a number or an address that is none.
@@ -46,12 +46,12 @@ def joined(hosts: int, host: int, coordinator: str, patience: float) -> Iterator
         )
     if host == 0:
         try:
-            Meeting(int(port), hosts, patience).start()
+            Coordinator(int(port), hosts, timeout).start()
         except OSError as error:
             raise UserError(f'--coordinator {coordinator}: host 0 cannot listen there ({error})') from error
-    watch = Watch(host, hosts, (name, int(port)), patience)
+    watch = Watch(host, hosts, (name, int(port)), timeout)
     try:
-        _initialise(watch, hosts, host, patience)
+        _initialise(watch, hosts, host, timeout)
         yield
         jax.distributed.shutdown()
     except UserError as error:
@@ -59,22 +59,22 @@ def joined(hosts: int, host: int, coordinator: str, patience: float) -> Iterator
         raise
     except BaseException as error:
         if not isinstance(error, KeyboardInterrupt):
-            watch.blame()  # ends the process where it is another host's fault
+            watch.verdict()  # ends the process where it is another host's fault
         traceback.print_exc()
         watch.fail(f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}', FAILED)
         os._exit(FAILED)  # JAX would wait for the others
     watch.leave()
 
 
-def _initialise(watch: Watch, hosts: int, host: int, patience: float) -> None:
+def _initialise(watch: Watch, hosts: int, host: int, timeout: float) -> None:
     name, port = watch.roll_call()
     address = f'127.0.0.1:{port}'
     if host:
-        passage = Passage((name, port))
+        passage = PortForward((name, port))
         passage.start()
         address = passage.address
-    # The watch is the one to notice: JAX's own limits are far beyond its patience.
-    far = int(600 + 10 * patience)
+    # The watch is the one to notice: JAX's own limits are far beyond its timeout.
+    far = int(600 + 10 * timeout)
     jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM from us
     jax.distributed.initialize(
         address, hosts, host, coordinator_bind_address=f'0.0.0.0:{port}', initialization_timeout=far,
@@ -82,7 +82,7 @@ def _initialise(watch: Watch, hosts: int, host: int, patience: float) -> None:
     )  # fmt: skip
 
 
-def first() -> bool:
+def is_primary() -> bool:
     """Whether this process is the one that writes and prints for all."""
     return jax.process_index() == 0
 
@@ -125,30 +125,30 @@ class Agreement:
         return self._most(jax.make_array_from_process_local_data(self._divided, np.ascontiguousarray(own)))
 
 
-def from_first(value):
+def broadcast(value):
     """Returns the first process' `value`, anything that JSON can hold, on all."""
     if jax.process_count() == 1:
         return value
-    text = np.frombuffer(json.dumps(value).encode() if first() else b'', np.uint8)
-    size = arrays_from_first(np.array([len(text)], np.int64))[0]
-    return json.loads(bytes_from_first(text if first() else np.zeros(size, np.uint8)).tobytes())
+    text = np.frombuffer(json.dumps(value).encode() if is_primary() else b'', np.uint8)
+    size = broadcast_arrays(np.array([len(text)], np.int64))[0]
+    return json.loads(broadcast_bytes(text if is_primary() else np.zeros(size, np.uint8)).tobytes())
 
 
-def arrays_from_first(tree):
+def broadcast_arrays(tree):
     """Returns the first process' tree of NumPy's arrays on all, to the bit; the others give one of its shape."""
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)
     leaves = [np.asarray(leaf) for leaf in leaves]
     # `ascontiguousarray` alone would give a number an axis.
-    whole = bytes_from_first(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
+    whole = broadcast_bytes(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
     parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     return structure.unflatten([
         part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
     ])  # fmt: skip
 
 
-def bytes_from_first(array: np.ndarray) -> np.ndarray:
+def broadcast_bytes(array: np.ndarray) -> np.ndarray:
     """Returns the first process' uint8 (bytes,) on all; the others give one as long.
 
     As whole numbers, since the sum that the broadcast is made of would turn -0.0 into 0.0; and in pieces of one size,
@@ -173,7 +173,7 @@ def total(number: int) -> int:
     return int(multihost_utils.process_allgather(np.int32(number)).sum())
 
 
-def gathered(tree):
+def to_host(tree):
     """Returns the tree with NumPy's arrays, whole on every host, also of what is divided between the hosts."""
     if all(not isinstance(x, jax.Array) or x.is_fully_addressable for x in jax.tree.leaves(tree)):
         return jax.device_get(tree)
@@ -187,7 +187,7 @@ def gathered(tree):
     return jax.tree.map(leaf, tree)
 
 
-def put(tree, placements):
+def to_devices(tree, placements):
     """Puts a tree of NumPy's arrays, the same on all hosts, where `placements` say (one for all, or a tree)."""
     if jax.process_count() == 1:
         return jax.device_put(tree, placements, may_alias=False)

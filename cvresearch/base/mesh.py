@@ -188,9 +188,26 @@ def check_batch(name: str, size: int, mesh: Mesh | AbstractMesh) -> None:
         )
 
 
+def fitting(size: int, mesh: Mesh | AbstractMesh) -> int:
+    """Returns the batch size of an evaluation, made a multiple of the devices: the rest of a batch is filled up.
+
+    Raises:
+      UserError: no image at all.
+    """
+    if size < 1:
+        raise UserError(f'config.eval_batch_size is {size}; expected at least 1')
+    return -(-size // mesh.size) * mesh.size
+
+
 def place(batch, mesh: Mesh):
     """Puts a batch, a dict of NumPy arrays holding this host's examples, on the mesh."""
     sharding = by_example(mesh)
     if jax.process_count() == 1:
         return jax.device_put(batch, sharding)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def shapes_of(batch: dict, size: int, mesh: Mesh) -> dict:
+    """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size."""
+    placed = by_example(mesh)
+    return {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=placed) for name, x in batch.items()}

@@ -21,17 +21,18 @@ ALIASES = {
     'sched': 'schedule.name', 'scheduler': 'schedule.name', 'lr_scheduler': 'schedule.name',
     'schedule': 'schedule.name', 'warmup': 'schedule.warmup_epochs', 'lr_warmup_epochs': 'schedule.warmup_epochs',
     'model': 'model.name', 'arch': 'model.name', 'architecture': 'model.name', 'net': 'model.name',
-    'num_epochs': 'epochs', 'epoch': 'epochs', 'batch': 'batch_size', 'bs': 'batch_size',
-    'train_batch_size': 'batch_size', 'dataset': 'data.name', 'data': 'data.name', 'data_dir': 'data.root',
-    'data_path': 'data.root', 'root': 'data.root', 'workers': 'data.threads', 'num_workers': 'data.threads',
+    'num_epochs': 'epochs', 'epoch': 'epochs', 'num_steps': 'max_steps', 'train_steps': 'max_steps',
+    'batch': 'batch_size', 'bs': 'batch_size', 'train_batch_size': 'batch_size', 'dataset': 'data.name',
+    'data': 'data.name', 'data_dir': 'data.root', 'data_path': 'data.root', 'root': 'data.root',
+    'workers': 'data.threads', 'num_workers': 'data.threads',
     'img_size': 'image_size', 'input_size': 'image_size', 'resolution': 'image_size', 'size': 'image_size',
     'smoothing': 'loss.label_smoothing', 'loss': 'loss.name', 'criterion': 'loss.name', 'ema': 'average.name',
     'model_ema': 'average.name', 'random_seed': 'seed', 'precision': 'dtype', 'amp': 'dtype', 'drop': 'model.dropout',
     'grad_accum_steps': 'accumulate', 'random_erase': 'transform.train.erasing', 'reprob': 'transform.train.erasing',
     'hflip': 'transform.train.flip', 'color_jitter': 'transform.train.brightness', 'val_split': 'minival',
 }  # fmt: skip
-TOP_KEYS = ('epochs', 'batch_size', 'eval_batch_size', 'seed', 'dtype', 'minival', 'image_size', 'accumulate', 'remat',
-            'keep', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs')  # fmt: skip
+TOP_KEYS = ('epochs', 'max_steps', 'batch_size', 'eval_batch_size', 'seed', 'dtype', 'minival', 'image_size',
+            'accumulate', 'remat', 'keep', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs')  # fmt: skip
 LIST_KEYS = 'all keys: python -m cvresearch.main --config FILE --print_config'
 
 

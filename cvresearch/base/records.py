@@ -15,7 +15,7 @@ import jax
 import tensorboardX
 from tensorboardX.summary import hparams
 
-from cvresearch.base import hosts
+from cvresearch.base import hosts, settings
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write, write_atomically
 
@@ -35,10 +35,10 @@ class Metrics:
 
     def __init__(self, workdir: Path, step: int):
         self._path = workdir / 'metrics.jsonl'
-        rows = read_metrics(self._path) if hosts.first() else []
-        self._rows = hosts.from_first([row for row in rows if row['step'] <= step])
+        rows = read_metrics(self._path) if hosts.is_primary() else []
+        self._rows = hosts.broadcast([row for row in rows if row['step'] <= step])
         self._file = self._events = self._ended = None
-        if not hosts.first():
+        if not hosts.is_primary():
             return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
         try:
@@ -129,13 +129,23 @@ def read_metrics(path: Path) -> list[dict]:
 
 
 class RunCard:
-    """run.json: how the run was made and what came of it; of the first host. No environment, no secrets of flags."""
+    """run.json: how the run was made and what came of it; of the first host. No secrets of flags.
+
+    Of the environment it has what changes JAX's numbers (settings.py), in each session that differs from the defaults.
+    """
 
     def __init__(self, workdir: Path, **facts):
         self._path = workdir / 'run.json'
-        old = (read_card(workdir) if hosts.first() else None) or {}
+        old = (read_card(workdir) if hosts.is_primary() else None) or {}
         self._sessions = old.get('sessions', [])
-        self._sessions.append({'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'})
+        changed = settings.changed()
+        if hosts.is_primary():
+            before = self._sessions[-1].get('settings', {}) if self._sessions else None
+            for line in settings.warnings(changed, before):
+                print(f'warning: {line}', file=sys.stderr)
+        self._sessions.append(
+            {'started': _now(), 'wall_time_s': 0.0, 'ended': 'killed'} | ({'settings': changed} if changed else {})
+        )
         self.fields = {
             'status': 'running',
             'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]),
@@ -178,7 +188,7 @@ class RunCard:
         self.update(seconds, status=how, **fields)
 
     def _write(self) -> None:
-        if not hosts.first():
+        if not hosts.is_primary():
             return
         # What is known of the data has a number for every class: on one line, or a person finds nothing else.
         values = {key: json.dumps(value, indent=None if key == 'dataset' else 2) for key, value in self.fields.items()}
@@ -192,11 +202,24 @@ def read_card(workdir: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
+METRICS = {'top1': 'top-1', 'mAP': 'mAP'}  # that nets are judged by, as a person reads them; in percent
+
+
+def metric_of(rows: Iterable[dict]) -> str:
+    """Returns the metric that nets are judged by in some evaluations: 'mAP' where an image has any number of labels."""
+    return 'mAP' if any('mAP' in row for row in rows) else 'top1'
+
+
+def judged(row: dict) -> tuple[str, float] | None:
+    """Returns the name, as a person reads it, and the value of an evaluation's metric; None where it has none."""
+    return next(((METRICS[name], row[name]) for name in METRICS if name in row), None)
+
+
 def in_words(final: dict[str, dict]) -> str:
     """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
     found = [
-        f'{split}{f" ({weights})" if weights else ""} top-1 {row["top1"]:.2f} % of {row["n_seen"]:,} images'
-        for name, row in final.items() if 'top1' in row
+        f'{split}{f" ({weights})" if weights else ""} {metric} {value:.2f} % of {row["n_seen"]:,} images'
+        for name, row in final.items() if judged(row) for metric, value in [judged(row)]
         for split, _, weights in [name.partition('_')] if split != 'train'
     ]  # fmt: skip
     return ', '.join(found) or 'nothing was evaluated'
@@ -281,10 +304,14 @@ def _version(package: str) -> str | None:
 def _revision() -> dict:
     """Returns the git revision of the code that runs, and whether it has uncommitted changes; records are no code."""
     here = Path(__file__).parent
+    # GIT_DIR and its like, which hooks and aliases of git set, would name another repository.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith('GIT_')}
 
     def git(*arguments: str) -> str | None:
         try:
-            done = subprocess.run(['git', *arguments], cwd=here, capture_output=True, text=True, timeout=10)
+            done = subprocess.run(
+                ['git', *arguments], cwd=here, env=environment, capture_output=True, text=True, timeout=10
+            )
         except (OSError, subprocess.TimeoutExpired):
             return None
         return done.stdout.strip() if done.returncode == 0 else None

@@ -1,7 +1,7 @@
 """Pytrees whose leaves have names: 'C1/kernel'.
 
 Identical blocks of a net may be one entry, named after its first and last, 'stage1_block1-17', whose
-leaves have the block as first axis (nn/repeat.py).
+leaves have the block as first axis (nn/stacked.py).
 """
 
 import hashlib

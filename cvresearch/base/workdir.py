@@ -4,6 +4,7 @@ import contextlib
 import datetime
 import fcntl
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,9 @@ from cvresearch.base.errors import RunError, UserError
 # Keys on which no result of a run depends: how often and how much is kept, how images are read, and where they lie.
 FREE = (
     'keep', 'save_every_epochs', 'save_failures', 'log_every_steps', 'keep_predictions', 'eval_batch_size', 'data.root',
-    'data.data_dir', 'data.threads',
+    'data.data_dir', 'data.threads', 'plugins',
 )  # fmt: skip
+LENGTH = ('epochs', 'max_steps')  # keys that say how long a run is: it may go on with larger ones, if it is told to
 _ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere
 HISTORY = 'config_history.jsonl'
 _BEFORE_CONFIG = ('lock', 'config.json.tmp')  # what a run killed in its first instant leaves
@@ -34,7 +36,7 @@ def claim(workdir: str | Path, config: ConfigDict, extend: bool = False) -> Iter
     Args:
       workdir: the folder, made where there is none.
       config: of the run.
-      extend: the run is there already, and its `epochs` may be fewer.
+      extend: the run is there already, and was to be shorter.
 
     Raises:
       UserError: the folder is none of this machine or cannot be written, another process uses it, or it is a run of
@@ -123,8 +125,7 @@ def _refuse_foreign(path: Path) -> None:
 def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
     """Raises UserError if a workdir holds a run of another configuration; without config.json it does not.
 
-    The mesh may be another, as a checkpoint is restored on any, and what is in `FREE`. With `extend` there may be more
-    epochs.
+    The mesh may be another, as a checkpoint is restored on any, and what is in `FREE`. With `extend` it may be longer.
     """
     _refuse_foreign(path)
     file, text = path / 'config.json', configs.to_json(config)
@@ -134,18 +135,24 @@ def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
         different = configs.differences(file.read_text(), text)
     except json.JSONDecodeError as error:
         raise UserError(f'{file} is damaged ({error}); choose another --workdir') from error
-    longer = config.epochs > kept_config(path).epochs
+    longer = is_longer(kept_config(path), config)
     fixed = [line for line in different if not _is_free(line.partition(':')[0], config)]
-    fixed = [line for line in fixed if not (extend and longer and line.startswith('epochs:'))]
+    fixed = [line for line in fixed if not (extend and longer and line.partition(':')[0] in LENGTH)]
     if not fixed:
         return
     advice = 'choose another --workdir'
-    if [line.partition(':')[0] for line in fixed] == ['epochs']:
+    if {line.partition(':')[0] for line in fixed} <= {*LENGTH}:
         add = 'add --extend to the command of cvresearch.main to train it on'
         advice = f'{add if longer else "a run cannot be shortened"}, or {advice}'
     elif any(line.startswith('eval_batch_size:') for line in fixed):
         advice = f'{advice} (the learning rate follows the evaluations, which another eval_batch_size rounds otherwise)'
     raise UserError(f'workdir {path} holds a run of another configuration ({"; ".join(fixed)}); {advice}')
+
+
+def is_longer(before: ConfigDict, config: ConfigDict) -> bool:
+    """Whether a configuration is of a longer run than another: of more epochs, or of more of their steps."""
+    was, now = ((each.epochs, each.get('max_steps', 0) or math.inf) for each in (before, config))
+    return was != now and all(old <= new for old, new in zip(was, now, strict=True))
 
 
 def _is_free(key: str, config: ConfigDict) -> bool:

@@ -6,6 +6,9 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
+# Of ImageNet's pixels in [0, 1], as all libraries have them.
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 
 class Example(NamedTuple):
     """One example: uint8 pixels (height, width, channels) or the bytes of an image file, its label and its id."""
@@ -51,6 +54,8 @@ class Facts:
       mean: of each channel over the training images.
       std: likewise.
       counts: the number of examples that each split has where nothing is missing; {} where it is not known.
+      multi_label: whether an image has any number of classes, each a question of its own; labels are (n, most), filled
+        up with -1. (Of ImageNet-ReaL's several labels any is right: it is not.)
       classes: the labels that occur, where they are not all (ImageNet-A and -R have 200 of the 1,000).
     """
 
@@ -61,6 +66,7 @@ class Facts:
     std: tuple[float, ...]
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     classes: tuple[int, ...] | None = None
+    multi_label: bool = False
 
     @property
     def num_classes(self) -> int:

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw
 
 from cvresearch.base import cli, tables
 from cvresearch.data import decode, resizing, sampling, sources
-from cvresearch.data.draws import example_keys
+from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Examples, Facts, labels_of
-from cvresearch.data.pictures import Pictures
+from cvresearch.data.prng import example_keys
 from cvresearch.data.stream import Stream
 
 SIDE, MARGIN, TITLE = 160, 4, 14  # of the contact sheet, in pixels
@@ -58,8 +58,8 @@ def contact_sheet(examples: Examples, facts: Facts, rows: int, epochs: int, seed
     views = [examples.take(index, example_keys(seed, np.full(rows, epoch), index))[0] for epoch in range(epochs)]
     for row, number in enumerate(index):
         example, top = examples[int(number)], row * height + MARGIN
-        label = int(np.ravel(example.label)[0])
-        draw.text((MARGIN, top), f'{facts.class_names[label]}  |  {example.id}', fill='black')
+        labels = [facts.class_names[label] for label in np.ravel(example.label) if label >= 0]
+        draw.text((MARGIN, top), f'{", ".join(labels) or "no label"}  |  {example.id}', fill='black')
         for column, pixels in enumerate((_pixels(example.image), *(view[row] for view in views))):
             sheet.paste(_thumbnail(pixels), (MARGIN + column * (SIDE + MARGIN), top + TITLE))
     return sheet

@@ -57,7 +57,7 @@ class Part:
     Attributes:
       place: where they are, for messages.
       root, folders, folder, names: as of `Files`.
-      label: of each image, a place in `classes`, int32 (n,).
+      label: of each image, a place in `classes`, int32 (n,); (n, most), filled up with -1, where it has any number.
       classes: the names that occur, in order.
     """
 

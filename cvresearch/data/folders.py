@@ -14,10 +14,9 @@ import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
-from cvresearch.data import lists, where
-from cvresearch.data.examples import Facts, Source, Subset
+from cvresearch.data import lists, locations
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source, Subset
 from cvresearch.data.files import Files, Part
-from cvresearch.data.imagenet import MEAN, STD
 from cvresearch.data.layouts import of_folder
 from cvresearch.data.names import printable
 from cvresearch.data.walk import LeftOut
@@ -28,7 +27,9 @@ SHOWN = 5  # names in a line
 BY_HASH = 'by the hash of its name'  # ends the note of a source that was split so
 
 
-def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name') -> Source:
+def image_folder(
+    root: str = '', every: int = 5, list: str = '', by: str = 'name', separator: str = ''
+) -> Source:
     """Images of any kind: `root`/train/<class>/ and test/ or val/, `root`/<class>/ alone, or a list of files.
 
     Classes are in alphabetical order (those of a list that are whole numbers, in theirs). A class has all images at
@@ -43,6 +44,8 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
       root: the folder.
       every: one in so many images is a test image, where no test folder says it; 1: all are, for evaluation only.
       list: a CSV file of path, label and (if it says so) split; other files in the folder are then left out.
+      separator: between the labels of an image in the list, which may then have any number of them; where the list's
+        column is called `labels`, a bar (|) if this is ''.
       by: 'name', or 'rank', as the split was made before (every so-many-th image of each class), for older runs.
 
     Raises:
@@ -53,25 +56,31 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
         raise UserError(f'config.data.every is {every}; expected at least 1 (one in so many images is a test image)')
     divide = lookup('data.by', DIVISIONS, by)
     if list:
-        parts, left, notes = lists.read(list, root), None, []
+        parts, left, notes = lists.read(list, root, separator), None, []
+    elif separator:
+        raise UserError(f'config.data.separator is {separator!r}, which is of a list; set config.data.list too')
     else:
         place = _place(root)
         left = LeftOut(place)
         parts, notes = of_folder(place, left)
     classes = _classes(parts)
+    several = any(part.label.ndim == 2 for part in parts.values())
+    if several and by == 'rank':
+        raise UserError('config.data.by is rank, which needs one label an image; expected name')
     of_role = {role: _files(part, classes) for role, part in parts.items()}
     splits = _splits(of_role, every, divide, notes)
     notes += [*_without_images(splits, classes), *(f'{_named(names)} look alike' for names in alike(classes))]
     lines = (*(left.lines() if left else ()), *notes)
     names = tuple(printable(name) for name in classes)
-    return Source(Facts('image_folder', names, (224, 224, 3), MEAN, STD), splits, True, lines)
+    facts = Facts('image_folder', names, (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, multi_label=several)
+    return Source(facts, splits, True, lines)
 
 
 def _place(root: str) -> Path:
     if root and (place := local(root, 'config.data.root')).is_dir():
         return place
     how = ('lay the images there, in a folder for each class',)
-    return where.find('image_folder', root, (('*/*',),), how)
+    return locations.find('image_folder', root, (('*/*',),), how)
 
 
 def _classes(parts: dict[str, Part]) -> tuple[str, ...]:
@@ -123,7 +132,8 @@ def _named(names) -> str:
 def _files(part: Part, classes: tuple[str, ...]) -> Files:
     number = {_composed(name): label for label, name in enumerate(classes)}
     of_class = np.array([number[_composed(name)] for name in part.classes], np.int32)
-    return Files(part.root, part.folders, part.folder, part.names, of_class[part.label], full_ids=True)
+    labels = np.append(of_class, np.int32(-1))[part.label]
+    return Files(part.root, part.folders, part.folder, part.names, labels, full_ids=True)
 
 
 def _splits(of_role: dict[str, Files], every: int, divide, notes: list[str]) -> dict:
@@ -190,7 +200,7 @@ def _without_images(splits: dict, classes: tuple[str, ...]) -> list[str]:
     """Says which classes a split has no image of; in a test split they are not measured."""
     notes = []
     for split, images in splits.items():
-        counts = np.bincount(images.labels, minlength=len(classes))
+        counts = np.bincount(images.labels[images.labels >= 0], minlength=len(classes))
         if missing := [classes[label] for label in np.flatnonzero(counts == 0)]:
             notes.append(f'the {split} split has no image of {_named(missing)}')
     return notes

@@ -131,6 +131,7 @@ def of(source: Source) -> dict:
         'name': facts.name, 'class_names': list(facts.class_names), 'image_shape': list(facts.image_shape),
         'mean': list(map(float, facts.mean)), 'std': list(map(float, facts.std)), 'encoded': source.encoded,
         'splits': {name: of_split(examples, facts.num_classes) for name, examples in source.splits.items()},
+        **({'multi_label': True} if facts.multi_label else {}),
     }  # fmt: skip
 
 
@@ -138,7 +139,7 @@ def without_images(record: dict) -> Source:
     """Returns the source that `of` has recorded: its facts, and splits that have lengths and no images."""
     facts = Facts(
         record['name'], tuple(record['class_names']), tuple(record['image_shape']), tuple(record['mean']),
-        tuple(record['std']),
+        tuple(record['std']), multi_label=record.get('multi_label', False),
     )  # fmt: skip
     splits = {name: range(split['examples']) for name, split in record['splits'].items()}
     return Source(facts, splits, record['encoded'])
@@ -289,7 +290,12 @@ def _base(examples: Examples | Encoded) -> tuple[Examples | Encoded, np.ndarray]
 
 
 def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    return np.append(numbers, -1).astype(np.int32)[labels]
+    found = np.append(numbers, -1).astype(np.int32)[labels]
+    if found.ndim < 2:
+        return found
+    most = np.iinfo(np.int32).max  # of several labels the order has no meaning: ascending, the filling last
+    ordered = np.sort(np.where(found < 0, most, found), axis=-1)
+    return np.where(ordered == most, -1, ordered)
 
 
 def _normal(name: str) -> str:

@@ -43,10 +43,10 @@ def _set_crop(transform, part: str, size: int) -> None:
 
 
 def _set_source(config, size: int) -> None:
-    from cvresearch.data.sources import SOURCES  # loads OpenCV
+    from cvresearch.data import sources  # loads OpenCV
 
-    name = config.data.get('name')
-    if name in SOURCES and 'image_size' not in inspect.signature(SOURCES[name]).parameters:
+    name, table = config.data.get('name'), sources.table()
+    if name in table and 'image_size' not in inspect.signature(table[name]).parameters:
         raise UserError(
             f'config.image_size: the images of data {name!r} have the size of their files; expected data that are made '
             'at any size (mnist5k, digits, fake), or photographs with a config.transform'

@@ -8,12 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import files, walk, where
-from cvresearch.data.examples import Facts, Source
+from cvresearch.data import files, locations, walk
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source
 from cvresearch.data.preprocessing import imagenet_classes
 
 TRAIN, VALIDATION = 1_281_167, 50_000
-MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # as all libraries have them
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 
 NEEDED = (
@@ -50,7 +49,7 @@ def _labels_of_tfds(name: str) -> list[str]:
 
 def facts(name: str, **more) -> Facts:
     """Returns the facts of a set with the classes of ImageNet-1k."""
-    return Facts(name, imagenet_classes(), (224, 224, 3), MEAN, STD, **more)
+    return Facts(name, imagenet_classes(), (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, **more)
 
 
 def imagenet(root: str = '') -> Source:
@@ -59,7 +58,7 @@ def imagenet(root: str = '') -> Source:
     In `root`: the two original tars, read in place, or train/<wnid>/*.JPEG and val/ with the files or with a
     folder for each class. Examples are in the order of class and file name in either.
     """
-    place = where.find('imagenet', root, NEEDED, HOW)
+    place = locations.find('imagenet', root, NEEDED, HOW)
     train = of_train_tar(place / TRAIN_TAR) if (place / TRAIN_TAR).exists() else of_class_folders(place / 'train')
     tar = place / VALIDATION_TAR
     test = of_validation_tar(tar) if tar.exists() else of_validation_folder(place / 'val')
@@ -72,7 +71,7 @@ def imagenet_real(root: str = '') -> Source:
     `root` is ImageNet's, with the paper's real.json beside it. Labels are int32 (n, most), filled up with -1; an
     image without any is not counted in the paper's accuracy.
     """
-    place = where.find('imagenet', root, ((VALIDATION_TAR, 'real.json'), ('val/*', 'real.json')), (
+    place = locations.find('imagenet', root, ((VALIDATION_TAR, 'real.json'), ('val/*', 'real.json')), (
         'ImageNet\'s validation set as for `imagenet`, and beside it real.json',
         'of github.com/google-research/reassessed-imagenet',
     ))  # fmt: skip
@@ -98,7 +97,7 @@ def imagenet_v2(root: str = '', variant: str = 'matched-frequency') -> Source:
       variant: 'matched-frequency', 'threshold0.7' or 'top-images', (the second also as 'threshold-0.7').
     """
     name = f'imagenetv2-{variant}-format-val'
-    place = where.find('imagenet_v2', root, ((f'{name}/*',),), (
+    place = locations.find('imagenet_v2', root, ((f'{name}/*',),), (
         f'unpack {name}.tar.gz of github.com/modestyachts/ImageNetV2 there',
     ))  # fmt: skip
     folders = sorted(walk.folders_in(place / name), key=int)
@@ -121,7 +120,7 @@ def imagenet_r(root: str = '') -> Source:
 
 
 def _some_classes(name: str, root: str, how: str, count: int) -> Source:
-    test = of_class_folders(where.find(name, root, (('n*/*',),), (how,)), full_ids=True)
+    test = of_class_folders(locations.find(name, root, (('n*/*',),), (how,)), full_ids=True)
     classes = tuple(int(label) for label in np.unique(test.labels))
     return Source(facts(name, counts=dict(test=count), classes=classes), dict(test=test), True)
 

@@ -97,7 +97,8 @@ def _split(folder: Path, role: str, left: LeftOut, notes: list[str]) -> Part | N
         for name in loose:
             left.note('images in no class folder', folder / os.fsdecode(name))
     elif role != 'train':
-        what = f'has {len(loose):,} images without folders of classes' if loose else 'has no images'
+        count = f'{len(loose):,} image{"s" * (len(loose) > 1)}'
+        what = f'has {count} without folders of classes' if loose else 'has no images'
         notes.append(f'{folder.name}/ {what}: it is left out (cvresearch.predict takes images without a label)')
     return part
 

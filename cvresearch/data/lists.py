@@ -3,7 +3,6 @@
 import csv
 import io
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +14,24 @@ from cvresearch.data.names import ROLES, printable
 
 HEADS = {
     'path': 'path', 'file': 'path', 'filename': 'path', 'file_name': 'path', 'image': 'path',
-    'label': 'label', 'class': 'label', 'split': 'split', 'set': 'split', 'subset': 'split',
+    'label': 'label', 'class': 'label', 'labels': 'labels', 'classes': 'labels', 'tags': 'labels', 'split': 'split',
+    'set': 'split', 'subset': 'split',
 }  # fmt: skip
 SPLITS = ROLES | {'minival': 'val'}
+BAR, OTHERS = '|', '|;,/ '  # between labels: where nothing else is said, and what else is common
 
 
-def read(path: str, root: str = '') -> dict[str, Part]:
+def read(path: str, root: str = '', separator: str = '') -> dict[str, Part]:
     """Returns {'train', 'test', 'val': images} of a list, as far as it names them; 'train' is all where it names none.
 
     The columns are path, label and split, in this order, or as a first line names them (`HEADS`; others are passed
     over). Commas, semicolons or tabs; UTF-8 with or without a mark, UTF-16 with one; any ends of lines. Paths are
     absolute or below `root`, else below the list's folder. A file may be listed twice if both lines say the same.
 
+    Where the column is called `labels`, or a separator is given, an image has any number of labels, also none.
+
     Args:
+      separator: between the labels of an image.
       path: of the list; where there is no such file, it is looked for in `root`.
       root: the folder of the images.
 
@@ -42,7 +46,8 @@ def read(path: str, root: str = '') -> dict[str, Part]:
         raise UserError(f'there is no list {path!r} (config.data.list){f", also not in {root}" if root else ""}')
     folder = file.parent if folder is None else folder
     rows: dict[str, tuple[str, str, int]] = {}
-    for written, label, split, line in _rows(file):
+    found, several = _rows(file, separator)
+    for written, label, split, line in found:
         name = os.path.normpath(written)  # ./a.jpg is a.jpg
         old = rows.setdefault(name, (label, split, line))
         if old[:2] != (label, split):
@@ -52,19 +57,46 @@ def read(path: str, root: str = '') -> dict[str, Part]:
             )
     if not rows:
         raise UserError(f'{file} lists no image; expected lines of path,label or path,label,split')
-    found = {name: _below(folder, name) for name in rows}
-    if missing := [name for name in rows if found[name] is None]:
+    if several:
+        _check_separated(file, separator, [label for label, _, _ in rows.values()])
+    separator = (separator or BAR) if several else ''
+    places = {name: _below(folder, name) for name in rows}
+    if missing := [name for name in rows if places[name] is None]:
         raise UserError(
             f'{len(missing):,} of the {len(rows):,} files in {file} are not there (first: {printable(missing[0])}, '
             f'looked for below {folder}); set config.data.root to the folder of the images'
         )
     splits = sorted({split or 'train' for _, split, _ in rows.values()})
-    return {role: _part(file, folder, [(found[n], row[0]) for n, row in rows.items() if (row[1] or 'train') == role])
+    cells = {n: (row[1] or 'train', _labels(row[0], separator)) for n, row in rows.items()}
+    most = max(1, *(len(labels) for _, labels in cells.values())) if several else 0
+    return {role: _part(file, folder, [(places[n], labels) for n, (of, labels) in cells.items() if of == role], most)
             for role in splits}  # fmt: skip
 
 
-def _rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
-    """Yields path, label, split ('' where there is no such column) and the number of the line."""
+def _labels(cell: str, separator: str) -> tuple[str, ...]:
+    parts = cell.split(separator) if separator else [cell]
+    return tuple(dict.fromkeys(stripped for part in parts if (stripped := part.strip())))
+
+
+def _check_separated(file: Path, separator: str, cells: list[str]) -> None:
+    """Raises UserError where the labels seem to be separated by another character."""
+    between = separator or BAR
+    if any(between in cell for cell in cells):
+        return
+    for other in OTHERS[:2] if separator else OTHERS:
+        found = [cell for cell in cells if other in cell]
+        if found and other != between:
+            raise UserError(
+                f'{file}: no image has labels with {between!r} between, and {len(found):,} have {other!r} (first: '
+                f'{printable(found[0])}); set config.data.separator to what stands between labels'
+            )
+
+
+def _rows(file: Path, separator: str) -> tuple[list[tuple[str, str, str, int]], bool]:
+    """Returns path, label, split ('' where there is no such column) and number of each line; and whether labels are
+    several.
+    """
+    found, several = [], bool(separator)
     data = file.read_bytes()
     encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:  # names that are not UTF-8 come through as the system's own do
@@ -82,18 +114,23 @@ def _rows(file: Path) -> Iterator[tuple[str, str, str, int]]:
                 continue
             if columns is None:
                 columns, is_head = _columns(file, cells)
+                several = several or 'labels' in columns
+                columns = {'label' if head == 'labels' else head: place for head, place in columns.items()}
                 if is_head:
                     continue
-            yield *_row(file, cells, columns, line), line
+            found.append((*_row(file, cells, columns, line, several), line))
     except csv.Error as error:
         raise UserError(f'{file}, line {reader.line_num}: {error}; expected path,label or path,label,split') from error
+    return found, several
 
 
 def _columns(file: Path, cells: list[str]) -> tuple[dict[str, int], bool]:
     """Returns where each column is, and whether these cells are a heading."""
     heads = [HEADS.get(cell.lower()) for cell in cells]
     if 'path' in heads:
-        if 'label' not in heads:
+        if 'label' in heads and 'labels' in heads:
+            raise UserError(f'{file} has the columns {", ".join(cells)}, two of which are labels; leave one out')
+        if 'label' not in heads and 'labels' not in heads:
             raise UserError(f'{file} has the columns {", ".join(cells)} and none is label; expected path,label[,split]')
         return {head: heads.index(head) for head in dict.fromkeys(heads) if head}, True
     if len(cells) not in (2, 3):
@@ -104,8 +141,9 @@ def _columns(file: Path, cells: list[str]) -> tuple[dict[str, int], bool]:
     return dict(zip(('path', 'label', 'split'), range(len(cells)), strict=False)), False
 
 
-def _row(file: Path, cells: list[str], columns: dict[str, int], line: int) -> tuple[str, str, str]:
-    if len(cells) <= max(columns.values()) or not all(cells[place] for place in columns.values()):
+def _row(file: Path, cells: list[str], columns: dict[str, int], line: int, several: bool) -> tuple[str, str, str]:
+    needed = [place for head, place in columns.items() if not (several and head == 'label')]  # none is an answer
+    if len(cells) <= max(columns.values()) or not all(cells[place] for place in needed):
         raise UserError(
             f'{file}, line {line}, is {printable(",".join(cells))!r}; expected {",".join(columns)}, none of them empty'
         )
@@ -126,12 +164,14 @@ def _below(folder: Path, name: str) -> bytes | None:
     return None
 
 
-def _part(file: Path, folder: Path, rows: list[tuple[bytes, str]]) -> Part:
-    classes = sorted({label for _, label in rows})
+def _part(file: Path, folder: Path, rows: list[tuple[bytes, tuple[str, ...]]], most: int) -> Part:
+    """Returns the images of a split; labels are (n, most), or (n,) if `most` is 0."""
+    classes = sorted({label for _, labels in rows for label in labels})
     if all(label.isascii() and label.isdecimal() for label in classes):
         classes.sort(key=lambda label: (int(label), label))  # 10 comes after 9
     number = {label: place for place, label in enumerate(classes)}
-    rows = sorted(rows, key=lambda row: (number[row[1]], row[0]))
-    names = np.array([name for name, _ in rows], np.bytes_)
-    label = np.array([number[label] for _, label in rows], np.int32)
+    numbered = sorted((sorted(number[label] for label in labels), name) for name, labels in rows)
+    names = np.array([name for _, name in numbered], np.bytes_)
+    label = np.array([[*row, *[-1] * (most - len(row))] for row, _ in numbered], np.int32)
+    label = label if most else label[:, 0]
     return Part(printable(str(file)), folder, ('',), np.zeros(len(rows), np.int32), names, label, tuple(classes))

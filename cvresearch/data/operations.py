@@ -10,20 +10,26 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
 
-Operation = Callable[[Image.Image, float, int], Image.Image]  # image, magnitude, grey value of what is uncovered
+Fill = int | tuple[int, ...]  # what is uncovered: grey or RGB, 0 to 255
+Operation = Callable[[Image.Image, float, Fill], Image.Image]  # image, magnitude, what is uncovered
 
 
-def affine(image: Image.Image, inverse: tuple[float, ...], fill: int = 0, smooth: bool = False) -> Image.Image:
+def rgb(fill: Fill) -> tuple[int, ...]:
+    """Returns the colour as RGB."""
+    return (fill,) * 3 if isinstance(fill, int) else tuple(fill)
+
+
+def affine(image: Image.Image, inverse: tuple[float, ...], fill: Fill = 0, smooth: bool = False) -> Image.Image:
     """Returns an image whose pixel (x, y) is that of `image` at inverse * (x, y, 1).
 
     Args:
       image: RGB.
       inverse: a, b, c, d, e, f: x' = a x + b y + c, y' = d x + e y + f.
-      fill: grey value of what lies outside.
+      fill: grey value or RGB of what lies outside.
       smooth: bilinear rather than nearest.
     """
     resample = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-    return image.transform(image.size, Image.Transform.AFFINE, inverse, resample, fillcolor=(fill,) * 3)
+    return image.transform(image.size, Image.Transform.AFFINE, inverse, resample, fillcolor=rgb(fill))
 
 
 def inverse_affine(
@@ -63,19 +69,19 @@ def hue(image: Image.Image, turn: float) -> Image.Image:
     return Image.merge('HSV', (Image.fromarray(shifted), s, v)).convert('RGB')
 
 
-def _shear_x(image: Image.Image, magnitude: float, fill: int) -> Image.Image:
+def _shear_x(image: Image.Image, magnitude: float, fill: Fill) -> Image.Image:
     return affine(image, (1.0, magnitude, 0.5 * magnitude - 0.5 * magnitude, 0.0, 1.0, 0.0), fill)
 
 
-def _shear_y(image: Image.Image, magnitude: float, fill: int) -> Image.Image:
+def _shear_y(image: Image.Image, magnitude: float, fill: Fill) -> Image.Image:
     return affine(image, (1.0, 0.0, 0.0, magnitude, 1.0, 0.0), fill)
 
 
-def _translate_x(image: Image.Image, magnitude: float, fill: int) -> Image.Image:
+def _translate_x(image: Image.Image, magnitude: float, fill: Fill) -> Image.Image:
     return affine(image, (1.0, 0.0, -float(int(magnitude)), 0.0, 1.0, 0.0), fill)
 
 
-def _translate_y(image: Image.Image, magnitude: float, fill: int) -> Image.Image:
+def _translate_y(image: Image.Image, magnitude: float, fill: Fill) -> Image.Image:
     return affine(image, (1.0, 0.0, 0.0, 0.0, 1.0, -float(int(magnitude))), fill)
 
 
@@ -85,7 +91,7 @@ OPERATIONS: dict[str, Operation] = {
     'ShearY': _shear_y,
     'TranslateX': _translate_x,
     'TranslateY': _translate_y,
-    'Rotate': lambda image, magnitude, fill: image.rotate(magnitude, fillcolor=(fill,) * 3),
+    'Rotate': lambda image, magnitude, fill: image.rotate(magnitude, fillcolor=rgb(fill)),
     'Brightness': lambda image, magnitude, fill: blend(ImageEnhance.Brightness, image, magnitude),
     'Color': lambda image, magnitude, fill: blend(ImageEnhance.Color, image, magnitude),
     'Contrast': lambda image, magnitude, fill: blend(ImageEnhance.Contrast, image, magnitude),

@@ -1,7 +1,8 @@
 """Augmentation policies: which operations an image goes through, and how strongly.
 
 AutoAugment (Cubuk et al. 2018, arXiv:1805.09501), RandAugment (Cubuk et al. 2019, arXiv:1909.13719) and TrivialAugment
-(Mueller & Hutter 2021, arXiv:2103.10158), with the ranges of magnitudes that torchvision gives them.
+(Mueller & Hutter 2021, arXiv:2103.10158), with the ranges of magnitudes that torchvision gives them; and timm's
+RandAugment, which is another policy.
 """
 
 import dataclasses
@@ -9,9 +10,11 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
+import numpy as np
 from PIL import Image
 
 from cvresearch.base.errors import UserError, construct, lookup
+from cvresearch.data import timm_operations
 from cvresearch.data.operations import OPERATIONS, SIGNED, WITHOUT_MAGNITUDE
 
 # Strength 1 of each operation; 0 does nothing. The first number is of AutoAugment and RandAugment, whose translations
@@ -137,26 +140,29 @@ class Policy:
     """Nothing, and what all policies share.
 
     Attributes:
-      fill: grey value, 0 to 255, of what a shear, translation or rotation uncovers.
+      fill: what a shear, translation or rotation uncovers: a grey value or an RGB colour, 0 to 255.
     """
 
-    fill: int = 0
+    fill: int | tuple[int, ...] = 0
     numbers: ClassVar[int] = 0
 
     def __call__(self, image: Image.Image, u: Sequence[float]) -> Image.Image:
         """Returns the image, augmented; `u` are `numbers` numbers in [0, 1)."""
         return image
 
-    def apply(self, image: Image.Image, name: str, strength: float, negative: bool, wide: bool = False) -> Image.Image:
-        """Returns the image after one operation; `negative` turns the sign of those that have one."""
+    def apply(self, image: Image.Image, name: str, strength: float, negative: bool) -> Image.Image:
+        """Returns the image after one operation, strength 0 to 1; `negative` turns the sign of those that have one."""
         side = image.height if name.endswith('Y') else image.width
-        value = magnitude(name, strength, side, wide)
+        return self.apply_magnitude(image, name, magnitude(name, strength, side), negative)
+
+    def apply_magnitude(self, image: Image.Image, name: str, value: float, negative: bool) -> Image.Image:
+        """Returns the image after one operation, whose magnitude is in the operation's own unit."""
         return OPERATIONS[name](image, -value if negative and name in SIGNED else value, self.fill)
 
 
 @dataclasses.dataclass(frozen=True)
 class RandAugment(Policy):
-    """`layers` operations, each drawn from 14 with equal chances, all at one magnitude.
+    """`layers` operations, each drawn from 14 with equal chances, all at one magnitude, as torchvision has them.
 
     Attributes:
       layers: N of the paper.
@@ -193,6 +199,66 @@ class RandAugment(Policy):
 
 
 @dataclasses.dataclass(frozen=True)
+class TimmRandAugment(Policy):
+    """RandAugment as timm has it; the defaults are its `rand-m9-mstd0.5`.
+
+    Beside torchvision's: each operation is made with a probability, 15 other operations are drawn from, Posterize and
+    Solarize become weaker with the magnitude unless `increasing`, and what is uncovered has the data's mean colour.
+
+    Attributes:
+      layers: operations drawn for an image, with replacement; timm's n.
+      magnitude: timm's m.
+      magnitude_std: deviation of a magnitude drawn for each operation, timm's mstd; above 100 it is drawn evenly from
+        0 to `magnitude`.
+      magnitude_max: a drawn magnitude is cut off there, timm's mmax; 10 is full strength.
+      probability: of each operation, timm's p.
+      increasing: all operations become stronger with the magnitude, timm's inc1.
+      interpolation: of rotations, shears and translations: 'bilinear', 'bicubic', or 'random', one of these two drawn
+        for each operation, which is timm's default for training.
+      fill: a colour; the default is ImageNet's mean, rounded.
+    """
+
+    layers: int = 2
+    magnitude: float = 9.0
+    magnitude_std: float = 0.5
+    magnitude_max: float = 10.0
+    probability: float = 0.5
+    increasing: bool = False
+    interpolation: str = 'random'
+    fill: int | tuple[int, ...] = (124, 116, 104)
+
+    def __post_init__(self):
+        lookup('interpolation', timm_operations.RESAMPLE, self.interpolation)
+        if self.layers < 0 or not 0 <= self.magnitude <= self.magnitude_max or not 0 <= self.probability <= 1:
+            raise UserError(
+                f'policy timm_rand_augment: layers is {self.layers}, magnitude {self.magnitude}, magnitude_max '
+                f'{self.magnitude_max}, probability {self.probability}; expected layers >= 0, a magnitude of 0 to '
+                'magnitude_max and a probability of 0 to 1'
+            )
+
+    @property
+    def numbers(self) -> int:
+        """Of random numbers."""
+        return 6 * self.layers
+
+    def __call__(self, image: Image.Image, u: Sequence[float]) -> Image.Image:
+        """Returns the image, augmented."""
+        names = timm_operations.INCREASING if self.increasing else timm_operations.DECREASING
+        resamples = timm_operations.RESAMPLE[self.interpolation]
+        for layer in range(self.layers):
+            choice, chance, sign, resample, *noise = u[6 * layer : 6 * layer + 6]
+            if chance >= self.probability:
+                continue
+            level = self.magnitude * noise[0]
+            if self.magnitude_std <= 100:
+                level = self.magnitude + self.magnitude_std * _normal(*noise)
+            name, level = names[int(choice * len(names))], min(max(level, 0.0), self.magnitude_max)
+            value = timm_operations.argument(name, level, negative=sign < 0.5)
+            image = timm_operations.apply(name, image, value, resamples[int(resample * len(resamples))], self.fill)
+        return image
+
+
+@dataclasses.dataclass(frozen=True)
 class TrivialAugment(Policy):
     """One operation, drawn from 14, at a magnitude drawn from `bins`, of the wide ranges."""
 
@@ -205,8 +271,19 @@ class TrivialAugment(Policy):
 
     def __call__(self, image: Image.Image, u: Sequence[float]) -> Image.Image:
         """Returns the image, augmented."""
-        strength = int(u[1] * self.bins) / (self.bins - 1)
-        return self.apply(image, CHOICES[int(u[0] * len(CHOICES))], strength, u[2] < 0.5, wide=True)
+        name = CHOICES[int(u[0] * len(CHOICES))]
+        return self.apply_magnitude(image, name, self.magnitude(name, int(u[1] * self.bins)), u[2] < 0.5)
+
+    def magnitude(self, name: str, place: int) -> float:
+        """Returns the magnitude of an operation in the bin `place`, 0 to `bins` - 1."""
+        last = self.bins - 1
+        if not name.startswith('Translate'):
+            return magnitude(name, place / last, 0, wide=True)
+        # Pixels are cut off, so that rounding counts: torch.linspace has 15.999999, not 16, in the middle of 31 bins.
+        # It counts in float32 from the nearer end, product and sum rounded as one.
+        most = STRONGEST[name][True]
+        step = float(np.float32(most / last))
+        return float(np.float32(step * place if place < self.bins // 2 else most - step * (last - place)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,7 +311,8 @@ class AutoAugment(Policy):
 
 
 POLICIES = {
-    'none': Policy, 'auto_augment': AutoAugment, 'rand_augment': RandAugment, 'trivial_augment': TrivialAugment,
+    'none': Policy, 'auto_augment': AutoAugment, 'rand_augment': RandAugment, 'timm_rand_augment': TimmRandAugment,
+    'trivial_augment': TrivialAugment,
 }  # fmt: skip
 
 
@@ -248,4 +326,8 @@ def make(spec) -> Policy:
     Raises:
       UserError: an unknown name or argument, or one out of range.
     """
-    return construct('policy', POLICIES, spec)
+    policy = construct('policy', POLICIES, spec)
+    colour = (policy.fill,) if isinstance(policy.fill, int) else policy.fill
+    if len(colour) not in (1, 3) or not all(0 <= value <= 255 for value in colour):
+        raise UserError(f'policy {spec["name"]}: fill is {policy.fill}; expected a grey value or an RGB, 0 to 255')
+    return policy

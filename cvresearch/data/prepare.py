@@ -1,10 +1,15 @@
-"""Checks a copy of ImageNet: python -m cvresearch.data.prepare FOLDER [--every 100].
+"""Checks images before a run: python -m cvresearch.data.prepare FOLDER|LIST.csv [--every 100] [--format json].
 
-FOLDER holds ILSVRC2012's two tars, or train/ and val/ as unpacked. Nothing is written or converted. On one screen:
-counts, classes, the files known to be odd, and whether images can be decoded (all of them; with --every N one in N).
+FOLDER is any that `image_folder` reads (a folder for each class; train/ and test/ or val/), or a copy of ILSVRC2012:
+its two tars, or train/ and val/ as unpacked. A LIST has a path and a label a line, below --root or the list's folder.
+Nothing is written or converted. On one screen: counts, classes, sizes and modes, files that cannot be decoded, the
+same image in several splits, what is suspicious. All files are read; with --every N one in N.
+
+The exit code is 0 where a run would start and come to its end, 1 where it would not, 2 where there is no data set.
 """
 
 import collections
+import json
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,11 +17,14 @@ import numpy as np
 from tqdm import tqdm
 
 from cvresearch.base import cli, tables
-from cvresearch.base.errors import FAILED, UserError
-from cvresearch.data import decode, files, imagenet
+from cvresearch.base.errors import FAILED, UserError, lookup
+from cvresearch.base.paths import local
+from cvresearch.data import decode, files, folders, imagenet, survey, walk
+from cvresearch.data.names import printable
 
 CHUNK = 256  # files a task
 SHOWN = 5  # examples of each complaint
+MANY = 500  # classes of ILSVRC2012's 1,000 that make a folder a copy of it
 
 # A PNG and 22 CMYK JPEGs are among the training images (tensorflow/models, inception/data/build_imagenet_data.py).
 PNG = ('n02105855_2933.JPEG',)
@@ -59,7 +67,8 @@ def kinds(split, every: int) -> dict[str, list[str]]:
 
     starts = range(0, len(split), CHUNK * every)
     with ThreadPoolExecutor() as pool:
-        for rows in tqdm(pool.map(look, starts), total=len(starts), unit_scale=CHUNK, unit='image', leave=False):
+        looked = pool.map(look, starts)
+        for rows in tqdm(looked, total=len(starts), unit_scale=CHUNK, unit='image', leave=False, disable=None):
             for name, what in rows:
                 if what != 'JPEG':
                     found[what.partition(':')[0]].append(f'{name} ({what})' if what.startswith('damaged') else name)
@@ -123,17 +132,45 @@ def _content(row, split: str, found: dict[str, list[str]], every: int) -> None:
             not strange and (every > 1 or len(names) == len(known.get(what, ()))))  # fmt: skip
 
 
+def is_ilsvrc(place: Path) -> bool:
+    """Whether a folder is a copy of ILSVRC2012, whole or not, rather than images with some of its classes."""
+    if any((place / tar).exists() for tar in (imagenet.TRAIN_TAR, imagenet.VALIDATION_TAR)):
+        return True
+    train = place / 'train'
+    return train.is_dir() and len({*imagenet.wnids()} & {*walk.folders_in(train)}) > MANY
+
+
+def _of_folder(place: Path, root: Path | None, every: int, style: str) -> int:
+    write = lookup('format', {'text': survey.as_text, 'json': lambda report, _: json.dumps(report, indent=1)}, style)
+    listed = dict(list=str(place), root=str(root or '')) if place.is_file() else dict(root=str(place))
+    source = folders.image_folder(**listed)
+    report = survey.survey(source, every)
+    print(write(report, printable(str(place))))
+    return 0 if report['would_run'] else FAILED
+
+
 def main(argv: list[str]) -> int:
     """Prints the report; returns the exit code: 0 all well, 1 something is wrong."""
     options = cli.parse(
         argv, __doc__, required=(), positional='folder', every='look into one file in so many (1: all)',
-        format='text (default), markdown, csv or latex',
+        places=('root',), root='folder of the images of a list', format='text (default) or json; of ILSVRC2012 also '
+        'markdown, csv or latex',
     )  # fmt: skip
     if len(options.rest) > 1:
-        raise UserError(f'expected one folder, got {" ".join(options.rest)}')
-    folder = options.rest[0] if options.rest else ''
-    rows, well = check(folder, cli.integer('every', options.every) if options.every else 1)
-    print(tables.render(rows, ('check', 'got', 'expected', 'verdict'), options.format or 'text'))
+        raise UserError(f'expected one folder or list, got {" ".join(options.rest)}')
+    every, style = cli.integer('every', options.every) if options.every else 1, options.format or 'text'
+    folder = local(options.rest[0]) if options.rest else None
+    if options.root and not (folder and folder.is_file()):
+        raise UserError(f'--root is of a list; expected a file, got {folder or "none"}')
+    if folder and not folder.exists():
+        raise UserError(f'there is no folder or list {printable(str(folder))}')
+    if folder and not (folder.is_dir() and is_ilsvrc(folder)):
+        return _of_folder(folder, options.root, every, style)
+    rows, well = check(str(folder or ''), every)
+    if style == 'json':
+        print(json.dumps({'checks': rows, 'would_run': well}, indent=1))
+        return 0 if well else FAILED
+    print(tables.render(rows, ('check', 'got', 'expected', 'verdict'), style))
     print('All is well.' if well else 'A damaged or missing training image does not stop a run (it is replaced and '
           'counted); a wrong count or order of classes makes numbers that compare with nobody\'s.')  # fmt: skip
     return 0 if well else FAILED

@@ -9,6 +9,7 @@ import dataclasses
 import importlib.resources
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +17,17 @@ from PIL import Image
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.data import decode, windows
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD
 
 INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic')}
-CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1)}
+# How a net orders what it is given; 'L' is grey.
+CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1), 'L': slice(None)}
 MARGIN = 32  # of the resized short side over the crop: 256 for 224
 
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """Resize, crop the centre, normalise.
+    """Resize, crop the centre, normalize.
 
     Attributes:
       crop: side of the square that the net sees.
@@ -33,24 +36,35 @@ class Preprocessing:
       mean: of each channel, in the order of `channels`, of pixels in [0, 1].
       std: likewise.
       squash: do not keep the aspect ratio.
-      channels: 'RGB' or 'BGR'.
+      channels: 'RGB', 'BGR', or 'L' for a net of grey images.
     """
 
     crop: int = 224
     resize: int = 224 + MARGIN
     interpolation: str = 'bilinear'
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     squash: bool = False
     channels: str = 'RGB'
 
-    def __call__(self, image: np.ndarray | Image.Image) -> np.ndarray:
-        """Returns the net's input, float32 (crop, crop, 3), of an image in RGB, uint8 (height, width, 3)."""
-        image = np.asarray(image)
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the net's input."""
+        return self.crop, self.crop, 1 if self.channels == 'L' else 3
+
+    def pixels(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """Returns what the net sees before it is normalized, uint8 (crop, crop, 3) in RGB, or (crop, crop, 1).
+
+        Args:
+          image: the bytes of an image file, or uint8 (height, width, 3) in RGB, or (height, width, 1).
+
+        Raises:
+          DamagedError: the bytes are not a whole image.
+        """
+        image = decode.decode(image, decode.header(image)) if isinstance(image, bytes) else np.asarray(image)
+        image = of_channels(image, self.input_shape[-1])
         size, window = self._geometry(image.shape[:2])
-        image = windows.pillow(image, size, self.interpolation, window)
-        pixels = image.astype(np.float32)[..., CHANNELS[self.channels]] / 255
-        return (pixels - np.float32(self.mean)) / np.float32(self.std)
+        return windows.pillow(image, size, self.interpolation, window)
 
     def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Returns the box of an image that the net sees, (top, left, height, width) in its pixels.
@@ -58,9 +72,8 @@ class Preprocessing:
         Args:
           size: (height, width) of the image.
         """
-        resized, (top, left, height, width) = self._geometry(size)
-        rows, columns = (n / to for n, to in zip(size, resized, strict=True))
-        return top * rows, left * columns, height * rows, width * columns
+        resized, window = self._geometry(size)
+        return in_pixels((0, 0, *size), resized, window)
 
     def _geometry(self, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
         """Returns the size to which an image is resized, and the window (top, left, height, width) of that."""
@@ -72,14 +85,45 @@ class Preprocessing:
         top, left = (round((side - self.crop) / 2) for side in size)
         return size, (top, left, self.crop, self.crop)
 
+    def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
+        """Returns the net's input, float32 (crop, crop, channels), of an image as `pixels` takes it."""
+        return normalized(self.pixels(image), self.mean, self.std, self.channels)
+
+
+def normalized(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], channels: str) -> np.ndarray:
+    """Returns pixels in RGB or grey, uint8 (..., channels), as a net's input, float32, in its order of channels."""
+    return (pixels.astype(np.float32)[..., CHANNELS[channels]] / 255 - np.float32(mean)) / np.float32(std)
+
+
+def in_pixels(
+    box: Sequence[float], resized: tuple[int, int], window: Sequence[int]
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Returns which part of an image a window shows of a box resized: each (top, left, height, width)."""
+    rows, columns = (n / to for n, to in zip(box[2:], resized, strict=True))
+    return box[0] + window[0] * rows, box[1] + window[1] * columns, window[2] * rows, window[3] * columns
+
+
+def of_channels(image: np.ndarray, channels: int) -> np.ndarray:
+    """Returns an image, uint8 (height, width, 1 or 3), with so many channels.
+
+    Grey becomes three equal channels; colours become grey as Pillow's mode L has it (ITU-R 601-2).
+    """
+    if image.ndim == 2:
+        image = image[..., None]
+    if image.shape[-1] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image, 3, -1)
+    return np.asarray(Image.fromarray(image).convert('L'))[..., None]
+
 
 _IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)
 _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _CAFFE = dict(
     channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
 )  # fmt: skip
-# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalise.
-NORMALISATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
+# What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalize.
+NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.
 # torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
 TABLE = (
@@ -97,15 +141,16 @@ TABLE = (
     (r'torchvision/.*\.IMAGENET1K_V2', dict(resize=232)),
     (r'torchvision/efficientnet_b1\.IMAGENET1K_V2', dict(resize=255, interpolation='bilinear')),
     (r'timm/.*', dict(interpolation='bicubic')),
-    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=236)),
+    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=235)),
     (r'timm/(vgg.*|legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
     (r'timm/(wide_)?res.*\.(tv|fb)_.*', dict(resize=256, interpolation='bilinear')),
     (r'timm/(wide_)?res.*\.tv2_.*', dict(resize=232, interpolation='bilinear')),
     (r'timm/res.*\.gluon_.*', dict(resize=256, interpolation='bicubic')),
     (r'timm/(se)?res.*\.(am|bt|ra|ram|ra2)_in1k', dict(resize=256)),
-    (r'timm/(inception_v.)', dict(resize=342) | _HALF),
+    (r'timm/(inception_v.)', dict(resize=341) | _HALF),
+    (r'timm/tf_efficientnet_b3', dict(resize=331)),
     (r'timm/(inception_resnet_v2|legacy_xception)', dict(resize=333) | _HALF),
-    (r'timm/resnetv2_.*', dict(resize=236) | _HALF),
+    (r'timm/resnetv2_.*', dict(resize=235) | _HALF),
     (r'timm/(nasnetalarge|mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
     (r'timm/(tf_efficientnet_.*\.ap_in1k|.*\.ra4_.*)', _HALF),
     (r'timm/(tf_efficientnet_b8\.ra_in1k|efficientnet_b1\.ft_in1k|inception_v3\.gluon_in1k)', _IMAGENET),
@@ -164,7 +209,7 @@ def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
         if key in stored:
             stored[key] = tuple(map(float, values))
     lookup('interpolation', INTERPOLATIONS, stored.get('interpolation', 'bilinear'))
-    lookup('channels', CHANNELS, stored.get('channels', 'RGB'))
+    lookup('channels', dict.fromkeys(('RGB', 'BGR')), stored.get('channels', 'RGB'))
     crop = stored.get('crop', 1)
     if crop < 1 or stored.get('resize', crop) < crop or 0.0 in stored.get('std', ()):
         raise UserError(f'{path}: a crop of 0, a resize below the crop, or a std of 0')

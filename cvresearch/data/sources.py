@@ -1,19 +1,21 @@
 """Where images come from: a source by its name, its splits ready to be shown to a net."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from cvresearch.base.errors import UserError, construct
-from cvresearch.data import identity, transforms
+from cvresearch.base import plugins
+from cvresearch.base.errors import UserError, check_arguments, construct, lookup
+from cvresearch.data import folds, identity, transforms
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
+from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
 from cvresearch.data.imagenet import wnids as imagenet_wnids
-from cvresearch.data.pictures import Damage, Pictures
+from cvresearch.data.preparation import AsTransform, Preparation, PreparedArrays
 from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, mnist, svhn
 from cvresearch.data.tfds import tfds
@@ -26,33 +28,52 @@ SOURCES = {
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
+FOLDS = dict(folds=0, fold=0)  # of every source
 
 
-def load(spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None) -> Source:
+def table() -> dict[str, Callable[..., Source]]:
+    """Returns the constructors of all sources by name, those of plugins too."""
+    return plugins.merged(SOURCES, 'SOURCES')
+
+
+def load(
+    spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None,
+    preparation: Preparation | None = None,
+) -> Source:  # fmt: skip
     """Returns the source that a config's `data` names.
 
     Args:
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
         `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
-        decode (0: one for each core).
+        decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
+        divided (0: none), and which of them is 'minival' (folds.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
       class_names: of a net, in the order of its outputs; labels are then the net's numbers, by the names of the
         classes (or, where all names are such, by ImageNet's WordNet ids or the net's numbers themselves). If None,
         the source has its own order.
+      preparation: how a net prepares its images, in place of a transform; images of any source are then the net's.
 
     Raises:
       UserError: an unknown name or argument; a `minival` larger than the training split; a source of encoded
         images without a transform, or one of arrays with one; a class that the net does not know.
     """
     host = {key: spec.get(key, value) for key, value in HOST.items()}
-    source = construct('data', SOURCES, {key: value for key, value in spec.items() if key not in HOST})
+    divided = FOLDS | {key: value for key, value in spec.items() if key in FOLDS}
+    check_arguments('data', divided, FOLDS)
+    source = construct('data', table(), {key: value for key, value in spec.items() if key not in (*HOST, *FOLDS)})
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
         source = identity.mapped(source, class_names, *([] if same else _other_namings(tuple(class_names))))
+    if divided['folds']:
+        source = folds.held_out(source, **divided)
+    elif divided['fold']:
+        raise UserError(f'config.data.fold is {divided["fold"]}, and config.data.folds is 0; expected both, or neither')
     if minival:
         source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
+    if preparation:
+        return _prepared(source, preparation, **host)
     if source.encoded:
         return _decoded(source, transform or {}, **host)
     if transform:
@@ -80,10 +101,37 @@ def without_images(spec, minival: int = 0, transform=None) -> Source:
     if spec['name'] != 'imagenet':
         return load(spec, minival, transform)
     facts = described('imagenet', counts=dict(train=TRAIN, test=VALIDATION))
+    minival = minival or (TRAIN // spec['folds'] if spec.get('folds') else 0)
     size = transforms.make(transform['train'], 'transform.train').size
     facts = dataclasses.replace(facts, image_shape=(size, size, 3))
     splits = {'train': range(TRAIN - minival), 'test': range(VALIDATION)}
     return Source(facts, splits | ({'minival': range(minival)} if minival else {}), True)
+
+
+def part_of(source: Source, split: str, limit: int = 0, every: int = 1) -> Source:
+    """Returns the source with a part of one split, spread evenly over it: splits are in the order of the classes.
+
+    `subset` says which part; it stays empty where that is the whole split.
+
+    Args:
+      source: ready to be shown to a net.
+      split: of which a part is taken.
+      limit: at most so many images; 0 for no limit.
+      every: one in so many.
+
+    Raises:
+      UserError: both are given; there is no such split.
+    """
+    if limit and every > 1:
+        raise UserError(f'--limit={limit} and --every={every} both choose images; expected one of them')
+    examples = lookup('split', source.splits, split)
+    size = len(examples)
+    index = np.arange(limit) * size // limit if 0 < limit < size else np.arange(0, size, every)
+    if len(index) == size:
+        return source
+    part = examples.part(index) if isinstance(examples, Pictures) else Subset(examples, index)
+    how = {'limit': limit} if limit else {'every': every}
+    return dataclasses.replace(source, splits=source.splits | {split: part}, subset=how | {'of': size})
 
 
 def _other_namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
@@ -98,7 +146,8 @@ def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
     train = splits['train']
     if 'minival' in splits:
         raise UserError(
-            f'config.minival is {minival}, and the data has validation images of its own ({len(splits["minival"]):,}); '
+            f'config.minival is {minival}, and the data has validation images of its own, or of a fold '
+            f'({len(splits["minival"]):,}); '
             'set config.minival=0 to choose the best checkpoint by them'
         )
     if not 0 < minival < len(train):
@@ -122,6 +171,16 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
     size = made['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
     return dataclasses.replace(source, facts=facts, splits=splits)
+
+
+def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int) -> Source:
+    """Returns the source with the pixels that a net sees."""
+    facts = dataclasses.replace(source.facts, image_shape=preparation.input_shape)
+    if source.encoded:
+        shown = {name: Pictures(part, AsTransform(preparation), None, threads) for name, part in source.splits.items()}
+    else:
+        shown = {name: PreparedArrays(part, preparation) for name, part in source.splits.items()}
+    return dataclasses.replace(source, facts=facts, splits=shown)
 
 
 __all__ = ['SOURCES', 'Arrays', 'Encoded', 'Examples', 'Facts', 'Source', 'Subset', 'load']

@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from cvresearch.data.draws import example_keys
 from cvresearch.data.examples import Examples, ids
+from cvresearch.data.prng import example_keys
 from cvresearch.data.sampling import Sampling, Shuffled
 
 Batch = dict[str, np.ndarray]

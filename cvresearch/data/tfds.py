@@ -10,8 +10,7 @@ for which ILSVRC's two tars lie in DIR/downloads/manual/.
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.data.examples import Example, Facts, Source
-from cvresearch.data.imagenet import MEAN, STD
+from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Example, Facts, Source
 
 DETAILS = (
     'To prepare it (with TensorFlow, once, on any machine):',
@@ -59,7 +58,7 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
                 reason = f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
                 raise UserError(f'tfds {dataset!r}, split {split!r}: {reason}', DETAILS) from error
     names = tuple(features['label'].names or map(str, range(features['label'].num_classes)))
-    return Source(Facts(builder.info.name, names, (224, 224, 3), MEAN, STD), splits, True)
+    return Source(Facts(builder.info.name, names, (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD), splits, True)
 
 
 class Records:

@@ -14,7 +14,7 @@ from PIL import Image, ImageEnhance
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.data import crops, decode, policies, windows
 from cvresearch.data import operations as ops
-from cvresearch.data.draws import uniforms
+from cvresearch.data.prng import uniforms
 
 FILLS = ('mean', 'noise', 'black')
 MEAN, STD = (124, 116, 104), (58, 57, 57)  # ImageNet's, of pixels: what is 0 and 1 to the net
@@ -40,7 +40,7 @@ class Transform:
       antialias: where an image shrinks, the filter widens, as Pillow's does (and is Pillow's); otherwise OpenCV's,
         which looks at the nearest pixels only, as TensorFlow does by default ('area' averages in either).
       flip: probability of a mirror image.
-      policy: AutoAugment, RandAugment or TrivialAugment (policies.py).
+      policy: AutoAugment, RandAugment (torchvision's or timm's) or TrivialAugment (policies.py).
       brightness: a factor drawn from 1 - brightness to 1 + brightness; likewise `contrast` and `saturation`, in an
         order drawn for each image, as torchvision's ColorJitter.
       contrast: see brightness.

@@ -31,7 +31,9 @@ def pillow(pixels: np.ndarray, size: Size, interpolation: str, window: Window | 
     """Resizes as `PIL.Image.resize` and returns a window of the result.
 
     The result is Pillow's, bit for bit. Where the image has more than `WHOLE` pixels or the result more than
-    `MOST_RESIZED`, it is computed in parts, and a pixel may differ by a level.
+    `MOST_RESIZED`, it is computed in parts, and a pixel may differ by a level; with bicubic and Lanczos by some levels
+    at hard edges, where Pillow's order of the two passes cuts off other overshoots. Where two pixels are equally near,
+    'nearest' may take the other one.
 
     Args:
       pixels: uint8 (height, width, channels), 1, 3 or 4 channels.
@@ -113,13 +115,16 @@ def _resized(pixels: np.ndarray, size: Size, kind: int, box: tuple | None = None
 def _opencv_window(pixels: np.ndarray, size: Size, interpolation: str, window: Window) -> np.ndarray:
     if interpolation == 'area' and (size[0] > pixels.shape[0] or size[1] > pixels.shape[1]):
         interpolation = 'enlarging area'
+    taps = []
     for axis in (0, 1):
         index, weights = _taps(interpolation, pixels.shape[axis], size[axis], window[axis], window[axis + 2])
-        index = index.clip(0, pixels.shape[axis] - 1)
-        first = index.min()
+        taps.append((index.clip(0, pixels.shape[axis] - 1), weights))
+    # Both axes are cut before either is resized: enlarged in one, a sliver of full length is a bomb again.
+    pixels = pixels[tuple(slice(index.min(), index.max() + 1) for index, _ in taps)].astype(np.float64)
+    for axis, (index, weights) in enumerate(taps):
         # The place of the axis comes last, so that a tap's weights are multiplied along it.
-        lines = pixels[(slice(None),) * axis + (slice(first, index.max() + 1),)].swapaxes(axis, 2).astype(np.float64)
-        pixels = sum(lines[..., index[:, tap] - first] * weights[:, tap] for tap in range(index.shape[1]))
+        lines = pixels.swapaxes(axis, 2)
+        pixels = sum(lines[..., index[:, tap] - index.min()] * weights[:, tap] for tap in range(index.shape[1]))
         pixels = pixels.swapaxes(axis, 2)
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 

@@ -100,7 +100,7 @@ def _model(name: str | None) -> dict[str, object]:
 def _data() -> Group:
     from cvresearch.data import sources
 
-    return Group(sources.SOURCES, sources.HOST)
+    return Group(sources.table(), sources.HOST | sources.FOLDS)
 
 
 def _transform() -> Group:
@@ -122,10 +122,10 @@ def _policy() -> Group:
 
 
 def _normalize() -> Group:
-    from cvresearch.data.preprocessing import NORMALISATIONS
+    from cvresearch.data.preprocessing import NORMALIZATIONS
 
     # Numbers that a file gives take the place of what its name says; beside another name they would be wrong.
-    return Group(dict.fromkeys(('dataset', *NORMALISATIONS), lambda mean=None, std=None: None))
+    return Group(dict.fromkeys(('dataset', *NORMALIZATIONS), lambda mean=None, std=None: None))
 
 
 def _augment() -> Group:
@@ -133,6 +133,18 @@ def _augment() -> Group:
     from cvresearch.objectives.mixing import Mixing
 
     return Group(shared=_defaults(Augment) | _defaults(Mixing))
+
+
+def _sampling() -> Group:
+    from cvresearch.data import sampling
+
+    return Group(sampling.SAMPLINGS, supplied=('size', 'labels'))
+
+
+def _early_stopping() -> Group:
+    from cvresearch.engine import early_stopping
+
+    return Group(early_stopping.RULES)
 
 
 def _resize() -> Group:
@@ -169,7 +181,7 @@ def _average() -> Group:
 def _batch_norm() -> Group:
     from cvresearch.nn import norms
 
-    return Group(norms.NORMALISATIONS, {'precise_batches': 0})
+    return Group(norms.NORMALIZATIONS, {'precise_batches': 0})
 
 
 def _distillation() -> Group:
@@ -195,7 +207,8 @@ _GROUPS: dict[str, Callable[[], Group] | None] = {
     'transform.eval.crop': _crop, 'transform.train.policy': _policy, 'transform.eval.policy': _policy,
     'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
-    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite,
+    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
+    'early_stopping': _early_stopping,
 }  # fmt: skip
 
 

@@ -55,7 +55,7 @@ class Augment:
         return images
 
     def erase(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns normalised images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
+        """Returns normalized images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
 
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:

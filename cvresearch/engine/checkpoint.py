@@ -1,6 +1,6 @@
 """Checkpoints that survive a kill: atomic, asynchronous (Orbax), and verified when read.
 
-On disk every block of a deep stage has its own names, however the state holds them (nn/repeat.py).
+On disk every block of a deep stage has its own names, however the state holds them (nn/stacked.py).
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ import orbax.checkpoint as ocp
 from cvresearch.base import hosts, trees
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine.state import State
-from cvresearch.nn.repeat import stack, unstack
+from cvresearch.nn.stacked import stack, unstack
 
 # Orbax logs the tracebacks of its threads; the same errors are raised here, and said in one line.
 logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)
@@ -52,7 +52,7 @@ class Checkpoints:
         self._best: int | None = None
         self._saving: int | None = None
         self._allowed, self._failures, self._must = failures, 0, False
-        self._writes = hosts.first() and not read_only
+        self._writes = hosts.is_primary() and not read_only
         self._saver = _alone()
         if not self._writes:
             return
@@ -82,9 +82,9 @@ class Checkpoints:
           RunError: too many saves in a row failed, this one or the one before it; or this one, which must not.
         """
         self.wait()
-        if hosts.from_first(step in self.steps()):
+        if hosts.broadcast(step in self.steps()):
             return
-        state = unstack(hosts.gathered(state))  # may be views of the device's memory: Orbax copies before it returns
+        state = unstack(hosts.to_host(state))  # may be views of the device's memory: Orbax copies before it returns
         if not self._writes:
             return
         self._best, self._saving, self._must = best, step, must
@@ -131,10 +131,10 @@ class Checkpoints:
         blocks = unstack(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like))
         state = self._newest(blocks, at) if self._writes or self._read_only else None
         if not self._read_only:
-            if not hosts.from_first(state is not None):
+            if not hosts.broadcast(state is not None):
                 return None
-            state = hosts.arrays_from_first(blocks if state is None else state)
-        return state and hosts.put(stack(state, like), jax.tree.map(lambda x: x.sharding, like))
+            state = hosts.broadcast_arrays(blocks if state is None else state)
+        return state and hosts.to_devices(stack(state, like), jax.tree.map(lambda x: x.sharding, like))
 
     def _newest(self, blocks: State, at: int | None) -> State | None:
         for step in reversed([step for step in self.steps() if at in (None, step)]):

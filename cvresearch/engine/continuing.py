@@ -10,10 +10,10 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
-from cvresearch.base.workdir import adopt, kept_config
+from cvresearch.base.workdir import LENGTH, adopt, is_longer, kept_config
 from cvresearch.data import resizing
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Plan, Program
+from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.engine.state import State
 from cvresearch.optim import schedules
 
@@ -42,7 +42,7 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
     Raises:
       UserError: the run is finished and has no checkpoint from which it could be trained on.
     """
-    card, longer = read_card(path), kept_config(path).epochs < config.epochs
+    card, longer = read_card(path), is_longer(kept_config(path), config)
     ended = card is not None and card['status'] == 'finished'
     if ended and longer and not Checkpoints(path / 'checkpoints', read_only=True).steps():
         raise UserError(
@@ -52,7 +52,7 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
     return card, longer
 
 
-def adopted(path: Path, program: Program, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
+def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
     """Makes a configuration that of a claimed run.
 
     Args:
@@ -67,12 +67,20 @@ def adopted(path: Path, program: Program, config: ConfigDict, state: State) -> t
     """
     before = kept_config(path)
     different = adopt(path, config)
-    others = [line for line in different if not line.startswith('epochs:')]
+    others = [line for line in different if line.partition(':')[0] not in LENGTH]
     lines = [changed(others)] if others else []
-    if before.epochs == config.epochs:
+    if len(others) == len(different):
         return lines, None
-    mixed = not is_first_part(program, before, config, int(state.step))
-    return lines + extended(program, before, config, state), before.epochs if mixed else None
+    shorter, _ = _shorter(experiment.plan, before)
+    mixed = not is_first_part(experiment, before, config, int(state.step))
+    had = before.epochs if shorter.steps == shorter.all_steps else round(shorter.epoch(shorter.steps), 3)
+    if before.epochs == config.epochs:
+        said = (
+            f'goes on from {shorter.steps:,} to {experiment.plan.steps:,} of {experiment.plan.all_steps:,} steps '
+            '(config.max_steps): the schedule is that of all steps, as before'
+        )
+        return [*lines, said, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
+    return lines + extended(experiment, before, config, state), had if mixed else None
 
 
 def changed(differences: list[str]) -> str:
@@ -81,7 +89,7 @@ def changed(differences: list[str]) -> str:
     return f'continues with {"; ".join(differences)}' + (f' ({"; ".join(hints)})' if hints else '')
 
 
-def extended(program: Program, before: ConfigDict, config: ConfigDict, state: State) -> list[str]:
+def extended(experiment: Experiment, before: ConfigDict, config: ConfigDict, state: State) -> list[str]:
     """Returns what a longer run does to the schedule, and to whatever else goes by the length of the run.
 
     Args:
@@ -90,14 +98,15 @@ def extended(program: Program, before: ConfigDict, config: ConfigDict, state: St
       config: of the longer one.
       state: from which the run goes on.
     """
-    plan, step = program.plan, int(state.step)
+    plan, step = experiment.plan, int(state.step)
     shorter, old = _shorter(plan, before)
     scale = float(state.plateau['scale']) if state.plateau else 1.0
-    rates = [scale * float(rate) for rate in (old(step), program.schedule(step), program.schedule(plan.steps - 1))]
+    new = experiment.schedule
+    rates = [scale * float(rate) for rate in (old(step), new(step), new(plan.steps - 1))]
     texts = [f'{rate:.4g}' for rate in rates]
     moves = f'stays {texts[0]}' if texts[0] == texts[1] else f'goes from {texts[0]} to {texts[1]}'
     name = config.schedule.name
-    mixed = '' if is_first_part(program, before, config, step) else 'not '
+    mixed = '' if is_first_part(experiment, before, config, step) else 'not '
     said = (
         f'extended from {before.epochs:g} to {config.epochs:g} epochs ({shorter.steps:,} to {plan.steps:,} steps): '
         f'schedule {name!r}: at step {step:,} the learning rate {moves}, at the end it is {texts[2]}: {REASONS[name]}; '
@@ -106,27 +115,27 @@ def extended(program: Program, before: ConfigDict, config: ConfigDict, state: St
     return [said, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
 
 
-def is_first_part(program: Program, before: ConfigDict, config: ConfigDict, step: int) -> bool:
+def is_first_part(experiment: Experiment, before: ConfigDict, config: ConfigDict, step: int) -> bool:
     """Whether the steps so far, made for a shorter run, are what a run of the new length would have made.
 
     Arguments are those of `extended`.
     """
-    shorter, old = _shorter(program.plan, before)
+    shorter, old = _shorter(experiment.plan, before)
     if step >= shorter.steps and (config.batch_norm.get('precise_batches', 0) or config.schedule.name == 'plateau'):
         return False  # at the old end statistics were computed anew, and an evaluation was made that counts
     steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
-    rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, program.schedule)]
+    rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, experiment.schedule)]
     sizes = [
-        [stage for stage in resizing.make(config.resize, plan.steps, plan.steps_per_epoch) if stage.first < step]
-        for plan in (shorter, program.plan)
+        [stage for stage in resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch) if stage.first < step]
+        for plan in (shorter, experiment.plan)
     ]
     return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
 
 
 def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, optax.Schedule]:
     """Returns the plan and the schedule of the run as it was to be."""
-    shorter = Plan(plan.examples, before.batch_size, before.epochs)
-    return shorter, schedules.make(before.schedule, shorter.steps, shorter.steps_per_epoch, before.batch_size)
+    shorter = Plan(plan.examples, before.batch_size, before.epochs, before.max_steps)
+    return shorter, schedules.make(before.schedule, shorter.all_steps, shorter.steps_per_epoch, before.batch_size)
 
 
 def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[str]:
@@ -135,7 +144,7 @@ def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[s
         return []
     found = []
     for plan in (shorter, longer):
-        stages = resizing.make(config.resize, plan.steps, plan.steps_per_epoch)
+        stages = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         found.append(stages[resizing.stage_at(stages, step)].size)
     moves = f'stay {found[0]} pixels' if found[0] == found[1] else f'go from {found[0]} to {found[1]} pixels'
     return [f'resize {config.resize.name!r}: at step {step:,} training images {moves}']

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from cvresearch.base import hosts
+from cvresearch.base import hosts, plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data import identity, sources
@@ -36,13 +36,13 @@ def compared(path: Path, source: Source) -> dict:
       UserError: the data have changed, or are not the same on every host.
     """
     own = identity.of(source)
-    now = hosts.from_first(own)
+    now = hosts.broadcast(own)
     if own != now:
         raise UserError(
             f'the data of host {jax.process_index()} differ from those of host 0: '
             f'{"; ".join(identity.differences(now, own)) or "the facts of the data"}; expected the same on all hosts'
         )
-    card = hosts.from_first(read_card(path) if hosts.first() else None)
+    card = hosts.broadcast(read_card(path) if hosts.is_primary() else None)
     if card is None:
         return now
     if changed := changes(card, now):
@@ -55,7 +55,7 @@ def compared(path: Path, source: Source) -> dict:
             f'the run {path} is of an earlier version, which split a folder without a test folder in another way; '
             'expected the same test images to the end. Train in another --workdir'
         )
-    if 'dataset' not in card and hosts.first():
+    if 'dataset' not in card and hosts.is_primary():
         print(f'note: {path} has {NO_RECORD}: whether they have changed is not known; it is recorded from now on',
               file=sys.stderr)  # fmt: skip
     return card.get('dataset', now)
@@ -82,9 +82,14 @@ def of_run(path: Path, config: ConfigDict, images: bool = True) -> Source:
         and the images need not be there.
 
     Raises:
-      UserError: a class that the net was not trained with; see `sources.load`.
+      UserError: a class that the net was not trained with; a plugin of the run that is not there; see `sources.load`.
     """
-    known = recorded(path)
+    card = read_card(path) or {}
+    was = card.get('plugins', [])
+    plugins.load(config.get('plugins', ()), path, was)
+    for line in plugins.changes(was, plugins.records(config.get('plugins', ()))):
+        print(f'warning: {path}: {line}', file=sys.stderr)
+    known = card.get('dataset')
     if known and not images:
         return identity.without_images(known)
     data = dict(config.data)

@@ -51,10 +51,13 @@ class Patience:
                 return row['step']
         return None
 
-    def card(self, step: int, plan, best: int | None) -> dict:
-        """Returns what a run card says of a run that ended at `step`, before the end of its plan."""
-        where = dict(step=step, of_steps=plan.steps, epoch=plan.epoch(step), best_step=best)
-        return {**where, 'why': str(self)}
+
+def card(rule: Patience | None, step: int, plan, best: int | None) -> dict | None:
+    """Returns what a run card says of a run that ended at `step`, before its epochs were over; None if they were."""
+    if step == plan.all_steps:
+        return None
+    why = f'config.max_steps={plan.max_steps}' if step == plan.steps else str(rule)
+    return dict(step=step, of_steps=plan.all_steps, epoch=plan.epoch(step), best_step=best, why=why)
 
 
 RULES = {'none': lambda: None, 'patience': Patience}

@@ -11,15 +11,15 @@ from ml_collections import ConfigDict
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError, check_arguments, construct
 from cvresearch.data import sampling
-from cvresearch.data.examples import labels_of
-from cvresearch.data.sources import Source
-from cvresearch.engine.steps import Recipe
+from cvresearch.data.examples import Source, labels_of
+from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms
-from cvresearch.nn.repeat import with_stacked
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
+from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
+from cvresearch.objectives.tasks import Task
 from cvresearch.optim import averages, optimizers, plateau
 from cvresearch.optim.plateau import Plateau
 
@@ -31,10 +31,11 @@ def _skip(in_a_row: int = 10) -> int:
 
 
 # What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
+SIGMOID = 'sigmoid_cross_entropy'  # the loss of images with any number of labels
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
-def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> Recipe:
+def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
 
     Raises:
@@ -44,7 +45,7 @@ def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> 
     _check_division(config, mesh)
     teaching = {name: value for name, value in config.distillation.items() if name != 'teacher'}
     check_arguments('config.distillation', teaching, dict(weight=0.5, temperature=1.0))
-    return Recipe(
+    return UpdateOptions(
         mixing=Mixing(**{name: value for name, value in config.augment.items() if name in knobs}),
         accumulate=config.accumulate,
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
@@ -62,7 +63,7 @@ def whole_net(model: nn.Module, config: ConfigDict) -> nn.Module:
         model = with_stacked(model)
     if config.remat and hasattr(model, 'remat'):
         model = model.clone(remat=True)
-    return Net(model, how, config.remat) if config.remat or how != norms.Normalisation() else model
+    return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 
 def statistics_net(model: nn.Module) -> nn.Module:
@@ -73,7 +74,7 @@ def statistics_net(model: nn.Module) -> nn.Module:
         model = model.model
     else:
         kind, group_size = 'batch_norm', 0
-    return Net(model, norms.Normalisation(kind, group_size, momentum=0.0))
+    return Net(model, norms.Normalization(kind, group_size, momentum=0.0))
 
 
 def population(of_batches: list[dict]) -> dict:
@@ -93,15 +94,18 @@ def population(of_batches: list[dict]) -> dict:
     return jax.tree.map(of_norm, *of_batches, is_leaf=lambda node: isinstance(node, dict) and 'mean' in node)
 
 
-def plateau_of(config: ConfigDict, splits: dict) -> Plateau | None:
+def plateau_of(config: ConfigDict, splits: dict, task: Task) -> Plateau | None:
     """Returns the rule of a learning rate that follows the evaluations, None for other schedules.
 
     Raises:
-      UserError: the split that it follows is not there, or is never evaluated.
+      UserError: the split that it follows is not there, or is never evaluated; a metric that the task has not.
     """
     rule = plateau.make(config.schedule)
     if rule is None:
         return None
+    if rule.metric not in task.metrics:
+        valid = ' or '.join(task.metrics)
+        raise UserError(f'config.schedule.metric is {rule.metric!r}; expected {valid} for these labels')
     if rule.split not in splits or rule.split == 'train':
         hint = '; config.minival holds training images out' if rule.split == 'minival' else ''
         others = ', '.join(name for name in splits if name != 'train')
@@ -118,6 +122,15 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
       UserError: an unknown name or argument, or weights that do not fit the classes.
     """
     spec, train = config.loss.to_dict(), source.splits['train']
+    if source.facts.multi_label and spec.get('name') != SIGMOID:
+        raise UserError(
+            f'config.loss.name is {spec.get("name")!r}, and the images of {source.facts.name} have any number of '
+            f'labels; expected --config.loss.name={SIGMOID}'
+        )
+    if source.facts.multi_label and config.distillation.teacher:
+        raise UserError(
+            'config.distillation.teacher teaches one class an image, and these have any number of labels; expected none'
+        )
     if isinstance(train, range):  # a plan without images
         spec.pop('class_weights', None)
     weights = spec.get('class_weights')
@@ -136,8 +149,8 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
 
 
 def check_labels(config: ConfigDict, source: Source) -> None:
-    """Raises UserError where images are to be mixed whose labels are not one class each."""
-    if not (config.augment.mixup or config.augment.cutmix):
+    """Raises UserError where images are to be mixed whose labels are neither one class each nor any number of them."""
+    if source.facts.multi_label or not (config.augment.mixup or config.augment.cutmix):
         return
     labels = labels_of(source.splits['train'])
     if labels is not None and not (labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)):
@@ -148,7 +161,7 @@ def check_labels(config: ConfigDict, source: Source) -> None:
 
 
 def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
-    """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `Recipe`."""
+    """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `UpdateOptions`."""
     last = f'the last good checkpoint is of step {checkpoints[-1]}' if checkpoints else 'no checkpoint was due before'
     what = 'the loss or the parameters are not finite at step'
     if skip:

@@ -22,7 +22,7 @@ class State:
       step: int32 (), the number of updates made.
       seed: uint32 (), from which every random stream of the run derives.
       params: the trainable parameters, float32. Here, in `model_state` and in `opt_state` the blocks of a
-        deep stage are one entry, unless the model is built with `stacked=False` (nn/repeat.py).
+        deep stage are one entry, unless the model is built with `stacked=False` (nn/stacked.py).
       model_state: the net's other collections, such as batch statistics; {} where it has none.
       opt_state: the optimizer's.
       average: the average over the steps, {'params', 'model_state'}; {} where there is none.
@@ -56,7 +56,7 @@ class State:
 
 def create(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
-    average: bool = False, plateau: dict | None = None, skips: bool = False,
+    average: bool = False, plateau: dict | None = None, skips: bool = False, sums: tuple[str, ...] = metrics.NAMES,
 ) -> State:  # fmt: skip
     """Returns the state at step 0; every value a function of `seed`.
 
@@ -68,6 +68,7 @@ def create(
       average: whether an average of the weights is kept; it begins with the initial ones.
       plateau: before any evaluation.
       skips: whether batches may be skipped.
+      sums: names of the training metrics that are added up.
     """
     variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
@@ -81,6 +82,6 @@ def create(
         average={'params': params, 'model_state': model_state} if average else {},
         plateau=jax.tree.map(jnp.float32, plateau or {}),
         skipped={name: jnp.zeros((), jnp.int32) for name in ('total', 'in_a_row')} if skips else {},
-        sums=metrics.zeros(),
+        sums=metrics.zeros(sums),
         bad_step=jnp.full((), -1, jnp.int32),
     )

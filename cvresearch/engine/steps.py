@@ -15,13 +15,14 @@ from cvresearch.engine.state import State
 from cvresearch.objectives import metrics
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
+from cvresearch.objectives.tasks import SINGLE, Task
 
 NOT_MIXED = Mixing()
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
-    """What a recipe may add to plain training.
+class UpdateOptions:
+    """What may be added to plain training.
 
     Attributes:
       mixing: of images and targets.
@@ -49,14 +50,14 @@ class Recipe:
     distillation: Distillation | None = None
 
 
-def normalise(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
 def make_train_step(
     model: nn.Module, tx: optax.GradientTransformation, loss: Loss, augment: Augment,
-    mean: tuple[float, ...], std: tuple[float, ...], recipe: Recipe = Recipe(),
+    mean: tuple[float, ...], std: tuple[float, ...], options: UpdateOptions = UpdateOptions(), task: Task = SINGLE,
 ) -> Callable[[State, dict], State]:  # fmt: skip
     """Returns one update, (state, batch) -> state.
 
@@ -66,25 +67,25 @@ def make_train_step(
 
     def train_step(state: State, batch: dict) -> State:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
-        target = jax.nn.one_hot(batch['label'], model.num_classes)
-        images, target = recipe.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
+        images = augment.erase(normalize(augment.images(batch['image'], keys), mean, std), keys)
+        target = task.target(batch['label'], model.num_classes)
+        images, target = options.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
 
-        of_part = functools.partial(_gradients, model, loss, recipe, state)
-        of_batch = _in_parts(of_part, recipe, rng.step_key(state.seed, 'dropout', state.step))
+        of_part = functools.partial(_gradients, model, loss, options, task, state)
+        of_batch = _in_parts(of_part, options, rng.step_key(state.seed, 'dropout', state.step))
         (gradients, model_state, mean_loss), sums = of_batch(state.params, (images, target, batch['label']))
-        if recipe.sam:
+        if options.sam:
             # The statistics of norms stay those of the first pass: the weights of the second are nobody's.
-            climbed = optax.apply_updates(state.params, ascent(gradients, recipe.sam))
+            climbed = optax.apply_updates(state.params, ascent(gradients, options.sam))
             (gradients, _, _), _ = of_batch(climbed, (images, target, batch['label']))
 
         scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
         params = optax.apply_updates(state.params, updates)
         average = state.average
-        if recipe.average:
+        if options.average:
             new = {'params': params, 'model_state': model_state}
-            average = optax.incremental_update(new, average, recipe.average(state.step))
+            average = optax.incremental_update(new, average, options.average(state.step))
         # The new parameters too: an update that overflows would show in the loss one step later,
         # and a checkpoint in between would hold it.
         finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
@@ -96,8 +97,8 @@ def make_train_step(
             average=average,
             sums=metrics.add(state.sums, sums),
         )
-        if recipe.skip:
-            return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), recipe.skip)
+        if options.skip:
+            return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), options.skip)
         return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
 
     return train_step
@@ -114,16 +115,20 @@ def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
     )
 
 
-def _gradients(model: nn.Module, loss: Loss, recipe: Recipe, state: State, params, examples: tuple, key: jax.Array):
+def _gradients(
+    model: nn.Module, loss: Loss, options: UpdateOptions, task: Task, state: State, params, examples: tuple,
+    key: jax.Array,
+):  # fmt: skip
     """Returns ((gradients, new model state, mean objective), sums of metrics) of some examples."""
     images, target, labels = examples
-    differentiated = jax.value_and_grad(objective(model, loss, recipe, state, images, target, key), has_aux=True)
-    (mean, (logits, losses, model_state)), gradients = differentiated(recipe.gather(params))
-    return (recipe.scatter(gradients), dict(model_state), mean), metrics.of_batch(logits, labels, losses)
+    differentiated = jax.value_and_grad(objective(model, loss, options, state, images, target, key), has_aux=True)
+    (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(params))
+    return (options.scatter(gradients), dict(model_state), mean), task.of_batch(logits, labels, losses)
 
 
 def objective(
-    model: nn.Module, loss: Loss, recipe: Recipe, state: State, images: jax.Array, target: jax.Array, key: jax.Array
+    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: jax.Array, target: jax.Array,
+    key: jax.Array,
 ) -> Callable:
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
@@ -136,25 +141,25 @@ def objective(
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)
         objectives = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
-        if recipe.distillation:
-            objectives = recipe.distillation(objectives, logits, recipe.teacher(images))
+        if options.distillation:
+            objectives = options.distillation(objectives, logits, options.teacher(images))
         return jnp.mean(objectives), (logits, losses, model_state)
 
     return of_params
 
 
-def _in_parts(of_part: Callable, recipe: Recipe, key: jax.Array) -> Callable:
+def _in_parts(of_part: Callable, options: UpdateOptions, key: jax.Array) -> Callable:
     """Returns (params, examples) -> what `of_part` gives for the whole batch: means over the parts, sums of metrics.
 
     Every part begins with the statistics of norms that the step began with, and the new ones are averaged too: they
     are then the same for any number of parts in which the groups of batch norm stay whole.
     """
-    if recipe.accumulate == 1:
+    if options.accumulate == 1:
         return lambda params, examples: of_part(params, examples, key)
 
     def of_batch(params, examples):
-        number = recipe.accumulate
-        parts = recipe.spread(jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), examples))
+        number = options.accumulate
+        parts = options.spread(jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), examples))
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(number))
         shapes = jax.eval_shape(of_part, params, jax.tree.map(lambda x: x[0], parts), key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -180,7 +185,7 @@ def make_eval_step(
     """Returns the metrics of one batch of `in_order`, (state, batch) -> sums over its examples."""
 
     def eval_step(state: State, batch: dict) -> metrics.Sums:
-        images = normalise(batch['image'], mean, std)
+        images = normalize(batch['image'], mean, std)
         logits = model.apply({'params': state.params, **state.model_state}, images, train=False)
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         return metrics.of_batch(logits, batch['label'], loss(logits, target), batch['mask'])
@@ -194,12 +199,12 @@ def make_statistics_step(
     """Returns the statistics of norms of one training batch alone, (state, batch) -> model state.
 
     Args:
-      model: whose norms keep nothing of the running statistics (`Normalisation.momentum` 0).
+      model: whose norms keep nothing of the running statistics (`Normalization.momentum` 0).
     """
 
     def statistics_step(state: State, batch: dict) -> dict:
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = augment.erase(normalise(augment.images(batch['image'], keys), mean, std), keys)
+        images = augment.erase(normalize(augment.images(batch['image'], keys), mean, std), keys)
         key = rng.step_key(state.seed, 'dropout', state.step)
         variables = {'params': state.params, **state.model_state}
         _, model_state = model.apply(

@@ -1,62 +1,63 @@
-"""A finished run as the teacher of another: its newest checkpoint, as a function of the pupil's images."""
+"""Any net as the teacher of a run: a function of the student's images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from cvresearch.base import config as configs
-from cvresearch.base import hosts
-from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
 from cvresearch.data import identity
-from cvresearch.engine import datasets
-from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.data.preprocessing import CHANNELS
+from cvresearch.engine import classifiers
+from cvresearch.engine.experiment import Experiment
+from cvresearch.interop.classifier import Classifier
 
 
-def load(workdir: str, program_of: Callable, pupil) -> Callable[[jax.Array], jax.Array]:
-    """Returns a function from the images that the pupil's net sees to the teacher's logits, in evaluation mode.
+def of(student: Experiment) -> Callable[[jax.Array], jax.Array] | None:
+    """Returns the teacher that an experiment names, None if it has none; see `load`."""
+    return load(student.teacher, student) if student.teacher else None
 
-    Where the teacher kept an average of its weights, it teaches with that. Its images are normalised as it was
-    trained. Its logits are in the order of the pupil's classes, by their names.
+
+def load(name: str, student: Experiment) -> Callable[[jax.Array], jax.Array]:
+    """Returns a function from the images that the student's net sees to the teacher's logits, in evaluation mode.
+
+    A run that kept an average of its weights teaches with that. The images are normalized as the teacher was
+    trained. Its logits are in the order of the student's classes, by their names.
 
     Args:
-      workdir: of the teacher.
-      program_of: `Program.of`.
-      pupil: the program that is taught.
+      name: of the teacher, as `classifiers.load` takes it: a workdir, run:DIR@best, file:PATH#torchvision/resnet50.
+      student: the experiment that is taught.
 
     Raises:
-      UserError: no run, no whole checkpoint, or other classes than the pupil's.
+      UserError: no such net, or other classes than the student's.
     """
-    path = local(workdir, 'config.distillation.teacher')
-    if not (path / 'config.json').is_file():
-        raise UserError(f'config.distillation.teacher: {path} holds no run (it has no config.json)')
-    config = configs.from_json((path / 'config.json').read_text())
-    config.distillation.teacher = ''  # what taught the teacher may be gone
-    source = datasets.of_run(path, config, images=False)
-    program = program_of(config, source, meshes.Layout(pupil.mesh, rules=(('', None),)))  # a constant of the step
-    state = Checkpoints(path / 'checkpoints', read_only=True).restore(program.abstract_state())
-    if state is None:
-        raise UserError(f'config.distillation.teacher: {path} has no whole checkpoint')
-    if program.model.num_classes != pupil.model.num_classes:
-        raise UserError(
-            f'config.distillation.teacher: {path} has {program.model.num_classes} classes and the net '
-            f'{pupil.model.num_classes}; expected the same'
-        )
-    names = (each.source.facts.class_names for each in (pupil, program))
     try:
-        order = identity.permutation(*names, program.model.num_classes)
+        teacher = classifiers.load(name)
+        if teacher.multi_label:
+            raise UserError(f'{name} answers with any number of labels an image; expected one class an image')
+        if teacher.num_classes != student.model.num_classes:
+            raise UserError(
+                f'{name} has {teacher.num_classes} classes and the net {student.model.num_classes}; expected the same'
+            )
+        order = _order(student.source.facts.class_names, teacher, name)
     except UserError as error:
-        raise UserError(f'config.distillation.teacher: {path} cannot teach this net: {error}') from error
+        raise UserError(f'config.distillation.teacher: {error}') from error
     in_order = (order == range(len(order))).all()  # nothing is added to the step then
-    state = state.averaged() if state.average else state
-    variables = hosts.gathered({'params': state.params, **state.model_state})  # constants of the step, on any host
-    scale = jnp.array(pupil.std) / jnp.array(program.std)
-    shift = (jnp.array(pupil.mean) - jnp.array(program.mean)) / jnp.array(program.std)
+    variables = jax.device_get(teacher.variables)  # constants of the step, on any host
+    mean, std = (jnp.array(values) for values in (teacher.preprocessing.mean, teacher.preprocessing.std))
+    channels = CHANNELS[teacher.preprocessing.channels]
 
     def logits_of(images: jax.Array) -> jax.Array:
-        logits = program.model.apply(variables, images * scale + shift, train=False)
+        pixels = images * jnp.array(student.std) + jnp.array(student.mean)
+        logits = teacher.apply(variables, (pixels[..., channels] - mean) / std)
         return jax.lax.stop_gradient(logits if in_order else logits[..., order])
 
     return logits_of
+
+
+def _order(names: Sequence[str], teacher: Classifier, name: str) -> np.ndarray:
+    try:
+        return identity.permutation(names, teacher.class_names[: len(names)], teacher.num_classes)
+    except UserError as error:
+        raise UserError(f'{name} cannot teach this net: {error}') from error

@@ -1,1 +1,1 @@
-"""Looks inside a net: why it answers so, and what it has learned."""
+"""Looks inside a net: its cost, features by name, why it answers so, what it has learned."""

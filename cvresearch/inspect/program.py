@@ -23,7 +23,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.nn.repeat import unstack
+from cvresearch.inspect.features import unrolled
+from cvresearch.nn.stacked import unstack
 
 # Functions that are one step of the program, by the name that JAX gives them.
 ACTIVATIONS = ('relu', 'relu6', 'silu', 'elu', 'leaky_relu', 'hard_swish', 'hard_sigmoid')
@@ -159,7 +160,7 @@ def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
 
 def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
     """Returns the net and its variables with blocks one by one: those inside a scan cannot be looked at."""
-    return (module.clone(scan=False) if hasattr(module, 'scan') else module), unstack(variables)
+    return unrolled(module), unstack(variables)
 
 
 @functools.partial(jax.jit, static_argnames='module')

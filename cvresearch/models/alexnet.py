@@ -4,15 +4,15 @@ convolutional neural networks", arXiv:1404.5997.
 
 Three nets go by that name:
 - `alexnet_2012`, the paper's: two towers on two GPUs, which meet in conv3 and in the dense layers
-  (convolutions 2, 4 and 5 in two groups); response normalisation after ReLU and before pooling.
+  (convolutions 2, 4 and 5 in two groups); response normalization after ReLU and before pooling.
 - `alexnet_single_tower`, the simplified form of CS231n: no groups, and pooling before
-  normalisation as in CaffeNet. The conv share "3.7 million (6 %)" found in lectures is of this
+  normalization as in CaffeNet. The conv share "3.7 million (6 %)" found in lectures is of this
   net, although "60 million" is of the other.
-- `alexnet`, as torchvision has it: the single tower of 2014, narrower at first, no normalisation.
+- `alexnet`, as torchvision has it: the single tower of 2014, narrower at first, no normalization.
 
 Pitfalls: the paper says 224x224, yet 55x55 maps come from 227 (here 224 is taken too, with a border
 of zeros). Its 253,440 neurons of layer 1 are really 55 * 55 * 96 = 290,400. PyTorch's and Caffe's
-response normalisation divides alpha by the number of channels, the paper's does not. Its formula
+response normalization divides alpha by the number of channels, the paper's does not. Its formula
 runs over all maps of a layer, and so it does here, across the border between the towers.
 """
 
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import local_response_norm
@@ -44,7 +44,7 @@ class AlexNet(nn.Module):
     Attributes:
       widths: features of the five convolutions.
       groups: of the five convolutions.
-      lrn: response normalisation 'before_pool', 'after_pool' or 'none'.
+      lrn: response normalization 'before_pool', 'after_pool' or 'none'.
       torchvision: conv1 padded by two pixels and the last map averaged to 6x6, so that images of
         any size from 63x63 do; dropout before, not after, the first two dense layers; all biases
         from zero.
@@ -76,7 +76,7 @@ class AlexNet(nn.Module):
             x = nn.relu(conv(width, *kernel, groups=groups, **bias, name=f'conv{i}')(x))
             if i in POOLED:
                 for step in order if i in NORMALISED else ('pool',):
-                    x = normalised(x, f'norm{i}') if step == 'norm' else max_pool(x, 3, 2, name=f'pool{i}')
+                    x = normalized(x, f'norm{i}') if step == 'norm' else max_pool(x, 3, 2, name=f'pool{i}')
         if self.torchvision:
             x = adaptive_avg_pool(x, 6)
         x = flatten(x)
@@ -101,8 +101,8 @@ class AlexNet(nn.Module):
         return jnp.pad(x, ((0, 0), border, border, (0, 0)))
 
 
-def normalised(x: jax.Array, name: str) -> jax.Array:
-    """Response normalisation with the paper's constants (section 3.3), under a scope."""
+def normalized(x: jax.Array, name: str) -> jax.Array:
+    """Response normalization with the paper's constants (section 3.3), under a scope."""
     with jax.named_scope(name):
         return local_response_norm(x, size=5, alpha=1e-4, beta=0.75, bias=2.0)
 

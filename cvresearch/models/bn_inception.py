@@ -1,7 +1,7 @@
 """BN-Inception, or Inception-v2. Ioffe & Szegedy 2015, "Batch normalization: accelerating deep
 network training by reducing internal covariate shift", ICML, arXiv:1502.03167, section 4.2 and
 figure 5. A GoogLeNet with two 3x3 kernels for the 5x5, reductions inside modules 3c and 4e,
-average pooling in most modules, and neither response normalisation nor dropout.
+average pooling in most modules, and neither response normalization nor dropout.
 
 - `inception_v2`, the paper's: the first convolution is separable, a 7x7 with 8 maps for each
   channel and a 1x1; 96 features after the pooling of 4c and 4d. TF-slim calls it so.
@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer

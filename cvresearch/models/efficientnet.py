@@ -30,7 +30,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer

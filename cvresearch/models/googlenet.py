@@ -1,16 +1,16 @@
 """GoogLeNet, or Inception-v1. Szegedy et al. 2015, "Going deeper with convolutions", CVPR,
 arXiv:1409.4842, table 1 and section 5.
 
-- `googlenet_2014`, the paper's: no batch norm, response normalisation after the first pooling
+- `googlenet_2014`, the paper's: no batch norm, response normalization after the first pooling
   and after conv2, biases, 5x5 kernels. `googlenet_2014_aux` has the two auxiliary classifiers
   on 4a and 4d, whose losses count 0.3 in training; they are not run at evaluation.
 - `googlenet`, as torchvision has it, and `googlenet_aux`: with batch norm and without
-  normalisation of responses; a slip made the 5x5 kernels 3x3, and stayed for the weights' sake;
+  normalization of responses; a slip made the 5x5 kernels 3x3, and stayed for the weights' sake;
   the last max-pooling is 2x2; the auxiliary heads average to 4x4 rather than 5x5 windows.
 
 Pitfalls: the 6.8 million of the paper's table 1 is with K = 1024, not 1000. Its conv1 row (2.7K
 weights) is a separable 7x7 convolution; here, as in every re-implementation, it is a plain one.
-The paper states neither initialisation nor the constants of its response normalisation: both
+The paper states neither initialisation nor the constants of its response normalization: both
 are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; weights uniform with variance
 1 / fan-in, which Caffe calls xavier, and biases from 0.2).
 """
@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve, to_unit_range
 from cvresearch.nn.initializers import initializer
@@ -71,12 +71,12 @@ class GoogLeNet(nn.Module):
       num_classes: number of logits.
       aux: has the auxiliary heads; in training the call returns (logits, [auxiliary logits]).
       aux_weight: of each auxiliary loss beside the main one.
-      batch_norm: after every convolution, instead of biases and response normalisation.
+      batch_norm: after every convolution, instead of biases and response normalization.
       naive: modules without 1x1 reductions (figure 2a), to see what these save.
       wide_kernel: size of the kernels called 5x5.
       last_pool: size of the last max-pooling window.
       aux_pool: 'windows', of 5x5 three pixels apart, or 'adaptive', to 4x4 from any size.
-      transform_input: takes images normalised with ImageNet's mean and deviation to [-1, 1].
+      transform_input: takes images normalized with ImageNet's mean and deviation to [-1, 1].
       padding: 'torch' (and Caffe): half the kernel on every side, sizes after pooling rounded
         up; or 'SAME' as TensorFlow.
     """
@@ -223,7 +223,8 @@ VARIANTS = {
 _REFERENCE = dict(rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3))
 REFERENCES = {
     'torchvision/googlenet': Reference(
-        variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)}, **_REFERENCE
+        variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
+        training_only=r'\w+/aux[12]/.*', without=dict(aux=False), **_REFERENCE,
     ),
     # googlenet(aux_logits=False), which is also what torchvision gives with its weights.
     'torchvision/googlenet_no_aux': Reference(variant='googlenet', ignore=(r'aux[12]\..*',), **_REFERENCE),

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain, layer_names, to_unit_range
 from cvresearch.nn.initializers import initializer
@@ -74,7 +74,7 @@ class InceptionV3(nn.Module):
       num_classes: number of logits.
       aux: has the auxiliary head; in training the call returns (logits, [auxiliary logits]).
       aux_weight: of the auxiliary loss beside the main one (0.4 in the authors' release).
-      transform_input: takes images normalised with ImageNet's mean and deviation to [-1, 1].
+      transform_input: takes images normalized with ImageNet's mean and deviation to [-1, 1].
       count_include_pad: average pooling counts the padding, as torchvision and timm do.
       bn_scale: batch norm has gammas.
     """
@@ -218,7 +218,7 @@ REFERENCES = {
     # 299 pixels: the least at which the auxiliary head runs.
     'torchvision/inception_v3': Reference(
         variant='inception_v3_aux', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
-        input_shape=(299, 299, 3),
+        training_only=r'\w+/aux1/.*', without=dict(aux=False), input_shape=(299, 299, 3),
     ),
     # inception_v3(aux_logits=False).
     'torchvision/inception_v3_no_aux': Reference(

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.activations import activation, squash
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer

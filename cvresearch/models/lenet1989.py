@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.activations import squash
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer

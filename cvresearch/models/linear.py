@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
 

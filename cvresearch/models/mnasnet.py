@@ -25,7 +25,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
@@ -230,7 +230,8 @@ _AS_TORCH = dict(padding='torch', bn_eps=1e-5, bn_unbiased=True)
 
 REFERENCES = {
     f'torchvision/{name}': Reference(
-        variant=name, rename=_torchvision, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997)
+        variant=name, rename=_torchvision, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997),
+        version=2,
     )
     for name in ('mnasnet0_5', 'mnasnet0_75', 'mnasnet1_0', 'mnasnet1_3')
 } | {

@@ -22,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm

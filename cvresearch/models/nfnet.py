@@ -29,7 +29,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, global_avg_pool
@@ -52,7 +52,7 @@ def scaled_activation(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 class NFNet(nn.Module):
-    """A normaliser-free net; `depths` and `widths` are of its four stages, `stem_width` of the stem's last map."""
+    """A normalizer-free net; `depths` and `widths` are of its four stages, `stem_width` of the stem's last map."""
 
     num_classes: int
     depths: tuple[int, int, int, int]

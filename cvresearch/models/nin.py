@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, ceil_padding, global_avg_pool, max_pool

@@ -18,7 +18,7 @@ Nets of one name differ between sources:
   `stride_first=True`, 3.1 M multiply-adds fewer than counted here. Depth 110, with two 3x3 convolutions
   in a block, exists with projections and as `_a`, with zeros for new channels.
 
-Of each stage all blocks but the first are identical and compiled once (nn/repeat.py).
+Of each stage all blocks but the first are identical and compiled once (nn/stacked.py).
 """
 
 import functools
@@ -29,13 +29,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool, max_pool
-from cvresearch.nn.repeat import repeat
+from cvresearch.nn.stacked import repeat
 
 
 class PreActResNet(nn.Module):
@@ -57,7 +57,7 @@ class PreActResNet(nn.Module):
         shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
       scan: compile the identical blocks of a stage once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
+      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int

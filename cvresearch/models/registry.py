@@ -2,6 +2,7 @@
 (what can be built) and REFERENCES (whose weights it takes)."""
 
 import dataclasses
+import fnmatch
 import functools
 import importlib
 import pkgutil
@@ -12,8 +13,9 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from cvresearch import models
+from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (
@@ -32,20 +34,19 @@ _OLD_NAMES = (
 )
 
 
-@functools.cache
 def catalogue() -> dict[str, Variant]:
-    """Returns all variants by name, sorted.
+    """Returns all variants by name, sorted, those of plugins too.
 
     Raises:
       ValueError: two families use one name.
+      UserError: a plugin uses a name that is taken.
     """
-    return _gather('VARIANTS')
+    return _all('VARIANTS', plugins.loaded())
 
 
-@functools.cache
 def references() -> dict[str, Reference]:
     """Returns all nets of other libraries whose weights we take, by name ('timm/resnet50'), sorted."""
-    return _gather('REFERENCES')
+    return _all('REFERENCES', plugins.loaded())
 
 
 def families() -> list[str]:
@@ -60,6 +61,56 @@ def variant(name: str) -> Variant:
       UserError: there is none; the message names the nearest.
     """
     return lookup('model', catalogue(), name, 'all: python -m cvresearch.summary --all')
+
+
+def resolve(name: str) -> str:
+    """Returns the name of the variant that `name` means: ours, or what torchvision, timm or Keras call the net.
+
+    Our own names come first, then exact names of the libraries ('mobilenet_v2', 'ResNet50', 'resnet50.a1_in1k',
+    'timm/tv_resnet50'), then names that differ in case and punctuation alone ('resnet-50').
+
+    Raises:
+      UserError: no such name; the message has the nearest of all of these.
+    """
+    if name in catalogue():
+        return name
+    aliases = _aliases()
+    _, slash, rest = name.rpartition('/')
+    # Names of timm from before 2023 are kept by no other library.
+    current = current_name(name if slash else f'timm/{name}').partition('.')[0]
+    for candidate in (rest.partition('.')[0], current.partition('/')[2]) if not slash else (current,):
+        if candidate in aliases:
+            return aliases[candidate]
+        if candidate in catalogue() and not slash:
+            return candidate
+    for names in ({name: name for name in catalogue()}, aliases):
+        similar = {variant for other, variant in names.items() if _folded(other) == _folded(name)}
+        if len(similar) == 1:
+            return similar.pop()
+    known = dict.fromkeys(catalogue()) | dict.fromkeys(alias for alias in aliases if slash or '/' not in alias)
+    return lookup('model', known, name, 'all: python -m cvresearch.summary --all')
+
+
+def list_models(pattern: str = '*') -> list[str]:
+    """Returns the names of all variants that fit a shell pattern ('res*'), sorted."""
+    return [name for name in catalogue() if fnmatch.fnmatchcase(name, pattern)]
+
+
+def _aliases() -> dict[str, str]:
+    """Returns the variant of each library's name of a net, with the library ('timm/vgg11') and without.
+
+    Where two libraries mean different nets by one name, the first of torchvision, timm and Keras counts.
+    """
+    rank = {'torchvision': 0, 'timm': 1, 'keras': 2}
+    every = sorted(references().items(), key=lambda item: rank.get(item[0].partition('/')[0], len(rank)))
+    bare: dict[str, str] = {}
+    for name, found in every:
+        bare.setdefault(name.partition('/')[2], found.variant)
+    return bare | {name: found.variant for name, found in every}
+
+
+def _folded(name: str) -> str:
+    return re.sub(r'[^a-z0-9/]', '', name.lower())
 
 
 def reference(name: str) -> Reference:
@@ -104,6 +155,15 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
     return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
 
 
+def create_model(name: str, num_classes: int | None = None, **arguments) -> nn.Module:
+    """Returns the linen module of a net, without weights; `name` is as `resolve` takes it. See `build`.
+
+    >>> create_model('mobilenet_v2', num_classes=10).num_classes
+    10
+    """
+    return build(resolve(name), num_classes, **arguments)
+
+
 def arguments_of(name: str) -> dict[str, object]:
     """Returns the default of each argument that `build` takes for a variant.
 
@@ -119,6 +179,20 @@ def arguments_of(name: str) -> dict[str, object]:
 def _modules() -> list[tuple[str, ModuleType]]:
     names = sorted(info.name for info in pkgutil.iter_modules(models.__path__))
     return [(name, importlib.import_module(f'{models.__name__}.{name}')) for name in names if name != 'registry']
+
+
+@functools.cache
+def _all(table: str, loaded: tuple[str, ...]) -> dict:
+    """Returns a table of all families and of the plugins that are loaded."""
+    if not loaded:
+        return _gather(table)
+    whole = plugins.merged(_all(table, ()), table)
+    return dict(sorted((name, _whole(entry) if table == 'VARIANTS' else entry) for name, entry in whole.items()))
+
+
+def _whole(entry) -> Variant:
+    """Returns the variant of a linen class by itself, of which no facts are known."""
+    return entry if isinstance(entry, Variant) else Variant(entry, (224, 224, 3), 1000, None, None, '', '')
 
 
 def _gather(table: str) -> dict:

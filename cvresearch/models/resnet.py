@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer

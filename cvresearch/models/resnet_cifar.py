@@ -11,7 +11,7 @@ here after the old ones, which the paper leaves open); ResNeXt's are projections
 others of that kind are the same nets without shortcuts, with equal counts. Depth 110 is trained with a
 learning rate of 0.01 until the error falls under 80 %, then 0.1 (section 4.2). The paper has no dropout.
 
-Of each stage all blocks but the first are identical and compiled once (nn/repeat.py).
+Of each stage all blocks but the first are identical and compiled once (nn/stacked.py).
 """
 
 import functools
@@ -22,13 +22,13 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
-from cvresearch.nn.repeat import repeat
+from cvresearch.nn.stacked import repeat
 from cvresearch.nn.stochastic_depth import drop_path
 
 
@@ -42,7 +42,7 @@ class CifarNet(nn.Module):
       zero_init_last: the last norm of each block starts at zero, and so each block as its shortcut.
       scan: compile the identical blocks of a stage once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
+      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int

@@ -26,7 +26,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer

@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer

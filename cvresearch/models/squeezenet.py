@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import ceil_padding, global_avg_pool, max_pool

@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
-from cvresearch.base.variant import Reference, Variant
+from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm, local_response_norm
@@ -47,7 +47,7 @@ class VGG(nn.Module):
 
     Attributes:
       configuration: its letter.
-      lrn: response normalisation after the first convolution (A-LRN).
+      lrn: response normalization after the first convolution (A-LRN).
       batch_norm: batch norm after every convolution.
       adaptive_pool: average the last map to 7x7, rather than evaluate densely.
     """

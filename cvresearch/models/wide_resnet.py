@@ -6,7 +6,7 @@ channels changes, the shortcut is a 1x1 convolution of the activated input, with
 any, is between the convolutions of a block (section 2.4: 0.3 on CIFAR). WRN-50-2-bottleneck, for ImageNet, is
 a ResNet-50 with a wider 3x3 and stands there.
 
-Of each group all blocks but the first are identical and compiled once (nn/repeat.py).
+Of each group all blocks but the first are identical and compiled once (nn/stacked.py).
 """
 
 import functools
@@ -17,12 +17,12 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
-from cvresearch.nn.repeat import repeat
+from cvresearch.nn.stacked import repeat
 
 
 class WideResNet(nn.Module):
@@ -36,7 +36,7 @@ class WideResNet(nn.Module):
         shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
       scan: compile the identical blocks of a group once.
       remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/repeat.py).
+      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int

@@ -6,9 +6,9 @@ AlexNet with smaller steps at the start: conv1 7x7 with stride 2, conv2 5x5 with
 - `zfnet_512_1024_512`: wider in layers 3 to 5 (table 3), the better of the two; lectures tell of
   this one. Neither scored 11.7 %: that was Clarifai's entry to ILSVRC-2013.
 
-Pitfalls: maps are normalised after pooling, unlike AlexNet. 110 -> 55 -> ... -> 13 needs pooling
+Pitfalls: maps are normalized after pooling, unlike AlexNet. 110 -> 55 -> ... -> 13 needs pooling
 that rounds up, conv1 one pixel of padding, conv2 none. The paper names no constants for its
-contrast normalisation; AlexNet's are taken. While training it rescales every filter whose root mean
+contrast normalization; AlexNet's are taken. While training it rescales every filter whose root mean
 square passes 0.1, which is the optimizer's business and not done here.
 """
 
@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.variant import Variant
+from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import local_response_norm
@@ -27,7 +27,7 @@ from cvresearch.nn.pool import ceil_padding, max_pool
 from cvresearch.nn.shapes import require_size
 from cvresearch.nn.sliding import flatten
 
-# Kernel size, stride, padding of each convolution; those that pooling, and normalisation, follow.
+# Kernel size, stride, padding of each convolution; those that pooling, and normalization, follow.
 KERNELS = ((7, 2, 1), (5, 2, 0), (3, 1, 1), (3, 1, 1), (3, 1, 1))
 POOLED = (1, 2, 5)
 NORMALISED = (1, 2)

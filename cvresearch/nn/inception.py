@@ -13,7 +13,7 @@ from cvresearch.nn.pool import ceil_padding, max_pool
 
 
 class ConvBN(nn.Module):
-    """Convolution, batch normalisation if `norm` is given, ReLU."""
+    """Convolution, batch normalization if `norm` is given, ReLU."""
 
     features: int
     kernel_size: int | tuple[int, int]
@@ -83,6 +83,6 @@ def halve(x: jax.Array, padding: str, window: int = 3, name: str = 'max_pool') -
 
 
 def to_unit_range(x: jax.Array) -> jax.Array:
-    """Maps images (..., 3) normalised with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
+    """Maps images (..., 3) normalized with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
     return x * (std / 0.5) + (mean - 0.5) / 0.5

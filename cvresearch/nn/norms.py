@@ -1,4 +1,4 @@
-"""Normalisation layers."""
+"""Normalization layers."""
 
 import dataclasses
 import math
@@ -13,7 +13,7 @@ from cvresearch.base.errors import UserError, construct
 
 
 @dataclasses.dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """What the batch norms of a net do, where that is not plain batch norm; see `Net` in whole.py.
 
     Attributes:
@@ -39,37 +39,37 @@ class Normalisation:
     momentum: float | None = None
 
 
-def batch_norm(group_size: int = 0) -> Normalisation:
+def batch_norm(group_size: int = 0) -> Normalization:
     """Batch norm, over groups of so many examples."""
-    return Normalisation(group_size=group_size)
+    return Normalization(group_size=group_size)
 
 
 def batch_renorm(
     group_size: int = 0, r_max: float = 3.0, d_max: float = 5.0, begin_steps: int = 5000, r_steps: int = 40000,
     d_steps: int = 25000,
-) -> Normalisation:  # fmt: skip
-    """Batch renormalisation: normalised as in evaluation, within bounds."""
+) -> Normalization:  # fmt: skip
+    """Batch renormalisation: normalized as in evaluation, within bounds."""
     if r_max < 1 or d_max < 0:
         raise UserError(f'config.batch_norm: r_max is {r_max} and d_max {d_max}; expected at least 1 and 0')
-    return Normalisation('batch_renorm', group_size, 0, r_max, d_max, begin_steps, r_steps, d_steps)
+    return Normalization('batch_renorm', group_size, 0, r_max, d_max, begin_steps, r_steps, d_steps)
 
 
-def group_norm(channel_groups: int = 32) -> Normalisation:
+def group_norm(channel_groups: int = 32) -> Normalization:
     """Group norm in place of batch norm."""
     if channel_groups < 1:
         raise UserError(f'config.batch_norm.channel_groups is {channel_groups}; expected at least 1')
-    return Normalisation('group_norm', channel_groups=channel_groups)
+    return Normalization('group_norm', channel_groups=channel_groups)
 
 
-def none() -> Normalisation:
-    """No normalisation; scale and bias stay."""
-    return Normalisation('none')
+def none() -> Normalization:
+    """No normalization; scale and bias stay."""
+    return Normalization('none')
 
 
-NORMALISATIONS = {'batch_norm': batch_norm, 'batch_renorm': batch_renorm, 'group_norm': group_norm, 'none': none}
+NORMALIZATIONS = {'batch_norm': batch_norm, 'batch_renorm': batch_renorm, 'group_norm': group_norm, 'none': none}
 
 
-def make(spec) -> Normalisation:
+def make(spec) -> Normalization:
     """Returns what a config's `batch_norm` names.
 
     Raises:
@@ -79,7 +79,7 @@ def make(spec) -> Normalisation:
     precise = arguments.pop('precise_batches', 0)  # for the end of a run
     if not arguments.get('group_size', 0):
         arguments.pop('group_size', None)  # of norms that have no groups of examples too
-    how = construct('batch_norm', NORMALISATIONS, arguments)
+    how = construct('batch_norm', NORMALIZATIONS, arguments)
     if how.group_size < 0:
         raise UserError(f'config.batch_norm.group_size is {how.group_size}; expected at least 0')
     if precise and how.kind not in ('batch_norm', 'batch_renorm'):
@@ -88,13 +88,13 @@ def make(spec) -> Normalisation:
 
 
 class BatchNorm(nn.Module):
-    """Batch normalisation (Ioffe & Szegedy 2015) over all axes but the last.
+    """Batch normalization (Ioffe & Szegedy 2015) over all axes but the last.
 
     Parameters `scale` and `bias`, statistics `batch_stats/mean` and `batch_stats/var`, all float32 (channels,).
     The statistics are of the whole batch, also under jit over a mesh, or of groups of examples.
 
     Attributes:
-      train: normalise with the batch's statistics and update the running ones.
+      train: normalize with the batch's statistics and update the running ones.
       momentum: running = momentum * running + (1 - momentum) * batch. (PyTorch's number is one
         less this.)
       eps: added to the variance.
@@ -113,8 +113,8 @@ class BatchNorm(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, how: Normalisation = Normalisation()) -> jax.Array:
-        """Returns the normalised (..., channels), in `dtype` or x's own.
+    def __call__(self, x: jax.Array, how: Normalization = Normalization()) -> jax.Array:
+        """Returns the normalized (..., channels), in `dtype` or x's own.
 
         Args:
           x: (batch, ..., channels).
@@ -137,7 +137,7 @@ class BatchNorm(nn.Module):
             offset += self.param('bias', self.bias_init, channels, jnp.float32)
         return (wide * factor + offset).reshape(x.shape).astype(self.dtype or x.dtype)
 
-    def _of_batch(self, x: jax.Array, how: Normalisation) -> tuple[jax.Array, jax.Array]:
+    def _of_batch(self, x: jax.Array, how: Normalization) -> tuple[jax.Array, jax.Array]:
         """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels)."""
         channels = (x.shape[-1],)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
@@ -189,7 +189,7 @@ def _of_channel_groups(x: jax.Array, most: int, eps: float) -> tuple[jax.Array, 
     return spread(mean), spread(lax.rsqrt(var + eps))
 
 
-def _renorm_bounds(how: Normalisation, step: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _renorm_bounds(how: Normalization, step: jax.Array) -> tuple[jax.Array, jax.Array]:
     def part(until: int) -> jax.Array:
         return jnp.clip((step - how.begin_steps) / max(until - how.begin_steps, 1), 0.0, 1.0)
 
@@ -199,7 +199,7 @@ def _renorm_bounds(how: Normalisation, step: jax.Array) -> tuple[jax.Array, jax.
 def local_response_norm(
     x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0
 ) -> jax.Array:
-    """Local response normalisation across channels (Krizhevsky et al. 2012, section 3.3).
+    """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3).
 
     x / (bias + alpha * sum of squares over `size` neighbouring channels) ** beta. (PyTorch and
     Caffe divide alpha by `size`; the paper and TensorFlow do not.)

@@ -9,9 +9,9 @@ Sums = dict[str, jax.Array]
 NAMES = ('loss', 'top1', 'top5')
 
 
-def zeros() -> Sums:
+def zeros(names: tuple[str, ...] = NAMES) -> Sums:
     """Returns the sums over no examples."""
-    return {name: jnp.zeros((), jnp.float32) for name in NAMES} | {'count': jnp.zeros((), jnp.int32)}
+    return {name: jnp.zeros((), jnp.float32) for name in names} | {'count': jnp.zeros((), jnp.int32)}
 
 
 def of_batch(logits: jax.Array, labels: jax.Array, loss: jax.Array, mask: jax.Array | None = None) -> Sums:

@@ -88,8 +88,8 @@ def per_class(confusion: np.ndarray) -> list[dict]:
     The accuracy of a class is that of its images, which is its recall. What would be a division by zero is 0.
     """
     right, actual, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    recall, precision = _ratio(right, actual), _ratio(right, said)
-    f1 = _ratio(2 * right, actual + said)
+    recall, precision = ratio(right, actual), ratio(right, said)
+    f1 = ratio(2 * right, actual + said)
     return [
         dict(accuracy=100 * r, precision=100 * p, recall=100 * r, f1=100 * f, images=n)
         for p, r, f, n in zip(precision.tolist(), recall.tolist(), f1.tolist(), actual.tolist(), strict=True)
@@ -160,5 +160,6 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]], reference: Mapp
     return float(np.mean(list(each.values()))), each
 
 
-def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Returns the quotients, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

@@ -15,7 +15,8 @@ import optax
 from optax import contrib
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.optim import paths, transforms
+from cvresearch.optim import param_filters, transforms
+from cvresearch.optim.param_filters import matches
 from cvresearch.optim.transforms import Transform
 
 Decayed = Callable[[float], Transform]
@@ -112,44 +113,84 @@ def muon(
     adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
     weight_decay: float = 1e-2,
 ) -> Transform:  # fmt: skip
-    """Muon (Jordan et al. 2024): momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
+    """Muon as Optax has it: momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
+
+    With Nesterov's momentum Optax corrects the bias of the average m and of the gradient g, so that they have other
+    shares than in the published rule (`muon_published`), most in the first steps: in the second it takes the direction
+    of 0.929 m + 0.071 g, the published rule that of 0.95 m + 0.05 g.
 
     Args:
       adam_rate: AdamW's learning rate as a part of Muon's.
       exclude: kernels that AdamW takes too; a kernel of a convolution is a matrix of (taps * inputs, outputs).
     """
 
-    def labels(params):
-        def of(path: str) -> bool:
-            return transforms.is_kernel(path) and not any(paths.matches(pattern, path) for pattern in exclude)
-
-        # Stacked blocks are taken together.
-        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', paths.values(params, of))
-
     def matrices(tree):
         def leaf(x, stacked):
             return contrib.MuonDimensionNumbers(tuple(range(int(stacked), x.ndim - 1)), x.ndim - 1)
 
-        return jax.tree.map(leaf, tree, paths.is_stacked(tree))
+        return jax.tree.map(leaf, tree, param_filters.is_stacked(tree))
 
     orthogonal = optax.chain(
         contrib.scale_by_muon(
             ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=matrices
         ),
-        transforms.per_block(lambda g, p: g * max(1, p.shape[-1] ** 2 / p.size) ** 0.5, lambda path: True),
+        _width(),
     )
+    return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)
+
+
+def muon_published(
+    rate: Transform, decayed: Decayed, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
+    adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
+    weight_decay: float = 1e-2,
+) -> Transform:  # fmt: skip
+    """Muon as its author has it (Jordan et al. 2024, github.com/KellerJordan/Muon), but in float32 throughout.
+
+    m = momentum * m + (1 - momentum) * g; the step is momentum * m + (1 - momentum) * g with Nesterov's momentum, m
+    without, made orthogonal by five steps of Newton and Schulz, times sqrt(max(1, outputs / inputs)). Nothing corrects
+    the bias. The author's code makes the step orthogonal in bfloat16, and takes the last two axes for the shape of a
+    convolution; here its matrix is (taps * inputs, outputs).
+
+    Args:
+      adam_rate: AdamW's learning rate as a part of Muon's.
+      exclude: as of `muon`.
+    """
+    orthogonal = optax.chain(
+        transforms.averaged_momentum(momentum, nesterov),
+        transforms.per_block(lambda g, p: transforms.orthogonal(g, iterations), lambda path: True), _width(),
+    )  # fmt: skip
+    return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)
+
+
+def _width() -> Transform:
+    """Multiplies the step of each matrix by sqrt(max(1, outputs / inputs)), the taps counted with the inputs."""
+    return transforms.per_block(lambda g, p: g * max(1, p.shape[-1] ** 2 / p.size) ** 0.5, lambda path: True)
+
+
+def _beside_adam(
+    orthogonal: Transform, adam_rate: float, b1: float, b2: float, eps: float, exclude: tuple
+) -> Transform:
+    """Returns `orthogonal` for hidden kernels, Adam for all other parameters."""
+
+    def labels(params):
+        def of(path: str) -> bool:
+            return transforms.is_kernel(path) and not any(param_filters.matches(pattern, path) for pattern in exclude)
+
+        # Stacked blocks are taken together.
+        return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
+
     rules = {'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate))}
-    return optax.chain(optax.partition(rules, labels), decayed(weight_decay), rate)
+    return optax.partition(rules, labels)
 
 
 OPTIMIZERS: dict[str, Callable] = {
     'sgd': sgd, 'rmsprop_tf': rmsprop_tf, 'adam': adam, 'adamw': adamw, 'adagrad': adagrad, 'lamb': lamb, 'lars': lars,
-    'lion': lion, 'muon': muon,
+    'lion': lion, 'muon': muon, 'muon_published': muon_published,
 }  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class OptimizerOptions:
     """What any optimizer takes beside its own arguments. Patterns are those of `paths`.
 
     Attributes:
@@ -193,22 +234,22 @@ class Around:
     def decays(self, path: str) -> bool:
         """Whether the parameter of that path is decayed."""
         if self.decay_mask:
-            return any(paths.matches(pattern, path) for pattern in self.decay_mask)
+            return any(matches(pattern, path) for pattern in self.decay_mask)
         return self.decay_all or transforms.is_kernel(path)
 
     def factor(self, path: str) -> float:
         """Returns the parameter's part of the learning rate, 0 where it is frozen for good."""
-        if any(epoch is None and paths.matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
+        if any(epoch is None and matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
             return 0.0
-        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if paths.matches(pattern, path)), 1.0)
+        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if matches(pattern, path)), 1.0)
         for depth, pattern in enumerate(reversed(self.layers)):
-            if paths.matches(pattern, path):
+            if matches(pattern, path):
                 return scale * self.layer_decay**depth
         return scale
 
     def start(self, path: str) -> float:
         """Returns the epoch from which the parameter learns."""
-        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and paths.matches(pattern, path)]
+        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and matches(pattern, path)]
         return max(epochs, default=0.0)
 
     def check(self, params) -> None:
@@ -216,13 +257,13 @@ class Around:
         for name in ('decay_mask', 'freeze', 'lr_scale', 'layers'):
             given = getattr(self, name)
             patterns = [one if isinstance(one, str) else one[0] for one in given]
-            paths.check(f'config.optimizer.{name}', patterns, params)
+            param_filters.check(f'config.optimizer.{name}', patterns, params)
 
 
-COMMON = {field.name: field.default for field in dataclasses.fields(Around)}
+COMMON = {field.name: field.default for field in dataclasses.fields(OptimizerOptions)}
 
 
-def around(spec: Mapping) -> Around:
+def around(spec: Mapping) -> OptimizerOptions:
     """Returns what a config's `optimizer` puts around its rule.
 
     Raises:
@@ -233,7 +274,7 @@ def around(spec: Mapping) -> Around:
     own = {name: one.default for name, one in inspect.signature(rule).parameters.items() if name not in given}
     arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
     check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
-    return Around(**{name: value for name, value in arguments.items() if name in COMMON})
+    return OptimizerOptions(**{name: value for name, value in arguments.items() if name in COMMON})
 
 
 def make(

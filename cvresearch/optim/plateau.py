@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from cvresearch.base.errors import UserError
 
-HIGHER_IS_BETTER = {'top1': True, 'top5': True, 'loss': False}
+HIGHER_IS_BETTER = {'top1': True, 'mAP': True, 'top5': True, 'loss': False}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Plateau:
       cooldown: evaluations after a drop that are not counted.
       end: the drops end here, as a part of the peak.
       split: whose evaluations count.
-      metric: 'top1', 'top5' or 'loss'.
+      metric: 'top1', 'top5' or 'loss'; of images with any number of labels 'mAP' or 'loss'.
     """
 
     rate: float = 0.1

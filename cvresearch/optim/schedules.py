@@ -13,7 +13,7 @@ from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 
 
 @dataclasses.dataclass(frozen=True)
-class Run:
+class RunLength:
     """The run that a schedule is for.
 
     Attributes:
@@ -47,17 +47,17 @@ class Run:
         return max(1, self.at(name, epochs))
 
 
-def constant(run: Run, peak: float) -> optax.Schedule:
+def constant(run: RunLength, peak: float) -> optax.Schedule:
     """`peak` throughout."""
     return optax.constant_schedule(peak)
 
 
-def step(run: Run, peak: float, every_epochs: float, rate: float = 0.1) -> optax.Schedule:
+def step(run: RunLength, peak: float, every_epochs: float, rate: float = 0.1) -> optax.Schedule:
     """`peak`, times `rate` every `every_epochs` epochs."""
     return exponential(run, peak, every_epochs, rate)
 
 
-def multistep(run: Run, peak: float, epochs: tuple, rate: float = 0.1) -> optax.Schedule:
+def multistep(run: RunLength, peak: float, epochs: tuple, rate: float = 0.1) -> optax.Schedule:
     """`peak`, times `rate` at each of `epochs`."""
     if not epochs or not all(isinstance(epoch, int | float) for epoch in epochs):
         raise UserError(f'config.schedule.epochs is {epochs!r}; expected numbers, such as (30, 60, 80)')
@@ -67,7 +67,9 @@ def multistep(run: Run, peak: float, epochs: tuple, rate: float = 0.1) -> optax.
     return lambda count: peak * rate ** jnp.sum(jnp.asarray(count)[..., None] >= jnp.array(drops), axis=-1)
 
 
-def exponential(run: Run, peak: float, every_epochs: float, rate: float, staircase: bool = True) -> optax.Schedule:
+def exponential(
+    run: RunLength, peak: float, every_epochs: float, rate: float, staircase: bool = True
+) -> optax.Schedule:
     """`peak`, times `rate` every `every_epochs` epochs, counted from the start of the run.
 
     So has TensorFlow's code for MobileNet and EfficientNet: the warm-up replaces the first of the decay, and
@@ -76,17 +78,17 @@ def exponential(run: Run, peak: float, every_epochs: float, rate: float, stairca
     return optax.exponential_decay(peak, run.period('every_epochs', every_epochs), rate, staircase=staircase)
 
 
-def polynomial(run: Run, peak: float, power: float = 1.0, end: float = 0.0) -> optax.Schedule:
+def polynomial(run: RunLength, peak: float, power: float = 1.0, end: float = 0.0) -> optax.Schedule:
     """(peak - end) * (1 - t) ** power + end over what the warm-up leaves of the run."""
     return _after_warmup(run, optax.polynomial_schedule(peak, end, power, run.steps - run.warmup))
 
 
-def cosine(run: Run, peak: float, end: float = 0.0) -> optax.Schedule:
+def cosine(run: RunLength, peak: float, end: float = 0.0) -> optax.Schedule:
     """Half a cosine from `peak` to `end` over what the warm-up leaves of the run (without restarts)."""
     return _after_warmup(run, optax.cosine_decay_schedule(peak, run.steps - run.warmup, alpha=end / peak))
 
 
-def sgdr(run: Run, peak: float, t_0_epochs: float, t_mult: float = 1.0, end: float = 0.0) -> optax.Schedule:
+def sgdr(run: RunLength, peak: float, t_0_epochs: float, t_mult: float = 1.0, end: float = 0.0) -> optax.Schedule:
     """Cosines with warm restarts (Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5).
 
     The first cycle has T_0 = `t_0_epochs`, each one after T_mult times the one before; `cycle_ends` has
@@ -99,7 +101,7 @@ def sgdr(run: Run, peak: float, t_0_epochs: float, t_mult: float = 1.0, end: flo
 
 
 def one_cycle(
-    run: Run, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
+    run: RunLength, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
     shape: str = 'cosine',
 ) -> optax.Schedule:  # fmt: skip
     """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120); the rates of PyTorch's OneCycleLR.
@@ -138,7 +140,7 @@ def one_cycle(
 
 
 def trapezoid(
-    run: Run, peak: float, decay_epochs: float, end: float = 0.0, shape: str = 'linear'
+    run: RunLength, peak: float, decay_epochs: float, end: float = 0.0, shape: str = 'linear'
 ) -> optax.Schedule:
     """`peak` until `decay_epochs` before the end, then down to `end`.
 
@@ -155,7 +157,7 @@ def trapezoid(
 
 
 def plateau(
-    run: Run, peak: float, rate: float = 0.1, patience: int = 2, least_gain: float = 0.0, cooldown: int = 0,
+    run: RunLength, peak: float, rate: float = 0.1, patience: int = 2, least_gain: float = 0.0, cooldown: int = 0,
     end: float = 0.0, split: str = 'minival', metric: str = 'top1',
 ) -> optax.Schedule:  # fmt: skip
     """`peak`, times `rate` whenever `metric` of `split` stops getting better (Krizhevsky et al. 2012, section 5).
@@ -173,7 +175,7 @@ SCHEDULES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Around:
+class ScheduleOptions:
     """What any schedule takes beside its own arguments.
 
     Attributes:
@@ -189,7 +191,7 @@ class Around:
     batch_scaling: str = 'none'
     reference_batch: int = 256
 
-    def warmup(self, run: Run) -> int:
+    def warmup(self, run: RunLength) -> int:
         """Returns the steps of the rise."""
         if self.warmup_steps and self.warmup_epochs:
             raise UserError('config.schedule has both warmup_epochs and warmup_steps; expected one of them')
@@ -209,7 +211,7 @@ class Around:
         return lookup('batch_scaling', {'none': 1.0, 'linear': ratio, 'sqrt': math.sqrt(ratio)}, self.batch_scaling)
 
 
-COMMON = {field.name: field.default for field in dataclasses.fields(Around)}
+COMMON = {field.name: field.default for field in dataclasses.fields(ScheduleOptions)}
 
 
 def make(spec: Mapping, steps: int, steps_per_epoch: float, batch_size: int = 256) -> optax.Schedule:
@@ -248,25 +250,25 @@ def cycle_ends(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[int, 
     return tuple(end for end in ends if end <= steps)
 
 
-def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[optax.Schedule, Around, Run]:
+def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[optax.Schedule, ScheduleOptions, RunLength]:
     spec = dict(spec)
     function = lookup('schedule', SCHEDULES, spec.get('name'))
     own = {name: one.default for name, one in inspect.signature(function).parameters.items() if name != 'run'}
     check_arguments(f'schedule {spec["name"]!r}', {k: v for k, v in spec.items() if k != 'name'}, {**own, **COMMON})
     if not isinstance(spec.get('peak', 1.0), int | float) or spec.get('peak', 1.0) <= 0:
         raise UserError(f'config.schedule.peak is {spec["peak"]!r}; expected a positive learning rate')
-    outer = Around(**{name: value for name, value in spec.items() if name in COMMON})
-    bare = Run(steps, steps_per_epoch)
+    outer = ScheduleOptions(**{name: value for name, value in spec.items() if name in COMMON})
+    bare = RunLength(steps, steps_per_epoch)
     run = dataclasses.replace(bare, warmup=outer.warmup(bare))
     main = construct('schedule', SCHEDULES, {k: v for k, v in spec.items() if k not in COMMON}, run=run)
     return main, outer, run
 
 
-def _after_warmup(run: Run, schedule: optax.Schedule) -> optax.Schedule:
+def _after_warmup(run: RunLength, schedule: optax.Schedule) -> optax.Schedule:
     return lambda count: schedule(count - run.warmup)
 
 
-def _cycles(run: Run, t_0_epochs: float, t_mult: float) -> list[int]:
+def _cycles(run: RunLength, t_0_epochs: float, t_mult: float) -> list[int]:
     """Returns the steps at which cycles end, from the first to the one that reaches the end of the run."""
     run.period('t_0_epochs', t_0_epochs)
     if t_mult < 1:

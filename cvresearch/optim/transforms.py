@@ -1,6 +1,6 @@
 """What stands around an optimizer's own rule: norms block by block, decay, rates. Optax transforms.
 
-Identical blocks may be one leaf (nn/repeat.py). What goes by the norm of a layer takes such a leaf apart.
+Identical blocks may be one leaf (nn/stacked.py). What goes by the norm of a layer takes such a leaf apart.
 """
 
 from collections.abc import Callable
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cvresearch.optim import paths
+from cvresearch.optim import param_filters
 
 Transform = optax.GradientTransformation
 
@@ -30,7 +30,8 @@ def per_block(rule: Callable[[jax.Array, jax.Array], jax.Array], where: Callable
             ruled = jax.vmap(rule)(g, p) if stacked else rule(g, p)
             return ruled if np.all(chosen) else jnp.where(chosen > 0, ruled, g)
 
-        return jax.tree.map(leaf, updates, params, paths.is_stacked(params), paths.values(params, where))
+        stacked, chosen = param_filters.is_stacked(params), param_filters.values(params, where)
+        return jax.tree.map(leaf, updates, params, stacked, chosen)
 
     return optax.stateless(update)
 
@@ -55,7 +56,7 @@ def _penalty(amount: float, where: Callable[[str], bool], gradient: Callable[[ja
                 return g
             return g + amount * gradient(p) * (1 if np.all(chosen) else chosen)
 
-        return jax.tree.map(leaf, updates, params, paths.values(params, where))
+        return jax.tree.map(leaf, updates, params, param_filters.values(params, where))
 
     return optax.stateless(update)
 
@@ -67,7 +68,7 @@ def agc(clipping: float, eps: float, exclude: tuple[str, ...]) -> Transform:
     def rule(g: jax.Array, p: jax.Array) -> jax.Array:
         return clip.update(g, clip.init(p), p)[0]
 
-    return per_block(rule, lambda path: not any(paths.matches(pattern, path) for pattern in exclude))
+    return per_block(rule, lambda path: not any(param_filters.matches(pattern, path) for pattern in exclude))
 
 
 def trust_ratio(where: Callable[[str], bool]) -> Transform:
@@ -78,6 +79,37 @@ def trust_ratio(where: Callable[[str], bool]) -> Transform:
         return scale.update(g, scale.init(p), p)[0]
 
     return per_block(rule, where)
+
+
+def averaged_momentum(momentum: float, nesterov: bool) -> Transform:
+    """Replaces gradients by their average m = momentum * m + (1 - momentum) * g, from 0, without correcting the bias.
+
+    With `nesterov` the result is momentum * m + (1 - momentum) * g.
+    """
+
+    def average(m, g):
+        return jax.tree.map(lambda m, g: momentum * m + (1 - momentum) * g, m, g)
+
+    def update(updates, state, params=None):
+        trace = average(state.trace, updates)
+        return average(trace, updates) if nesterov else trace, optax.TraceState(trace)
+
+    return Transform(lambda params: optax.TraceState(jax.tree.map(jnp.zeros_like, params)), update)
+
+
+def orthogonal(g: jax.Array, iterations: int) -> jax.Array:
+    """Returns a kernel whose matrix (all axes but the last, last) has the singular vectors of `g` and values near 1.
+
+    The quintic iteration of Newton and Schulz with the coefficients of Jordan et al. 2024; values are 0.7 to 1.2.
+    """
+    x = g.reshape(-1, g.shape[-1])
+    tall = x.shape[0] > x.shape[1]
+    x = x.T if tall else x
+    x = x / (jnp.linalg.norm(x) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.T
+        x = 3.4445 * x + (-4.7750 * square + 2.0315 * square @ square) @ x
+    return (x.T if tall else x).reshape(g.shape)
 
 
 def lars_rate(trust: float, weight_decay: float, eps: float, where: Callable[[str], bool]) -> Transform:
@@ -118,7 +150,7 @@ def scale_by_path(factor_of: Callable[[str], float]) -> Transform:
         # Zeros, not a product with zero: the compiler then leaves out the gradients of what is frozen.
         return jax.tree.map(
             lambda g, factor: g * factor if np.any(factor) else jnp.zeros_like(g),
-            updates, paths.values(params, factor_of),
+            updates, param_filters.values(params, factor_of),
         )  # fmt: skip
 
     return optax.stateless(update)
@@ -128,7 +160,7 @@ def thaw(start_of: Callable[[str], int]) -> Transform:
     """Sets updates to zero before the step at which their parameter begins to learn."""
 
     def update(updates, state, params):
-        starts = paths.values(params, start_of)
+        starts = param_filters.values(params, start_of)
         updates = jax.tree.map(lambda g, start: jnp.where(state.count >= start, g, jnp.zeros_like(g)), updates, starts)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))
 

@@ -9,7 +9,7 @@ from matplotlib.transforms import Bbox
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.escape import mathtext
-from cvresearch.report.pictures import MARKERS, PALETTE, legend, short
+from cvresearch.report.plots import MARKERS, PALETTE, legend, short
 
 AXES = {
     'macs': 'multiply-adds of an image', 'params': 'parameters', 'latency_ms': 'latency of an image (ms)',

@@ -18,7 +18,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.escape import mathtext
 from cvresearch.base.paths import local
 from cvresearch.report import fonts
-from cvresearch.report.pictures import LINES, MARKERS, PALETTE, PAPER, WHEN
+from cvresearch.report.plots import LINES, MARKERS, PALETTE, PAPER, WHEN
 
 STYLE = PAPER | {'axes.grid': False, 'savefig.bbox': None}
 SIDE = 2.2  # inches of a panel
@@ -62,7 +62,7 @@ def overlays(rows: Sequence[Row]) -> Figure:
     """Returns a sheet with a row for each photograph: itself, then its maps laid over it, each with a colour bar."""
     columns = 1 + max(len(row.panels) for row in rows)
     shapes = [row.photograph.shape for row in rows]
-    heights = [SIDE * min(max(height / width, 0.4), 2) + 0.85 for height, width, _ in shapes]
+    heights = [SIDE * min(height / width, 2) + 0.65 for height, width, _ in shapes]  # five lines of title
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(columns * (SIDE + 0.55), sum(heights)), layout='constrained')
         grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={'height_ratios': heights})
@@ -70,7 +70,7 @@ def overlays(rows: Sequence[Row]) -> Figure:
             axes.axis('off')
         for line, row in zip(grid, rows, strict=True):
             line[0].imshow(row.photograph)
-            line[0].set_title(mathtext(row.title), fontsize=6, loc='left')
+            line[0].set_title(_lines(row.title), fontsize=6, loc='left')
             for axes, panel in zip(line[1:], row.panels, strict=False):
                 _overlay(figure, axes, row, panel)
     return figure
@@ -94,9 +94,9 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
         top, left, height, width = row.box
         axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor='white', linewidth=0.6,
                                  linestyle=':'))  # fmt: skip
-    axes.set_title(mathtext(panel.title), fontsize=6, loc='left')
+    axes.set_title(_lines(panel.title), fontsize=6, loc='left')
     if panel.note:
-        axes.text(0.5, 0.5, mathtext(panel.note), transform=axes.transAxes, ha='center', va='center', fontsize=6,
+        axes.text(0.5, 0.5, _lines(panel.note), transform=axes.transAxes, ha='center', va='center', fontsize=6,
                   color='white', bbox=dict(facecolor='black', alpha=0.7, linewidth=0))  # fmt: skip
 
 
@@ -194,6 +194,11 @@ def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel
         axes.set(xlabel=xlabel, ylabel=ylabel)
         axes.legend()
     return figure
+
+
+def _lines(text: str) -> str:
+    """Returns text that Matplotlib draws as it is, each line on its own."""
+    return '\n'.join(map(mathtext, text.split('\n')))
 
 
 def check(path: Path) -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from cvresearch.base import trees
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.report.published import SINGLE, Line
 from cvresearch.report.results import Result, fits, measured
@@ -75,7 +75,7 @@ def _macs(result: Result) -> int | None:
               'say its channels and classes', file=sys.stderr)  # fmt: skip
         return None
     (channels, classes), = fitting
-    return trace.macs(build(classes), (size, size, channels))
+    return cost.macs(build(classes), (size, size, channels))
 
 
 def _classes(build: Callable, shape: tuple[int, int, int], params: int) -> int | None:
@@ -83,6 +83,6 @@ def _classes(build: Callable, shape: tuple[int, int, int], params: int) -> int |
 
     A run's card does not say its classes or channels.
     """
-    two, three = (trees.count(trace.shapes(build(classes), shape)['params']) for classes in (2, 3))
+    two, three = (trees.count(cost.shapes(build(classes), shape)['params']) for classes in (2, 3))
     more, rest = divmod(params - two, three - two)
     return None if rest or more < 0 else 2 + more

@@ -3,10 +3,12 @@
 import dataclasses
 import json
 import statistics
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import config as configs
+from cvresearch.base import plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.report import runs
@@ -44,8 +46,9 @@ class Result:
         return f'{self.data} {self.split}, {self.views} view{"s" * (self.views != SINGLE)}'
 
     def recipe(self) -> dict:
-        """Returns the configuration without the seed, and without what leaves the result as it is."""
-        drop = ('seed', 'keep', 'log_every_steps', 'save_every_epochs', 'evaluate_every_epochs', 'eval_batch_size')
+        """Returns the configuration without seed and fold, and without what leaves the result as it is."""
+        same = ('keep', 'log_every_steps', 'save_every_epochs', 'evaluate_every_epochs', 'eval_batch_size')
+        drop = (*runs.REPEATS, *same)
         return {key: value for key, value in self.config.items() if key not in drop}
 
 
@@ -59,7 +62,9 @@ EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluat
 
 
 def read_all(path: str | Path) -> list[Result]:
-    """Returns the test result of a finished run, and those of its further evaluations on the test split.
+    """Returns the test result of a finished run, and those of its further evaluations on the whole of its test split.
+
+    Evaluations of a part of it, or of other data, are named on standard error and left out.
 
     Raises:
       UserError: as `read`.
@@ -69,9 +74,22 @@ def read_all(path: str | Path) -> list[Result]:
     for line in file.read_text().splitlines() if file.exists() else ():
         record = json.loads(line)
         views = VIEWS.get(record['protocol'], record['protocol'])
-        if record['split'] == 'test' and record['protocol'] != 'as_given' and 'ensemble' not in record:
+        if record['split'] != 'test' or record['protocol'] == 'as_given' or 'ensemble' in record:
+            continue
+        if other := _other_images(record, first):
+            print(f'left out: an evaluation in {file} ({views}): {other}', file=sys.stderr)
+        else:
             results[views] = dataclasses.replace(first, values=record, views=views)
     return list(results.values())
+
+
+def _other_images(record: dict, own: Result) -> str:
+    """Returns in words which other images than the run's own test split an evaluation is of, '' if it is of these."""
+    if data := {record.get('data', own.data)} - {own.data}:
+        return f'it is of {data.pop()}, and the run of {own.data}'
+    if record.get('subset') or record['n_seen'] != own.values['n_seen']:
+        return f'it is of {record["n_seen"]:,} images, and the test split has {own.values["n_seen"]:,}'
+    return ''
 
 
 def read(path: str | Path) -> Result:
@@ -82,8 +100,10 @@ def read(path: str | Path) -> Result:
     """
     path = local(path)
     config, card = runs.finished(path)
+    plugins.load(config.get('plugins', ()), path)  # the table asks for facts of the net
     if 'test' not in card['final']:
         raise UserError(f'{path} has no test result (it has {", ".join(card["final"]) or "none"})')
+    runs.refuse_multi_label(path, card)
     values, views = card['final']['test'], card['final']['test'].get('views', SINGLE)
     _ = [float(values[name]) for name in ('top1', 'top5', 'n_seen')]  # a card without them is damaged
     flat = configs.flatten(config)
@@ -149,7 +169,7 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
                 f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
                 'a row takes runs that differ in the seed alone: leave one out'
             )
-    check_seeds(f'row {label!r}', [result.config['seed'] for result in results])
+    check_seeds(f'row {label!r}', [tuple(result.config.get(key) for key in runs.REPEATS) for result in results])
     values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},
@@ -158,10 +178,11 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
     )  # fmt: skip
 
 
-def check_seeds(what: str, seeds: Sequence[int]) -> None:
-    """Raises UserError if two runs of one row have the same seed: they are one run, or a copy of it."""
+def check_seeds(what: str, seeds: Sequence[tuple[int, int | None]]) -> None:
+    """Raises UserError if two runs of one row have the same seed and fold: they are one run, or a copy of it."""
     if len(set(seeds)) < len(seeds):
-        raise UserError(f'{what}: two runs have the same seed ({sorted(seeds)}); give each run once')
+        told = sorted(seed for seed, _ in seeds)
+        raise UserError(f'{what}: two runs have the same seed ({told}); give each run once')
 
 
 def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[Result]], list[Result]]:

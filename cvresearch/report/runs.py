@@ -11,13 +11,14 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local, once
-from cvresearch.base.records import read_card
+from cvresearch.base.records import metric_of, read_card
 
+REPEATS = ('seed', 'data.fold')  # runs that differ in these alone are one setting, told by mean and deviation
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what damaged JSON leads to
 
 
 @dataclasses.dataclass(frozen=True)
-class Kept:
+class RunRecord:
     """What one run has left so far.
 
     Attributes:
@@ -34,13 +35,14 @@ class Kept:
     rows: list[dict]
     whole_config: ConfigDict
 
-    def last(self, split: str, metric: str = 'top1') -> float | None:
-        """Returns the last value of a metric, None where the split was not evaluated yet."""
+    def last(self, split: str, metric: str = '') -> float | None:
+        """Returns the last value of a metric ('': what nets are judged by), None before the split is evaluated."""
+        metric = metric or metric_of(self.rows)
         values = [row[metric] for row in self.rows if row['split'] == split]
         return values[-1] if values else None
 
 
-def read(path: Path) -> Kept:
+def read(path: Path) -> RunRecord:
     """Returns one run.
 
     Raises:
@@ -55,7 +57,13 @@ def read(path: Path) -> Kept:
     card = path / 'run.json'
     config = configs.from_json((path / 'config.json').read_text())
     written = dict(json.loads(card.read_text())) if card.exists() else {}
-    return Kept(path.resolve().name, configs.flatten(config), written, rows, config)
+    return RunRecord(path.resolve().name, configs.flatten(config), written, rows, config)
+
+
+def refuse_multi_label(path: Path, card: dict) -> None:
+    """Raises UserError for a run whose images have any number of labels: it has no top-1 to be in a table."""
+    if metric_of(card['final'].values()) == 'mAP':
+        raise UserError(f'{path} has any number of labels an image, so mAP and no top-1; launch.report shows it')
 
 
 def finished(path: Path) -> tuple[ConfigDict, dict]:
@@ -110,7 +118,7 @@ def take(paths: Sequence[str | Path], read: Callable[[Path], object], least: int
     return found
 
 
-def of_folders(paths: Sequence[str | Path]) -> list[Kept]:
+def of_folders(paths: Sequence[str | Path]) -> list[RunRecord]:
     """Returns the runs at some paths, finished or not, each once: folders of runs, or of sweeps; see `take`.
 
     Raises:
@@ -123,16 +131,16 @@ def of_folders(paths: Sequence[str | Path]) -> list[Kept]:
     return take(places, read)
 
 
-def differing(runs: list[Kept]) -> list[str]:
+def differing(runs: list[RunRecord]) -> list[str]:
     """Returns the keys whose values differ between runs."""
     keys = dict.fromkeys(key for run in runs for key in run.config)
     return [key for key in keys if len({repr(run.config.get(key)) for run in runs}) > 1]
 
 
-def by_recipe(runs: list[Kept]) -> dict[str, list[Kept]]:
-    """Returns the runs that differ in the seed alone together, named by as few differences as tell them apart."""
-    keys = sorted((key for key in differing(runs) if key != 'seed'), key=lambda key: key != 'model.name')
-    groups: dict[tuple, list[Kept]] = {}
+def by_recipe(runs: list[RunRecord]) -> dict[str, list[RunRecord]]:
+    """Returns the runs that differ in seed or fold alone together, named by as few differences as tell them apart."""
+    keys = sorted((key for key in differing(runs) if key not in REPEATS), key=lambda key: key != 'model.name')
+    groups: dict[tuple, list[RunRecord]] = {}
     for run in runs:
         groups.setdefault(tuple(repr(run.config.get(key)) for key in keys), []).append(run)
     used = next(n for n in range(len(keys) + 1) if len({values[:n] for values in groups}) == len(groups))

@@ -13,9 +13,9 @@ from cvresearch.base import cli, escape, paths, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.workdir import claim
-from cvresearch.data import where
-from cvresearch.engine import weight_files
-from cvresearch.engine.runs import Run
+from cvresearch.data import locations
+from cvresearch.evaluation.runs import Run
+from cvresearch.interop import weight_files
 
 NAMES = (
     'a_b', '_a_', '__init__', '*a*', 'a|b', '`x`', '<b>x</b>', '<script>alert(1)</script>', '&amp; x', '[a](b)', 'a\\b',
@@ -40,7 +40,7 @@ def test_what_is_no_path_of_this_machine_is_refused_before_anything_is_made(text
     config = smoke()
     monkeypatch.chdir(tmp_path)
     uses = [
-        lambda: claim(text, config).__enter__(), lambda: where.places('mnist', text), lambda: Run.of(text),
+        lambda: claim(text, config).__enter__(), lambda: locations.places('mnist', text), lambda: Run.open(text),
         lambda: weight_files.read(text), lambda: configs.load(f'{text}/x.py:smoke'),
         lambda: cli.parse(['--out', text], '', places=('out',), out=''),
         lambda: cli.parse(['--runs', 'a', '--runs', text], '', places=('runs',), repeated=('runs',), runs=''),

@@ -8,7 +8,7 @@ from cvresearch.base import speed as speeds
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.base.speed import Observation, Speed
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 
 
@@ -41,7 +41,7 @@ def test_rates_are_of_the_steps_after_the_first_ones():
 def test_operations_of_an_update_are_six_a_multiply_add():
     # 784 * 10 multiply-adds an image; with sharpness-aware minimisation two gradients.
     model = registry.build('softmax_regression')
-    assert trace.training_flops(model, (28, 28, 1), 64, gradients=2) == 2 * 6 * 64 * 7840
+    assert cost.training_flops(model, (28, 28, 1), 64, gradients=2) == 2 * 6 * 64 * 7840
 
 
 def test_observing_leaves_the_results_alone_and_writes_a_profile(smoke, tmp_path):

@@ -11,7 +11,7 @@ from PIL import Image, ImageEnhance
 
 from cvresearch.base.errors import UserError
 from cvresearch.data import crops, operations, policies, transforms, windows
-from cvresearch.data.draws import example_keys, normals, uniforms
+from cvresearch.data.prng import example_keys, normals, uniforms
 
 GOLDEN = dict(np.load(Path(__file__).parent / 'goldens' / 'transforms.npz'))
 DATA, IMAGE = GOLDEN['jpeg'].tobytes(), Image.fromarray(GOLDEN['pixels'])

@@ -12,7 +12,7 @@ from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.nn import norms
 from cvresearch.nn.conv import Conv
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
 
@@ -23,20 +23,20 @@ class Small(nn.Module):
     """Two convolutions with batch norm. No cast at the end, unlike the models: all of it is in one precision."""
 
     dtype: jnp.dtype
-    normalised: bool = True
+    normalized: bool = True
     num_classes: int = CLASSES
 
     @nn.compact
     def __call__(self, x, train=False):
         for number, width in enumerate((8, 16)):
             x = Conv(width, 3, strides=2 if number else 1, padding=1, dtype=self.dtype, name=f'conv{number}')(x)
-            x = norms.BatchNorm(train=train, dtype=self.dtype, name=f'norm{number}')(x) if self.normalised else x
+            x = norms.BatchNorm(train=train, dtype=self.dtype, name=f'norm{number}')(x) if self.normalized else x
             x = nn.relu(x)
         return nn.Dense(CLASSES, dtype=self.dtype, name='head')(jnp.mean(x, (1, 2)))
 
 
 def curve(
-    dtype, group_size=0, devices=1, accumulate=1, length=50, normalised=True, optimizer=None, sam=0.0, begin=None
+    dtype, group_size=0, devices=1, accumulate=1, length=50, normalized=True, optimizer=None, sam=0.0, begin=None
 ):
     """Returns the mean training loss of each step, float64 (length,), and the last state.
 
@@ -45,9 +45,9 @@ def curve(
       begin: parameters to begin with, instead of the initial ones.
     """
     mesh = meshes.make_mesh(devices)
-    model = Net(Small(dtype, normalised), norms.Normalisation(group_size=group_size))
+    model = Net(Small(dtype, normalized), norms.Normalization(group_size=group_size))
     tx = optimizers.make(optimizer or {'name': 'sgd', 'momentum': 0.9}, lambda step: 0.05)
-    recipe = steps.Recipe(
+    recipe = steps.UpdateOptions(
         accumulate=accumulate, sam=sam,
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
     )  # fmt: skip

@@ -22,8 +22,8 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.records import write_measurement
 from cvresearch.data.stream import Stream
 from cvresearch.engine import steps
-from cvresearch.engine.evaluate import evaluate
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from cvresearch.evaluation.totals import evaluate
 from cvresearch.models import mobilenet_v2
 
 LENGTH, BATCH = 50, 32
@@ -70,7 +70,7 @@ class Wide(nn.Module):
         return kept[0]
 
 
-def program_of(net: str, data: int, shard: int, dtype) -> Program:
+def program_of(net: str, data: int, shard: int, dtype) -> Experiment:
     """Returns the program of a short training on small images, all of it in one precision."""
     changes = {'mesh.data': data, 'mesh.shard': shard, 'mesh.least': 256, 'model.name': net}
     changes |= {
@@ -79,8 +79,8 @@ def program_of(net: str, data: int, shard: int, dtype) -> Program:
         **NETS[net],
     }  # fmt: skip
     config = configs.load('configs/lenet5_fake.py', {key: str(value) for key, value in changes.items()})
-    program = Program.of(config)
-    return dataclasses.replace(program, model=Wide(program.model.clone(dtype=dtype)))
+    experiment = Experiment.from_config(config)
+    return dataclasses.replace(experiment, model=Wide(experiment.model.clone(dtype=dtype)))
 
 
 def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
@@ -92,7 +92,7 @@ def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
       shard: devices over which each copy is divided.
       dtype: jnp.float32, or jnp.float64 where 64 bits are enabled.
     """
-    def normalise(images, mean, std):
+    def normalize(images, mean, std):
         return (images.astype(dtype) / 255 - jnp.array(mean, dtype)) / jnp.array(std, dtype)
 
     def begin(x, like):
@@ -100,16 +100,16 @@ def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
 
     # All of it is in one precision: the program's own pixels are float32, and so are its initial parameters.
     with (
-        mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS), mock.patch.object(steps, 'normalise', normalise)
+        mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS), mock.patch.object(steps, 'normalize', normalize)
     ):  # fmt: skip
-        program = program_of(net, data, shard, dtype)
-        state = jax.tree.map(begin, program_of(net, 1, 1, dtype).initial_state(), program.abstract_state())
-        step, stream, values = program.train_step(), Stream(program.source.splits['train'], 0, BATCH), []
+        experiment = program_of(net, data, shard, dtype)
+        state = jax.tree.map(begin, program_of(net, 1, 1, dtype).initial_state(), experiment.abstract_state())
+        step, stream, values = experiment.train_step(), Stream(experiment.source.splits['train'], 0, BATCH), []
         for number in range(length):
             before = float(state.sums['loss'])
-            state = step(state, meshes.place(stream.batch(number), program.mesh))
+            state = step(state, meshes.place(stream.batch(number), experiment.mesh))
             values.append((float(state.sums['loss']) - before) / BATCH)
-        found = evaluate(program.eval_step(), state, program.source.splits['test'], BATCH, program.mesh)
+        found = evaluate(experiment.eval_step(), state, experiment.source.splits['test'], BATCH, experiment.mesh)
     return np.array(values), state, found
 
 

@@ -13,10 +13,11 @@ from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine import continuing
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.session import Session
 from cvresearch.report import results
 from tests.conftest import SMOKE
-from tests.engine.test_survival import stopping_at
+from tests.seams import at_step
 
 CONSTANT = dict(schedule__name='constant', schedule__peak=0.01, schedule__warmup_epochs=0.1)
 
@@ -54,7 +55,7 @@ def stopped(smoke, tmp_path, monkeypatch):
 
     def start(step, **overrides):
         with monkeypatch.context() as patch:
-            stopping_at(patch, step)
+            at_step(patch, step)
             assert train.run(smoke(**overrides), tmp_path / 'run') == PREEMPTED
         return tmp_path / 'run'
 
@@ -210,11 +211,11 @@ def test_an_extended_run_killed_before_its_first_step_goes_on_with_the_word(smok
     shutil.copytree(long[0.5], tmp_path / 'run')
     config = smoke(**CONSTANT, epochs=1.0)
 
-    def killed(training):
+    def killed(session, state):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(train.Training, 'adopt_config', killed)
+        patch.setattr(Session, '_adopt_config', killed)
         train.run(config, tmp_path / 'run', extend=True)
     assert train.run(config, tmp_path / 'run', extend=True) == 0
     assert digest(tmp_path / 'run') == digest(long[1.0])
@@ -254,9 +255,9 @@ def test_what_more_epochs_do_to_a_schedule_is_said(smoke, name):
     overrides = {f'schedule__{key}': value for key, value in arguments.items()}
     overrides |= dict(schedule__name=name, schedule__peak=1.0, schedule__warmup_epochs=0.0, batch_size=64)
     before, config = (smoke(**overrides, epochs=epochs) for epochs in (0.5, 1.0))
-    program = Program.of(config)
-    state = program.initial_state().replace(step=np.int32(8))
-    (line,) = continuing.extended(program, before, config, state)
+    experiment = Experiment.from_config(config)
+    state = experiment.initial_state().replace(step=np.int32(8))
+    (line,) = continuing.extended(experiment, before, config, state)
     start = f'extended from 0.5 to 1 epochs (8 to 16 steps): schedule {name!r}: at step 8 the learning rate {expected}'
     assert line.startswith(start)
     assert line.endswith(f'the steps so far are {"" if as_from_start else "not "}the first of a run of 1 epochs')
@@ -265,19 +266,19 @@ def test_what_more_epochs_do_to_a_schedule_is_said(smoke, name):
 def test_what_a_plateau_made_of_the_rate_is_in_what_is_said(smoke):
     plateau = dict(schedule__name='plateau', schedule__peak=1.0, schedule__split='test', schedule__warmup_epochs=0.0)
     before, config = (smoke(**plateau, epochs=epochs) for epochs in (0.5, 1.0))
-    program = Program.of(config)
-    state = program.initial_state()
+    experiment = Experiment.from_config(config)
+    state = experiment.initial_state()
     state = state.replace(step=np.int32(8), plateau={**state.plateau, 'scale': np.float32(0.01)})
-    (line,) = continuing.extended(program, before, config, state)
+    (line,) = continuing.extended(experiment, before, config, state)
     assert 'the learning rate stays 0.01, at the end it is 0.01' in line
 
 
 def test_that_images_become_smaller_again_is_said(smoke):
     resize = dict(CONSTANT, resize__name='efficientnet_v2', resize__stages=2, resize__size='(14,28)')
     before, config = (smoke(**resize, epochs=epochs) for epochs in (0.5, 1.0))
-    program = Program.of(config)
-    state = program.initial_state().replace(step=np.int32(4))  # the second stage of 4 steps; of 16 the first, of 8
-    assert continuing.extended(program, before, config, state)[1] == (
+    experiment = Experiment.from_config(config)
+    state = experiment.initial_state().replace(step=np.int32(4))  # the second stage of 4 steps; of 16 the first, of 8
+    assert continuing.extended(experiment, before, config, state)[1] == (
         "resize 'efficientnet_v2': at step 4 training images go from 28 to 14 pixels"
     )
 
@@ -315,7 +316,7 @@ def test_a_sixth_class_is_named_as_such(smoke, stopped):
 
 def test_another_optimizer_and_another_model_are_told_apart(alone, smoke):
     def refusal(**overrides):
-        like = Program.of(smoke(**overrides)).abstract_state()
+        like = Experiment.from_config(smoke(**overrides)).abstract_state()
         with pytest.raises(UserError) as error:
             Checkpoints(alone / 'checkpoints', read_only=True).restore(like)
         return str(error.value)

@@ -19,8 +19,8 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine import teacher
-from cvresearch.engine.predictions import Predictions
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
+from cvresearch.evaluation.predictions import Predictions
 
 COLOURS = {'cat': (220, 40, 40), 'dog': (40, 220, 40), 'horse': (40, 40, 220)}
 NFC, NFD = 'caf\xe9', 'cafe\u0301'
@@ -268,17 +268,17 @@ def test_members_of_other_classes_or_images_are_refused(pair, finished, tmp_path
 
 
 def test_a_teacher_answers_in_the_order_of_the_pupils_classes(pair):
-    pupil = Program.of(training(pair / 'one'))
-    shown, labels = pupil.source.splits['test'].take(np.arange(12))
-    pixels = (shown / 255.0 - np.array(pupil.mean)) / np.array(pupil.std)
-    logits = teacher.load(str(pair / 'run_other'), Program.of, pupil)(pixels.astype(np.float32))
+    student = Experiment.from_config(training(pair / 'one'))
+    shown, labels = student.source.splits['test'].take(np.arange(12))
+    pixels = (shown / 255.0 - np.array(student.mean)) / np.array(student.std)
+    logits = teacher.load(str(pair / 'run_other'), student)(pixels.astype(np.float32))
     assert (np.argmax(logits, -1) == labels).all()
 
 
 def test_a_teacher_of_other_classes_is_refused_with_names(pair, finished):
-    pupil = Program.of(training(pair / 'one'))
+    student = Experiment.from_config(training(pair / 'one'))
     with pytest.raises(UserError, match=r"cannot teach this net: .*with the new classes 'cat'.*, 'dog'"):
-        teacher.load(str(finished / 'run'), Program.of, pupil)
+        teacher.load(str(finished / 'run'), student)
 
 
 def test_kept_predictions_have_names_and_are_paired_by_them(pair, tmp_path, capsys):

@@ -3,8 +3,6 @@
 import dataclasses
 import functools
 import json
-import os
-import signal
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +17,9 @@ from cvresearch.base.records import read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine import recipes, steps, teacher
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
 from tests.engine.curves import curve
+from tests.seams import at_step
 
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 
@@ -35,15 +34,8 @@ def averaging(smoke):
 
 def test_a_run_with_all_of_it_is_resumed_bit_for_bit(smoke, tmp_path, monkeypatch):
     assert train.run(averaging(smoke), tmp_path / 'alone') == 0
-    real = train.Progress.step
-
-    def stop(progress, at):
-        real(progress, at)
-        if at in (4, 6):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', stop)
+        at_step(patch, (4, 6))
         assert train.run(averaging(smoke), tmp_path / 'run') == PREEMPTED
         assert train.run(averaging(smoke), tmp_path / 'run') == PREEMPTED
     assert train.run(averaging(smoke), tmp_path / 'run') == 0
@@ -63,24 +55,24 @@ def test_a_run_with_all_of_it_is_resumed_bit_for_bit(smoke, tmp_path, monkeypatc
     assert rates == pytest.approx({5: 2e-3, 8: 2e-3})
     final = read_card(tmp_path / 'run')['final']
     assert final['test_ema']['loss'] != final['test']['loss']
-    program = Program.of(averaging(smoke))
+    experiment = Experiment.from_config(averaging(smoke))
     rows = [r for r in rows if r['split'] == 'minival' and r['weights'] == 'raw']
-    assert program.plateau.after(rows)['scale'] == pytest.approx(0.1)
+    assert experiment.plateau.after(rows)['scale'] == pytest.approx(0.1)
 
 
 def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_path):
-    # The pupil's images are normalised otherwise than the teacher's, who is shown what it was trained on.
+    # The pupil's images are normalized otherwise than the teacher's, who is shown what it was trained on.
     assert train.run(smoke(epochs=2.0), tmp_path / 'teacher') == 0
     teach = dict(distillation__teacher=tmp_path / 'teacher', distillation__weight=1.0, normalize__mean=(0.1,))
     assert train.run(smoke(**teach), tmp_path / 'pupil') == 0
-    program = Program.of(smoke(**teach))
-    batch = np.random.default_rng(0).integers(0, 256, (4, *program.source.facts.image_shape)).astype(np.uint8)
-    of_teacher = Program.of(smoke(epochs=2.0))
+    experiment = Experiment.from_config(smoke(**teach))
+    batch = np.random.default_rng(0).integers(0, 256, (4, *experiment.source.facts.image_shape)).astype(np.uint8)
+    of_teacher = Experiment.from_config(smoke(epochs=2.0))
     state = Checkpoints(tmp_path / 'teacher/checkpoints', read_only=True).restore(of_teacher.abstract_state())
-    shown = steps.normalise(batch, of_teacher.mean, of_teacher.std)
+    shown = steps.normalize(batch, of_teacher.mean, of_teacher.std)
     expected = of_teacher.model.apply({'params': state.params}, shown)
-    logits_of = teacher.load(str(tmp_path / 'teacher'), Program.of, program)
-    found = logits_of(steps.normalise(batch, program.mean, program.std))
+    logits_of = teacher.load(str(tmp_path / 'teacher'), experiment)
+    found = logits_of(steps.normalize(batch, experiment.mean, experiment.std))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     assert read_card(tmp_path / 'pupil')['final']['test']['top1'] > 50  # and it saw no label
 
@@ -92,14 +84,14 @@ def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(
     }  # fmt: skip
     config = configs.load('configs/lenet5_fake.py:smoke', values)
     assert train.run(config, tmp_path / 'run') == 0
-    program = Program.of(config)
-    state = Checkpoints(tmp_path / 'run/checkpoints', read_only=True).restore(program.abstract_state())
-    stream = Stream(program.source.splits['train'], program.seed, config.batch_size)
-    batches = [meshes.place(stream.batch(step), program.mesh) for step in (5, 6, 7)]
-    again = program.with_precise_statistics(state, batches)
+    experiment = Experiment.from_config(config)
+    state = Checkpoints(tmp_path / 'run/checkpoints', read_only=True).restore(experiment.abstract_state())
+    stream = Stream(experiment.source.splits['train'], experiment.seed, config.batch_size)
+    batches = [meshes.place(stream.batch(step), experiment.mesh) for step in (5, 6, 7)]
+    again = experiment.with_precise_statistics(state, batches)
     jax.tree.map(np.testing.assert_array_equal, again.model_state, state.model_state)
     jax.tree.map(np.testing.assert_array_equal, again.average, state.average)
-    other = program.with_precise_statistics(state, batches[:2])
+    other = experiment.with_precise_statistics(state, batches[:2])
     means = [s.model_state['batch_stats']['stem_norm']['mean'] for s in (again, other)]
     assert np.abs(means[0] - means[1]).max() > 0
 
@@ -120,12 +112,12 @@ def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(
 )
 def test_recipe_mistakes(smoke, overrides, message):
     with pytest.raises(UserError) as error:
-        Program.of(smoke(**overrides))
+        Experiment.from_config(smoke(**overrides))
     assert message in str(error.value)
 
 
 def test_mixing_needs_one_class_an_image(smoke):
-    source = Program.of(smoke()).source
+    source = Experiment.from_config(smoke()).source
 
     class Attributes:
         labels = np.zeros((5, 3), np.float32)
@@ -138,7 +130,7 @@ def test_mixing_needs_one_class_an_image(smoke):
 
 def test_a_missing_teacher_is_one_line(smoke, tmp_path):
     with pytest.raises(UserError, match='holds no run'):
-        Program.of(smoke(distillation__teacher=tmp_path)).train_step()
+        teacher.of(Experiment.from_config(smoke(distillation__teacher=tmp_path)))
 
 
 @functools.cache
@@ -169,8 +161,8 @@ def test_the_groups_size_is_another_curve():
 
 def test_accumulation_without_batch_norm_equals_the_large_batch():
     with jax.enable_x64(True):
-        expected, _ = curve(jnp.float64, normalised=False, length=5)
-        found, _ = curve(jnp.float64, normalised=False, length=5, accumulate=4)
+        expected, _ = curve(jnp.float64, normalized=False, length=5)
+        found, _ = curve(jnp.float64, normalized=False, length=5, accumulate=4)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 

@@ -2,9 +2,7 @@
 
 import functools
 import json
-import os
 import shutil
-import signal
 
 import jax
 import numpy as np
@@ -16,8 +14,9 @@ from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.records import read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
-from cvresearch.nn.repeat import unstack
+from cvresearch.engine.experiment import Experiment
+from cvresearch.nn.stacked import unstack
+from tests.seams import at_step
 
 # Parameters of runs on other meshes are so close, relative to the largest of each array: 8 steps in float32.
 TOLERANCE = 1e-5
@@ -50,7 +49,7 @@ def rows(workdir, *splits):
 
 
 def last_state(config, workdir):
-    return Checkpoints(workdir / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
+    return Checkpoints(workdir / 'checkpoints', read_only=True).restore(Experiment.from_config(config).abstract_state())
 
 
 def assert_close(ours, theirs):
@@ -64,15 +63,8 @@ def assert_close(ours, theirs):
 )
 def test_a_run_goes_on_on_other_meshes(smoke, tmp_path, tmp_path_factory, made, monkeypatch, layouts):
     alone = run(smoke, tmp_path_factory, made, 1, 1)
-    real = train.Progress.step
-
-    def stop(progress, at):
-        real(progress, at)
-        if at in (3, 6):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', stop)
+        at_step(patch, (3, 6))
         for layout in layouts[:2]:
             assert train.run(on(smoke, *layout), tmp_path / 'run') == PREEMPTED
     assert train.run(on(smoke, *layouts[2]), tmp_path / 'run') == 0
@@ -84,8 +76,8 @@ def test_a_run_goes_on_on_other_meshes(smoke, tmp_path, tmp_path_factory, made, 
 
 
 def test_a_layout_begins_alike_to_the_bit_and_repeats_itself(smoke, tmp_path, tmp_path_factory, made):
-    first = trees.sha256(jax.device_get(Program.of(on(smoke, 1, 1)).initial_state()))
-    assert trees.sha256(jax.device_get(Program.of(on(smoke, 2, 4)).initial_state())) == first
+    first = trees.sha256(jax.device_get(Experiment.from_config(on(smoke, 1, 1)).initial_state()))
+    assert trees.sha256(jax.device_get(Experiment.from_config(on(smoke, 2, 4)).initial_state())) == first
     workdir = run(smoke, tmp_path_factory, made, 2, 4)
     assert train.run(on(smoke, 2, 4), tmp_path / 'again') == 0
     assert read_card(tmp_path / 'again')['params_sha256'] == read_card(workdir)['params_sha256']
@@ -106,7 +98,7 @@ def test_a_divided_run_is_an_ordinary_workdir(smoke, tmp_path, tmp_path_factory,
 
 @pytest.mark.parametrize('shard', [rest(2), rest(4), 8])
 def test_bytes_fall_with_the_devices(smoke, shard):
-    state = Program.of(on(smoke, 1, shard)).initial_state()
+    state = Experiment.from_config(on(smoke, 1, shard)).initial_state()
     for tree in (state.params, state.average, state.opt_state):
         # All but the 10 biases: 1 of 785.
         whole = sum(x.nbytes for x in jax.tree.leaves(tree))

@@ -23,13 +23,14 @@ from cvresearch.data.stream import Stream
 from cvresearch.engine import augment, compiling, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.runs import Run
+from cvresearch.evaluation.runs import Run
 from cvresearch.nn import norms
-from cvresearch.nn.whole import Net
+from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import optimizers
 from tests.engine.curves import Small
+from tests.seams import at_step
 
 OLD = Path(__file__).parent / 'data' / 'runs' / 'softmax_ema_plateau'
 OFTEN = dict(save_every_epochs=0.125)  # saves at 2, 4, 6, 8
@@ -42,9 +43,9 @@ def rows(workdir):
 @pytest.fixture(scope='module')
 def update():
     """An update with all that a state can hold: batch statistics, moments, an average, random mixing."""
-    model = Net(Small(np.float32), norms.Normalisation())
+    model = Net(Small(np.float32), norms.Normalization())
     tx = optimizers.make({'name': 'adamw', 'weight_decay': 0.1, 'clip_norm': 1.0}, lambda step: 0.01 / (1 + step))
-    recipe = steps.Recipe(mixing=Mixing(mixup=0.5), average=lambda step: 0.1, skip=2)
+    recipe = steps.UpdateOptions(mixing=Mixing(mixup=0.5), average=lambda step: 0.1, skip=2)
     loss = losses.make({'name': 'softmax_cross_entropy'})
     step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
     begin = jax.jit(functools.partial(states.create, model, tx, (6, 6, 1), average=True, skips=True))(np.uint32(0))
@@ -100,17 +101,6 @@ def nan_at(monkeypatch):
     return put
 
 
-def stopping_at(monkeypatch, step, action=lambda: os.kill(os.getpid(), signal.SIGTERM)):
-    real = train.Progress.step
-
-    def patched(progress, at):
-        real(progress, at)
-        if at == step:
-            action()
-
-    monkeypatch.setattr(train.Progress, 'step', patched)
-
-
 SKIP = {'non_finite__name': 'skip', 'non_finite__in_a_row': 3, 'average__name': 'ema', 'log_every_steps': 1}
 
 
@@ -123,7 +113,7 @@ def test_skipped_batches_are_counted_and_a_stop_among_them_changes_nothing(smoke
     assert [logged[step]['skipped'] for step in range(1, 9)] == [0, 0, 1, 2, 2, 2, 2, 2]
     assert [logged[step]['n_seen'] for step in range(1, 9)] == [64, 64, 0, 0, 64, 64, 64, 64]
     with monkeypatch.context() as patch:
-        stopping_at(patch, 3)
+        at_step(patch, 3)
         assert train.run(smoke(**SKIP), tmp_path / 'run') == PREEMPTED
     assert train.run(smoke(**SKIP), tmp_path / 'run') == 0
     assert read_card(tmp_path / 'run')['params_sha256'] == card['params_sha256']
@@ -175,7 +165,7 @@ def test_saves_that_fail_are_warnings_and_training_goes_on(smoke, tmp_path, full
 )
 def test_saves_that_fail_too_often_or_at_the_end_are_errors(smoke, tmp_path, full_at, monkeypatch, full, preempted, message):  # noqa: E501
     full_at(*full)
-    stopping_at(monkeypatch, preempted)
+    at_step(monkeypatch, preempted)
     with pytest.raises(RunError, match=message):
         train.run(smoke(**OFTEN, save_failures=2), tmp_path / 'run')
     assert read_card(tmp_path / 'run')['status'] == 'failed'
@@ -239,7 +229,7 @@ def test_notice_of_the_cloud_saves_and_stops_the_run(metadata, smoke, tmp_path, 
         while any(isinstance(thread, preemptions.Notice) for thread in threading.enumerate()):  # until it has seen it
             time.sleep(0.01)
 
-    stopping_at(monkeypatch, 5, noticed)
+    at_step(monkeypatch, 5, noticed)
     assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert read_card(tmp_path / 'run')['step'] == 5
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps() == [4, 5]
@@ -281,7 +271,7 @@ def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path):
     # Made by revision 9bc97e4 and stopped at step 4 of 7; its metrics.jsonl is the one of the whole run.
     workdir = tmp_path / 'run'
     shutil.copytree(OLD, workdir)
-    run = Run.of(workdir)
+    run = Run.open(workdir)
     state = jax.device_get(run.checkpoint())
     assert trees.sha256(state) == '752ff199afe70dfade5e4a974b4bad576061823b51e6e103595b6221f9ce424b'
     np.testing.assert_allclose(state.params['head']['bias'], state.average['params']['head']['bias'], atol=1e-2)

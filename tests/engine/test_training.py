@@ -14,11 +14,14 @@ from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, RunError, UserError
+from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.data.stream import Stream
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Plan, Program
-from cvresearch.nn.repeat import unstack
+from cvresearch.engine.experiment import Experiment, Plan
+from cvresearch.evaluation import periodic
+from cvresearch.nn.stacked import unstack
+from tests.seams import at_step
 
 
 def rows(workdir):
@@ -37,20 +40,6 @@ def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp('alone') / 'run'
     assert train.run(config, workdir) == 0
     return workdir
-
-
-class StopAt:
-    """Patches the loop so that something happens when it arrives at a step."""
-
-    def __init__(self, monkeypatch, step, action):
-        real = train.Progress.step
-
-        def patched(progress, at):
-            real(progress, at)
-            if at == step:
-                action()
-
-        monkeypatch.setattr(train.Progress, 'step', patched)
 
 
 def test_run_leaves_the_promised_files(alone):
@@ -92,7 +81,7 @@ def test_evaluation_counts_every_image_once(alone, batch_size):
 @pytest.mark.parametrize('step', [1, 4, 6, 8])
 def test_preempted_run_saves_this_step_and_goes_on_bit_for_bit(alone, smoke, tmp_path, monkeypatch, step, number):
     with monkeypatch.context() as patch:
-        StopAt(patch, step, lambda: os.kill(os.getpid(), number))
+        at_step(patch, step, lambda: os.kill(os.getpid(), number))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1] == step
     assert read_card(tmp_path / 'run')['status'] == 'preempted'
@@ -110,30 +99,29 @@ def test_signal_between_saving_and_returning_loses_no_step(alone, smoke, tmp_pat
         reads += last == 6
         return (last == 6 and reads > 1) or last > 6
 
-    last, real = 0, train.Progress.step
+    last = 0
 
-    def step(progress, at):
+    def arrived(step):
         nonlocal last
-        last = at
-        real(progress, at)
+        last = step
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.Progress, 'step', step)
-        patch.setattr(train.Preemption, 'requested', property(requested))
+        at_step(patch, None, arrived)
+        patch.setattr(Preemption, 'requested', property(requested))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     saved = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1]
     assert saved == read_card(tmp_path / 'run')['step']
 
 
 def test_sigterm_in_evaluation_saves_and_the_evaluation_is_done_again(alone, smoke, tmp_path, monkeypatch):
-    real = train.evaluate
+    real = periodic.evaluate
 
     def interrupted(*arguments, **keywords):
         os.kill(os.getpid(), signal.SIGTERM)
         return real(*arguments, **keywords)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, 'evaluate', interrupted)
+        patch.setattr(periodic, 'evaluate', interrupted)
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     assert Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps() == [4]
     assert not [row for row in rows(tmp_path / 'run') if row['split'] == 'test']
@@ -170,7 +158,7 @@ def damage_empty_record(path):
 @pytest.mark.parametrize('damage', [damage_truncate, damage_flip, damage_missing, damage_empty_record])
 def test_damaged_checkpoint_is_passed_over_with_one_line(alone, smoke, tmp_path, capsys, monkeypatch, damage):
     with monkeypatch.context() as patch:
-        StopAt(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 6, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     damage(tmp_path / 'run' / 'checkpoints' / '6')
     capsys.readouterr()
@@ -184,7 +172,7 @@ def test_damaged_checkpoint_is_passed_over_with_one_line(alone, smoke, tmp_path,
 
 def test_half_written_checkpoint_and_half_written_record_are_cleared_away(alone, smoke, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         train.run(smoke(), tmp_path / 'run')
     checkpoints = tmp_path / 'run' / 'checkpoints'
     shutil.copytree(checkpoints / '4', checkpoints / '6.orbax-checkpoint-tmp')
@@ -203,7 +191,7 @@ def test_loss_that_is_not_finite_stops_the_run_and_names_the_step(smoke, tmp_pat
         train.run(smoke(**broken), tmp_path / 'run')
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True)
     for step in checkpoints.steps():
-        state = checkpoints.restore(Program.of(smoke(**broken)).abstract_state(), step)
+        state = checkpoints.restore(Experiment.from_config(smoke(**broken)).abstract_state(), step)
         assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert read_card(tmp_path / 'run')['status'] == 'failed'
 
@@ -313,11 +301,11 @@ def test_layout_of_the_variables_cannot_be_told_from_a_run(deep_runs):
 
 
 def test_layouts_begin_alike_to_the_bit_and_train_alike(deep_runs):
-    programs = {stacked: Program.of(deep(stacked)) for stacked in deep_runs}
-    assert len({trees.sha256(per_block(program.initial_state())) for program in programs.values()}) == 1
+    experiments = {stacked: Experiment.from_config(deep(stacked)) for stacked in deep_runs}
+    assert len({trees.sha256(per_block(experiment.initial_state())) for experiment in experiments.values()}) == 1
     ends = [
-        per_block(Checkpoints(deep_runs[stacked] / 'checkpoints', read_only=True).restore(program.abstract_state()))
-        for stacked, program in programs.items()
+        per_block(Checkpoints(deep_runs[stacked] / 'checkpoints', read_only=True).restore(experiment.abstract_state()))
+        for stacked, experiment in experiments.items()
     ]
     for (name, a), (_, b) in zip(*map(trees.named_leaves, ends), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6, err_msg=name)
@@ -326,10 +314,11 @@ def test_layouts_begin_alike_to_the_bit_and_train_alike(deep_runs):
 @pytest.mark.parametrize('stacked', [True, False])
 def test_a_run_goes_on_in_the_other_layout(deep_runs, tmp_path, monkeypatch, stacked):
     with monkeypatch.context() as patch:
-        StopAt(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        at_step(patch, 4, lambda: os.kill(os.getpid(), signal.SIGTERM))
         assert train.run(deep(stacked), tmp_path / 'run') == PREEMPTED
     (tmp_path / 'run' / 'config.json').write_text(configs.to_json(deep(not stacked)))
-    restored = Checkpoints(tmp_path / 'run/checkpoints').restore(Program.of(deep(not stacked)).abstract_state())
+    abstract = Experiment.from_config(deep(not stacked)).abstract_state()
+    restored = Checkpoints(tmp_path / 'run/checkpoints').restore(abstract)
     assert trees.sha256(per_block(restored.params)) == digest(tmp_path / 'run')
     assert train.run(deep(not stacked), tmp_path / 'run') == 0
     for ours, theirs in zip(rows(tmp_path / 'run'), rows(deep_runs[stacked]), strict=True):
@@ -340,14 +329,15 @@ def test_a_checkpoint_of_another_depth_is_refused_by_the_names_of_its_blocks(dee
     config = deep(True)
     configs.override(config, 'model.stage_sizes', '(5,)')
     with pytest.raises(UserError, match=r'stage1_block4/norm1/scale: absent -> float32\[16\]'):
-        Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(Program.of(config).abstract_state())
+        abstract = Experiment.from_config(config).abstract_state()
+        Checkpoints(deep_runs[True] / 'checkpoints', read_only=True).restore(abstract)
 
 
 def test_training_is_a_program_of_one_size_for_every_depth(smoke):
     def lines(depth):
         net = dict(model__name=f'resnet{depth}_cifar10', data__image_size=32, data__channels=3)
-        program = Program.of(smoke(**net, optimizer__clip_norm=1.0))
-        batch = Stream(program.source.splits['train'], 0, 64).batch(0)
-        return program.train_step().lower(program.abstract_state(), batch).as_text().count('\n')
+        experiment = Experiment.from_config(smoke(**net, optimizer__clip_norm=1.0))
+        batch = Stream(experiment.source.splits['train'], 0, 64).batch(0)
+        return experiment.train_step().lower(experiment.abstract_state(), batch).as_text().count('\n')
 
     assert lines(56) == lines(32)

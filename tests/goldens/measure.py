@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from cvresearch.engine import weights
+from cvresearch.interop import conversion
 from cvresearch.models import registry
 from cvresearch.summary import PARITY
 from tests.goldens import seeded
@@ -25,7 +25,7 @@ from tests.models.test_parity import NAMES, load, relative_error
 def measure(name: str) -> dict:
     """Returns one row: the reference, our variant, the image, and the relative error of the logits."""
     meta, logits, tensors = load(name)
-    module, variables = weights.to_variables(tensors, name)
+    module, variables = conversion.to_variables(tensors, name)
     images = seeded.image((len(logits), *meta['image_shape']))
     ours = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     return dict(

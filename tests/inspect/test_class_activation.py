@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.engine import trace
-from cvresearch.inspect import class_activation, placing, program
+from cvresearch.inspect import class_activation, cost, placing, program
 from cvresearch.models import registry
 from cvresearch.nn.pool import global_avg_pool
 
@@ -136,8 +135,8 @@ def test_the_gradient_stops_at_the_layer():
         run = lambda zeros: module_program.run(variables, images, add={place: zeros})[0]  # noqa: E731
         return jax.vjp(run, jnp.zeros(module_program.shapes[place]))[1](jnp.ones((2, 10)))
 
-    forward = trace.count_macs(lambda v, x: module.apply(v, x, train=False), variables, images)
-    assert trace.count_macs(gradient, variables, images) == forward + 2 * 64 * 10
+    forward = cost.count_macs(lambda v, x: module.apply(v, x, train=False), variables, images)
+    assert cost.count_macs(gradient, variables, images) == forward + 2 * 64 * 10
 
 
 def test_placed_without_a_crop_is_opencv_resizing():

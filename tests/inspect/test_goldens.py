@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cvresearch.engine import trace, weights
-from cvresearch.inspect import attribution, class_activation
+from cvresearch.inspect import attribution, class_activation, cost
+from cvresearch.interop import conversion
 from cvresearch.models import registry
 from tests.goldens import seeded
 
@@ -34,7 +34,7 @@ def net(request):
         reference = registry.reference(name)
         module = registry.build(reference.variant, **reference.arguments)
         tensors = {key: seeded.tensor(key, shape) for key, shape in shapes_of(module, name).items()}
-        module, variables = weights.to_variables(tensors, name)
+        module, variables = conversion.to_variables(tensors, name)
         variables = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), variables)
         side, _ = NETS[name]
         images = seeded.image((1, side, side, 3)).astype(np.float64)
@@ -43,8 +43,8 @@ def net(request):
 
 def shapes_of(module, name):
     """Returns the shapes of a reference's tensors."""
-    made = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), trace.shapes(module, (224, 224, 3)))
-    return {key: value.shape for key, value in weights.to_tensors(made, name).items()}
+    made = jax.tree.map(lambda x: np.zeros(x.shape, np.float32), cost.shapes(module, (224, 224, 3)))
+    return {key: value.shape for key, value in conversion.to_tensors(made, name).items()}
 
 
 def assert_equal(ours, name, key, tolerance=1e-4):

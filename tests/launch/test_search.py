@@ -49,7 +49,7 @@ PAUSE = '0.03'
 
 @pytest.fixture(autouse=True)
 def trials(monkeypatch):
-    monkeypatch.setattr(plan.Run, 'command', stand_in)
+    monkeypatch.setattr(plan.SweepRun, 'command', stand_in)
     monkeypatch.setattr(search.local, 'POLL_SECONDS', 0.01)
 
 

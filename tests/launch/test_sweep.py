@@ -16,7 +16,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import sweeps
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
-from launch import plan
+from launch import local, plan
 from launch.sweep import main
 
 SPEC = 'tests/launch/tiny_sweep.py'
@@ -169,3 +169,24 @@ def test_manifest_says_what_the_sweep_is(tmp_path):
     runs = plan.runs_of(SMOKE, {}, [{'seed': 0}, {'seed': 1}], tmp_path)
     plan.write_manifest(tmp_path, SMOKE, {}, runs)
     assert json.loads((tmp_path / 'sweep.json').read_text())['runs'][1] == {'name': 'seed=1', 'seed': 1}
+
+
+def test_extend_trains_on_what_is_there_and_begins_the_rest(tmp_path):
+    spec, settings = f'{SPEC}:two', [{'seed': 0}, {'seed': 1}]
+    (done, _) = plan.runs_of(spec, {}, settings, tmp_path)
+    assert train.run(done.config, done.workdir) == 0
+    longer = {'epochs': '2'}
+    with pytest.raises(UserError, match='another configuration'):
+        plan.runs_of(spec, longer, settings, tmp_path)
+    runs = plan.runs_of(spec, longer, settings, tmp_path, extend=True)
+    assert [run.state() for run in runs] == ['interrupted', 'new']
+    assert ['--extend' in run.command() for run in runs] == [True, False]
+    plan.write_manifest(tmp_path, spec, longer, runs)
+    assert local.Local(runs, 2).go() == 0
+    assert [card['step'] for card in cards(tmp_path).values()] == [32, 32]
+    assert [run.state() for run in runs] == ['finished', 'finished'] and '--extend' not in runs[0].command()
+
+
+def test_extend_is_not_for_a_population(tmp_path):
+    with pytest.raises(UserError, match='not for a population'):
+        main(['--config', f'{SPEC}:few', '--workdir', str(tmp_path), '--on', 'population', '--extend'])

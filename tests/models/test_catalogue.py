@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from cvresearch.base import trees
-from cvresearch.engine import trace
+from cvresearch.inspect import cost
 from cvresearch.models import registry
 
 CATALOGUE = registry.catalogue()
@@ -32,8 +32,8 @@ ONE_OF_A_FAMILY = [pytest.param(name, marks=() if name in SMALLEST else pytest.m
 @pytest.mark.parametrize('name', CATALOGUE)
 def test_counts_equal_the_facts_and_the_document(name):
     variant, model = CATALOGUE[name], registry.build(name)
-    shapes = trace.shapes(model, variant.input_shape)
-    params, macs = trees.count(shapes['params']), trace.macs(model, variant.input_shape, shapes)
+    shapes = cost.shapes(model, variant.input_shape)
+    params, macs = trees.count(shapes['params']), cost.macs(model, variant.input_shape, shapes)
     if variant.params is not None:
         assert params == variant.params
     if variant.macs is not None:
@@ -46,9 +46,9 @@ def test_counts_equal_the_facts_and_the_document(name):
 @pytest.mark.parametrize('name', ONE_OF_A_FAMILY)
 def test_layers_add_up_and_the_last_one_is_the_head(name):
     variant, model = CATALOGUE[name], registry.build(name)
-    layers, shapes = trace.layers(model, variant.input_shape), trace.shapes(model, variant.input_shape)
+    layers, shapes = cost.layers(model, variant.input_shape), cost.shapes(model, variant.input_shape)
     assert sum(layer.params for layer in layers) == trees.count(shapes['params'])
-    assert sum(layer.macs for layer in layers) == trace.macs(model, variant.input_shape, shapes)
+    assert sum(layer.macs for layer in layers) == cost.macs(model, variant.input_shape, shapes)
     assert [layer.name for layer in layers if layer.macs][-1] == 'head'
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.engine import features, trace
+from cvresearch.inspect import cost, features
 from cvresearch.models import registry
 
 CATALOGUE = registry.catalogue()
@@ -26,7 +26,7 @@ def one_of_each_family():
 
 
 families = pytest.mark.parametrize('name', list(one_of_each_family()))
-shapes_of = functools.cache(lambda name: trace.shapes(registry.build(name), CATALOGUE[name].input_shape))
+shapes_of = functools.cache(lambda name: cost.shapes(registry.build(name), CATALOGUE[name].input_shape))
 
 
 @families
@@ -41,7 +41,7 @@ def test_features_are_of_the_shapes_that_their_names_have(name):
 
 def empty_maps(name, size):
     """Returns the layers that have no pixel, given images of that height and width."""
-    found = trace.layers(registry.build(name), (size, size, CATALOGUE[name].input_shape[2]))
+    found = cost.layers(registry.build(name), (size, size, CATALOGUE[name].input_shape[2]))
     return [layer.name for layer in found if 0 in layer.shape]
 
 
@@ -70,4 +70,4 @@ def test_another_number_of_channels_is_refused_in_one_line(name):
 @families
 def test_the_initialiser_is_chosen_by_name(name):
     with pytest.raises(UserError, match="unknown initializer 'he_normale'; did you mean he_normal"):
-        trace.shapes(registry.build(name, kernel_init='he_normale'), CATALOGUE[name].input_shape)
+        cost.shapes(registry.build(name, kernel_init='he_normale'), CATALOGUE[name].input_shape)

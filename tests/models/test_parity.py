@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from cvresearch.engine import weights
+from cvresearch.interop import conversion
 from cvresearch.models import registry
 from tests.goldens import seeded
 
@@ -48,7 +48,7 @@ def smallest_of_each_family():
 @pytest.mark.parametrize('name', smallest_of_each_family())
 def test_logits_equal_the_reference(name):
     meta, logits, tensors = load(name)
-    module, variables = weights.to_variables(tensors, name)
+    module, variables = conversion.to_variables(tensors, name)
     images = seeded.image((len(logits), *meta['image_shape']))
     ours = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     assert relative_error(np.asarray(ours), logits) <= 1e-4
@@ -59,7 +59,7 @@ def test_statistics_after_a_training_pass_equal_the_reference(name):
     meta, _, tensors = load(name)
     if not meta['statistics']:
         pytest.skip('the net has no running statistics')
-    module, variables = weights.to_variables(tensors, name)
+    module, variables = conversion.to_variables(tensors, name)
     images = seeded.image((4, *meta['image_shape']))
     arguments = {k: 0.0 for k in ('dropout', 'stochastic_depth') if hasattr(module, k)}
     module = module.clone(**arguments)
@@ -71,7 +71,7 @@ def test_statistics_after_a_training_pass_equal_the_reference(name):
         return changed['batch_stats']
 
     after = {**variables, 'batch_stats': jax.jit(step)(variables, images)}
-    ours = weights.to_tensors(after, name)
+    ours = conversion.to_tensors(after, name)
     for key, (first, second) in meta['statistics'].items():
         directions = seeded.image((2, ours[key].size), f'direction {key}')
         got = directions @ ours[key].astype(np.float64)
@@ -82,8 +82,8 @@ def test_statistics_after_a_training_pass_equal_the_reference(name):
 @pytest.mark.parametrize('name', smallest_of_each_family())
 def test_export_gives_back_the_imported_tensors(name):
     _, _, tensors = load(name)
-    _, variables = weights.to_variables(tensors, name)
-    back = weights.to_tensors(variables, name)
+    _, variables = conversion.to_variables(tensors, name)
+    back = conversion.to_tensors(variables, name)
     assert back.keys() == tensors.keys()
     for key, tensor in tensors.items():
         np.testing.assert_array_equal(back[key], tensor, strict=True)

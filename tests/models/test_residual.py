@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cvresearch.base import trees
-from cvresearch.engine import features
+from cvresearch.inspect import features
 from cvresearch.models import registry
-from cvresearch.nn.repeat import unstack
+from cvresearch.nn.stacked import unstack
 
 # Two blocks in the first stage; the second keeps the shape of the map.
 NETS = {

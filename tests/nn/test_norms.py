@@ -10,36 +10,36 @@ from cvresearch.base.errors import UserError
 from cvresearch.engine.recipes import population
 from cvresearch.models import registry
 from cvresearch.nn import norms
-from cvresearch.nn.norms import BatchNorm, Normalisation
-from cvresearch.nn.whole import Net
+from cvresearch.nn.norms import BatchNorm, Normalization
+from cvresearch.nn.overrides import Net
 
 X = np.random.default_rng(0).standard_normal((8, 3, 3, 6)).astype(np.float32) * 2 + 1
 STATISTICS = {'mean': np.linspace(-1, 1, 6, dtype=np.float32), 'var': np.linspace(0.5, 2, 6, dtype=np.float32)}
 AFFINE = {'scale': jnp.ones(6), 'bias': jnp.zeros(6)}
 
 
-def normalised(how, extra=None, **arguments):
+def normalized(how, extra=None, **arguments):
     variables = {'params': AFFINE, 'batch_stats': {**STATISTICS, **(extra or {})}}
     y, state = BatchNorm(train=True, momentum=0.9, **arguments).apply(variables, X, how, mutable=['batch_stats'])
     return np.asarray(y), state['batch_stats']
 
 
 def test_groups_are_normalised_by_themselves_and_the_statistics_are_their_mean():
-    y, state = normalised(Normalisation(group_size=4))
+    y, state = normalized(Normalization(group_size=4))
     halves = X.reshape(2, 4, 3, 3, 6)
     mean, var = halves.mean((1, 2, 3)), halves.var((1, 2, 3))
     expected = (halves - mean[:, None, None, None]) / np.sqrt(var[:, None, None, None] + 1e-5)
     np.testing.assert_allclose(y, expected.reshape(X.shape), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(state['mean'], 0.9 * STATISTICS['mean'] + 0.1 * mean.mean(0), rtol=1e-5)
     np.testing.assert_allclose(state['var'], 0.9 * STATISTICS['var'] + 0.1 * var.mean(0), rtol=1e-5)
-    _, unbiased = normalised(Normalisation(group_size=4), unbiased=True)
+    _, unbiased = normalized(Normalization(group_size=4), unbiased=True)
     np.testing.assert_allclose(unbiased['var'], 0.9 * STATISTICS['var'] + 0.1 * 36 / 35 * var.mean(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(('step', 'r_max', 'd_max'), [(0, 1, 0), (10, 1, 0), (15, 1.25, 0.5), (99, 1.5, 0.5)])
 def test_batch_renormalisation_is_algorithm_1(step, r_max, d_max):
     how = norms.make(dict(name='batch_renorm', r_max=1.5, d_max=0.5, begin_steps=10, r_steps=20, d_steps=15))
-    y, state = normalised(how, {'steps': np.float32(step)})
+    y, state = normalized(how, {'steps': np.float32(step)})
     mean, deviation = X.mean((0, 1, 2)), np.sqrt(X.var((0, 1, 2)) + 1e-5)
     running = np.sqrt(STATISTICS['var'] + 1e-5)
     r = np.clip(deviation / running, 1 / r_max, r_max)
@@ -49,7 +49,7 @@ def test_batch_renormalisation_is_algorithm_1(step, r_max, d_max):
 
 
 def test_group_norm_is_flax_s():
-    y, _ = normalised(Normalisation('group_norm', channel_groups=4))  # and 6 channels: 2 groups
+    y, _ = normalized(Normalization('group_norm', channel_groups=4))  # and 6 channels: 2 groups
     expected = nn.GroupNorm(2, epsilon=1e-5).apply({'params': AFFINE}, X)
     np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-5)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.nn.repeat import unstack
+from cvresearch.nn.stacked import unstack
 from cvresearch.optim import optimizers, schedules
 
 

@@ -19,7 +19,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.records import write_measurement
 from cvresearch.base.workdir import claim
 from cvresearch.engine.checkpoint import Checkpoints
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
 
 LATE, LOG_EVERY = 400_000, 100
 OUT = Path('docs/records/first_step.json')
@@ -33,14 +33,14 @@ SPEC = 'configs/lenet5_fake.py'
 def prepare(folder: Path, step: int) -> Path:
     """Returns the folder of a run that seems to have come to a step."""
     config = configs.load(SPEC, SETTINGS)
-    program = Program.of(config)
+    experiment = Experiment.from_config(config)
     with claim(folder / f'step{step}', config) as path:
-        state = program.initial_state()
+        state = experiment.initial_state()
         checkpoints = Checkpoints(path / 'checkpoints')
         checkpoints.save(state.replace(step=state.step + step), step)
         checkpoints.close()
         rows = [
-            {'step': at, 'epoch': round(program.plan.epoch(at), 6), 'split': 'train', 'loss': 2.3, 'top1': 10.0}
+            {'step': at, 'epoch': round(experiment.plan.epoch(at), 6), 'split': 'train', 'loss': 2.3, 'top1': 10.0}
             for at in range(LOG_EVERY, step + 1, LOG_EVERY)
         ]
         (path / 'metrics.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))

@@ -19,7 +19,7 @@ from cvresearch import population
 from cvresearch.base import config as configs
 from cvresearch.base import records, tables
 from cvresearch.data.stream import Stream
-from cvresearch.engine.program import Program
+from cvresearch.engine.experiment import Experiment
 
 
 def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64) -> dict:
@@ -29,7 +29,7 @@ def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64
         configs.load('configs/lenet5_mnist5k.py', overrides | {'seed': str(i), 'schedule.peak': str(1e-3 + 1e-4 * i)})
         for i in range(members)
     ]
-    first = Program.of(wanted[0])
+    first = Experiment.from_config(wanted[0])
     together = population.Population(wanted, first, ['schedule.peak'])
     states = [first.initial_state() for _ in wanted]
     stack = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)

@@ -166,7 +166,7 @@ def program_of(net: str, mesh, size: int | None = None, batch: int | None = None
     from cvresearch.base import config as configs
     from cvresearch.base import mesh as meshes
     from cvresearch.data import sources
-    from cvresearch.engine.program import Program
+    from cvresearch.engine.experiment import Experiment
 
     file, changes = NETS[net]
     config = configs.load(file, {key: str(value) for key, value in changes.items()} | {'dtype': 'bfloat16'})
@@ -176,7 +176,7 @@ def program_of(net: str, mesh, size: int | None = None, batch: int | None = None
         config.accumulate = max(1, config.batch_size // mesh.size // AT_ONCE)
         config.transform.train.crop.size = size or config.transform.train.crop.size
     source = sources.without_images(config.data, config.minival, config.transform)
-    return Program.of(config, source, meshes.Layout(mesh)), config
+    return Experiment.from_config(config, source, meshes.Layout(mesh)), config
 
 
 def case(machine: str, net: str, shard: int, size: int | None, topology: bool, batch: int | None = None) -> dict:
@@ -185,30 +185,31 @@ def case(machine: str, net: str, shard: int, size: int | None, topology: bool, b
     from jax.sharding import AbstractMesh, Mesh
 
     from cvresearch.base import mesh as meshes
-    from cvresearch.engine import footprint, trace
+    from cvresearch.engine import memory_plan
+    from cvresearch.inspect import cost
 
     shape = (DEVICES[machine] // shard, shard)
-    program, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
-    image, at_once = program.source.facts.image_shape, config.batch_size // config.accumulate // program.mesh.size
-    need = footprint.of(program, kept=activations_of_image(net) * at_once)
+    experiment, config = program_of(net, AbstractMesh(shape, meshes.AXES), batch=batch)
+    image, at_once = experiment.source.facts.image_shape, config.batch_size // config.accumulate // experiment.mesh.size
+    need = memory_plan.of(experiment, kept=activations_of_image(net) * at_once)
     row = dict(
         machine=machine, net=net, image=image[0], batch=config.batch_size, data=shape[0], shard=shard,
         parts=config.accumulate, how='counted', state=need.params + need.optimizer + need.average,
         gradients=need.gradients, gathered=need.gathered, activations=need.activations,
         # A multiply-add is two operations, and a gradient costs about twice the forward pass.
-        flops=6 * trace.macs(program.model, image) * config.batch_size // program.mesh.size,
+        flops=6 * cost.macs(experiment.model, image) * config.batch_size // experiment.mesh.size,
         wire=wire_counted(need.gradients, *shape, config.accumulate),
     )  # fmt: skip
     if not (size or topology):
         return row
     mesh = Mesh(np.array(devices_of(machine, topology)).reshape(shape), meshes.AXES)
-    program, config = program_of(net, mesh, size, batch)
+    experiment, config = program_of(net, mesh, size, batch)
     begun = time.perf_counter()
-    executable = compile_step(program, config.batch_size, 'tpu' if topology else 'cpu')
+    executable = compile_step(experiment, config.batch_size, 'tpu' if topology else 'cpu')
     memory, found = executable.memory_analysis(), collectives(executable.as_text())
     row |= dict(
         how='compiled for the topology' if topology else f'compiled at {size} px',
-        small_activations=footprint.activations(program), small_temporaries=memory.temp_size_in_bytes,
+        small_activations=memory_plan.activations(experiment), small_temporaries=memory.temp_size_in_bytes,
         compile_s=round(time.perf_counter() - begun), wire_compiled=round(sum(wire for _, _, wire in found.values())),
         **{kind: f'{count} of {result / 1e6:.2f} MB' for kind, (count, result, _) in found.items()},
     )  # fmt: skip
@@ -226,11 +227,11 @@ def activations_of_image(net: str) -> int:
     from jax.sharding import AbstractMesh
 
     from cvresearch.base import mesh as meshes
-    from cvresearch.engine import footprint
+    from cvresearch.engine import memory_plan
 
     mesh = AbstractMesh((256 // AT_ONCE, 1), meshes.AXES)
-    program, _ = program_of(net, mesh, batch=256)
-    return footprint.activations(program) // AT_ONCE
+    experiment, _ = program_of(net, mesh, batch=256)
+    return memory_plan.activations(experiment) // AT_ONCE
 
 
 def wire_counted(parameters: int, data: int, shard: int, parts: int) -> int:
@@ -245,7 +246,7 @@ def wire_counted(parameters: int, data: int, shard: int, parts: int) -> int:
     return round((2 * among * parameters + 2 * (data - 1) / data * parameters / shard) * parts)
 
 
-def compile_step(program, batch_size: int, platform: str):
+def compile_step(experiment, batch_size: int, platform: str):
     """Returns the compiled update of a program."""
     import jax
     import jax.numpy as jnp
@@ -253,16 +254,17 @@ def compile_step(program, batch_size: int, platform: str):
     from cvresearch.base import mesh as meshes
     from cvresearch.nn.conv import plain_lowering
 
-    placed = meshes.by_example(program.mesh)
+    placed = meshes.by_example(experiment.mesh)
     array = lambda shape, dtype: jax.ShapeDtypeStruct((batch_size, *shape), dtype, sharding=placed)  # noqa: E731
     batch = dict(
-        image=array(program.source.facts.image_shape, jnp.uint8), label=array((), jnp.int32),
+        image=array(experiment.source.facts.image_shape, jnp.uint8), label=array((), jnp.int32),
         epoch=array((), jnp.int32), index=array((), jnp.int32),
     )  # fmt: skip
     # A CPU stands in for others: convolutions are what those have, and the machine code need not be good.
     quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
     with plain_lowering():
-        lowered = program.train_step().trace(program.abstract_state(), batch).lower(lowering_platforms=(platform,))
+        traced = experiment.train_step().trace(experiment.abstract_state(), batch)
+        lowered = traced.lower(lowering_platforms=(platform,))
     return lowered.compile(quick if platform == 'cpu' else None)
 
 

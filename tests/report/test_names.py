@@ -11,10 +11,10 @@ from matplotlib import pyplot
 
 from cvresearch.base import escape
 from cvresearch.base.tables import render
-from cvresearch.report import balls, pictures, sweep_page
+from cvresearch.report import balls, plots, sweep_page
 from cvresearch.report.compare import Cell, Table
 from cvresearch.report.render import STYLES
-from cvresearch.report.runs import Kept
+from cvresearch.report.runs import RunRecord
 from tests.base.test_names import NAMES, Reader
 
 SIZE = 'paperwidth=60cm,paperheight=90cm,margin=1cm'
@@ -60,7 +60,7 @@ def drawn(tmp_path, draw):
     with warnings.catch_warnings():
         warnings.simplefilter('error')
         for end in ('png', 'pdf', 'svg'):
-            pictures.saved(draw, tmp_path / f'a.{end}')
+            plots.saved(draw, tmp_path / f'a.{end}')
     texts = [node.text for node in xml.etree.ElementTree.parse(tmp_path / 'a.svg').iter() if node.tag.endswith('text')]
     return [' '.join((text or '').split()) for text in texts]
 
@@ -69,9 +69,9 @@ def test_pictures_show_any_name(tmp_path, capsys):
     names = [name for name in NAMES if name.strip()]
     shown = {' '.join(escape.line(name).split()) for name in names}
     rows = [{'split': 'test', 'epoch': float(e), 'top1': 90.0 + e} for e in range(3)]
-    assert shown <= set(drawn(tmp_path, lambda axes: pictures.curves(axes, {name: [rows] for name in names})))
+    assert shown <= set(drawn(tmp_path, lambda axes: plots.curves(axes, {name: [rows] for name in names})))
     trials = [{name: name for name in names} | {'top1': 1.0}, dict.fromkeys(names, 'b') | {'top1': 2.0}]
-    texts = drawn(tmp_path, lambda axes: pictures.parallel(axes, trials, names))
+    texts = drawn(tmp_path, lambda axes: plots.parallel(axes, trials, names))
     assert all(sum(text == name for text in texts) >= 1 + ('.' not in name) for name in shown)
     points = [dict(name=name, family='a', top1=50.0 + i, macs=10, params=10) for i, name in enumerate(names)]
     assert shown <= set(drawn(tmp_path, lambda axes: balls.draw(axes, points)))
@@ -80,7 +80,7 @@ def test_pictures_show_any_name(tmp_path, capsys):
 def test_a_page_of_a_sweep_has_no_tag_of_a_name(monkeypatch, smoke):
     config = smoke()
     name = '<script>alert("$1")</script>'
-    runs = [Kept(f'{name}{i}', {'model.name': name, 'seed': i}, {'command': name}, [], config) for i in range(2)]
+    runs = [RunRecord(f'{name}{i}', {'model.name': name, 'seed': i}, {'command': name}, [], config) for i in range(2)]
     monkeypatch.setattr(sweep_page, 'of_folders', lambda folders: runs)
     assert 'script' not in Reader(sweep_page.page(name)).tags
 
@@ -95,7 +95,7 @@ POINTS = [
 @pytest.mark.parametrize('name', ['short', 'a name of eighty characters ' * 3])
 @pytest.mark.parametrize('size', [(3.4, 2.4), (2.0, 2.0), (7.0, 4.0)])
 def test_names_of_balls_stay_inside_the_frame(name, size):
-    with pyplot.rc_context(pictures.PAPER):
+    with pyplot.rc_context(plots.PAPER):
         figure, axes = pyplot.subplots(figsize=size)
         balls.draw(axes, [*POINTS, POINTS[-1] | {'name': name}])
         figure.canvas.draw()
@@ -110,7 +110,7 @@ def test_names_of_balls_stay_inside_the_frame(name, size):
 
 
 def test_names_that_have_room_cover_nothing():
-    with pyplot.rc_context(pictures.PAPER):
+    with pyplot.rc_context(plots.PAPER):
         figure, axes = pyplot.subplots(figsize=(7, 4))
         balls.draw(axes, POINTS)
         figure.canvas.draw()

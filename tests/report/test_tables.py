@@ -132,6 +132,23 @@ def test_further_evaluations_stand_in_the_lines_of_their_views(tmp_path):
 
 
 @pytest.mark.parametrize(
+    'other, said',
+    [
+        (dict(n_seen=100, subset={'every': 10, 'of': 1000}), 'it is of 100 images, and the test split has 1,000'),
+        (dict(n_seen=1000, subset={'limit': 1000, 'of': 9000}), 'it is of 1,000 images'),
+        (dict(n_seen=999), 'it is of 999 images'),
+        (dict(n_seen=1000, data='digits'), 'it is of digits, and the run of mnist5k'),
+    ],
+)
+def test_evaluations_of_a_part_or_of_other_data_stand_in_no_line(tmp_path, capsys, other, said):
+    path = record(tmp_path, of=LENETS[0])
+    row = {'protocol': 'resnet_10', 'split': 'test', 'top1': 98.9, 'top5': 100.0, **other}
+    (path / 'evaluations.jsonl').write_text(json.dumps(row) + '\n')
+    assert [r.views for r in read_all(path)] == ['single']
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ('changes', 'message'),
     [
         (dict(seed=1, epochs=29.0), 'disagree on the protocol .epochs: 30.0 and 29.0.'),

@@ -1,0 +1,181 @@
+"""Encoded examples as images of one size: decoded and transformed by threads, damage handled."""
+
+import errno
+import json
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from cvresearch.base.errors import RunError
+from cvresearch.data import decode
+from cvresearch.data.decode import DamagedError
+from cvresearch.data.examples import Encoded, Example, Subset, ids, labels_of
+from cvresearch.data.permutation import mix
+from cvresearch.data.prng import example_keys
+from cvresearch.data.transforms import Transform
+
+CHUNK = 16  # images a task: fewer cost more in handing over, more leave threads idle at the end of a batch
+TRIES = 100  # replacements of one damaged example, each of which may be damaged too
+
+
+class Damage:
+    """Which examples could not be decoded, and why. Many threads may report at once.
+
+    Attributes:
+      found: {id: reason}, of the examples that were replaced.
+    """
+
+    def __init__(self, most: float = 0.0, size: int = 0):
+        self._most, self._size = most, size
+        self._lock = threading.Lock()
+        self._file = None
+        self.found: dict[str, str] = {}
+
+    def keep_in(self, path: Path) -> None:
+        """Takes over what an earlier process of the run found, and writes down what is found from now on."""
+        with self._lock:
+            for line in path.read_text().splitlines() if path.exists() else ():
+                try:
+                    row = json.loads(line)
+                except json.JSONDecodeError:  # a half-written last line: it will be found again
+                    break
+                self.found[row['id']] = row['reason']
+            path.write_text(''.join(_line(*item) for item in self.found.items()))
+            self._file = path
+
+    def report(self, example: str, reason: str) -> None:
+        """Notes that an example was replaced.
+
+        Raises:
+          RunError: these are more than the share that a run goes on with.
+        """
+        with self._lock:
+            if example not in self.found:
+                self.found[example] = reason
+                if self._file:
+                    with open(self._file, 'a') as file:
+                        file.write(_line(example, reason))
+            if len(self.found) > self._most * self._size:
+                raise RunError(
+                    f'{len(self.found)} of {self._size} training images cannot be decoded, more than the share '
+                    f'config.data.most_damaged={self._most:g} ({_few(self.found)}); '
+                    'python -m cvresearch.data.prepare FOLDER names them all'
+                )
+
+
+class Pictures:
+    """Examples whose images are decoded and transformed on the host, each a function of its bytes and its key.
+
+    A damaged example of a training split is replaced by another, which is a function of its index alone, and
+    reported; one of a split for evaluation is an error, since evaluation leaves nothing out.
+    """
+
+    def __init__(self, encoded: Encoded, transform: Transform, damage: Damage | None = None, threads: int = 0):
+        self.encoded, self.transform, self.damage = encoded, transform, damage
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.encoded[index]
+
+    def ids(self, index: np.ndarray) -> list[str]:
+        """Returns the ids of the examples at `index`."""
+        return ids(self.encoded, index)
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        """The labels of the examples; None where the source does not know them without reading images."""
+        return labels_of(self.encoded)
+
+    def with_transform(self, transform: Transform) -> 'Pictures':
+        """Returns the same examples under another transform; damage is counted together."""
+        other = Pictures(self.encoded, transform, self.damage, self.threads)
+        other._pool = self._started()
+        return other
+
+    def part(self, index: np.ndarray) -> 'Pictures':
+        """Returns the examples at `index`, decoded in the same way."""
+        return Pictures(Subset(self.encoded, index), self.transform, self.damage, self.threads)
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns images, uint8 (batch, size, size, 3), and labels, int32 (batch,) or (batch, most).
+
+        Raises:
+          RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
+        """
+        keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
+        images = np.empty((len(index), self.transform.size, self.transform.size, 3), np.uint8)
+        numbers = self.transform.draw(keys)
+
+        def work(start: int) -> list:
+            stop = min(start + CHUNK, len(index))
+            return [self._one(int(index[row]), numbers[row], images[row]) for row in range(start, stop)]
+
+        chunks = self._started().map(work, range(0, len(index), CHUNK))
+        return images, np.array([label for chunk in chunks for label in chunk], np.int32)
+
+    def _one(self, index: int, u: dict[str, list[float]], out: np.ndarray):
+        """Writes an image and returns its label."""
+        for attempt in range(TRIES):
+            place = index if attempt == 0 else int(mix(mix(np.uint64(index)) + np.uint64(attempt)) % len(self))
+            name, data = None, b''
+            try:
+                example = self.encoded[place]
+                name, data = example.id, example.image
+                self.transform(data, u, out)
+                return example.label
+            except (DamagedError, OSError, MemoryError, cv2.error) as error:
+                name = name or ids(self.encoded, [place])[0]
+                if is_lack_of_memory(error):
+                    raise lack_of_memory(name, data, self.threads) from error
+                if self.damage is None:
+                    raise RunError(
+                        f'the image {name} cannot be decoded ({error}); evaluation leaves no image out, so mend it'
+                    ) from error
+                self.damage.report(name, str(error))
+        raise RunError(f'no replacement was found for the damaged image {name} in {TRIES} tries')
+
+    def _started(self) -> ThreadPoolExecutor:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, 'decode')
+        return self._pool
+
+
+def is_lack_of_memory(error: Exception) -> bool:
+    """Returns whether what went wrong with an image is the machine's memory, and no fault of the image."""
+    if isinstance(error, cv2.error):
+        return error.code == cv2.Error.StsNoMem
+    return isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM
+
+
+def lack_of_memory(name: str, data: bytes, threads: int) -> RunError:
+    """Returns the error that says so.
+
+    Args:
+      name: of the image.
+      data: the file; b'' if it was not read.
+      threads: that decode at the same time.
+    """
+    try:
+        needed = f'takes up to {decode.header(data).memory / 1e6:,.0f} MB to decode, '
+    except (DamagedError, MemoryError):
+        needed = ''
+    return RunError(
+        f'memory is lacking at the image {name}, which {needed}while {threads} threads decode at once; '
+        'set config.data.threads to fewer, or make the image smaller'
+    )
+
+
+def _line(example: str, reason: str) -> str:
+    return json.dumps({'id': example, 'reason': reason}) + '\n'
+
+
+def _few(found: dict[str, str]) -> str:
+    return '; '.join(f'{name}: {reason}' for name, reason in list(found.items())[:3])

@@ -1,0 +1,73 @@
+"""Where datasets lie, and what is said where one does not."""
+
+import os
+from pathlib import Path
+
+from cvresearch.base.errors import UserError
+from cvresearch.base.paths import local
+
+VARIABLE = 'CVRESEARCH_DATA'
+
+
+def places(name: str, root: str = '', also: tuple[str, ...] = ()) -> list[Path]:
+    """Returns the folders in which a dataset is looked for.
+
+    Args:
+      name: of the dataset, the folder's name where it is not said.
+      root: config.data.root; where it is given, nowhere else is looked.
+      also: other names that such a folder may have.
+
+    Raises:
+      UserError: it is no path of this machine.
+    """
+    if root:
+        return [local(root, 'config.data.root')]
+    parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
+    return [parent / each for parent in (*parents, Path('data'), Path.home() / 'data') for each in (name, *also)]
+
+
+def find(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+) -> Path:
+    """Returns the folder of a dataset.
+
+    Args:
+      name: of the dataset.
+      root: config.data.root.
+      needed: alternatives, each the entries that a folder must have, as patterns.
+      how: lines that say how to put the data there.
+      also: other names of the folder where no root is given.
+
+    Raises:
+      UserError: none of the places has one of the alternatives.
+    """
+    for place in places(name, root, also):
+        if any(all(any(place.glob(entry)) for entry in entries) for entries in needed):
+            return place
+    raise missing(name, root, needed, how, also)
+
+
+def missing(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+) -> UserError:
+    """Returns what is said where a dataset is not there, on one screen."""
+    looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]
+    return UserError(f'the data of {name!r} is not on this machine', details=(
+        'It was looked for in', *looked,
+        'with', *(f'    {" and ".join(entries)}' for entries in needed),
+        'To put it there:', *(f'    {line}' for line in how),
+        f'    and set --config.data.root=FOLDER, or the environment variable {VARIABLE} to the folder above it.',
+        'What runs now, without it:',
+        '    the same command with :smoke after the name of the config file (images made on the spot), and',
+        '    python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir runs/lenet5_mnist5k (bundled data)',
+    ))  # fmt: skip
+
+
+def _state(place: Path) -> str:
+    try:
+        found = sorted(entry.name for entry in place.iterdir())
+    except FileNotFoundError:
+        return 'no such folder'
+    except OSError as error:
+        return error.strerror or str(error)
+    return f'has {", ".join(found[:5])}{" ..." if len(found) > 5 else ""}' if found else 'is empty'

@@ -1,0 +1,144 @@
+"""One way to name a net, on every command line and in every configuration: a run, a file or the hub.
+
+    run:DIR            a run's newest checkpoint; of the average of its weights, if it keeps one
+    run:DIR@best       the kept checkpoint that is best on the images held out; @1200 of a step; @snapshot1200
+    run:DIR@raw        the parameters themselves; @ema, @swa, @polyak their average; after a step or best: @best@raw
+    file:PATH#torchvision/resnet50    weights of another library; a tag (#timm/resnet50.tv_in1k) tells their photographs
+    hub:timm/resnet50.a1_in1k@REVISION
+    PATH               a folder that holds a run, or a file
+"""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+
+from cvresearch.base import trees
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.paths import local
+from cvresearch.data import transforms
+from cvresearch.data.preparation import AsEvaluated, Preparation
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.state import State
+from cvresearch.engine.trained import SNAPSHOTS, TrainedRun, variables_of, without_optimizer
+from cvresearch.inspect.features import unrolled
+from cvresearch.interop import classifier
+from cvresearch.interop.classifier import NAMING, Classifier, Name, Provenance
+from cvresearch.nn.stacked import unstack
+
+
+def load(name: str | Path, model: str = '') -> Classifier:
+    """Returns the net that a name stands for.
+
+    Args:
+      name: see the head of this file.
+      model: a variant that a file's net must be; it need not say whose weights they are then.
+
+    Raises:
+      UserError: nothing is there, it cannot be read, or the weights do not fit.
+    """
+    name = str(name)
+    asked = classifier.parse(name)
+    kind = asked.kind or _kind(asked)
+    return lookup('kind of net', OPENERS, kind, f'expected {NAMING}')(asked, name, model)
+
+
+def _kind(asked: Name) -> str:
+    path = local(asked.place, 'the net')
+    if not path.exists():
+        raise UserError(f'there is no {path}; expected a net: {NAMING}')
+    return 'run' if path.is_dir() and not asked.reference and not _published(path) else 'file'
+
+
+def _published(path: Path) -> bool:
+    """Whether a folder is laid out as on the hub; a run's config.json names no architecture."""
+    try:
+        return 'architecture' in json.loads((path / 'config.json').read_text())
+    except (OSError, ValueError):
+        return False
+
+
+def _of_file(asked: Name, name: str, model: str) -> Classifier:
+    path = local(asked.place, 'the net')
+    if not asked.reference and not model and path.is_dir() and _published(path):
+        return classifier.of_hub_folder(path, name)
+    return classifier.of_file(asked.place, asked.reference, model, name)
+
+
+def _of_hub(asked: Name, name: str, model: str) -> Classifier:
+    return classifier.of_hub(asked.place, *(asked.choices or (None,)), name=name)
+
+
+def _of_run(asked: Name, name: str, model: str) -> Classifier:
+    run = TrainedRun.open(asked.place, images=False, what='the net')
+    steps = [choice for choice in asked.choices if choice == 'best' or choice.removeprefix('snapshot').isdigit()]
+    averages = [choice for choice in asked.choices if choice not in steps]
+    if len(steps) > 1 or len(averages) > 1:
+        raise UserError(f'{name} chooses twice ({", ".join(asked.choices)}); expected one step and one kind of weights')
+    weights = averages[0] if averages else run.experiment.weights[-1]
+    lookup('weights', dict.fromkeys(run.experiment.weights), weights)
+    state = _state(run, steps[0] if steps else '')
+    return of_state(run, state, weights, name)
+
+
+def _state(run: TrainedRun, choice: str) -> State:
+    if choice == 'best':
+        return run.checkpoint(run.best_step('minival', ''))
+    if not choice.startswith('snapshot'):
+        return run.checkpoint(int(choice) if choice else None)
+    folder, step = Checkpoints(run.path / SNAPSHOTS, read_only=True), int(choice.removeprefix('snapshot'))
+    state = folder.restore(without_optimizer(run.experiment.abstract_state()), step)
+    if state is None:
+        there = ', '.join(map(str, folder.steps())) or 'none'
+        raise UserError(f'{run.path} has no whole snapshot of step {step}; there are: {there}')
+    return state
+
+
+def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Classifier:
+    """Returns the classifier of a run's state.
+
+    Args:
+      run: the run.
+      state: of one of its checkpoints.
+      weights: 'raw' or the average that the run keeps.
+      name: as it was asked for.
+    """
+    experiment, config = run.experiment, run.experiment.config
+    module, step = unrolled(experiment.model), int(state.position)
+    variables = unstack(jax.device_get(variables_of(state, weights)))
+    known = experiment.source.facts.class_names
+    names = known + tuple(f'class {number}' for number in range(len(known), module.num_classes))
+    facts = dict(step=step, weights=weights, data=experiment.source.facts.name, seed=config.seed)
+    provenance = Provenance(
+        'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), facts=facts
+    )
+    return Classifier(module, variables, preparation_of(experiment), names, provenance, experiment.task.several)
+
+
+def preparation_of(experiment: Experiment) -> Preparation:
+    """Returns how a run prepares photographs: as it evaluates them.
+
+    For a run of arrays (digits, CIFAR) a photograph is resized to the size of its images, both sides, and becomes grey
+    if they are.
+
+    Raises:
+      UserError: a run of images that are not square.
+    """
+    if experiment.source.encoded:
+        return AsEvaluated(transforms.make(experiment.config.transform.eval), experiment.mean, experiment.std)
+    height, width, channels = experiment.source.facts.image_shape
+    if height != width:
+        raise UserError(f'the run has images of {height} x {width} pixels; expected square ones, to resize others')
+    side = experiment.augment.resize or height
+    return Preprocessing(
+        crop=side, resize=side, squash=True, mean=experiment.mean, std=experiment.std,
+        channels='L' if channels == 1 else 'RGB',
+    )  # fmt: skip
+
+
+OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {
+    'run': _of_run, 'file': _of_file, 'hub': _of_hub,
+}  # fmt: skip

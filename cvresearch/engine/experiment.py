@@ -1,0 +1,340 @@
+"""From a configuration to the parts that training and evaluation share."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from ml_collections import ConfigDict
+
+from cvresearch.base import hosts, plugins, trees
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.data import sources
+from cvresearch.data.preprocessing import NORMALIZATIONS
+from cvresearch.data.sampling import Sampling
+from cvresearch.engine import augment, early_stopping, recipes, steps
+from cvresearch.engine import state as states
+from cvresearch.engine.early_stopping import Patience
+from cvresearch.inspect import cost
+from cvresearch.models import registry
+from cvresearch.objectives.losses import Loss
+from cvresearch.objectives.tasks import MULTI, SINGLE, Task
+from cvresearch.optim import optimizers, schedules
+from cvresearch.optim.plateau import Plateau
+
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The length of a run, and what is due at which step."""
+
+    examples: int
+    batch_size: int
+    epochs: float
+    max_steps: int = 0  # 0: none
+
+    @property
+    def steps_per_epoch(self) -> float:
+        """Batches in an epoch; a batch may reach into the next one."""
+        return self.examples / self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """The number of updates that the run makes: all of them, or `max_steps` where these are fewer."""
+        return min(self.all_steps, self.max_steps or self.all_steps)
+
+    @property
+    def all_steps(self) -> int:
+        """The updates that show every image `epochs` times: schedules are made for these, wherever the run ends."""
+        return math.ceil(round(self.epochs * self.examples) / self.batch_size)
+
+    def epoch(self, step: int) -> float:
+        """Returns the epochs of images seen after `step` updates."""
+        return step / self.steps_per_epoch
+
+    def steps_every(self, epochs: float) -> frozenset[int]:
+        """Returns the steps at which so many epochs have passed, and again as many; none for 0."""
+        period = round(epochs * self.examples)
+        last = self.steps * self.batch_size // period if period else 0
+        return frozenset(-(-k * period // self.batch_size) for k in range(1, last + 1))
+
+    def check_batch(self) -> None:
+        """Raises UserError where a batch has more images than there are: it would show some twice in one update."""
+        if self.batch_size > self.examples:
+            raise UserError(
+                f'config.batch_size is {self.batch_size}, more than the {self.examples:,} training images: a batch '
+                f'would repeat images; expected at most {self.examples}'
+            )
+
+    def due(self, step: int, every_steps: float = 0, every_epochs: float = 0) -> bool:
+        """Whether something is due after `step` updates: every so often, and at the end; 0 is never."""
+        if step == 0:
+            return False
+        if step == self.steps:
+            return bool(every_steps or every_epochs)
+        period = round(every_epochs * self.examples) or every_steps * self.batch_size
+        return bool(period) and step * self.batch_size // period > (step - 1) * self.batch_size // period
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The parts of a run, made from its configuration."""
+
+    layout: meshes.Layout
+    source: sources.Source
+    plan: Plan
+    model: nn.Module
+    tx: optax.GradientTransformation
+    schedule: optax.Schedule
+    loss: Loss
+    task: Task
+    sampling: Sampling
+    augment: augment.Augment
+    recipe: steps.UpdateOptions
+    plateau: Plateau | None
+    stopping: Patience | None
+    teacher: str
+    average: str
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    seed: int
+    eval_batch_size: int
+    snapshots: frozenset[int]
+    config: ConfigDict
+
+    @classmethod
+    def from_config(
+        cls, config: ConfigDict, source: sources.Source | None = None, layout: meshes.Layout | None = None
+    ) -> 'Experiment':
+        """Makes and checks all parts; nothing is written and nothing is compiled.
+
+        Args:
+          config: the run's.
+          source: its dataset, where it is at hand; what the configuration names otherwise.
+          layout: over devices that need not be there, for shapes alone; the configuration's otherwise.
+
+        Raises:
+          UserError: a value that is out of range or that does not fit the others.
+        """
+        plugins.load(config.get('plugins', ()))
+        _check_numbers(config)
+        layout = layout or meshes.Layout.of(config.mesh)
+        mesh = layout.mesh
+        meshes.check_batch('batch_size', config.batch_size, mesh)
+        source = source or sources.load(config.data, config.minival, config.transform)
+        facts = source.facts
+        if 'train' not in source.splits:
+            raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
+        arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
+        if 'name' not in arguments:
+            raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+        classes = arguments['num_classes']
+        if type(classes) is not int or classes < facts.num_classes:
+            raise UserError(
+                f'config.model.num_classes is {classes!r}, but {facts.name} has {facts.num_classes} classes; '
+                'expected a whole number, at least that many'
+            )
+        task = MULTI if facts.multi_label else SINGLE
+        plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
+        schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
+        model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
+        experiment = cls(
+            layout=layout,
+            source=source,
+            plan=plan,
+            model=recipes.whole_net(model, config),
+            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
+            schedule=schedule,
+            loss=recipes.loss_of(config, source, classes),
+            task=task,
+            sampling=recipes.sampling_of(config, source),
+            augment=augment.make(config.augment),
+            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
+            plateau=recipes.plateau_of(config, source.splits, task),
+            stopping=early_stopping.make(config, source.splits, task.metric),
+            teacher=config.distillation.teacher,
+            average=config.average.name,
+            **_normalization(config, facts),
+            seed=config.seed,
+            eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
+            snapshots=_snapshots(config, plan),
+            config=config,
+        )
+        recipes.check_labels(config, source)
+        try:
+            experiment.abstract_state()  # the images fit the model, or it says so
+        except (TypeError, ValueError, KeyError) as error:
+            reason = (str(error).splitlines() or [''])[0]
+            raise UserError(
+                f'model {config.model.name!r} cannot be made for images of {facts.image_shape} with '
+                f'{dict(config.model)}: {type(error).__name__}: {reason} (python -X dev shows where)'
+            ) from error
+        return experiment
+
+    @property
+    def mesh(self) -> Mesh:
+        """The devices of the run."""
+        return self.layout.mesh
+
+    @property
+    def weights(self) -> tuple[str, ...]:
+        """What is evaluated: 'raw', and the name of the average where one is kept."""
+        return ('raw',) if self.recipe.average is None else ('raw', self.average)
+
+    @property
+    def selection(self) -> str:
+        """The metric by which the best checkpoint is chosen."""
+        return self.stopping.metric if self.stopping else self.task.metric
+
+    def _create(self, seed: jax.Array) -> states.State:
+        plateau = self.plateau.after([]) if self.plateau else None
+        average = self.recipe.average is not None
+        shape = self.source.facts.image_shape
+        return states.create(self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums)
+
+    @functools.cached_property
+    def _abstract_state(self) -> states.State:
+        shapes = jax.eval_shape(self._create, jax.ShapeDtypeStruct((), jnp.uint32))
+        placements = self.layout.of_state(shapes, dict(trees.named_leaves(shapes.params)))
+        placed = lambda x, placement: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=placement)  # noqa: E731
+        return jax.tree.map(placed, shapes, placements)
+
+    def abstract_state(self) -> states.State:
+        """Returns the shapes and dtypes of the state, and where on the mesh they lie."""
+        return self._abstract_state
+
+    @property
+    def _placements(self) -> states.State | NamedSharding:
+        """Of the state's leaves; one for all where none is divided."""
+        if not self.layout.divides:
+            return meshes.replicated(self.mesh)
+        return jax.tree.map(lambda x: x.sharding, self.abstract_state())
+
+    def initial_state(self) -> states.State:
+        """Returns the state at step 0."""
+        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
+
+    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None):
+        """Returns the jitted update (state, batch) -> state; the old state's memory is reused.
+
+        Args:
+          teacher: of the experiment (`teacher.of`), from the images that the net sees to logits.
+        """
+        recipe = dataclasses.replace(self.recipe, teacher=teacher)
+        placements = self._placements
+        if self.layout.divides:
+            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
+            recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
+        normalized = self.mean, self.std
+        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
+        divided = meshes.by_example(self.mesh)
+        return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
+
+    def greeting(self, name: str, step: int) -> str:
+        """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
+        facts, device = self.source.facts, self.mesh.devices.flat[0].device_kind
+        return (
+            f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
+            f'{self.plan.examples:,} images; {self.plan.steps - step:,} of {self.plan.steps:,} steps '
+            f'on {self.mesh.size} x {device}'
+        )
+
+    def training_flops(self) -> int:
+        """Returns the floating-point operations of an update."""
+        size, (height, width, channels) = self.augment.resize, self.source.facts.image_shape
+        shape = (size or height, size or width, channels)
+        return cost.training_flops(self.model, shape, self.plan.batch_size, 2 if self.recipe.sam else 1)
+
+    def eval_step(self):
+        """Returns the jitted (state, batch) -> sums of metrics."""
+        return self._of_whole(steps.make_eval_step(self.model, self.loss, self.mean, self.std))
+
+    def loss_of(self, logits: np.ndarray, labels: np.ndarray) -> float:
+        """Returns the mean loss of kept logits, added up in float64."""
+        target = self.task.target(jnp.asarray(labels), logits.shape[-1])
+        return float(np.asarray(self.loss(jnp.asarray(logits), target), np.float64).mean())
+
+    def with_plateau(self, state: states.State, rows: list[dict]) -> states.State:
+        """Returns the state with the learning rate that the evaluations so far ask for."""
+        if self.plateau is None:
+            return state
+        after = jax.tree.map(np.float32, self.plateau.after(rows))
+        return state.replace(plateau=hosts.to_devices(after, meshes.replicated(self.mesh)))
+
+    def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
+        """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
+        net = recipes.statistics_net(self.model)
+        step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
+        whole = meshes.replicated(self.mesh)
+        variants = [state, state.averaged()] if state.average else [state]
+        found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
+        exact = [hosts.to_devices(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        state = state.replace(model_state=exact[0])
+        return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
+
+    def _gather(self, params):
+        return jax.lax.with_sharding_constraint(params, meshes.replicated(self.mesh))
+
+    def _of_whole(self, step: Callable) -> Callable:
+        """Returns the jitted (state, batch) -> values for the host, of a step that needs the parameters whole."""
+        def of_whole(state: states.State, batch: dict):
+            return step(state.replace(params=self._gather(state.params)), batch)
+
+        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        return jax.jit(
+            of_whole if self.layout.divides else step,
+            in_shardings=(self._placements, divided), out_shardings=whole,
+        )  # fmt: skip
+
+
+def _check_numbers(config: ConfigDict) -> None:
+    if not 0 <= config.seed < 2**32:
+        raise UserError(f'config.seed is {config.seed}; expected 0 to 2**32 - 1')
+    if config.epochs <= 0:
+        raise UserError(f'config.epochs is {config.epochs}; expected more than 0')
+    for name in ('keep', 'save_failures'):
+        if config[name] < 1:
+            raise UserError(f'config.{name} is {config[name]}; expected at least 1')
+    numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
+    for name in (*numbers, 'minival'):
+        if config[name] < 0:
+            raise UserError(f'config.{name} is {config[name]}; expected at least 0')
+
+
+def _snapshots(config: ConfigDict, plan: Plan) -> frozenset[int]:
+    """Returns the steps at which members of ensembles are kept, as far as the run goes."""
+    ends = frozenset(schedules.cycle_ends(config.schedule, plan.all_steps, plan.steps_per_epoch))
+    return frozenset(step for step in ends | plan.steps_every(config.snapshot_every_epochs) if step <= plan.steps)
+
+
+def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
+    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
+    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
+    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
+    for part, knobs in config.transform.items():
+        if knobs.channels != order and name != 'dataset':
+            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
+    grey = len(facts.mean) == 1 and name != 'dataset'
+    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
+    return dict(
+        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
+    )
+
+
+def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
+    if len(values) not in (1, len(of_dataset)):
+        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
+    if name == 'std' and min(values) <= 0:
+        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
+    return values

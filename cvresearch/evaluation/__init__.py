@@ -1,0 +1,1 @@
+"""What a trained net is worth: protocols, kept predictions, ensembles, runs read back."""

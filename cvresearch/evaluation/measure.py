@@ -1,0 +1,164 @@
+"""Any classifier on any data, by any protocol: released weights are measured without a training."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cvresearch.base import mesh as meshes
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.workdir import write_atomically
+from cvresearch.data import identity, sources
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.engine import classifiers
+from cvresearch.engine.trained import TrainedRun
+from cvresearch.evaluation import ensemble, predictions, protocols
+from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.protocols import Protocol
+from cvresearch.evaluation.runs import classes_of
+from cvresearch.interop.classifier import Classifier, parse
+from cvresearch.objectives.tasks import MULTI
+
+BATCH_SIZE = 64
+EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
+
+
+class View(NamedTuple):
+    """How images are shown to the nets.
+
+    Attributes:
+      protocol: in `evaluation/protocols.py`; 'as_given': as each net's weights were published with.
+      resolution: side of the net's input; the net's own if None.
+      scales: shorter sides before cropping; the protocol's if ().
+      interpolation: of resizing; the protocol's if None.
+      average: of views, 'probabilities' or 'logits'; the paper's if None.
+    """
+
+    protocol: str = 'as_given'
+    resolution: int | None = None
+    scales: tuple[int, ...] = ()
+    interpolation: str | None = None
+    average: str | None = None
+
+
+def run(
+    names: Sequence[str], data: str | None = None, root: str | Path | None = None, view: View = View(),
+    out: Path | None = None, **how,
+) -> dict:  # fmt: skip
+    """Returns the record of an evaluation of a net, or of several as an ensemble of their probabilities.
+
+    Args:
+      names: of the nets, see `classifiers.load`.
+      data: name of a source; of a run its own if None. All images of a folder without train/ are test images.
+      root: of that source.
+      view: how images are shown.
+      out: folder for the record and the predictions; nothing is kept if None.
+      **how: split, batch_size, limit, every; see `measure`.
+
+    Raises:
+      UserError: no such net or data; a folder that is there already.
+    """
+    if out and out.exists():
+        raise UserError(f'--out is {out}, which exists; name a new folder')
+    whole = {'every': 1} if data == 'image_folder' else {}
+    given = {'name': data, **whole, **({'root': str(root)} if root else {})} if data else None
+    nets = (classifiers.load(name) for name in names)
+    members = [measure(net, given or _own_data(net), view=view, **how) for net in nets]
+    found = members[0] if len(members) == 1 else together(members)
+    record = metrics(found)
+    if len(members) > 1:
+        record['members'] = [metrics(member) for member in members]
+    if out:
+        found.save(out / KEPT / f'{data or "own"}_{found.record["split"]}.npz')
+        write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
+    return record
+
+
+def _own_data(net: Classifier) -> dict:
+    if net.provenance.kind != 'run':
+        raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
+                        'image_folder with --root')  # fmt: skip
+    return dict(TrainedRun.open(parse(net.provenance.name).place, images=False).config.data)
+
+
+def measure(
+    net: Classifier, data: dict, split: str = 'test', view: View = View(), batch_size: int | None = None,
+    limit: int = 0, every: int = 1,
+) -> Predictions:  # fmt: skip
+    """Returns what a net says of a split.
+
+    The labels become the net's numbers by the names of the classes (or ImageNet's WordNet ids, or numbers).
+
+    Args:
+      net: any.
+      data: `name` of a source and its arguments, {'name': 'imagenet', 'root': ...}.
+      split: 'test', 'train' or 'minival'.
+      view: how images are shown.
+      batch_size: images at once; made a multiple of the number of devices. The results do not depend on it.
+      limit: at most so many images; every: one in so many; see `sources.part_of`.
+
+    Raises:
+      UserError: an unknown source, split or protocol; data with a class that the net does not know.
+    """
+    try:
+        source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
+    except identity.UnknownClassError as error:
+        raise UserError(f'{data["name"]} cannot be evaluated with {net.provenance.name}: {error}') from error
+    if source.facts.multi_label != net.multi_label:
+        raise UserError(
+            f'{data["name"]} cannot be evaluated with {net.provenance.name}: one has one label an image, and the other '
+            'any number of them'
+        )
+    source = sources.part_of(source, split, limit, every)
+    examples = lookup('split', source.splits, split)
+    protocol, mesh = protocol_of(net, view), meshes.make_mesh()
+    record = {
+        'net': net.provenance.name, 'model': net.provenance.variant, 'digest': net.provenance.digest,
+        'reference': net.provenance.reference, **net.provenance.facts, 'data': source.facts.name, 'split': split,
+        **({'subset': source.subset} if source.subset else {}), **({'task': MULTI.name} if net.multi_label else {}),
+        **protocol.record, 'images_sha256': identity.images_sha256(examples),
+    }  # fmt: skip
+    (found,) = ensemble.members_of(
+        net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
+        net.preprocessing.mean, net.preprocessing.std, mesh, [record],
+    )  # fmt: skip
+    return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
+
+
+def protocol_of(net: Classifier, view: View) -> Protocol:
+    """Returns the protocol by which a net is shown images.
+
+    Raises:
+      UserError: an unknown protocol; knobs of a protocol without one.
+    """
+    knobs = {key: value for key, value in view._asdict().items() if key not in ('protocol', 'resolution') and value}
+    prepared, side = net.preprocessing, net.input_shape[0]
+    if view.protocol != 'as_given':
+        return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
+    if view.resolution or knobs:
+        raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
+    if isinstance(prepared, Preprocessing):
+        resize, interpolation = prepared.resize, prepared.interpolation
+    else:
+        resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
+    scales = (resize,) if resize else ()
+    return Protocol('as_given', side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+
+
+def together(members: Sequence[Predictions]) -> Predictions:
+    """Returns the ensemble of several nets' answers: the mean of their probabilities.
+
+    Raises:
+      UserError: members of other images or classes.
+    """
+    first = members[0].record
+    shared = {key: first[key] for key in ('data', 'split', 'protocol', 'images_sha256') if key in first}
+    return ensemble.average(
+        members, **shared, crops=sum(member.record['crops'] for member in members), weights='nets',
+        net=[member.record['net'] for member in members], digest=[member.record['digest'] for member in members],
+    )  # fmt: skip
+
+
+def metrics(found: Predictions) -> dict:
+    """Returns the record of an evaluation with its metrics: top-1 and top-5 in percent, `n_seen`, ..."""
+    return {key: value for key, value in found.record.items() if value is not None} | predictions.summary(found)

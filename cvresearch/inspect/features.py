@@ -1,0 +1,83 @@
+"""Feature maps inside a net, by name: for transfer, visualisation and dense prediction.
+
+One mechanism for all architectures: whatever the top module's children return. A name is a child's
+('C3', 'stage2_block0'), or a stage's ('stage2'), which is what its last child returns. An activation
+that the top module applies to it, as VGG does to its convolutions, comes after.
+"""
+
+from collections.abc import Iterable
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from cvresearch.base.errors import UserError, nearest
+from cvresearch.nn.overrides import Net
+from cvresearch.nn.stacked import unstack
+
+
+def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+    """Returns the names that `features` takes, in the order in which they are computed.
+
+    Returns:
+      {name: shape of one image's feature}; nothing is computed.
+    """
+    model = unrolled(model)
+    image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    found: dict[str, tuple[int, ...]] = {}
+
+    def note(call, arguments, keywords, context):
+        result = call(*arguments, **keywords)
+        if _is_child(context.module, context.method_name) and hasattr(result, 'shape'):
+            found[context.module.name] = tuple(result.shape[1:])
+        return result
+
+    with nn.intercept_methods(note):
+        # Variables are made on the way. Not by `init`, which runs auxiliary heads too.
+        make = dict(mutable=True, rngs={'params': jax.random.key(0)})
+        jax.eval_shape(lambda x: model.apply({}, x, train=False, **make), image)
+    stages = {_stage(name): shape for name, shape in found.items() if _stage(name)}
+    return {**found, **stages}
+
+
+def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Iterable[str]) -> dict[str, jax.Array]:
+    """Returns the features of a batch, in evaluation mode.
+
+    Args:
+      model: of `registry.build`.
+      variables: its parameters and statistics, in any layout of its blocks (nn/stacked.py).
+      images: (batch, height, width, channels), normalized as the model expects.
+      wanted: names, as `names` gives them.
+
+    Returns:
+      {name: (batch, ...)}.
+
+    Raises:
+      UserError: a name that the net does not have.
+    """
+    wanted, there = list(wanted), names(model, images.shape[1:])
+    for name in wanted:
+        if name not in there:
+            raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
+    last = {_stage(child): child for child in there if _stage(child)}
+    _, state = unrolled(model).apply(
+        unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
+    )
+    return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
+
+
+def _is_child(module: nn.Module, method: str) -> bool:
+    return method == '__call__' and len(module.path) == 1
+
+
+def _stage(name: str) -> str:
+    """Returns 'stage2' for 'stage2_block0', '' for what is no block of a stage."""
+    stage, separator, _ = name.partition('_')
+    return stage if separator and stage.startswith('stage') and stage[5:].isdigit() else ''
+
+
+def unrolled(model: nn.Module) -> nn.Module:
+    """Returns the net with its blocks one by one: those inside a scan cannot be looked at."""
+    if isinstance(model, Net):
+        return model.clone(model=unrolled(model.model))
+    return model.clone(scan=False) if hasattr(model, 'scan') else model

@@ -1,0 +1,1 @@
+"""Nets of other libraries: files of weights, hubs, names."""

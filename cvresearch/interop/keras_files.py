@@ -1,0 +1,177 @@
+"""Weights in files of Keras, read as data: no layer is built and no configuration is run.
+
+Three layouts, all HDF5: that of Keras 2 (`model_weights/conv1/conv1/kernel:0`, where saved with
+its model), that of Keras 3's .weights.h5 (`layers/conv2d_3/vars/0`), and the latter in a .keras
+archive. Tensors come under 'layer/weight' names, as Keras 3 gives them.
+"""
+
+import io
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import h5py
+import numpy as np
+
+from cvresearch.interop import numbers
+from cvresearch.interop.archives import open_zip, require_proportion
+
+# The variables of a layer, in the order in which Keras 3 numbers them. A norm without one of the
+# first two has fewer: in keras.applications it is always gamma that is missing.
+VARIABLES = {
+    'separable_conv2d': ('depthwise_kernel', 'pointwise_kernel', 'bias'),
+    'batch_normalization': ('gamma', 'beta', 'moving_mean', 'moving_variance'),
+    'normalization': ('mean', 'variance', 'count'),
+}
+KERNEL_AND_BIAS = ('kernel', 'bias')
+_NUMBERED = re.compile(r'(conv2d|dense|depthwise_conv2d|separable_conv2d|batch_normalization)(?:_(\d+))?')
+
+
+def read_h5(path: Path) -> dict[str, np.ndarray]:
+    """Returns the tensors of an .h5 file, by 'layer/weight'.
+
+    Raises:
+      ValueError: no weights of Keras in it; OSError and others where it is no HDF5 file or cut off.
+    """
+    return _read(path, path.stat().st_size, {})
+
+
+def read_keras(path: Path) -> dict[str, np.ndarray]:
+    """Returns the tensors of a .keras file, by 'layer/weight'.
+
+    Raises:
+      ValueError: no weights of Keras in it; others where it is no zip archive or cut off.
+    """
+    with open_zip(path) as archive:
+        missing = {'config.json', 'model.weights.h5'} - set(archive.namelist())
+        if missing:
+            raise ValueError(f'the archive has no {" and no ".join(sorted(missing))}')
+        names = dict(_stored_names(json.loads(archive.read('config.json')), 'layers'))
+        weights = archive.read('model.weights.h5')
+        return _read(io.BytesIO(weights), path.stat().st_size, names)  # of the whole: not twice the expansion
+
+
+def _read(file: Path | BinaryIO, size: int, names: dict[str, str]) -> dict[str, np.ndarray]:
+    with h5py.File(file, 'r') as root:
+        if _has_group(root, 'layers'):
+            datasets = _keras_3(root['layers'], names)
+        elif _has_group(root, 'model_weights'):
+            datasets = _keras_2(root['model_weights'])
+        elif _layer_names(root):
+            datasets = _keras_2(root)
+        else:
+            raise ValueError('it holds no weights of Keras')
+        require_proportion(sum(dataset.nbytes for dataset in datasets.values()), size)
+        tensors = {name: _array(name, dataset) for name, dataset in datasets.items()}
+    if not tensors:
+        raise ValueError('it holds no weights')
+    return _counted_from_first(tensors)
+
+
+def _stored_names(config: dict, prefix: str) -> Iterator[tuple[str, str]]:
+    """Yields ('layers/conv2d_3', the layer's own name): the store numbers the layers of each class."""
+    seen: dict[str, int] = {}
+    for layer in config['config'].get('layers', []):
+        kind = _snake(layer['class_name'])
+        seen[kind] = seen.get(kind, -1) + 1
+        place = f'{prefix}/{kind}_{seen[kind]}' if seen[kind] else f'{prefix}/{kind}'
+        yield place, layer['config'].get('name') or layer['name']
+        yield from _stored_names(layer, f'{place}/layers') if 'layers' in layer['config'] else ()
+
+
+def _snake(name: str) -> str:
+    """Returns a class's name as Keras writes it in files: BatchNormalization, batch_normalization."""
+    name = re.sub(r'(.)([A-Z][a-z]+)', r'\1_\2', re.sub(r'\W+', '', name))
+    return re.sub(r'([a-z])([A-Z])', r'\1_\2', name).lower()
+
+
+def _keras_3(layers: h5py.Group, names: dict[str, str]) -> dict[str, h5py.Dataset]:
+    found = {}
+    for path, dataset in _datasets(layers):
+        place, _, index = path.rpartition('/vars/')
+        stored = f'layers/{place}'
+        kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
+        group = layers[f'{place}/vars']
+        layer = group.attrs.get('name') or names.get(stored)
+        if not layer:
+            raise ValueError(f'it does not say which layer {stored!r} is; give the .keras file')
+        variables = VARIABLES.get(kind, KERNEL_AND_BIAS)
+        if kind == 'batch_normalization':
+            variables = variables[-len(group) :]
+        if not index.isdecimal() or int(index) >= len(variables):
+            raise ValueError(f'{stored}/vars/{index} is no variable of a layer that is known here')
+        found[f'{layer}/{variables[int(index)]}'] = dataset
+    return found
+
+
+def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
+    found, names = {}, _layer_names(layers)
+    for path, dataset in _datasets(layers):
+        *scopes, weight = path.split('/')
+        above = list(itertools.accumulate(scopes, '{}/{}'.format))
+        layer = next((name for name in above if name in names), above[0])  # a name may have a '/', conv1/bn
+        if layer != above[-1] and len(layers[layer]) > 1:  # a model in the model: its layers' scopes tell them apart
+            layer = scopes[-1]
+        # VGG's file is from Keras 1: block1_conv1_W_1:0
+        weight = re.sub(r'^.*_([Wb])(_\d+)?$', lambda m: {'W': 'kernel', 'b': 'bias'}[m[1]], weight.partition(':')[0])
+        found[f'{layer}/{weight}'] = dataset
+    for name in [name for name in found if name.endswith('/depthwise_kernel')]:
+        layer = name.rpartition('/')[0]
+        if f'{layer}/pointwise_kernel' not in found:  # Keras 3 calls it so in separable layers only
+            found[f'{layer}/kernel'] = found.pop(name)
+    return found
+
+
+def _layer_names(root: h5py.Group) -> set[str]:
+    """Returns the names of all layers; where they are many, they lie in several attributes."""
+    lists = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
+    return {name.decode() if isinstance(name, bytes) else name for names in lists for name in names}
+
+
+def _has_group(root: h5py.Group, name: str) -> bool:
+    # Other links than hard ones may lead to other files.
+    return isinstance(root.get(name, getlink=True), h5py.HardLink) and isinstance(root[name], h5py.Group)
+
+
+def _datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
+    """Returns all datasets below `group` and their paths, not following links."""
+    found = []
+    group.visititems(lambda name, node: found.append((name, node)) if isinstance(node, h5py.Dataset) else None)
+    return found
+
+
+def _array(name: str, dataset: h5py.Dataset) -> np.ndarray:
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f'the numbers of {name!r} lie in another file')
+    array = np.asarray(dataset[()])
+    if array.dtype.kind == 'V' and array.dtype.names is None:
+        # HDF5 has no bfloat16: Keras 3 leaves its bytes and says so beside; float16, of two bytes too, HDF5 has.
+        kind = dataset.attrs.get('dtype', 'bfloat16')
+        return numbers.named(array, kind.decode() if isinstance(kind, bytes) else kind)
+    if array.dtype.kind not in 'fiub':
+        raise ValueError(f'{name!r} is of type {dataset.dtype}, which is no number')
+    return array
+
+
+def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Renames conv2d_94, conv2d_95, ... to conv2d, conv2d_1, ...
+
+    Keras numbers layers without a name through the whole session, so the numbers depend on what
+    was built before.
+    """
+    layers = {name.rpartition('/')[0] for name in tensors}
+    found = {layer: match for layer in layers if (match := _NUMBERED.fullmatch(layer))}
+    first: dict[str, int] = {}
+    for match in found.values():
+        first[match[1]] = min(int(match[2] or 0), first.get(match[1], 2**62))
+
+    def renamed(layer: str) -> str:
+        if layer not in found:
+            return layer
+        kind, number = found[layer][1], int(found[layer][2] or 0)
+        return f'{kind}_{number - first[kind]}' if number > first[kind] else kind
+
+    return {f'{renamed(name.rpartition("/")[0])}/{name.rpartition("/")[2]}': array for name, array in tensors.items()}

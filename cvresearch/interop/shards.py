@@ -1,0 +1,66 @@
+"""Weights in several files, with an index that says which tensor lies in which, as the libraries of hubs write them."""
+
+import json
+import re
+from pathlib import Path
+
+from cvresearch.base.errors import UserError
+
+INDEXES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
+# What a folder of a hub holds of one file, the likeliest first.
+SINGLE = ('model.safetensors', 'pytorch_model.bin')
+_NUMBERED = re.compile(r'(.+)-(\d{5})-of-(\d{5})(\.\w+)')
+MOST_BYTES = 64 * 2**20
+
+
+def in_folder(folder: Path) -> Path:
+    """Returns the file of weights in a folder, or the index of several.
+
+    Raises:
+      UserError: none or more than one that could be meant.
+    """
+    found = [folder / name for name in (*SINGLE, *INDEXES) if (folder / name).is_file()]
+    found = found or sorted(folder.glob('*.index.json')) or sorted(folder.glob('*.safetensors'))
+    if not found:
+        raise UserError(f'{folder} is a folder without {", ".join((*SINGLE, *INDEXES))}; name a file of weights')
+    if len(found) > 1 and found[0].name not in (*SINGLE, *INDEXES):
+        raise UserError(f'{folder} holds several files of weights ({found[0].name}, {found[1].name}, ...); name one')
+    return found[0]
+
+
+def names(index: Path) -> dict[str, str]:
+    """Returns {tensor: name of the file beside the index that it lies in}.
+
+    Raises:
+      ValueError: no such index, or it names a file of another folder.
+    """
+    if index.stat().st_size > MOST_BYTES:
+        raise ValueError(f'{index.name} has more than {MOST_BYTES:,} bytes')
+    content = json.loads(index.read_bytes())
+    found = content.get('weight_map') if isinstance(content, dict) else None
+    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+        raise ValueError("it has no 'weight_map' of tensors to files")
+    for name in set(found.values()):
+        if not name or name != Path(name).name or '\\' in name:
+            raise ValueError(f'it names {name!r}; expected files of its own folder')
+    return found
+
+
+def files(path: Path) -> list[Path]:
+    """Returns all files that hold the weights of `path`: an index, one of numbered shards, or a file alone.
+
+    Raises:
+      ValueError: not an index, or files that are not there.
+    """
+    if path.suffix.lower() == '.json':
+        found = [path.with_name(name) for name in sorted(set(names(path).values()))]
+    elif match := _NUMBERED.fullmatch(path.name):
+        stem, _, count, ending = match.groups()
+        found = [path.with_name(f'{stem}-{number:05}-of-{count}{ending}') for number in range(1, int(count) + 1)]
+    else:
+        return [path]
+    missing = [file.name for file in found if not file.is_file()]
+    if missing:
+        more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
+        raise ValueError(f'its weights lie in {len(found)} files, and {missing[0]}{more} is not there')
+    return found
