@@ -22,7 +22,7 @@ from cvresearch.report.plots import LINES, MARKERS, PALETTE, PAPER, WHEN
 
 STYLE = PAPER | {'axes.grid': False, 'savefig.bbox': None}
 SIDE = 2.2  # inches of a panel
-MOST_CHANNELS = 64  # of a sheet
+CLIPPED = 0.998  # share of a map's pixels within its colour bar
 MOST_LABELS = 20  # in a legend
 
 
@@ -80,13 +80,16 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
     grey = row.photograph.mean(-1)
     axes.imshow(grey, cmap='gray', vmin=0, vmax=255)
     largest = float(np.abs(panel.map).max())
+    # Of gradients a few pixels would leave all others black.
+    end = float(np.quantile(np.abs(panel.map), CLIPPED)) or largest
     if largest > 0:
         # Two hues where the sign matters, one scale of lightness where it does not.
         signed = panel.map.min() < 0
         shown = axes.imshow(
-            panel.map, cmap='RdBu_r' if signed else 'inferno', alpha=0.6, vmin=-largest if signed else 0, vmax=largest
+            panel.map, cmap='RdBu_r' if signed else 'inferno', alpha=0.6, vmin=-end if signed else 0, vmax=end
         )
-        bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02)
+        beyond = 'neither' if end > 0.8 * largest else 'both' if signed else 'max'
+        bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02, extend=beyond)
         bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=5)
         bar.ax.yaxis.get_offset_text().set_fontsize(5)
