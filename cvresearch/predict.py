@@ -15,7 +15,6 @@ them may override the preprocessing and name the classes (see cvresearch/data/pr
 """
 
 import csv
-import glob
 import io
 import json
 import os
@@ -30,7 +29,7 @@ from cvresearch.base import cli, plugins
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
-from cvresearch.data.names import ENDINGS, is_image
+from cvresearch.data.walk import images_of
 from cvresearch.engine import classifiers
 from cvresearch.interop.classifier import Classifier
 from cvresearch.objectives import scores
@@ -78,32 +77,6 @@ def _best(net: Classifier, logits: np.ndarray, top: int) -> list[dict]:
     probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
     best = np.argsort(-probabilities, kind='stable')[:top]
     return [{'class': int(c), 'name': net.class_names[c], 'probability': float(probabilities[c])} for c in best]
-
-
-def images_of(path: str) -> list[str]:
-    """Returns the image files that a path names: itself; those in a folder, at any depth, or of a pattern, sorted.
-
-    Raises:
-      UserError: a folder without images, or a pattern that nothing fits.
-    """
-    if os.path.isdir(path):
-        found = []
-        for folder, below, names in os.walk(path):
-            below[:] = [name for name in below if not name.startswith('.')]
-            found += [os.path.join(folder, name) for name in names if _is_image(name)]
-        if not found:
-            raise UserError(f'there is no image in the folder (files that end in {", ".join(ENDINGS)})')
-        return sorted(found)
-    if os.path.exists(path) or not glob.has_magic(path):
-        return [path]
-    found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
-    if not found:
-        raise UserError('no file fits this pattern')
-    return sorted(found)
-
-
-def _is_image(name: str) -> bool:
-    return not name.startswith('.') and is_image(os.fsencode(name))
 
 
 def _shown(path: str) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from cvresearch.data.examples import Example, Examples, ids, labels_of
-from cvresearch.data.preprocessing import CHANNELS, Preprocessing, normalized, of_channels
+from cvresearch.data.preprocessing import CHANNELS, Preprocessing, in_pixels, normalized, of_channels
 from cvresearch.data.transforms import Transform
 
 
@@ -42,6 +42,12 @@ class AsEvaluated:
             image = file.getvalue()
         as_rgb = dataclasses.replace(self.transform, channels='RGB')
         return as_rgb(image, as_rgb.draw(np.zeros(1, np.uint64))[0])
+
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """See `Preprocessing.seen`."""
+        drawn = self.transform.draw(np.zeros(1, np.uint64))[0]
+        plan = self.transform.crop.plan(*size, drawn['crop'])
+        return in_pixels(plan.box, plan.size, (plan.top, plan.left, self.transform.size, self.transform.size))
 
     def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
         """See `Preprocessing.__call__`."""

@@ -63,14 +63,27 @@ class Preprocessing:
         """
         image = decode.decode(image, decode.header(image)) if isinstance(image, bytes) else np.asarray(image)
         image = of_channels(image, self.input_shape[-1])
-        sides = image.shape[:2]
+        size, window = self._geometry(image.shape[:2])
+        return windows.pillow(image, size, self.interpolation, window)
+
+    def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
+        """Returns the box of an image that the net sees, (top, left, height, width) in its pixels.
+
+        Args:
+          size: (height, width) of the image.
+        """
+        resized, window = self._geometry(size)
+        return in_pixels((0, 0, *size), resized, window)
+
+    def _geometry(self, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
+        """Returns the size to which an image is resized, and the window (top, left, height, width) of that."""
         if self.squash:
             size = (self.resize, self.resize)
         else:
             short = min(sides)
             size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
         top, left = (round((side - self.crop) / 2) for side in size)
-        return windows.pillow(image, size, self.interpolation, (top, left, self.crop, self.crop))
+        return size, (top, left, self.crop, self.crop)
 
     def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
         """Returns the net's input, float32 (crop, crop, channels), of an image as `pixels` takes it."""
@@ -80,6 +93,14 @@ class Preprocessing:
 def normalized(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], channels: str) -> np.ndarray:
     """Returns pixels in RGB or grey, uint8 (..., channels), as a net's input, float32, in its order of channels."""
     return (pixels.astype(np.float32)[..., CHANNELS[channels]] / 255 - np.float32(mean)) / np.float32(std)
+
+
+def in_pixels(
+    box: Sequence[float], resized: tuple[int, int], window: Sequence[int]
+) -> tuple[float, float, float, float]:  # fmt: skip
+    """Returns which part of an image a window shows of a box resized: each (top, left, height, width)."""
+    rows, columns = (n / to for n, to in zip(box[2:], resized, strict=True))
+    return box[0] + window[0] * rows, box[1] + window[1] * columns, window[2] * rows, window[3] * columns
 
 
 def of_channels(image: np.ndarray, channels: int) -> np.ndarray:

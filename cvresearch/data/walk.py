@@ -5,6 +5,7 @@ links are followed, a file is an image by the ending of its name in any case. Be
 and what systems leave behind are no images; a link that leads back into itself is not followed.
 """
 
+import glob
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.names import hidden, is_image, printable
+from cvresearch.data.names import ENDINGS, hidden, is_image, printable
 
 
 class LeftOut:
@@ -143,3 +144,25 @@ def _is_folder(entry: os.DirEntry) -> bool:
 def _identity(path: bytes) -> tuple[int, int]:
     found = os.stat(path)
     return found.st_dev, found.st_ino
+
+
+def images_of(path: str) -> list[str]:
+    """Returns the image files that a path names: itself; those in a folder, at any depth, or of a pattern, sorted.
+
+    Raises:
+      UserError: a folder without images, or a pattern that nothing fits.
+    """
+    if os.path.isdir(path):
+        found = []
+        for folder, below, names in os.walk(path):
+            below[:] = [name for name in below if not name.startswith('.')]
+            found += [os.path.join(folder, name) for name in names if name[:1] != '.' and is_image(os.fsencode(name))]
+        if not found:
+            raise UserError(f'there is no image in the folder (files that end in {", ".join(ENDINGS)})')
+        return sorted(found)
+    if os.path.exists(path) or not glob.has_magic(path):
+        return [path]
+    found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+    if not found:
+        raise UserError('no file fits this pattern')
+    return sorted(found)

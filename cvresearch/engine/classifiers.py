@@ -13,7 +13,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import flax.linen as nn
 import jax
 
 from cvresearch.base import trees
@@ -26,9 +25,13 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, TrainedRun, variables_of, without_optimizer
+<<<<<<< HEAD
 from cvresearch.interop import classifier, compressed
+=======
+from cvresearch.inspect.features import unrolled
+from cvresearch.interop import classifier
+>>>>>>> w2/inspect
 from cvresearch.interop.classifier import NAMING, Classifier, Name, Provenance
-from cvresearch.nn.overrides import Net
 from cvresearch.nn.stacked import unstack
 
 
@@ -118,7 +121,7 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
       name: as it was asked for.
     """
     experiment, config = run.experiment, run.experiment.config
-    module, step = _one_by_one(experiment.model), int(state.position)
+    module, step = unrolled(experiment.model), int(state.position)
     variables = unstack(jax.device_get(variables_of(state, weights)))
     known = experiment.source.facts.class_names
     names = known + tuple(f'class {number}' for number in range(len(known), module.num_classes))
@@ -148,13 +151,6 @@ def preparation_of(experiment: Experiment) -> Preparation:
         crop=side, resize=side, squash=True, mean=experiment.mean, std=experiment.std,
         channels='L' if channels == 1 else 'RGB',
     )  # fmt: skip
-
-
-def _one_by_one(model: nn.Module) -> nn.Module:
-    """Returns the net with its blocks one by one: what is inside a scan can be neither looked at nor exported."""
-    if isinstance(model, Net):
-        return model.clone(model=_one_by_one(model.model))
-    return model.clone(scan=False) if hasattr(model, 'scan') else model
 
 
 OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {

@@ -1,1 +1,1 @@
-"""Looking at a net: its cost, its features by name."""
+"""Looks inside a net: its cost, features by name, why it answers so, what it has learned."""

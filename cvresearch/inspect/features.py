@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.nn.overrides import Net
 from cvresearch.nn.stacked import unstack
 
 
@@ -21,7 +22,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
     Returns:
       {name: shape of one image's feature}; nothing is computed.
     """
-    model = _unrolled(model)
+    model = unrolled(model)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found: dict[str, tuple[int, ...]] = {}
 
@@ -59,7 +60,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
         if name not in there:
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {_stage(child): child for child in there if _stage(child)}
-    _, state = _unrolled(model).apply(
+    _, state = unrolled(model).apply(
         unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
     )
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
@@ -75,6 +76,8 @@ def _stage(name: str) -> str:
     return stage if separator and stage.startswith('stage') and stage[5:].isdigit() else ''
 
 
-def _unrolled(model: nn.Module) -> nn.Module:
+def unrolled(model: nn.Module) -> nn.Module:
     """Returns the net with its blocks one by one: those inside a scan cannot be looked at."""
+    if isinstance(model, Net):
+        return model.clone(model=unrolled(model.model))
     return model.clone(scan=False) if hasattr(model, 'scan') else model
