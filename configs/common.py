@@ -64,6 +64,14 @@ def mnist5k(epochs: float = 30, batch_size: int = 64) -> ConfigDict:
     return c
 
 
+def fashion_mnist(epochs: float, batch_size: int) -> ConfigDict:
+    """Returns the setting of experiments on Fashion-MNIST, with the whole of its training images."""
+    c = classification('fashion_mnist', epochs, batch_size)
+    c.eval_batch_size = 500
+    c.log_every_steps = 100
+    return c
+
+
 def imagenet(
     epochs: float, batch_size: int, image_size: int = 224, eval_size: int | None = None, eval_resize: int | None = None
 ) -> ConfigDict:
@@ -176,6 +184,19 @@ def modern_cifar(c: ConfigDict) -> None:
     c.schedule = dict(name='cosine', peak=0.1, batch_scaling='linear', reference_batch=128)
 
 
+def changed(values: Mapping) -> Callable[[ConfigDict], None]:
+    """Returns a variant for `finish` that sets these values; a model or optimizer with a name replaces the former."""
+
+    def change(c: ConfigDict) -> None:
+        if 'name' in values.get('model', {}):
+            c.model = dict()
+        if 'name' in values.get('optimizer', {}):
+            c.optimizer = dict()
+        c.update(values)
+
+    return change
+
+
 def finish(
     c: ConfigDict, arg: str, models: Mapping[str, int] | None = None, smoke_size: int = 64,
     smoke_model: Mapping | None = None, **variants: Callable,
@@ -235,13 +256,13 @@ def smoke(c: ConfigDict, size: int) -> None:
     c.log_every_steps = 5
     c.evaluate_every_epochs = 0.25
     c.save_every_epochs = 0.25
-    if c.data.name in ('imagenet', 'image_folder', 'cifar10', 'cifar100'):
+    if c.data.name in ('imagenet', 'image_folder', 'cifar10', 'cifar100', 'fashion_mnist'):
         batch = 2 if c.transform and size > 128 else 8
         if c.transform:
             set_image_size(c, size)
             c.data = dict(name='fake_photographs', classes=10, train=8 * batch, test=batch)
         else:
-            c.data = dict(name='fake', image_size=32, classes=10, train=8 * batch, test=batch)
+            c.data = dict(name='fake', **array_shape(c.data), classes=10, train=8 * batch, test=batch)
         c.batch_size = c.eval_batch_size = batch
         c.batch_norm.group_size = 0  # of the whole batch, which is smaller than the paper's
         c.minival = batch if c.minival else 0
@@ -258,3 +279,10 @@ def smoke(c: ConfigDict, size: int) -> None:
                 group[key] = value * shorter
     if 'warmup_steps' in c.schedule:
         c.schedule.warmup_steps = min(c.schedule.warmup_steps, 1)
+
+
+def array_shape(data: ConfigDict) -> dict[str, int]:
+    """Returns the side of the images of a set of arrays, and their channels."""
+    if data.name == 'fashion_mnist':
+        return dict(image_size=data.get('image_size', 28) + 2 * data.get('pad', 0), channels=1)
+    return dict(image_size=32)

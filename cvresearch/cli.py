@@ -16,12 +16,9 @@ VERBS = {
     'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
-<<<<<<< HEAD
     'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
     'serve': ('cvresearch.serve', 'answers over HTTP what is on a photograph; with a page for people'),
-=======
     'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),
->>>>>>> w2/inspect
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),

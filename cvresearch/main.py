@@ -23,11 +23,17 @@ def main(argv: list[str]) -> int:
         switches=dict(
             extend='train a run that is there on to a larger --config.epochs, also a finished one',
             print_config='print every key with its value, and train nothing',
+            dry_run='tell what the run will cost (images, multiply-adds, hours here), and train nothing',
         ),
     )  # fmt: skip
     config = cli.config_of(options)
     if options.print_config:
         print(*(f'{key}: {value!r}' for key, value in sorted(flatten(config).items())), sep='\n')
+        return 0
+    if options.dry_run:
+        from cvresearch.engine import budget
+
+        print(budget.of(config).text)
         return 0
     if not options.workdir:
         raise UserError('--workdir is missing: folder of the run; the same command again continues it')

@@ -1,13 +1,13 @@
 """Tables for papers: python -m cvresearch.tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
 
-NAME is a published table ('ResNet-T3'; --list names them all), a TOML file that describes one
-(`report/published.py` shows how), the record of a measurement (docs/records/NAME.json), or 'results', the default:
-finished runs, seeds side by side. Each DIR is a workdir or a record of one (config.json and run.json). Runs whose
-configurations differ in nothing but the seed are one row. What has no run is a dash.
+NAME is a published table ('ResNet-T3'; --list names them all), a data set with all that was published for it
+('Fashion-MNIST'), a TOML file that describes a table (`report/published.py` shows how), the record of a measurement
+(docs/records/NAME.json), or 'results', the default: finished runs, seeds side by side. Each DIR is a workdir or a
+record of one (config.json and run.json). Runs whose configurations differ in nothing but the seed are one row. What
+has no run is a dash.
 """
 
 import json
-import re
 import statistics
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_measurement
-from cvresearch.report import compare, published, render
+from cvresearch.report import benchmarks, compare, published, render
 from cvresearch.report import results as reading
 from cvresearch.report import runs as taking
 
@@ -54,7 +54,7 @@ def results(runs: list[str | Path]) -> list[dict]:
         tests = [_test(config, run) for _, run, _ in group]
         accuracies = [test['top1'] for test in tests]
         rows.append({
-            'experiment': _name(path.resolve()), 'model': config['model']['name'],
+            'experiment': taking.experiment(path), 'model': config['model']['name'],
             'data': config['data']['name'], 'parameters': card['params'],
             'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
             'weights': 'raw' if average == 'none' else average,
@@ -97,9 +97,13 @@ def _repeat(config: dict) -> str:
     return f'{config["seed"]}{fold}'
 
 
-def _name(folder: Path) -> str:
-    parts = re.sub(r'_seed\d+$', '', folder.name).split(',')
-    return ','.join(part for part in parts if not re.fullmatch(r'(seed|fold)=\d+', part)) or folder.parent.name
+def benchmark_table(name: str, runs: list[str | Path], style: str) -> str:
+    """Returns what was published for one data set, and what the runs found (report/benchmarks.py)."""
+    table, others = benchmarks.compare(name, reading.take(runs) if runs else [])
+    if others:
+        data = ', '.join(sorted({result.data for result in others}))
+        print(f'left out: {len(others)} results on other data ({data}) than {name}', file=sys.stderr)
+    return render.render(table, style)
 
 
 def published_table(name: str, runs: list[str | Path], style: str) -> str:
@@ -123,7 +127,7 @@ def main(argv: list[str]) -> int:
         runs='folders of finished runs', format='text (default), markdown, csv, latex or html',
     )  # fmt: skip
     if options.list:
-        print('\n'.join(published.facts()))
+        print('\n'.join([*published.facts(), *benchmarks.names()]))
         return 0
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
     named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
@@ -134,6 +138,9 @@ def main(argv: list[str]) -> int:
         rows = read_measurement(local(name))
         columns = tuple(dict.fromkeys(column for row in rows for column in row))
         _print([dict.fromkeys(columns) | row for row in rows], columns, style, local(name).stem)
+        return 0
+    if name in benchmarks.names():
+        print(benchmark_table(name, runs, style))
         return 0
     if name != 'results':
         print(published_table(name, runs, style))
@@ -147,7 +154,7 @@ def main(argv: list[str]) -> int:
 def _is_table(word: str, alone: bool) -> bool:
     """Whether the first argument names a table, and is not the first of FOLDER/*, such as a sweep.json."""
     path = local(word)
-    if word in published.facts() or not path.exists():
+    if word in published.facts() or word in benchmarks.names() or not path.exists():
         return True
     return (word == 'results' and not (path / 'config.json').exists()) or path.suffix == '.toml' or (
         path.suffix == '.json' and path.is_file() and alone

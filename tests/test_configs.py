@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from configs import common
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
@@ -20,8 +21,8 @@ from tests import smokes
 
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_442,
-    'fake': 1_024,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
+    'mnist500': 500, 'digits': 1_442, 'fake': 1_024,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
@@ -136,11 +137,12 @@ def test_list_of_smoke_runs_is_whole():
 
 def on_synthetic_data(config):
     """Puts as many synthetic images in place of those that are not bundled."""
-    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100}
+    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'fashion_mnist': 10}
     if config.data.name in classes:
         name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES.get(config.data.name, 1000)
         with config.unlocked():
-            config.data = dict(name=name, classes=classes[config.data.name], train=count)
+            shape = common.array_shape(config.data) if config.data.name == 'fashion_mnist' else {}
+            config.data = dict(name=name, **shape, classes=classes[config.data.name], train=count)
     return config
 
 

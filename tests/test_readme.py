@@ -6,6 +6,7 @@ import statistics
 from pathlib import Path
 
 README = Path('README.md').read_text()
+TEST_IMAGES = {'mnist5k': 1_000, 'mnist500': 1_000, 'fashion_mnist': 10_000}
 RECORDS = sorted(path.parent for path in Path('docs/records').glob('**/run.json'))
 
 
@@ -14,7 +15,7 @@ def test_records_are_whole_and_made_by_their_configuration():
         card, config = (json.loads((path / name).read_text()) for name in ('run.json', 'config.json'))
         rows = [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()]
         last = [row for row in rows if row['split'] == 'test' and row.get('weights', 'raw') == 'raw'][-1]
-        assert last == card['final']['test'] and last['n_seen'] == 1000
+        assert last == card['final']['test'] and last['n_seen'] == TEST_IMAGES[card['data']]
         assert card['uncommitted_changes'] is False and re.fullmatch('[0-9a-f]{40}', card['revision'])
         assert card['seed'] == config['seed'] and len(card['params_sha256']) == 64
 

@@ -62,6 +62,7 @@ def parse(
         flags.DEFINE_bool(name, False, help_text, flag_values=defined)
     flags.DEFINE_bool('help', False, 'show this text', short_name='h', flag_values=defined)
     own, overrides = _split(argv)
+    own = [_with_underscores(argument, defined) for argument in own]
     try:
         rest = defined([sys.argv[0], *own])[1:]  # the first is taken for the program's name
     except flags.UnrecognizedFlagError as error:
@@ -84,6 +85,13 @@ def parse(
     values = {name: defined[name].value for name in [*options, *(switches or {})]}
     values |= {name: values[name] or [] for name in repeated} | _local(values, places)
     return SimpleNamespace(overrides=overrides, rest=rest, **values)
+
+
+def _with_underscores(argument: str, defined: flags.FlagValues) -> str:
+    """Returns '--dry_run' for '--dry-run'; other arguments as they are."""
+    name, equals, value = argument.partition('=')
+    flag = name.removeprefix('--').replace('-', '_')
+    return f'--{flag}{equals}{value}' if name.startswith('--') and flag in defined else argument
 
 
 def _local(values: dict, names: tuple[str, ...]) -> dict[str, Path | list[Path]]:

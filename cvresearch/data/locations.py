@@ -1,6 +1,7 @@
 """Where datasets lie, and what is said where one does not."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base.errors import UserError
@@ -9,13 +10,14 @@ from cvresearch.base.paths import local
 VARIABLE = 'CVRESEARCH_DATA'
 
 
-def places(name: str, root: str = '', also: tuple[str, ...] = ()) -> list[Path]:
+def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[Path]:
     """Returns the folders in which a dataset is looked for.
 
     Args:
       name: of the dataset, the folder's name where it is not said.
       root: config.data.root; where it is given, nowhere else is looked.
-      also: other names that such a folder may have.
+      also: other names of the folder, and folders of this data set alone, such as that of a Debian package; looked
+        into last.
 
     Raises:
       UserError: it is no path of this machine.
@@ -23,11 +25,12 @@ def places(name: str, root: str = '', also: tuple[str, ...] = ()) -> list[Path]:
     if root:
         return [local(root, 'config.data.root')]
     parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
-    return [parent / each for parent in (*parents, Path('data'), Path.home() / 'data') for each in (name, *also)]
+    parents += [Path('data'), Path.home() / 'data']
+    return list(dict.fromkeys(parent / each for each in (name, *also) for parent in parents))
 
 
 def find(
-    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
 ) -> Path:
     """Returns the folder of a dataset.
 
@@ -36,7 +39,7 @@ def find(
       root: config.data.root.
       needed: alternatives, each the entries that a folder must have, as patterns.
       how: lines that say how to put the data there.
-      also: other names of the folder where no root is given.
+      also: as `places` has it.
 
     Raises:
       UserError: none of the places has one of the alternatives.
@@ -48,7 +51,7 @@ def find(
 
 
 def missing(
-    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: tuple[str, ...] = ()
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
 ) -> UserError:
     """Returns what is said where a dataset is not there, on one screen."""
     looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]

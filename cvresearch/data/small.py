@@ -1,10 +1,8 @@
-"""Small sets from their original files, read into memory: MNIST, CIFAR-10 and -100, SVHN."""
+"""Small colour sets from their original files, read into memory: CIFAR-10 and -100, SVHN."""
 
-import gzip
 import io
 import pickle
 import tarfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,33 +15,7 @@ from cvresearch.data.examples import Arrays, Facts, Source
 CIFAR10_CLASSES = ('airplane', 'automobile', 'bird', 'cat', 'deer', 'dog', 'frog', 'horse', 'ship', 'truck')
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
-RAW = ('', 'raw/', 'MNIST/raw/')  # below the root, where MNIST's files lie: torchvision's are in the last
-MOST_BYTES = 1 << 28  # unpacked: CIFAR's archives hold 186 MB, MNIST's largest file 47 MB
-
-
-def mnist(root: str = '') -> Source:
-    """MNIST (LeCun et al. 1998): 60,000 digits to train and 10,000 to test, 28x28, grey.
-
-    `root` holds the four original files, train-images-idx3-ubyte and so on, compressed (.gz) or not; or it is a
-    folder of torchvision's, which has them in MNIST/raw/. Mean and deviation are of the training images, as all
-    libraries quote them.
-
-    Raises:
-      UserError: a file is not there, or is not the original.
-    """
-    files = ('train-images[-.]idx3-ubyte*', 't10k-labels[-.]idx1-ubyte*')
-    needed = tuple(tuple(f'{below}{file}' for file in files) for below in RAW)
-    how = ('download the four files of MNIST, train-images-idx3-ubyte.gz and so on, or let torchvision download them,')
-    place = locations.find('mnist', root, needed, (how,), also=('MNIST',))
-    place = next(place / below for below in RAW if all(any((place / below).glob(file)) for file in files))
-    splits = {}
-    for split, stem, count in (('train', 'train', 60_000), ('test', 't10k', 10_000)):
-        images, labels = (_idx(place, f'{stem}-{kind}') for kind in ('images?idx3-ubyte', 'labels?idx1-ubyte'))
-        _check_count(f'mnist, {split}', len(images), count)
-        _check_count(f'mnist, labels of {split}', len(labels), count)
-        splits[split] = Arrays(images[..., None], labels.astype(np.int32))
-    counts = dict(train=60_000, test=10_000)
-    return Source(Facts('mnist', tuple('0123456789'), (28, 28, 1), (0.1307,), (0.3081,), counts), splits)
+MOST_BYTES = 1 << 28  # unpacked: CIFAR's archives hold 186 MB
 
 
 def cifar10(root: str = '') -> Source:
@@ -210,34 +182,6 @@ def _encode(text: str, encoding: str) -> bytes:
 def _unpickled(data: bytes) -> dict:
     table = _Harmless(io.BytesIO(data), encoding='bytes').load()
     return {key.decode() if isinstance(key, bytes) else key: value for key, value in table.items()}
-
-
-def _idx(place: Path, pattern: str) -> np.ndarray:
-    """Reads an array of bytes in MNIST's format: two zeros, 8 (bytes), the number of axes, their lengths.
-
-    Raises:
-      UserError: there is no such file, or it is damaged.
-    """
-    found = sorted(path for path in place.glob(f'{pattern}*') if path.name.endswith(('-ubyte', '-ubyte.gz')))
-    if not found:
-        raise UserError(f'{place} has no file {pattern} or {pattern}.gz; download it again')
-    path = found[0]
-    try:
-        with gzip.open(path) if path.suffix == '.gz' else open(path, 'rb') as file:
-            data = file.read(MOST_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as error:  # a download that was cut off
-        raise UserError(f'{path} cannot be read ({type(error).__name__}: {error}); download it again') from error
-    if len(data) > MOST_BYTES:
-        raise UserError(f'{path} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
-    axes = data[3] if len(data) > 3 else 0
-    if data[:3] != b'\0\0\x08' or len(data) < 4 + 4 * axes:
-        raise UserError(f'{path} is no IDX file of bytes; download it again')
-    shape = np.frombuffer(data, '>u4', axes, 4).astype(int)
-    if len(data) != 4 + 4 * axes + np.prod(shape, dtype=np.float64):
-        raise UserError(
-            f'{path} has {len(data):,} bytes; its head says an array of {shape.tolist()}; download it again'
-        )
-    return np.frombuffer(data, np.uint8, offset=4 + 4 * axes).reshape(shape)
 
 
 def _check_count(what: str, got: int, expected: int) -> None:

@@ -12,17 +12,18 @@ from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mni
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
 from cvresearch.data.folders import image_folder
+from cvresearch.data.idx import fashion_mnist, mnist
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
 from cvresearch.data.imagenet import facts as described
 from cvresearch.data.imagenet import wnids as imagenet_wnids
 from cvresearch.data.preparation import AsTransform, Preparation, PreparedArrays
 from cvresearch.data.preprocessing import imagenet_classes
-from cvresearch.data.small import cifar10, cifar100, mnist, svhn
+from cvresearch.data.small import cifar10, cifar100, svhn
 from cvresearch.data.tfds import tfds
 
 SOURCES = {
     'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
-    'mnist': mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
+    'mnist': mnist, 'fashion_mnist': fashion_mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
     'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
 }  # fmt: skip

@@ -22,8 +22,9 @@ class Augment:
       border: what a shift uncovers: 'black' (the value 0 of the uint8 image), 'reflect' or 'edge'.
       flip: whether to mirror each image left to right with probability 1/2.
       cutout: side in pixels of a square that is set to the mean, its centre anywhere (DeVries & Taylor 2017).
-      erasing: probability of setting a rectangle to the mean, of 2 % to a third of the area and a height over width
-        of 0.3 to 3.3 (Zhong et al. 2017, section 4).
+      erasing: probability of setting a rectangle to the mean (Zhong et al. 2017, section 4).
+      erasing_area: smallest and largest share of the image that such a rectangle covers.
+      erasing_ratio: smallest and largest height over width of it.
     """
 
     resize: int = 0
@@ -32,6 +33,8 @@ class Augment:
     flip: bool = False
     cutout: int = 0
     erasing: float = 0.0
+    erasing_area: tuple[float, float] = (0.02, 1 / 3)
+    erasing_ratio: tuple[float, float] = (0.3, 3.3)
 
     def __post_init__(self):
         for name in ('resize', 'shift', 'cutout', 'erasing'):
@@ -39,6 +42,10 @@ class Augment:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
         if self.erasing > 1:
             raise UserError(f'config.augment.erasing is {self.erasing}; expected a probability')
+        for name, most in (('erasing_area', 1), ('erasing_ratio', float('inf'))):
+            limits = getattr(self, name)
+            if len(limits) != 2 or not 0 < limits[0] <= limits[1] <= most:
+                raise UserError(f'config.augment.{name} is {limits}; expected two numbers, the smaller first, above 0')
         lookup('augment.border', BORDERS, self.border)
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
@@ -80,8 +87,10 @@ class Augment:
         """Draws ten rectangles at once and takes the first that fits; whether it is drawn at all is the last number."""
         height, width = len(row), column.shape[1]
         area, ratio, top, left, chance = jax.random.uniform(key, (5, 10))
-        area = height * width * (0.02 + (1 / 3 - 0.02) * area)
-        ratio = jnp.exp(jnp.log(0.3) + (jnp.log(3.3) - jnp.log(0.3)) * ratio)
+        smallest, largest = self.erasing_area
+        area = height * width * (smallest + (largest - smallest) * area)
+        lowest, highest = map(jnp.log, self.erasing_ratio)
+        ratio = jnp.exp(lowest + (highest - lowest) * ratio)
         h, w = jnp.round(jnp.sqrt(area * ratio)), jnp.round(jnp.sqrt(area / ratio))
         fits = (h < height) & (w < width)
         h, w, top, left = (x[jnp.argmax(fits)] for x in (h, w, top, left))

@@ -25,12 +25,8 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, TrainedRun, variables_of, without_optimizer
-<<<<<<< HEAD
-from cvresearch.interop import classifier, compressed
-=======
 from cvresearch.inspect.features import unrolled
-from cvresearch.interop import classifier
->>>>>>> w2/inspect
+from cvresearch.interop import classifier, compressed
 from cvresearch.interop.classifier import NAMING, Classifier, Name, Provenance
 from cvresearch.nn.stacked import unstack
 

@@ -7,9 +7,10 @@ arXiv:1512.03385, section 4.2 and table 6. And, after the same plan of a stem an
   each image; there its output is scaled down in evaluation, here it is scaled up in training.
 
 Where shapes change, the ResNets' shortcuts are option A (every second pixel, zeros for the new channels;
-here after the old ones, which the paper leaves open); ResNeXt's are projections (option B). `plain20` and the
-others of that kind are the same nets without shortcuts, with equal counts. Depth 110 is trained with a
-learning rate of 0.01 until the error falls under 80 %, then 0.1 (section 4.2). The paper has no dropout.
+here after the old ones, which the paper leaves open), or with `shortcut='projection'` option B, a 1x1 convolution
+and batch norm, as ResNeXt's are. `plain20` and the others of that kind are the same nets without shortcuts, with
+equal counts. Depth 110 is trained with a learning rate of 0.01 until the error falls under 80 %, then 0.1
+(section 4.2). The paper has no dropout.
 
 Of each stage all blocks but the first are identical and compiled once (nn/stacked.py).
 """
@@ -21,7 +22,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
@@ -30,6 +31,8 @@ from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.stacked import repeat
 from cvresearch.nn.stochastic_depth import drop_path
+
+SHORTCUTS = ('zeros', 'projection')
 
 
 class CifarNet(nn.Module):
@@ -100,10 +103,12 @@ class CifarResNet(CifarNet):
 
     Attributes:
       residual: with shortcuts; without, the net is the paper's plain twin.
+      shortcut: where shapes change, 'zeros' (option A) or 'projection' (option B).
       width: multiplier of all widths.
     """
 
     residual: bool = True
+    shortcut: str = 'zeros'
     width: float = 1.0
 
     @property
@@ -113,7 +118,9 @@ class CifarResNet(CifarNet):
 
     def block(self, **bricks: Callable) -> Callable[..., nn.Module]:
         """Returns what makes a block, given its width and strides."""
-        return functools.partial(BasicBlock, **bricks, residual=self.residual)
+        lookup('shortcut', dict.fromkeys(SHORTCUTS), self.shortcut)
+        shortcut = self.shortcut if self.residual else 'none'
+        return functools.partial(BasicBlock, **bricks, shortcut=shortcut)
 
 
 class CifarResNeXt(CifarNet):
@@ -143,7 +150,7 @@ class BasicBlock(nn.Module):
     norm: Callable
     last_norm: Callable
     act: Callable
-    residual: bool
+    shortcut: str
     strides: int = 1
 
     @nn.compact
@@ -160,7 +167,13 @@ class BasicBlock(nn.Module):
         y = self.last_norm(name='norm2')(y)
         if rate is not None:
             y = drop_path(y, rate, self.make_rng('dropout'))
-        return self.act(y + zero_padded(x, self.width, self.strides) if self.residual else y)
+        return self.act(y if self.shortcut == 'none' else y + self._shortcut(x))
+
+    def _shortcut(self, x: jax.Array) -> jax.Array:
+        if self.shortcut == 'zeros' or x.shape[-1] == self.width:
+            return zero_padded(x, self.width, self.strides)
+        x = self.conv(self.width, 1, strides=self.strides, name='shortcut_conv')(x)
+        return self.norm(name='shortcut_norm')(x)
 
 
 class Bottleneck(nn.Module):

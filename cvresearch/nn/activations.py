@@ -16,6 +16,7 @@ def squash(x: jax.Array) -> jax.Array:
 
 ACTIVATIONS: dict[str, Callable] = {
     'tanh': jnp.tanh,
+    'sigmoid': nn.sigmoid,
     'squash': squash,
     'relu': nn.relu,
     'relu6': nn.relu6,

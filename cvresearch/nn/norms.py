@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import UserError, construct
+from cvresearch.nn.shapes import require_channels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +120,13 @@ class BatchNorm(nn.Module):
         Args:
           x: (batch, ..., channels).
           how: given by `Net`, not by the models.
+
+        Raises:
+          UserError: another number of channels than the parameters are for.
         """
+        for name in ('scale', 'bias'):
+            if self.has_variable('params', name):
+                require_channels('BatchNorm', x.shape[-1], len(self.get_variable('params', name)))
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if how.kind == 'none':
             mean, factor = jnp.zeros((), wide.dtype), jnp.ones((), wide.dtype)

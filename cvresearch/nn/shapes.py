@@ -31,6 +31,6 @@ def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
 
 
 def require_channels(layer: str, got: int, expected: int) -> None:
-    """Raises UserError unless a layer got as many channels as its kernel has."""
+    """Raises UserError unless a layer got as many channels as its parameters are for."""
     if got != expected:
-        raise UserError(f'{layer} got {got} channels, expected {expected}, as its kernel has them')
+        raise UserError(f'{layer} got {got} channels, expected {expected}, as its parameters have them')

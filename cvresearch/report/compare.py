@@ -57,7 +57,7 @@ def compare(title: str, lines: Sequence[Line], results: Sequence[Result]) -> tup
     columns['multiply-adds'] = [_count(line, ours, 'macs') for line, ours in zip(lines, found, strict=True)]
     for name in other:
         figures = [line.paper.get(name) for line in lines]
-        columns[_title(name, figures)] = list(map(_paper, figures))
+        columns[_title(name, figures)] = list(map(paper_cell, figures))
     for name in used:
         columns |= _metric(name, lines, found)
     columns['seeds'] = [Cell(str(m.seeds), number=True) if m else Cell(number=True) for m in found]
@@ -66,7 +66,7 @@ def compare(title: str, lines: Sequence[Line], results: Sequence[Result]) -> tup
         Cell(f'{line.protocol}; ours: {m.protocol}' if m and m.protocol not in line.protocol else line.protocol)
         for line, m in zip(lines, found, strict=True)
     ]
-    return Table(title, tuple(columns), tuple(zip(*columns.values(), strict=True)), _notes(lines)), strangers
+    return Table(title, tuple(columns), tuple(zip(*columns.values(), strict=True)), notes(lines)), strangers
 
 
 def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) -> dict[str, list[Cell]]:
@@ -80,7 +80,7 @@ def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) 
     best_ours = _best(ours, groups, errors)
     blank = Cell(number=True)
     return {
-        f'{what}, paper': [dataclasses.replace(_paper(f), best=i in best_paper) for i, f in enumerate(figures)],
+        f'{what}, paper': [dataclasses.replace(paper_cell(f), best=i in best_paper) for i, f in enumerate(figures)],
         f'ours {NAMES[name]}': [
             blank if value is None else Cell(f'{value:.2f}', number=True, best=i in best_ours)
             for i, value in enumerate(ours)
@@ -107,7 +107,8 @@ def _best(values: Sequence[float | None], groups: Sequence[tuple], lowest: bool)
     return places
 
 
-def _paper(figure: Figure | None) -> Cell:
+def paper_cell(figure: Figure | None) -> Cell:
+    """Returns a published figure with its evidence."""
     if figure is None:
         return Cell(number=True)
     return Cell(figure.text, mark=figure.mark, number=True, note=figure.evidence)
@@ -126,6 +127,7 @@ def _title(name: str, figures: Sequence[Figure | None]) -> str:
     return f'{NAMES.get(name, name)}, paper ({unit})'
 
 
-def _notes(lines: Sequence[Line]) -> tuple[str, ...]:
+def notes(lines: Sequence[Line]) -> tuple[str, ...]:
+    """Returns what is said below a table: the marks of its figures, and what is ours."""
     marks = sorted({figure.mark for line in lines for figure in line.paper.values()}, key=list(MARKS).index)
     return (*(f'{mark}: {MARKS[mark]}' for mark in marks), 'ours: mean over the seeds; sd: of the sample; -: no run')

@@ -29,7 +29,7 @@ ROW_FACTS = {'params': 'params', 'FLOPs': 'macs', 'mult-adds': 'macs', 'MAdds': 
 SCALES = {'M': 1e6, 'B': 1e9, 'Bn ops': 1e9}
 MARKS = {
     'v': 'verified in public text of the paper or its repository', 'r': 'recalled, not checked against an opened copy',
-    'l': 'one source of low confidence',
+    'l': 'one source of low confidence', 'd': 'to be distrusted, and not compared: the evidence says why',
 }  # fmt: skip
 ACCURACIES = ('% accuracy', '% error', '% points')
 
@@ -56,6 +56,8 @@ class Figure:
     @property
     def mark(self) -> str:
         """How sure the number is: a key of MARKS."""
+        if 'DISTRUST' in self.evidence:
+            return 'd'
         if 'LOW CONFIDENCE' in self.evidence:
             return 'l'
         return 'v' if self.evidence.startswith('verified') else 'r'

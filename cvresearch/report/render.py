@@ -8,7 +8,7 @@ from cvresearch.base import escape
 from cvresearch.base.errors import lookup
 from cvresearch.report.compare import Cell, Table
 
-_SUPERSCRIPT = {'v': 'ᵛ', 'r': 'ʳ', 'l': 'ˡ', '': ''}
+_SUPERSCRIPT = {'v': 'ᵛ', 'r': 'ʳ', 'l': 'ˡ', 'd': 'ᵈ', '': ''}
 STYLE = (
     'body{font:14px/1.4 system-ui,sans-serif;margin:2em;color:#111}table{border-collapse:collapse;margin:1em 0}'
     'caption{text-align:left;font-weight:600}th,td{padding:.2em .6em;text-align:left;vertical-align:top}'

@@ -25,6 +25,7 @@ class Result:
       values: 'top1', 'top5' (percent), 'n_seen'.
       split: 'test' or 'minival'.
       views: 'single', '10-crop', ...
+      seconds: of the whole run, all sessions together; None where its record does not say.
     """
 
     path: Path
@@ -34,6 +35,7 @@ class Result:
     params: int
     split: str = 'test'
     views: str = SINGLE
+    seconds: float | None = None
 
     @property
     def model(self) -> str:
@@ -109,7 +111,8 @@ def read(path: str | Path) -> Result:
     flat = configs.flatten(config)
     if 'extended_from' in card:
         flat['extended_from'] = card['extended_from']  # no run of the recipe as it is written
-    return Result(path, flat, card['data'], values, card['params'], views=views)
+    seconds = card.get('wall_time_s')
+    return Result(path, flat, card['data'], values, card['params'], views=views, seconds=seconds)
 
 
 def take(paths: Sequence[str | Path]) -> list[Result]:

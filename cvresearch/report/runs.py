@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -77,6 +78,16 @@ def finished(path: Path) -> tuple[ConfigDict, dict]:
     if card is None or card['status'] != 'finished':
         raise UserError(f'{path} holds no finished run (it is {card["status"] if card else _kind(path)})')
     return configs.from_json((path / 'config.json').read_text()), card
+
+
+def experiment(folder: Path) -> str:
+    """Returns the name of the experiment that a run's folder belongs to: the folder's, without seed and fold.
+
+    'NAME_seed0' is of NAME; 'seed=0,size=28' of 'size=28'; 'seed=0' of the folder above.
+    """
+    folder = folder.resolve()
+    parts = re.sub(r'_seed\d+$', '', folder.name).split(',')
+    return ','.join(part for part in parts if not re.fullmatch(r'(seed|fold)=\d+', part)) or folder.parent.name
 
 
 def _kind(path: Path) -> str:

@@ -53,10 +53,21 @@ def test_erasing_draws_rectangles_of_the_papers_sizes_with_its_probability():
     assert 0.2 < ratios.min() < 0.6 and 1.7 < ratios.max() < 4
 
 
+def test_erasing_keeps_to_the_area_and_the_ratio_that_it_is_given():
+    ones = jnp.ones((400, 40, 40, 1))
+    erasing = augment.Augment(erasing=1.0, erasing_area=(0.3, 0.5), erasing_ratio=(1.5, 2.0))
+    erased = np.asarray(erasing.erase(ones, KEYS))[..., 0] == 0
+    boxes = np.array([np.ptp(np.nonzero(image), axis=1) + 1 for image in erased])
+    shares, ratios = boxes.prod(axis=1) / 1600, boxes[:, 0] / boxes[:, 1]
+    assert 0.28 < shares.min() < 0.33 and 0.45 < shares.max() < 0.53  # sides are rounded
+    assert 1.4 < ratios.min() < 1.6 and 1.9 < ratios.max() < 2.1
+
+
 @pytest.mark.parametrize(
     ('knobs', 'message'),
     [(dict(cutout=-1), 'expected at least 0'), (dict(erasing=1.5), 'expected a probability'),
-     (dict(border='mirror'), 'unknown augment.border')],
+     (dict(border='mirror'), 'unknown augment.border'), (dict(erasing_area=(0.4, 0.2)), 'the smaller first'),
+     (dict(erasing_area=(0.1, 1.2)), 'erasing_area is'), (dict(erasing_ratio=(0, 2)), 'above 0')],
 )  # fmt: skip
 def test_mistakes(knobs, message):
     with pytest.raises(UserError, match=message):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cvresearch.base import trees
-from cvresearch.inspect import features
+from cvresearch.base.errors import UserError
+from cvresearch.inspect import cost, features
 from cvresearch.models import registry
 from cvresearch.nn.stacked import unstack
 
@@ -48,3 +49,12 @@ def test_a_block_whose_last_layer_starts_at_zero_is_the_identity_and_learns(name
     weights = dict(trees.named_leaves(variables['params']['stage1_block1']))
     zeroed = [path for path, leaf in weights.items() if path.endswith(('kernel', 'scale')) and not np.any(leaf)]
     assert len(zeroed) == 1 and np.any(dict(trees.named_leaves(gradients['stage1_block1']))[zeroed[0]])
+
+
+@pytest.mark.parametrize(('depth', 'channels', 'count'), [(20, 1, 272_186), (20, 3, 272_474), (56, 3, 855_770)])
+def test_projections_have_the_parameters_of_public_reruns(depth, channels, count):
+    # 272,474 and 855,770: printed by reruns on CIFAR-10. One channel: two planes of 16 kernels of 3x3 less.
+    model = registry.build('resnet20_cifar10', depth=depth, shortcut='projection')
+    assert trees.count(cost.shapes(model, (28, 28, channels))['params']) == count
+    with pytest.raises(UserError, match='unknown shortcut'):
+        cost.shapes(registry.build('resnet20_cifar10', shortcut='B'), (28, 28, 3))

@@ -1,0 +1,70 @@
+"""What a run will cost, told before it is begun: images, multiply-adds, hours on the devices that are here."""
+
+import contextlib
+import dataclasses
+import statistics
+import time
+
+import jax
+from ml_collections import ConfigDict
+
+from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.phases import Phases
+
+UPDATES = 5  # timed, after one that is not
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """The cost of training; evaluations and checkpoints are not in it.
+
+    Attributes:
+      images: that the net sees, each as often as it is seen.
+      macs: multiply-adds of all updates; an update counts as three forward passes.
+      seconds: of training, at the speed of the first updates here; a stage of other images counts by its multiply-adds.
+    """
+
+    images: int
+    macs: int
+    seconds: float
+
+    @property
+    def text(self) -> str:
+        """The budget in one line."""
+        return (
+            f'{self.images:,} images, {self.macs / 1e12:.3g} tera multiply-adds, '
+            f'about {self.seconds / 3600:.2g} hours of training here (evaluations and saving not counted)'
+        )
+
+
+def of(config: ConfigDict) -> Budget:
+    """Returns the budget of a run; compiles its first update and times some, and writes nothing.
+
+    Raises:
+      UserError: as `Experiment.from_config`.
+    """
+    experiment = Experiment.from_config(config)
+    with contextlib.closing(Phases(experiment, config)) as stages:
+        macs = multiply_adds(stages, experiment.plan.steps)
+        first = stages.experiment(0).training_flops() // 2
+        seconds = _seconds_of_an_update(experiment, stages) * macs / first
+    return Budget(experiment.plan.steps * config.batch_size, macs, seconds)
+
+
+def multiply_adds(stages: Phases, steps: int) -> int:
+    """Returns the multiply-adds of all updates of a run of `steps` steps."""
+    begins = [stage.first for stage in stages.stages]
+    lengths = [end - begin for begin, end in zip(begins, [*begins[1:], steps], strict=True)]
+    return sum(
+        stages.experiment(begin).training_flops() // 2 * length for begin, length in zip(begins, lengths, strict=True)
+    )
+
+
+def _seconds_of_an_update(experiment: Experiment, stages: Phases) -> float:
+    """Returns the median seconds of an update of the first stage, the making of its batch included."""
+    state, taken = experiment.initial_state(), []
+    for step in range(min(UPDATES + 1, experiment.plan.steps)):
+        begun = time.perf_counter()
+        state = jax.block_until_ready(stages.update(step, state, stages.batch(step)))
+        taken.append(time.perf_counter() - begun)
+    return statistics.median(taken[1:] or taken)
