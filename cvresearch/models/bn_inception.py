@@ -22,12 +22,12 @@ import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
 from cvresearch.models.variant import Variant
+from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
-from cvresearch.nn.shapes import require_channels
 
 # Figure 5: features of 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3; pooling, projection.
 # Modules without a 1x1 halve the grid. The projection of 4c and 4d is a choice (None).

@@ -30,10 +30,10 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.models.variant import Reference, Variant
+from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, global_avg_pool
-from cvresearch.nn.shapes import require_channels
 from cvresearch.nn.squeeze_excitation import SqueezeExcitation
 
 # 1 / standard deviation of each activation of a standard normal variable.

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 
+from cvresearch.base.errors import UserError
+
 
 def scaled_channels(channels: int, width: float, divisor: int = 8) -> int:
     """Returns a number of channels under a width multiplier, as MobileNetV2, MnasNet and EfficientNet round it.
@@ -39,3 +41,9 @@ def zero_padded(x: jax.Array, channels: int, strides: int) -> jax.Array:
     """
     missing = channels - x.shape[-1]
     return jnp.pad(x[:, ::strides, ::strides], ((0, 0), (0, 0), (0, 0), (0, missing)))
+
+
+def require_channels(layer: str, got: int, expected: int) -> None:
+    """Raises UserError unless a layer got as many channels as its parameters are for."""
+    if got != expected:
+        raise UserError(f'{layer} got {got} channels, expected {expected}, as its parameters have them')

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import UserError, construct
-from cvresearch.nn.shapes import require_channels
+from cvresearch.nn.channels import require_channels
 
 
 @dataclasses.dataclass(frozen=True)

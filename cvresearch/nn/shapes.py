@@ -28,9 +28,3 @@ def require_at_least(net: str, image: tuple[int, ...], size: int) -> None:
     height, width, depth = image[-3:]
     if min(height, width) < size:
         raise UserError(f'{net} got images of {height}x{width}x{depth}, expected at least {size}x{size}')
-
-
-def require_channels(layer: str, got: int, expected: int) -> None:
-    """Raises UserError unless a layer got as many channels as its parameters are for."""
-    if got != expected:
-        raise UserError(f'{layer} got {got} channels, expected {expected}, as its parameters have them')
