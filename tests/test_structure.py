@@ -61,7 +61,7 @@ def chain(module, above=()):
 
 # What a file imports by a name in a string, at a moment when the other is surely wanted; and why it may.
 BY_NAME = {
-    ('cvresearch.base.overrides', 'cvresearch.engine.arguments'): 'what constructors take, if a file does not say enough',
+    ('cvresearch.base.overrides', 'cvresearch.engine.arguments'): 'what constructors take, if a file is silent',
 }
 
 
