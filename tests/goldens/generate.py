@@ -108,7 +108,9 @@ def project(statistics: dict[str, np.ndarray]) -> dict[str, list[float]]:
 
 def main(names: list[str]) -> None:
     """Writes the golden files of `names`."""
-    for name in names or [name for name in registry.references() if not path_of(name).exists()]:
+    # Songhan's is a file, which no library's code makes: tests/interop/test_deep_compression.py.
+    missing = [name for name in registry.references() if not path_of(name).exists() and 'songhan/' not in name]
+    for name in names or missing:
         meta, logits = golden(name)
         path_of(name).parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path_of(name), logits=logits.astype(np.float32), meta=np.array(json.dumps(meta)))
