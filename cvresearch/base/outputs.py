@@ -20,9 +20,7 @@ def beside(path: Path) -> Iterator[Path]:
       UserError: it exists, or there is no folder for it.
       RunError: the files cannot be written; nothing of them is left.
     """
-    refuse_existing(path)
-    if not path.parent.is_dir():
-        raise UserError(f'there is no folder {str(path.parent)!r} for {path.name!r}; make it first')
+    check_place(path)
     folder = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
     moved: list[Path] = []
     try:
@@ -41,6 +39,13 @@ def beside(path: Path) -> Iterator[Path]:
         raise RunError(f'cannot write {path}: {error.strerror or error}') from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def check_place(path: Path) -> None:
+    """Raises UserError if there is something at a path, or no folder for it."""
+    refuse_existing(path)
+    if not path.parent.is_dir():
+        raise UserError(f'there is no folder {str(path.parent)!r} for {path.name!r}; make it first')
 
 
 def refuse_existing(path: Path) -> None:

@@ -76,8 +76,8 @@ def check(form: str, path: Path, options: Options) -> None:
     """Checks what can be checked before the net is there.
 
     Raises:
-      UserError: an unknown format, a missing package, an option that the format does not have, another ending, or
-        there is something at the path.
+      UserError: an unknown format, a missing package, an option that the format does not have, another ending,
+        something at the path or no folder for it.
     """
     known = lookup('format', FORMATS, form)
     if known.package and importlib.util.find_spec(known.package) is None:
@@ -88,7 +88,7 @@ def check(form: str, path: Path, options: Options) -> None:
             raise UserError(f'--{flag} is not for --to {form}; formats that have it: {having}')
     if known.endings and path.suffix not in known.endings:
         raise UserError(f'{path}: --to {form} writes a file whose name ends in {" or ".join(known.endings)}')
-    outputs.refuse_existing(path)
+    outputs.check_place(path)
 
 
 def as_preprocessing(preparation: Preparation) -> Preprocessing:

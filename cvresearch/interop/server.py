@@ -155,6 +155,8 @@ class Server:
             data = await asyncio.wait_for(_image_of(request), self._seconds_to_send)
         except TimeoutError as error:
             raise web.HTTPRequestTimeout(text=f'the image did not come within {self._seconds_to_send:g} s') from error
+        except ConnectionResetError as error:
+            raise web.HTTPBadRequest(text='the client left before its image had come') from error
         loop = asyncio.get_running_loop()
         try:
             image = await loop.run_in_executor(self._decoders, self._net.prepare, data)

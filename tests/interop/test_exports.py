@@ -98,6 +98,7 @@ REFUSED = {
     'hub --uint8': 'formats that have it: onnx, stablehlo',
     'stablehlo --float16 --out x.stablehlo': 'formats that have it: onnx',
     'hub --out taken': 'taken exists',
+    'hub --out nowhere/net': 'there is no folder',
     'onnx --push me/net --out x.onnx': '--push is for --to hub',
 }
 

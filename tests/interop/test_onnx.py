@@ -17,14 +17,9 @@ from cvresearch.models import registry
 from cvresearch.nn.norms import Normalization
 from cvresearch.nn.overrides import Net
 from tests.goldens import seeded
-from tests.interop.nets import logits, relative_error, small_net
+from tests.interop.nets import CHEAPEST, logits, relative_error, small_net
 
-CATALOGUE = registry.catalogue()
-# Of each file of models/, the variant that costs least; what they need between them: pooled sums, channel shuffles,
-# grouped convolutions, gates, standardised kernels, scanned blocks, padding by channels, indexing, LRN.
-CHEAPEST = {
-    CATALOGUE[name].module.__module__: name for name in sorted(CATALOGUE, key=lambda n: -(CATALOGUE[n].macs or 1e12))
-}.values()
+# What they need between them: pooled sums, channel shuffles, scanned blocks, indexing, images without channels.
 DEFAULT = ('lenet5_1998', 'lenet_1989', 'shufflenet_v2_x0_5', 'wide_resnet40_4_cifar10', 'softmax_regression')
 
 

@@ -13,7 +13,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.interop import inference
 from cvresearch.interop.stablehlo import PLATFORMS, flat, to_stablehlo
 from tests.goldens import seeded
-from tests.interop.nets import logits, relative_error, small_net
+from tests.interop.nets import CHEAPEST, logits, relative_error, small_net
 
 # Run by a Python that finds its packages and not this one.
 RUN = """
@@ -45,6 +45,16 @@ def test_another_process_without_this_package_gets_equal_logits(tmp_path):
     expected = logits(module, variables, seeded.image((3, *shape)))
     for name, batch in (('inside', 3), ('inside', 1), ('beside', 3)):
         assert relative_error(np.load(tmp_path / f'{name}{batch}.npy'), expected[:batch]) <= 1e-5
+
+
+@pytest.mark.all_variants
+@pytest.mark.parametrize('name', CHEAPEST)
+def test_logits_of_every_family_equal_ours(name):
+    module, variables, shape = small_net(name)
+    data = to_stablehlo(inference.function(module, variables), inference.image_spec(shape, raw=False))
+    images = seeded.image((2, *shape))
+    got = np.asarray(jax.export.deserialize(bytearray(data)).call(images))
+    assert relative_error(got, logits(module, variables, images)) <= 1e-5
 
 
 def test_the_program_is_for_every_platform_and_calls_no_custom_code():
