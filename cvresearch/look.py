@@ -35,6 +35,7 @@ from cvresearch.data.walk import images_of
 from cvresearch.engine import classifiers
 from cvresearch.inspect import attribution, class_activation, learned, placing, program
 from cvresearch.interop.classifier import NAMING, Classifier
+from cvresearch.objectives import scores
 from cvresearch.report import looks
 
 BATCH = 16  # images that a net is given at once
@@ -348,8 +349,9 @@ def _crop(photograph: np.ndarray, seen: placing.Box, box: Sequence[int], size: t
 
 def _top(net: Classifier, logits: np.ndarray) -> str:
     """Returns the likeliest classes and their probabilities, a line each."""
-    probabilities = np.exp(logits - logits.max(), dtype=np.float64)
-    probabilities /= probabilities.sum()
+    logits = logits.astype(np.float64)
+    # With any number of labels an image each class has a probability of its own.
+    probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
     best = np.argsort(-probabilities, kind='stable')[:TOP]
     return '\n'.join(f'{probabilities[c]:.1%} {net.class_names[c]}' for c in best)
 
