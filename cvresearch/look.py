@@ -312,7 +312,7 @@ def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
 
 def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
     """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.trace(*program.separate(net.module, net.variables), images)
+    made = program.outline(*program.separate(net.module, net.variables), images)
     if options.layer is None:
         return made.name(program.last_map(made))
     made.map_place(options.layer)

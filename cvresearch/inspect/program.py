@@ -160,6 +160,18 @@ def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
     return _Flattening(type(module.model if wrapped else module).__name__, 1 + wrapped).program(closed)
 
 
+def outline(module: nn.Module, variables: dict, images: jax.Array) -> Program:
+    """Returns the program, kept from call to call, for its names and shapes: tracing takes longer than many runs."""
+    leaves, structure = jax.tree.flatten((variables, images))
+    return _outline(module, structure, tuple((tuple(leaf.shape), jnp.dtype(leaf.dtype)) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=8)
+def _outline(module: nn.Module, structure, leaves: tuple) -> Program:
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
+    return trace(module, *structure.unflatten(shapes))
+
+
 def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
     """Returns the net and its variables with blocks one by one: those inside a scan cannot be looked at."""
     return unrolled(module), unstack(variables)
