@@ -96,7 +96,7 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
         sizes = sorted({f'{height}x{width}' for height, width, _ in (p.shape for p in photographs)})
         raise UserError(f'--arrays holds maps of one size and the images have {", ".join(sizes)}; name them one by one')
     logits = _in_batches(lambda x: program.logits(net.module, net.variables, x), images)
-    wanted = [None] if options.classes is None else [_class(net, text) for text in _parts(options.classes)]
+    wanted = [None] if not options.classes else [_class(net, text) for text in _parts(options.classes)]
     panels = [(kind, c) for kind in kinds for c in wanted]
     maps, classes, layers = [], [], []
     for kind, c in panels:
@@ -204,6 +204,12 @@ OF_IMAGES = {
     **{name: lambda net, paths, options, name=name: embed(net, paths, options, name) for name in learned.EMBEDDINGS},
 }  # fmt: skip
 OF_THE_NET = {'filters': filters, 'templates': templates}
+# Which kinds a flag is for.
+FLAGS = {
+    'layer': ('gradcam', 'gradcam++', 'gradcam++exp', 'maps', 'exciting', *learned.EMBEDDINGS), 'class': tuple(MAPS),
+    'window': ('occlusion',), 'stride': ('occlusion',), 'samples': ('smoothgrad', 'integrated'),
+    'channel': ('exciting',), 'other': ('cka',), 'shared': ('maps', 'filters', 'templates'),
+}  # fmt: skip
 KINDS = (*MAPS, *OF_IMAGES, *OF_THE_NET, 'layers')
 
 
@@ -230,6 +236,9 @@ def main(argv: list[str]) -> int:
     kinds = kind.split(',')
     for name in kinds:
         lookup('KIND', dict.fromkeys(KINDS if len(kinds) == 1 else MAPS), name)
+    for flag, takers in FLAGS.items():
+        if getattr(options, flag) and not set(kinds) & set(takers):
+            raise UserError(f'{kind} takes no --{flag}; it is for {", ".join(takers)}')
     if kind != 'layers':
         _check_places(options)
     if (kind in OF_THE_NET or kind == 'layers') and images:
