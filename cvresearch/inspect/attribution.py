@@ -47,7 +47,8 @@ def smooth_gradient(
     """
     random = np.random.default_rng(seed)
     spread = noise * (np.max(images, (1, 2, 3), keepdims=True) - np.min(images, (1, 2, 3), keepdims=True))
-    draws = (random.standard_normal(images.shape, np.float32) * spread for _ in range(samples))
+    # The same for all images, so that no map depends on what else is in the batch.
+    draws = (random.standard_normal(images.shape[1:], np.float32) * spread for _ in range(samples))
     return mean_gradient(module, variables, images, classes, draws)
 
 
