@@ -35,6 +35,7 @@ from cvresearch.data.walk import images_of
 from cvresearch.engine import classifiers
 from cvresearch.inspect import attribution, class_activation, learned, placing, program
 from cvresearch.interop.classifier import NAMING, Classifier
+from cvresearch.objectives import scores
 from cvresearch.report import looks
 
 BATCH = 16  # images that a net is given at once
@@ -95,7 +96,7 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
         sizes = sorted({f'{height}x{width}' for height, width, _ in (p.shape for p in photographs)})
         raise UserError(f'--arrays holds maps of one size and the images have {", ".join(sizes)}; name them one by one')
     logits = _in_batches(lambda x: program.logits(net.module, net.variables, x), images)
-    wanted = [None] if options.classes is None else [_class(net, text) for text in _parts(options.classes)]
+    wanted = [None] if not options.classes else [_class(net, text) for text in _parts(options.classes)]
     panels = [(kind, c) for kind in kinds for c in wanted]
     maps, classes, layers = [], [], []
     for kind, c in panels:
@@ -203,6 +204,12 @@ OF_IMAGES = {
     **{name: lambda net, paths, options, name=name: embed(net, paths, options, name) for name in learned.EMBEDDINGS},
 }  # fmt: skip
 OF_THE_NET = {'filters': filters, 'templates': templates}
+# Which kinds a flag is for.
+FLAGS = {
+    'layer': ('gradcam', 'gradcam++', 'gradcam++exp', 'maps', 'exciting', *learned.EMBEDDINGS), 'class': tuple(MAPS),
+    'window': ('occlusion',), 'stride': ('occlusion',), 'samples': ('smoothgrad', 'integrated'),
+    'channel': ('exciting',), 'other': ('cka',), 'shared': ('maps', 'filters', 'templates'),
+}  # fmt: skip
 KINDS = (*MAPS, *OF_IMAGES, *OF_THE_NET, 'layers')
 
 
@@ -229,6 +236,9 @@ def main(argv: list[str]) -> int:
     kinds = kind.split(',')
     for name in kinds:
         lookup('KIND', dict.fromkeys(KINDS if len(kinds) == 1 else MAPS), name)
+    for flag, takers in FLAGS.items():
+        if getattr(options, flag) and not set(kinds) & set(takers):
+            raise UserError(f'{kind} takes no --{flag}; it is for {", ".join(takers)}')
     if kind != 'layers':
         _check_places(options)
     if (kind in OF_THE_NET or kind == 'layers') and images:
@@ -311,7 +321,7 @@ def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
 
 def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
     """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.trace(*program.separate(net.module, net.variables), images)
+    made = program.outline(*program.separate(net.module, net.variables), images)
     if options.layer is None:
         return made.name(program.last_map(made))
     made.map_place(options.layer)
@@ -348,8 +358,9 @@ def _crop(photograph: np.ndarray, seen: placing.Box, box: Sequence[int], size: t
 
 def _top(net: Classifier, logits: np.ndarray) -> str:
     """Returns the likeliest classes and their probabilities, a line each."""
-    probabilities = np.exp(logits - logits.max(), dtype=np.float64)
-    probabilities /= probabilities.sum()
+    logits = logits.astype(np.float64)
+    # With any number of labels an image each class has a probability of its own.
+    probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
     best = np.argsort(-probabilities, kind='stable')[:TOP]
     return '\n'.join(f'{probabilities[c]:.1%} {net.class_names[c]}' for c in best)
 

@@ -128,6 +128,8 @@ def test_a_net_is_most_like_itself(net):
         (('gradcam', 'a.png'), {'arrays': 'x.csv'}, "expected a name that ends in .npz"),
         (('gradcam', 'a.png'), {'out': 'x.gif'}, "unknown kind of picture 'gif'"),
         (('filters', 'a.png'), {}, 'filters takes no image'),
+        (('cam', 'a.png'), {'layer': 'colours'}, 'cam takes no --layer; it is for gradcam'),
+        (('saliency', 'a.png'), {'window': '3'}, 'saliency takes no --window; it is for occlusion'),
         (('templates',), {}, 'begins with a convolution and has no templates'),
         (('maps', 'a.png', 'b.png'), {}, 'maps are of one image, and 2 are given'),
         (('exciting', 'a.png'), {'layer': 'colours'}, '--channel is missing'),

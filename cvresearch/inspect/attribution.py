@@ -15,7 +15,7 @@ import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.inspect.class_activation import chosen
-from cvresearch.inspect.program import ACTIVATIONS, logits, separate, trace
+from cvresearch.inspect.program import ACTIVATIONS, logits, outline, separate, trace
 
 Classes = int | Sequence[int] | None
 # Activations that are zero, or nearly so, below zero: those to which guided backpropagation and deconvolution apply.
@@ -47,7 +47,8 @@ def smooth_gradient(
     """
     random = np.random.default_rng(seed)
     spread = noise * (np.max(images, (1, 2, 3), keepdims=True) - np.min(images, (1, 2, 3), keepdims=True))
-    draws = (random.standard_normal(images.shape, np.float32) * spread for _ in range(samples))
+    # The same for all images, so that no map depends on what else is in the batch.
+    draws = (random.standard_normal(images.shape[1:], np.float32) * spread for _ in range(samples))
     return mean_gradient(module, variables, images, classes, draws)
 
 
@@ -187,7 +188,7 @@ def _gradient(module, rule, variables, images, classes):
 
 def _ruled(module, variables, images, classes: Classes, rule: str) -> np.ndarray:
     module, variables, classes = _prepared(module, variables, images, classes)
-    program = trace(module, variables, images)
+    program = outline(module, variables, images)
     found = {step.function for step in program.steps if step.function in ACTIVATIONS}
     if not found & set(RECTIFIERS):
         raise UserError(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, last_map, separate, trace
+from cvresearch.inspect.program import Program, last_map, outline, separate, trace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ def cam(
       UserError: a net that does not end in global average pooling and at most one dense layer, or a class out of range.
     """
     module, variables = separate(module, variables)
-    program = trace(module, variables, images)
+    program = outline(module, variables, images)
     place = last_map(program)
     _kernel_of_pooled(program, place)
     maps, logits, kernel = _cam(module, variables, images)
@@ -92,7 +92,7 @@ def grad_cam(
     """
     lookup('method', METHODS, method)
     module, variables = separate(module, variables)
-    program = trace(module, variables, images)
+    program = outline(module, variables, images)
     place = last_map(program) if layer is None else program.map_place(layer)
     name = program.name(place) if layer is None else layer
     if classes is None:

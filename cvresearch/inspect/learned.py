@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, separate, trace
+from cvresearch.inspect.program import Program, outline, separate, trace
 from cvresearch.inspect.receptive import Field, field
 
 
@@ -53,7 +53,7 @@ def feature_maps(module: nn.Module, variables: dict, images: jax.Array, layer: s
       UserError: the net has no such layer.
     """
     module, variables = separate(module, variables)
-    trace(module, variables, images).place(layer)
+    outline(module, variables, images).place(layer)
     return np.asarray(_values(module, layer, variables, images))
 
 
@@ -95,7 +95,7 @@ def exciting(
     fields, values, places, channels = None, [], [], np.asarray(channels)
     for images in batches:
         if fields is None:
-            program = trace(module, variables, images)
+            program = outline(module, variables, images)
             place, image = program.map_place(layer), images.shape[1:3]
             # After a pooling that is no moving window, the whole image.
             fields = field(program, place) or Field((0, 0), image, (0, 0))

@@ -24,6 +24,7 @@ from jax.extend import core
 
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.inspect.features import unrolled
+from cvresearch.nn.overrides import Net
 from cvresearch.nn.stacked import unstack
 
 # Functions that are one step of the program, by the name that JAX gives them.
@@ -155,7 +156,20 @@ def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
             return module.apply(variables, images, train=False)
 
     closed = jax.make_jaxpr(net)(variables, images)
-    return _Flattening(type(module).__name__).program(closed)
+    wrapped = isinstance(module, Net)  # whose scope is around that of the net
+    return _Flattening(type(module.model if wrapped else module).__name__, 1 + wrapped).program(closed)
+
+
+def outline(module: nn.Module, variables: dict, images: jax.Array) -> Program:
+    """Returns the program, kept from call to call, for its names and shapes: tracing takes longer than many runs."""
+    leaves, structure = jax.tree.flatten((variables, images))
+    return _outline(module, structure, tuple((tuple(leaf.shape), jnp.dtype(leaf.dtype)) for leaf in leaves))
+
+
+@functools.lru_cache(maxsize=8)
+def _outline(module: nn.Module, structure, leaves: tuple) -> Program:
+    shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
+    return trace(module, *structure.unflatten(shapes))
 
 
 def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
@@ -223,8 +237,9 @@ def _named(call, arguments, keywords, context):
 class _Flattening:
     """Puts a traced program and those that it calls into one list of steps."""
 
-    def __init__(self, net: str):
+    def __init__(self, net: str, outside: int):
         self.net = net
+        self.outside = outside  # scopes around those of the modules
         self.steps: list[Step] = []
         self.constants: dict[int, object] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}
@@ -267,7 +282,7 @@ class _Flattening:
                 )
             places |= dict(zip(equation.outvars, outputs, strict=True))
             if isinstance(outputs[0], int):
-                self._name(equation, scope.partition('/')[2], function, outputs[0])
+                self._name(equation, '/'.join(scope.split('/')[self.outside :]), function, outputs[0])
 
     def _name(self, equation: core.JaxprEqn, scope: str, function: str, place: int) -> None:
         if equation.primitive.name == 'name':

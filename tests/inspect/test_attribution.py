@@ -86,6 +86,13 @@ def test_smooth_gradient_without_noise_is_the_gradient(lenet):
     np.testing.assert_allclose(found, np.abs(attribution.gradient(*lenet)), rtol=1e-4, atol=1e-6)
 
 
+def test_smooth_gradient_of_an_image_is_the_same_in_any_batch(lenet):
+    module, variables, images = lenet
+    both = attribution.smooth_gradient(module, variables, images, 3, samples=2)
+    alone = attribution.smooth_gradient(module, variables, images[1:], 3, samples=2)
+    np.testing.assert_allclose(both[1:], alone, rtol=1e-4, atol=1e-6)
+
+
 def test_occlusion_of_a_linear_net_by_hand():
     # softmax regression: a square's fall is the sum of weight times pixel under it; a pixel has the mean over squares.
     module = registry.build('softmax_regression')

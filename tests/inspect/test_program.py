@@ -8,6 +8,7 @@ import pytest
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import learned, program, receptive
 from cvresearch.models import registry
+from cvresearch.nn.overrides import Net
 
 
 def traced(name, **arguments):
@@ -40,6 +41,19 @@ def test_last_map_is_the_one_before_pooling(net, name, shape):
     made = traced(net)
     place = program.last_map(made)
     assert made.name(place) == name and made.shapes[place][1:] == shape
+
+
+def test_a_net_with_norms_from_outside_has_the_same_names():
+    # A run wraps its net so.
+    module = registry.build('resnet20_cifar10')
+    image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
+    found = []
+    for net in (module, Net(module)):
+        variables = jax.eval_shape(lambda x, net=net: net.init(jax.random.key(0), x, train=False), image)
+        net, _ = program.separate(net, {})
+        made = program.trace(net, jax.eval_shape(program.unstack, variables), image)
+        found.append((made.net, made.name(program.last_map(made)), list(made.names)))
+    assert found[0] == found[1]
 
 
 def test_a_perceptron_has_no_map():
