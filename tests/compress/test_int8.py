@@ -118,6 +118,8 @@ def test_percentile_and_entropy_cut_off_an_outlier():
     counts = np.histogram(values, int8.BINS, (0, 1))[0]
     assert int8.by_percentile(counts) == pytest.approx(np.percentile(values, 99.99), abs=2 / int8.BINS)
     assert 0.2 < int8.by_entropy(counts) < 0.5
+    zeros = counts + np.eye(int8.BINS, dtype=int)[0] * 20 * len(values)  # as ReLU makes them
+    assert int8.by_entropy(zeros) == int8.by_entropy(counts)
 
 
 @pytest.mark.parametrize('method', ['percentile', 'entropy'])
