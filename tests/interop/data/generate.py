@@ -1,6 +1,6 @@
 """Writes the files beside this one with PyTorch and Keras. Not imported by the tests.
 
-    python tests/engine/data/generate.py
+    python tests/interop/data/generate.py
 
 Every tensor holds 0, 1/8, 2/8, ... in its own order, exact in every format.
 """
