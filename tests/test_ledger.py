@@ -13,7 +13,11 @@ OTHERWISE = {
     ('docs/catalogue.md', 'params'): 'compared with the nets in models/test_catalogue.py',
     ('docs/data.md', 'what becomes of it'): 'a case for each row in data/test_damage.py and data/test_modes.py',
     ('docs/data.md', 'case'): 'what people reported; each row has its test, which data/test_cases.py looks for',
+    ('docs/export.md', 'who reads it'): 'versions and types, which interop/test_onnx.py and test_exports.py read back',
     ('docs/experiments.md', 'width'): 'worked by hand in models/test_efficientnet.py',
+    ('docs/looking.md', 'held to'): 'compared with goldens in inspect/test_goldens.py',
+    ('docs/own_images.md', 'before'): 'what people reported; each row names its test',
+    ('docs/own_images.md', 'how'): 'numbers of arguments, tried in engine/test_own_data.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',
 }

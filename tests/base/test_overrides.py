@@ -3,6 +3,7 @@
 import pytest
 
 from cvresearch.base import config as configs
+from cvresearch.base import overrides
 from cvresearch.base.cli import parse
 from cvresearch.base.errors import UserError
 from cvresearch.engine.experiment import Experiment
@@ -34,6 +35,7 @@ def test_one_override_sets_the_size_of_all_images():
 
 
 def test_what_the_file_says_for_another_constructor_is_dropped_and_told(capsys):
+    overrides._note.cache_clear()  # it is said once in a process
     config = configs.load(DIGITS, {'optimizer.name': 'sgd', 'optimizer.momentum': '0.8'})
     assert dict(config.optimizer) == {'name': 'sgd', 'momentum': 0.8}
     assert 'optimizer is sgd, not adamw' in capsys.readouterr().err
