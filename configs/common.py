@@ -41,7 +41,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
             data=-1, shard=1,           # copies of the parameters; devices over which each copy is divided
             least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
         ),
-        non_finite=dict(name='stop'),   # gradients that are not: or skip the batch, in_a_row of which stop the run
+        non_finite=dict(name='stop'),   # gradients that are not: or skip the batch; in_a_row such batches stop the run
         log_every_steps=50,
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,          # 0: at the end alone
@@ -81,8 +81,8 @@ def imagenet(
       epochs: passes over the 1,281,167 training images.
       batch_size: images a step, over all devices.
       image_size: side of the training crop, in pixels.
-      eval_size: side of the evaluation crop; `image_size` where not given.
-      eval_resize: length of the short side before that crop; 8/7 of it where not given (256 for 224).
+      eval_size: side of the evaluation crop; `image_size` by default.
+      eval_resize: length of the short side before that crop; 8/7 of it by default (256 for 224).
     """
     eval_size = eval_size or image_size
     c = classification('imagenet', epochs, batch_size)

@@ -11,7 +11,7 @@ epsilon 1e-3 (inside RMSProp's root, and in batch norm). There biases are decaye
 over 64 examples is this project's choice for what one core had.
 Expected, top-1 and top-5, one crop (verified: table 2): B0 77.1 and 93.3 %, B1 79.1 and 94.4, B2 80.1 and 94.9, B3
 81.6 and 95.7, B4 82.9 and 96.4, B5 83.6 and 96.7, B6 84.0 and 96.8, B7 84.3 and 97.0. Without AutoAugment the
-authors' repository has B0 at 76.5 or so (timm's copy of those weights: 76.5, verified).
+authors' repository has B0 at 76.5 or so (timm's copy of the weights: 76.5, verified).
 Cost: 440 M images; 47 device-hours.
 
 B0 to B7 and the compound rule: `cvresearch.models.efficientnet.deviations`. `:modern` is `common.modern_mobile`: B0

@@ -2,7 +2,7 @@
 
 Howard et al. 2017, arXiv:1704.04861, table 1. The net halves its map five times, so that 28 pixels would leave one.
 The recipe is this project's: batch norm forgets faster than with the paper's momentum of 0.9997, for which the run is
-too short; and the kernels are He et al.'s by fan-in, so that Adam's steps are small beside those of the depthwise ones.
+too short; and the kernels are He et al.'s by fan-in, so that Adam's steps are small beside the depthwise kernels.
 
     python -m cvresearch.main --config configs/mobilenet025_mnist5k.py --workdir runs/mobilenet025_mnist5k
 

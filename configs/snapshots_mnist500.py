@@ -2,7 +2,7 @@
 
 Huang et al. 2017, arXiv:1704.00109: one run of six cosine cycles of 20 epochs, whose ends are averaged. Of the same
 cost are `:cosine`, one cosine over all 120 epochs, and `:constant`, which keeps the rate constant and takes a snapshot
-every 20 epochs. The paper's nets and data are larger; the rest of the recipe is that of `lenet5_mnist5k`.
+every 20 epochs. The paper's nets and data are larger; the rest of the recipe is `lenet5_mnist5k`'s.
 
     python -m cvresearch.main --config configs/snapshots_mnist500.py --workdir runs/snapshots_seed0
     python -m cvresearch.main --config configs/snapshots_mnist500.py:cosine --workdir runs/cosine_seed0

@@ -97,7 +97,7 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     Args:
       name: of the variant.
       batch_size: images a step.
-      image_size: height and width; the variant's own where not given.
+      image_size: height and width; the variant's own by default.
       dtype: 'float32' or 'bfloat16', of the computation.
       repeats: steps timed, after two that are not.
     """

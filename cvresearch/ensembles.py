@@ -19,7 +19,7 @@ COLUMNS = ('net', 'test top-1 of each seed (%)', 'mean', 'sd', 'NLL', 'ECE')
 
 
 def read(folders: list[str | Path]) -> list[dict]:
-    """Returns the records of the seeds, in their order, each with `average`, that of the averaged weights.
+    """Returns the records of the seeds, in their order, each with `average`, the record of the averaged weights.
 
     Raises:
       UserError: a folder without them; controls of another cost; seeds with another number of snapshots, or

@@ -44,16 +44,16 @@ class How:
 
     Attributes:
       split: 'test', 'train', or 'minival' where the run holds one out.
-      batch_size: images a step; the configuration's where not given.
-      data: another source to evaluate on, such as 'imagenet_a'; the run's own where not given.
+      batch_size: images a step; the configuration's by default.
+      data: another source to evaluate on, such as 'imagenet_a'; the run's own by default.
       root: of that source.
       protocol: in `evaluation/protocols.py`; 'as_given': the source's own.
-      resolution: side of the net's input; of training where not given.
-      scales: shorter sides before cropping; the protocol's where not given.
-      interpolation: of resizing; the protocol's where not given.
-      average: of views, 'probabilities' or 'logits'; the paper's where not given.
-      weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, if not given.
-      stacked: members in one pass or one after another; in one where they fit, if not given.
+      resolution: side of the net's input; of training by default.
+      scales: shorter sides before cropping; the protocol's by default.
+      interpolation: of resizing; the protocol's by default.
+      average: of views, 'probabilities' or 'logits'; the paper's by default.
+      weights: 'raw' or the average that the run keeps ('ema', 'swa'); what it was evaluated with, by default.
+      stacked: members in one pass or one after another; in one where they fit, by default.
       keep: whether predictions are written into the workdir.
       limit: at most so many images of the split, spread evenly over it; 0 for no limit.
       every: one image in so many of the split.
@@ -120,7 +120,7 @@ def run(
     Args:
       workdir: of the run.
       split: see `How`; batch_size, likewise.
-      step: of the checkpoint, or 'best'; the newest where not given.
+      step: of the checkpoint, or 'best'; the newest by default.
       select_by: the split that decides which is best.
       force: choose by the split that is reported all the same; the record says so.
       **how: further fields of `How`.
@@ -153,7 +153,7 @@ def run_ensemble(
       how: see `How`.
 
     Returns:
-      The record of the whole ensemble; for those of probabilities also `curve` (m = 1 to M), `members`, their
+      The record of the whole ensemble; for an ensemble of probabilities also `curve` (m = 1 to M), `members`, their
       `disagreement` and `correlation`; `controls`, each with McNemar's test against the ensemble.
 
     Raises:

@@ -2,9 +2,9 @@
 
     cvresearch look KIND --weights NAME IMAGE... --out FILE.png [--arrays FILE.npz]
 
-KIND, of which the first row may be several with commas between, side by side in one sheet:
+KIND; several of the first row may come with commas between, side by side in one sheet:
     cam gradcam gradcam++ gradcam++exp saliency smoothgrad integrated guided deconv occlusion
-        which places of the IMAGEs speak for a class (--class; the likeliest if not given)
+        which places of the IMAGEs speak for a class (--class; the likeliest by default)
     maps        the feature maps of one IMAGE at --layer
     exciting    the IMAGEs, or what of them --channel of --layer looks at, in which its value is largest
     pca tsne umap   the IMAGEs as points, by what --layer says of them, averaged over the image
@@ -221,13 +221,13 @@ def main(argv: list[str]) -> int:
         weights=f'the net: {NAMING}',
         out='the picture: .png, .pdf or .svg; it must not be there yet',
         arrays='.npz in which the numbers are kept',
-        layer='name of the layer (cvresearch look layers); found if not given',
+        layer='name of the layer (cvresearch look layers); found by default',
         channel='channels of the layer, with commas between',
         window='side of the square that occlusion covers, in pixels of the net\'s input',
         stride='pixels from square to square',
         samples='noisy copies of smoothgrad, steps of integrated (50)',
         other='the second net of cka',
-        **{'class': 'classes by name or number, with commas between; the likeliest if not given'},
+        **{'class': 'classes by name or number, with commas between; the likeliest by default'},
     )  # fmt: skip
     options.classes = getattr(options, 'class')
     if not options.rest:

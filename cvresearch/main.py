@@ -17,7 +17,7 @@ def main(argv: list[str]) -> int:
         host='the number of this one, from 0',
         coordinator='ADDRESS:PORT of host 0, the same for all',
         patience='seconds after which a silent host counts as lost (120)',
-        profile='steps of which a profile is written to WORKDIR/profile, for TensorBoard and xprof',
+        profile='number of steps in the profile that is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         peak='TFLOP/s of one device, or measure: then MFU is told',
         switches=dict(

@@ -132,7 +132,7 @@ def _paths(options: SimpleNamespace) -> list[str | Path]:
 
 
 def _runs(options: SimpleNamespace) -> list[runs.RunRecord]:
-    """Returns the runs that --runs names, finished or not: their folders, or those of their sweeps."""
+    """Returns the runs that --runs names, finished or not: their folders, or the folders of their sweeps."""
     if not _paths(options):
         raise UserError('expected --runs DIR..., folders of runs or of a sweep')
     return runs.of_folders(_paths(options))

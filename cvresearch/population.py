@@ -3,7 +3,7 @@
 The members' states are stacked along a leading axis, and one compiled step, a `vmap` of the ordinary
 one over states, batches and numbers, updates them all. Everything else is the ordinary loop of
 `train.py`, once for each member: evaluations, records, checkpoints, resuming. So each leaves an ordinary
-workdir. Its result is that of the run made alone, but for rounding: numbers are float32 arguments here and
+workdir. Its result equals the run made alone, but for rounding: numbers are float32 arguments here and
 constants there, and one product over all members adds up in another order.
 """
 

@@ -24,7 +24,7 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
 
     Args:
       workdir: of the run.
-      names: of corruptions; the fifteen of mCE where not given.
+      names: of corruptions; the fifteen of mCE by default.
       split: whose images are corrupted.
       seed: of the corruptions.
 

@@ -40,7 +40,7 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
 
     Args:
       name: of the variant.
-      image_shape: (height, width, channels); the variant's own where not given.
+      image_shape: (height, width, channels); the variant's own by default.
       **arguments: of the model's constructor.
 
     Raises:
@@ -61,7 +61,7 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
 
 
 def catalogue_rows() -> list[dict]:
-    """Returns one row per variant: our counts, those of the facts, whether they are equal, and parity."""
+    """Returns one row per variant: our counts, the counts of the facts, whether they are equal, and parity."""
     rows, parity = [], _parity()
     for name, variant in registry.catalogue().items():
         model = registry.build(name)
@@ -80,7 +80,7 @@ def catalogue_rows() -> list[dict]:
 
 
 def mesh_program(config: ConfigDict, devices: int) -> Experiment:
-    """Returns the program of a configuration on so many devices, none of which need be there.
+    """Returns the program of a configuration on so many devices, which need not be there.
 
     Raises:
       UserError: as `Experiment.from_config`.

@@ -17,7 +17,7 @@ from cvresearch.base.overrides import LIST_KEYS, STAND_FOR
 from cvresearch.base.paths import local
 from cvresearch.base.records import METRICS, judged, metric_of
 
-OWN = '.launch'  # the launcher's folder in that of the sweep: logs, locks, scripts
+OWN = '.launch'  # the launcher's folder in the sweep's: logs, locks, scripts
 LONGEST_NAME = 180  # bytes; file systems take 255
 
 

@@ -36,7 +36,7 @@ class Settings:
       type: 'v5litepod-8'.
       version: of the machine's image, 'v2-alpha-tpuv5-lite'.
       bucket: where the runs are, without gs://; gcsfuse must be on the image.
-      project: gcloud's own where not given.
+      project: gcloud's own by default.
       spot: cheaper, and preempted at any time.
       queued: ask by a queued resource, and wait for it.
     """

@@ -20,7 +20,7 @@ EVENTS = {'/jax/compilation_cache/cache_hits': 'cached', '/jax/compilation_cache
 def folder() -> Path:
     """Returns where compiled programs are kept: in the user's cache folder, apart for each kind of processor.
 
-    Code compiled for one processor may not run on another, and a home directory can be that of many machines.
+    Code compiled for one processor may not run on another, and many machines can share a home directory.
     """
     cpuinfo = Path('/proc/cpuinfo')
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

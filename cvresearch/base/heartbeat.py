@@ -227,7 +227,7 @@ class Watch(threading.Thread):
 class PortForward(threading.Thread):
     """A port of this host that leads to one of host 0.
 
-    JAX aborts the process the moment that its connection to host 0 breaks, with no word of which host it was. Through
+    JAX aborts the process the moment that its connection to host 0 breaks, without saying which host it was. Through
     a passage the connection does not break, and the watch is the one to speak.
     """
 

@@ -135,7 +135,7 @@ def broadcast(value):
 
 
 def broadcast_arrays(tree):
-    """Returns the first process' tree of NumPy's arrays on all, to the bit; the others give one of its shape."""
+    """Returns the first process' tree of NumPy's arrays on all, bit for bit; the others give one of its shape."""
     if jax.process_count() == 1:
         return tree
     leaves, structure = jax.tree.flatten(tree)

@@ -99,7 +99,7 @@ class Layout:
 
         Args:
           spec: `data` and `shard` of `shape`, `least` and `rules`.
-          devices: on so many that need not be there; on those that are, where not given.
+          devices: on so many that need not be there; on those that are, by default.
 
         Raises:
           UserError: an unknown key, a value of another type, more devices than there are.

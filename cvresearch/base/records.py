@@ -166,7 +166,7 @@ class RunCard:
         Args:
           step: from which.
           lines: what was said of them; nothing is written for none.
-          extended_from: epochs that the run was to have, where its result is not that of a run of the new length.
+          extended_from: epochs that the run was to have, if its result differs from a run of the new length.
         """
         if not lines:
             return

@@ -51,7 +51,7 @@ def warnings(now: dict, before: dict | None) -> list[str]:
 
     now, lines = numbers(now), []
     if now:
-        lines.append(f'{text(now)}: numbers are not those of the same configuration and seed without; run.json has it')
+        lines.append(f'{text(now)}: numbers differ from the same configuration and seed without; run.json has it')
     if before is not None and numbers(before) != now:
         lines.append(f'the last session of this run had {text(numbers(before))}, this one has {text(now)}')
     return lines

@@ -23,8 +23,8 @@ class Observation:
     Attributes:
       peak: of one device, in TFLOP/s, against which the use of it (MFU) is told; 'measure' for what a matrix product
         reaches on it, '' for none.
-      profile: steps of which a profile is taken; 0 for none.
-      profile_from: the first of them; where not given, the third that this process makes.
+      profile: how many steps the profile has; 0 for none.
+      profile_from: the first of them; by default, the third that this process makes.
     """
 
     peak: str = ''

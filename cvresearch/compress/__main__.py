@@ -105,7 +105,7 @@ def main(argv: list[str]) -> int:
         bits='of a shared weight, 1 to 8', kmeans='lloyd (default) or optimal',
         int8='how ranges are found: minmax, percentile or entropy',
         images='folder of photographs to calibrate --int8 with',
-        layer='to compress, by its name in the table; may be repeated; all if not given',
+        layer='to compress, by its name in the table; may be repeated; all by default',
     )  # fmt: skip
     settings = Settings(
         prune=_number('prune', options.prune), scope=options.scope or 'layer',

@@ -68,7 +68,7 @@ def factorise(kernel: np.ndarray, rank: int, method: str = 'output') -> Factors:
 
     Args:
       kernel: (inputs, features) or (height, width, channels, features).
-      rank: at most that of the matrix, the smaller of its sides.
+      rank: at most the smaller side of the matrix.
       method: as `matrix`'s.
 
     Raises:

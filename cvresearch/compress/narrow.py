@@ -19,7 +19,7 @@ from cvresearch.compress.layers import chosen, require_share
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.stored import Stored
 
-TOLERANCE = 1e-3  # of the narrow net's logits from those of the net with zeros, over the largest
+TOLERANCE = 1e-3  # between logits of the narrow net and of the net with zeros, over the largest
 
 
 def narrow(

@@ -85,7 +85,7 @@ def masked(params: Mapping, masks: Masks) -> dict:
 
 
 def mask_tree(params: Mapping, masks: Masks) -> dict:
-    """Returns a mask for every parameter, in their structure: all True where none is given."""
+    """Returns a mask for every parameter, in their structure: all True without masks."""
     return with_kernels(jax.tree.map(lambda leaf: np.ones(np.shape(leaf), bool), dict(params)), masks)
 
 

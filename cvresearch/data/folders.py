@@ -32,7 +32,7 @@ def image_folder(
 ) -> Source:
     """Images of any kind: `root`/train/<class>/ and test/ or val/, `root`/<class>/ alone, or a list of files.
 
-    Classes are in alphabetical order (those of a list that are whole numbers, in theirs). A class has all images at
+    Classes are in alphabetical order (whole numbers in a list, in numerical order). A class has all images at
     any depth below its folder. Mean and deviation are ImageNet's.
 
     A folder or a split of the list named test, val, valid or validation is the test split; where there are both, val
@@ -170,7 +170,7 @@ def _other_every(train: Files, every: int) -> str:
 
 
 def by_name(images: Files, every: int) -> np.ndarray:
-    """Returns which images are test images, bool (n,), by the hash of their names: the test set of 5 is in that of 4.
+    """Returns which images are test images, bool (n,), by the hash of their names; every=4 has all images of every=5.
 
     The hash is BLAKE2b of 8 bytes under `KEY`, of the path below the root: class and name of the file. The name alone
     would not do: where every class counts its files from 1, few hashes would decide for all images.

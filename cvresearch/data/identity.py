@@ -104,7 +104,7 @@ def permutation(names: Sequence[str], other_names: Sequence[str], outputs: int) 
 def mapped(source: Source, net_names: Sequence[str], *others: Sequence[str]) -> Source:
     """Returns the source with labels that are the net's numbers; its facts have the net's class names.
 
-    Arguments and errors are those of `mapping`.
+    Arguments and errors are as in `mapping`.
     """
     numbers = mapping(source.facts.class_names, net_names, *others)
     occurring = source.facts.classes
@@ -248,7 +248,7 @@ def _digest(examples: Examples | Encoded, labels: np.ndarray | None) -> str:
 
 
 def _sorted_lines(examples: Examples | Encoded, labels: np.ndarray) -> Iterator[bytes]:
-    """Yields the lines 'label<TAB>id', sorted by label and id, those of one (first) label at a time."""
+    """Yields the lines 'label<TAB>id', sorted by label and id, one (first) label at a time."""
     first = labels if labels.ndim == 1 else labels[:, 0]
     order = np.argsort(first, kind='stable')
     starts = np.flatnonzero(np.diff(first[order])) + 1

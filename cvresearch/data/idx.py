@@ -96,7 +96,7 @@ def _first_of_each_class(part: Arrays, count: int) -> Arrays:
 
 
 def _read(title: str, root: str, how: tuple[str, ...], also: tuple[Path, ...] = ()) -> dict[str, Arrays]:
-    """Returns the splits 'train' and 'test' of a data set, each file of which was compared with its sum."""
+    """Returns the splits 'train' and 'test' of a data set, after comparing each file with its sum."""
     patterns = [f'{file.replace("-idx", "[-.]idx")}*' for file in FILES]
     below = ('', 'raw/', f'{TORCHVISION[title]}/raw/')
     needed = tuple(tuple(f'{part}{pattern}' for pattern in patterns) for part in below)

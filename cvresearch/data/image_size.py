@@ -17,7 +17,7 @@ def image_size(config, size: int) -> None:
     the same part of it as before.
 
     Raises:
-      UserError: less than 1; images whose size is that of their files.
+      UserError: less than 1; images that keep the size of their files.
     """
     if size < 1:
         raise UserError(f'config.image_size is {size}; expected at least 1 pixel')

@@ -16,7 +16,7 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
     Args:
       name: of the dataset, the folder's name where it is not said.
       root: config.data.root; where it is given, nowhere else is looked.
-      also: other names of the folder, and folders of this data set alone, such as that of a Debian package; looked
+      also: other names of the folder, and folders of this data set alone, such as a Debian package's; looked
         into last.
 
     Raises:

@@ -50,7 +50,7 @@ class DamagedError(Exception):
 
 
 def opened(data: bytes) -> Image.Image:
-    """Returns the image, of which the header is read."""
+    """Returns the image whose header is read."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
 
 

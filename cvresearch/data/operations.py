@@ -1,6 +1,6 @@
 """The operations of augmentation policies, on Pillow images, each with a magnitude.
 
-Names, meaning and sampling are those of AutoAugment (Cubuk et al. 2018, arXiv:1805.09501, table 6) as torchvision
+Names, meaning and sampling follow AutoAugment (Cubuk et al. 2018, arXiv:1805.09501, table 6) as torchvision
 has them, which every test compares them with.
 """
 
@@ -20,7 +20,7 @@ def rgb(fill: Fill) -> tuple[int, ...]:
 
 
 def affine(image: Image.Image, inverse: tuple[float, ...], fill: Fill = 0, smooth: bool = False) -> Image.Image:
-    """Returns an image whose pixel (x, y) is that of `image` at inverse * (x, y, 1).
+    """Returns an image whose pixel (x, y) is the pixel of `image` at inverse * (x, y, 1).
 
     Args:
       image: RGB.

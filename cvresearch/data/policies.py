@@ -151,7 +151,7 @@ class Policy:
         return image
 
     def apply(self, image: Image.Image, name: str, strength: float, negative: bool) -> Image.Image:
-        """Returns the image after one operation, strength 0 to 1; `negative` turns the sign of those that have one."""
+        """Returns the image after one operation, strength 0 to 1; `negative` turns a sign, if there is one."""
         side = image.height if name.endswith('Y') else image.width
         return self.apply_magnitude(image, name, magnitude(name, strength, side), negative)
 

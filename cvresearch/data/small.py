@@ -123,7 +123,7 @@ class _CifarFiles:
 
 
 def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
-    """Yields the name and the bytes of each plain file, nothing of which is written anywhere.
+    """Yields the name and the bytes of each plain file; nothing is written anywhere.
 
     Raises:
       UserError: they are far larger than CIFAR is.

@@ -33,7 +33,7 @@ FOLDS = dict(folds=0, fold=0)  # of every source
 
 
 def table() -> dict[str, Callable[..., Source]]:
-    """Returns the constructors of all sources by name, those of plugins too."""
+    """Returns the constructors of all sources by name, with the sources of plugins."""
     return plugins.merged(SOURCES, 'SOURCES')
 
 
@@ -97,7 +97,7 @@ def told(source: Source) -> list[str]:
 def without_images(spec, minival: int = 0, transform=None) -> Source:
     """Returns a source whose splits have lengths and no images, for plans: ImageNet need not be there.
 
-    Arguments and errors are those of `load`, which makes any other source.
+    Arguments and errors are as in `load`, which makes any other source.
     """
     if spec['name'] != 'imagenet':
         return load(spec, minival, transform)
@@ -116,7 +116,7 @@ def part_of(source: Source, split: str, limit: int = 0, every: int = 1) -> Sourc
 
     Args:
       source: ready to be shown to a net.
-      split: of which a part is taken.
+      split: the one that a part is taken of.
       limit: at most so many images; 0 for no limit.
       every: one in so many.
 

@@ -109,7 +109,7 @@ def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1)
 def prefetch(
     make: Callable[[int], Batch], start: int, stop: int, depth: int = 2, workers: int = 1
 ) -> Iterator[Batch]:
-    """Yields make(start), ..., make(stop - 1), of which `depth` are made ahead, by `workers` threads.
+    """Yields make(start), ..., make(stop - 1), `depth` of them made ahead, by `workers` threads.
 
     Closing the iterator ends the threads. An exception in `make` is raised here.
     """

@@ -20,7 +20,7 @@ FILLS = ('mean', 'noise', 'black')
 MEAN, STD = (124, 116, 104), (58, 57, 57)  # ImageNet's, of pixels: what is 0 and 1 to the net
 
 # Principal components of ImageNet's colours, of pixels in [0, 1] (Krizhevsky et al. 2012, section 4.1; the numbers
-# are those of fb.resnet.torch, which everyone uses).
+# come from fb.resnet.torch, which everyone uses).
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
 
@@ -123,7 +123,7 @@ class Transform:
         Args:
           data: the file's bytes.
           u: its random numbers, one of `draw`'s.
-          out: where the result is written; a new array where not given.
+          out: where the result is written; a new array by default.
 
         Raises:
           DamagedError: the bytes are not a whole image.

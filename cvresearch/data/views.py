@@ -26,7 +26,7 @@ class View:
     Attributes:
       resized: (height, width) of the whole image before cropping.
       box: (top, left, height, width) in the resized image.
-      out: (height, width) of the view; that of the box unless the box is resized once more.
+      out: (height, width) of the view; the size of the box unless the box is resized once more.
       flip: mirrored left to right.
     """
 
@@ -64,7 +64,7 @@ def ten(size: Size, side: int, resize: int, square: bool = True) -> list[View]:
       size: of the image.
       side: of the crops.
       resize: the shorter side before cropping.
-      square: corners are those of the central square (Krizhevsky et al. 2012, sections 2 and 4.1), or of the
+      square: take the corners of the central square (Krizhevsky et al. 2012, sections 2 and 4.1), or of the
         whole image (fb.resnet.torch, datasets/transforms.lua, TenCrop).
     """
     resized = short_side(size, resize)
@@ -140,7 +140,7 @@ def cut(image: np.ndarray, views: Sequence[View], interpolation: str = 'bilinear
             raise UserError(f'a crop of {height}x{width} does not fit in an image of {view.resized}; resize it larger')
         if height * width > windows.MOST_RESIZED and view.resized != image.shape[:2]:
             raise DamagedError(f'{image.shape[1]} x {image.shape[0]} pixels become {width} x {height}: too narrow')
-        if math.prod(view.resized) > windows.MOST_RESIZED:  # a sliver, of which a part is computed
+        if math.prod(view.resized) > windows.MOST_RESIZED:  # a sliver: a part of it is computed
             pixels = windows.pillow(image, view.resized, interpolation, view.box)
         else:
             if view.resized not in resized:

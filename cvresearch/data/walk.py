@@ -99,7 +99,7 @@ def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.nda
 
 
 def packed(names: Sequence[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the names in each folder as two arrays: of which folder each is, int32 (n,), and the name, bytes (n,)."""
+    """Returns the names in each folder as two arrays: the folder's number, int32 (n,), and the name, bytes (n,)."""
     counts = [len(each) for each in names]
     arrays = [np.array(each, np.bytes_) if each else np.zeros(0, 'S1') for each in names]
     return np.repeat(np.arange(len(names), dtype=np.int32), counts), np.concatenate([np.zeros(0, 'S1'), *arrays])

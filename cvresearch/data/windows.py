@@ -19,7 +19,7 @@ OPENCV = {
 }  # fmt: skip
 REACH = 3  # pixels of the larger scale to either side of a centre that Pillow's widest filter (Lanczos) looks at
 MOST_RESIZED = 1 << 23  # pixels of a whole resized image; beyond, its window alone is computed
-MOST_BETWEEN = 1 << 24  # pixels of an image of which one side is resized
+MOST_BETWEEN = 1 << 24  # pixels of an image with one side resized
 WHOLE = 25_000_000  # pixels that Pillow, which copies them, is given at once: ImageNet's largest image has 21 million
 STRIP = 1 << 22  # of larger ones, so many
 

@@ -123,7 +123,7 @@ class Checkpoints:
 
         Args:
           like: a state of the same structure; its shapes, dtypes and shardings are taken.
-          at: the step to take, and no other; the newest where not given.
+          at: the step to take, and no other; the newest by default.
 
         Raises:
           UserError: a checkpoint is whole, but of another model or optimizer.

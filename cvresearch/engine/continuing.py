@@ -53,7 +53,7 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
 
 
 def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
-    """Makes a configuration that of a claimed run.
+    """Gives a claimed run a new configuration.
 
     Args:
       path: the workdir.
@@ -77,7 +77,7 @@ def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State
     if before.epochs == config.epochs:
         said = (
             f'goes on from {shorter.steps:,} to {experiment.plan.steps:,} of {experiment.plan.all_steps:,} steps '
-            '(config.max_steps): the schedule is that of all steps, as before'
+            '(config.max_steps): the schedule is made for all steps, as before'
         )
         return [*lines, said, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
     return lines + extended(experiment, before, config, state), had if mixed else None
@@ -118,7 +118,7 @@ def extended(experiment: Experiment, before: ConfigDict, config: ConfigDict, sta
 def is_first_part(experiment: Experiment, before: ConfigDict, config: ConfigDict, step: int) -> bool:
     """Whether the steps so far, made for a shorter run, are what a run of the new length would have made.
 
-    Arguments are those of `extended`.
+    Arguments are as in `extended`.
     """
     shorter, old = _shorter(experiment.plan, before)
     if step >= shorter.steps and (config.batch_norm.get('precise_batches', 0) or config.schedule.name == 'plateau'):

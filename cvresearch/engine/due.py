@@ -64,7 +64,7 @@ class Due:
         return all(self.records.has(step, *which) for which in self._evaluations(step))
 
     def last_evaluations(self, step: int) -> list[tuple[str, str]]:
-        """Returns the (split, weights) of which a run that ends here keeps the predictions."""
+        """Returns the (split, weights) whose predictions are kept by a run that ends here."""
         return self._evaluations(step)
 
     def best_step(self) -> int | None:

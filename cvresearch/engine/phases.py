@@ -55,7 +55,7 @@ class Phases:
         return self.compiler.result(self.begin(step))
 
     def begin(self, step: int) -> tuple[str, int]:
-        """Begins to compile the update of a step's phase, and that of the next; returns the former's name."""
+        """Begins to compile the updates of a step's phase and of the next; returns the name of the first."""
         number = resizing.stage_at(self.phases, step)
         for wanted in range(number, min(number + 2, len(self.phases))):
             self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))

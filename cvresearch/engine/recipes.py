@@ -78,7 +78,7 @@ def statistics_net(model: nn.Module) -> nn.Module:
 
 
 def population(of_batches: list[dict]) -> dict:
-    """Returns the statistics of norms over several batches of one size, from those of each.
+    """Returns the statistics of norms over several batches of one size, from the statistics of each.
 
     The variance is the mean of the variances and the variance of the means (Wu & Johnson 2021, arXiv:2105.07576,
     section 3, "PreciseBN").

@@ -30,7 +30,7 @@ class State:
       skipped: {'total', 'in_a_row'}, int32 (), where batches may be skipped: how many were; else {}.
       sums: training metrics since they were last logged.
       bad_step: int32 (), the position of the first batch after which the run cannot go on: its loss or its result was
-        not finite, or it was one too many of those skipped; -1 while there is none.
+        not finite, or it was one skipped batch too many; -1 while there is none.
     """
 
     step: jax.Array

@@ -75,7 +75,7 @@ def make_train_step(
         of_batch = _in_parts(of_part, options, rng.step_key(state.seed, 'dropout', state.step))
         (gradients, model_state, mean_loss), sums = of_batch(state.params, (images, target, batch['label']))
         if options.sam:
-            # The statistics of norms stay those of the first pass: the weights of the second are nobody's.
+            # The statistics of norms stay as in the first pass: the weights of the second are nobody's.
             climbed = optax.apply_updates(state.params, ascent(gradients, options.sam))
             (gradients, _, _), _ = of_batch(climbed, (images, target, batch['label']))
 
@@ -105,7 +105,7 @@ def make_train_step(
 
 
 def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
-    """Returns the new state, or where the update is not finite the old one, to the bit, with the batch counted."""
+    """Returns the new state, or where the update is not finite the old one, bit for bit, with the batch counted."""
     chosen = jax.tree.map(lambda a, b: jnp.where(finite, a, b), new, old)
     in_a_row = jnp.where(finite, 0, old.skipped['in_a_row'] + 1)
     too_many = (old.bad_step < 0) & (in_a_row >= most)

@@ -1,9 +1,9 @@
 """Dense evaluation of any net: logits at every position of a larger image, from one pass.
 
-Logits at a position equal those of the crop there exactly where no padding is between: in nets without any (LeNet-5,
+Logits at a position equal the crop's there exactly where no padding is between: in nets without any (LeNet-5,
 CNN-GAP). A padded convolution sees zeros beyond the border of a crop, and the rest of the image in dense evaluation:
 there the two differ by that alone, in AlexNet, VGG and ResNet as the papers ran them. What is equal in all nets is the
-head: its logits at a position are those of the original head on that window of the last map.
+head: its logits at a position equal the original head's on that window of the last map.
 """
 
 from collections.abc import Callable

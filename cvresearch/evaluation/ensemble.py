@@ -112,7 +112,7 @@ def members_of(
       mesh: of the run.
       records: of each.
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
-        results up to rounding. Where they fit, if not given.
+        results up to rounding. Where they fit, by default.
     """
     one = predictions.forward(model, mean, std, protocol, mesh)
     if stacked if stacked is not None else len(variables) > 1 and fit(variables, mesh):

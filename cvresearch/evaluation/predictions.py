@@ -196,7 +196,7 @@ def forward(
     """Returns the jitted logits of a batch of views, given variables: variables -> (images -> (batch, classes)).
 
     Dense protocols average the logits of all positions. One compiled program per size of images serves all variables.
-    With `members` the variables are those of several nets, stacked, and logits are (members, batch, classes).
+    With `members` the variables of several nets come stacked, and logits are (members, batch, classes).
     """
     if protocol.dense:
         own = (protocol.resolution, protocol.resolution, len(mean))

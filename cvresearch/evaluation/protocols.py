@@ -59,7 +59,7 @@ class Protocol:
         return {'protocol': values.pop('name'), **values}
 
     def averaged(self, logits: np.ndarray) -> np.ndarray:
-        """Maps logits (..., views, classes) to those of the image, (..., classes)."""
+        """Maps logits of views (..., views, classes) to logits of the image (..., classes)."""
         return logits[..., 0, :] if logits.shape[-2] == 1 else AVERAGES[self.average](logits, -2)
 
 
@@ -143,11 +143,11 @@ def make(
 
     Args:
       name: in PROTOCOLS.
-      resolution: side of the net's input, which need not be that of training.
+      resolution: side of the net's input, which may differ from training.
       scales: shorter sides of the image before it is cropped; the paper's, in proportion to the resolution, where
         not given.
       interpolation: 'nearest', 'bilinear' or 'bicubic'.
-      average: 'probabilities' or 'logits'; the paper's where not given.
+      average: 'probabilities' or 'logits'; the paper's by default.
       channels: 'RGB' or 'BGR'.
 
     Raises:

@@ -41,7 +41,7 @@ class Run(TrainedRun):
     ) -> list[Predictions]:  # fmt: skip
         """Returns what the nets of some states say of a split, with the records of how; see `ensemble.members_of`.
 
-        `weights` are 'raw' or the average that the run keeps, by its name; that, if any, where not given.
+        `weights` are 'raw' or the average that the run keeps, by its name; that, if any, by default.
 
         Raises:
           UserError: an average that the run does not keep.

@@ -1,6 +1,6 @@
 """Which pixels a logit depends on: gradients of several kinds, and occlusion.
 
-Each function takes the net, its variables, images (batch, height, width, channels), normalised as the net expects,
+Each function takes the net, its variables, images (batch, height, width, channels), normalized as the net expects,
 and the class of all images or of each (None: the largest logit). Each returns float32 (batch, height, width, channels),
 occlusion (batch, height, width); `as_map` makes maps of the former. All raise UserError for a class out of range.
 """
@@ -74,7 +74,7 @@ def integrated_gradients(
     Args:
       module, variables, images, classes: as everywhere in this file.
       steps: places on the way at which the gradient is taken.
-      baseline: image without evidence, normalised; 0 is the mean colour of the training images.
+      baseline: image without evidence, normalized; 0 is the mean colour of the training images.
     """
     module, variables, classes = _prepared(module, variables, images, classes)
     away = np.asarray(images) - baseline
@@ -95,7 +95,7 @@ def guided_backpropagation(
     swish: [x > 0][dy > 0] f'(x) dy. Other activations keep their gradient.
 
     Raises:
-      UserError: a net without a rectifier, of which it would be the plain gradient.
+      UserError: a net without a rectifier, where it would be the plain gradient.
     """
     return _ruled(module, variables, images, classes, 'guided')
 
@@ -107,7 +107,7 @@ def deconvolution(module: nn.Module, variables: dict, images: jax.Array, classes
     they came from (switches), and convolutions are transposed, as in any gradient.
 
     Raises:
-      UserError: a net without a rectifier, of which it would be the plain gradient.
+      UserError: a net without a rectifier, where it would be the plain gradient.
     """
     return _ruled(module, variables, images, classes, 'deconv')
 
@@ -125,7 +125,7 @@ def occlusion(
       module, variables, images, classes: as everywhere in this file.
       window: side of the square.
       stride: from square to square; not more than `window`.
-      baseline: normalised colour of the square; 0 is the mean colour of the training images.
+      baseline: normalized colour of the square; 0 is the mean colour of the training images.
 
     Raises:
       UserError: a window larger than the image, or a stride that leaves pixels out.

@@ -46,12 +46,12 @@ def cam(
 
     Zhou et al. 2016, "Learning deep features for discriminative localization", section 2: f_k are the maps before
     global average pooling, w_k the weights of the class in the one dense layer after it. Where the net averages one
-    map for each class, as NIN and SqueezeNet do, the map is that of the class.
+    map for each class, as NIN and SqueezeNet do, the class' own map is taken.
 
     Args:
       module: the net.
       variables: its parameters and statistics, in any layout of its blocks.
-      images: (batch, height, width, channels), normalised as the net expects.
+      images: (batch, height, width, channels), normalized as the net expects.
       classes: class of all images or of each; by default the one with the largest logit.
 
     Raises:
@@ -82,7 +82,7 @@ def grad_cam(
     Args:
       module: the net.
       variables: its parameters and statistics, in any layout of its blocks.
-      images: (batch, height, width, channels), normalised as the net expects.
+      images: (batch, height, width, channels), normalized as the net expects.
       classes: class of all images or of each; by default the one with the largest logit.
       layer: name of the feature map (inspect/program.py); by default the last one through which everything passes.
       method: name of an entry of METHODS.
@@ -141,7 +141,7 @@ def gradient_means(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> 
 def plus_plus(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.Array:
     """Grad-CAM++ as grad-cam 1.5.7: Chattopadhay et al. 2018, arXiv:1710.11063, equation 19, and weights of equation 7.
 
-    The gradient is that of the logit, without the factor exp(logit), and alphas are not normalised.
+    The gradient is of the logit, without the factor exp(logit), and alphas are not normalized.
     """
     square, cube = gradients**2, gradients**3
     alpha = square / (2 * square + maps.sum((1, 2), keepdims=True) * cube + 1e-6)
@@ -149,7 +149,7 @@ def plus_plus(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.A
 
 
 def plus_plus_exponential(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.Array:
-    """Grad-CAM++ as tf-keras-vis 0.8.7: the gradient is that of exp(logit), and alphas of a channel sum to one.
+    """Grad-CAM++ as tf-keras-vis 0.8.7: the gradient is of exp(logit), and alphas of a channel sum to one.
 
     Multiplied by exp(-logit), a factor of the whole map, without which large logits overflow.
     """

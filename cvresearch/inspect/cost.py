@@ -185,7 +185,7 @@ def _inner(equation: core.JaxprEqn):
     if name == 'scan':
         carry = (parameters['num_consts'], parameters['num_carry'])
         return parameters['jaxpr'].jaxpr, parameters['length'], carry
-    if name == 'cond':  # one branch runs; for a choice by platform, the last is that of all others
+    if name == 'cond':  # one branch runs; for a choice by platform, the last is for all others
         return parameters['branches'][-1].jaxpr, 1, None
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
         if key in parameters and not name.startswith('reduce'):  # a reduction's is its operator

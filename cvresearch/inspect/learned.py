@@ -46,7 +46,7 @@ def feature_maps(module: nn.Module, variables: dict, images: jax.Array, layer: s
     Args:
       module: the net.
       variables: its parameters and statistics, in any layout of its blocks.
-      images: (images, height, width, channels), normalised as the net expects.
+      images: (images, height, width, channels), normalized as the net expects.
       layer: name of a value (inspect/program.py).
 
     Raises:
@@ -83,7 +83,7 @@ def exciting(
     Args:
       module: the net.
       variables: its parameters and statistics, in any layout of its blocks.
-      batches: of images (batch, height, width, channels), normalised as the net expects.
+      batches: of images (batch, height, width, channels), normalized as the net expects.
       layer: name of a feature map.
       channels: numbers of channels of it.
       number: images for each.

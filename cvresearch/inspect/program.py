@@ -7,7 +7,7 @@ found by the function that the program calls, whether a layer, a table or an arg
 Names of values:
 - 'stage4_block1/conv2' is what that module returns;
 - 'last_bn+relu' is what the function `relu` returns, called after `last_bn` by the module around it;
-- 'pool5' is the result of that scope, which is no module; 'stage2' that of the last module of the stage.
+- 'pool5' is the result of that scope, which is no module; 'stage2' is the result of the stage's last module.
 """
 
 import dataclasses
@@ -119,7 +119,7 @@ class Program:
           variables: as those it was traced with.
           images: likewise.
           keep: places whose values are returned.
-          add: numbers that are added to values, by place: zeros, whose gradient is that of the value.
+          add: numbers that are added to values, by place: zeros, whose gradient equals the value's.
           rule: takes the name of an activation and its input; returns its output, with whatever gradient it
             likes, or None to leave the activation as it is.
 
@@ -156,7 +156,7 @@ def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
             return module.apply(variables, images, train=False)
 
     closed = jax.make_jaxpr(net)(variables, images)
-    wrapped = isinstance(module, Net)  # whose scope is around that of the net
+    wrapped = isinstance(module, Net)  # whose scope is around the net's
     return _Flattening(type(module.model if wrapped else module).__name__, 1 + wrapped).program(closed)
 
 
@@ -239,7 +239,7 @@ class _Flattening:
 
     def __init__(self, net: str, outside: int):
         self.net = net
-        self.outside = outside  # scopes around those of the modules
+        self.outside = outside  # scopes around the modules' own
         self.steps: list[Step] = []
         self.constants: dict[int, object] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}

@@ -42,7 +42,7 @@ def activations(
     Args:
       module: the net.
       variables: its parameters and statistics, in any layout of its blocks.
-      images: (images, height, width, channels), normalised as the net expects.
+      images: (images, height, width, channels), normalized as the net expects.
       layers: names of values (inspect/program.py).
 
     Raises:

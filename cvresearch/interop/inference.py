@@ -1,4 +1,4 @@
-"""What a net computes when it has left: logits, from normalised images or from raw pixels."""
+"""What a net computes when it has left: logits, from normalized images or from raw pixels."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ def function(
       module: the net.
       variables: its parameters and statistics.
       mean: if given, images are raw pixels, uint8 (batch, height, width, channels) in RGB, and (pixels / 255 - mean)
-        / std is what the net sees; None takes normalised images.
+        / std is what the net sees; None takes normalized images.
       std: likewise.
       channels: the order in which the net takes the channels: slice(None, None, -1) for BGR.
     """

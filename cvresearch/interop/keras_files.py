@@ -1,7 +1,7 @@
 """Weights in files of Keras, read as data: no layer is built and no configuration is run.
 
-Three layouts, all HDF5: that of Keras 2 (`model_weights/conv1/conv1/kernel:0`, where saved with
-its model), that of Keras 3's .weights.h5 (`layers/conv2d_3/vars/0`), and the latter in a .keras
+Three layouts, all HDF5: Keras 2 (`model_weights/conv1/conv1/kernel:0`, where saved with
+its model), Keras 3's .weights.h5 (`layers/conv2d_3/vars/0`), and the latter in a .keras
 archive. Tensors come under 'layer/weight' names, as Keras 3 gives them.
 """
 

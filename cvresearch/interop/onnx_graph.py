@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from cvresearch.base.errors import UserError
 
 Layout = tuple[int, ...]
-_SMALL = 4096  # bytes of a constant of which one copy serves all nodes
+_SMALL = 4096  # bytes of a constant; one copy of a smaller one serves all nodes
 
 
 @dataclasses.dataclass(eq=False)
@@ -132,7 +132,7 @@ class Graph:
         return tensor.names[tensor.layout]
 
     def arranged(self, tensor: Tensor, layout: Layout | None = None) -> str:
-        """Returns the name of a tensor in a layout, that of the traced program if None."""
+        """Returns the name of a tensor in a layout, in the traced program's own if None."""
         tensor = self.settled(tensor)
         layout = natural(len(tensor.shape)) if layout is None else tuple(layout)
         if layout not in tensor.names:

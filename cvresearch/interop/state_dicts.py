@@ -111,7 +111,7 @@ def _mapping(node: object) -> Mapping | None:
 
 
 def _module(node: Opaque, prefix: str, tensors: dict, parts_of: Callable, depth: int = 0) -> None:
-    """Puts the tensors of a module and of those in it into `tensors`, by the names of its state dict."""
+    """Puts the tensors of a module and of its modules into `tensors`, by the names of its state dict."""
     if depth > DEEPEST:
         raise ValueError('its modules lie in one another without end')
     for name, part in parts_of(node).items():

@@ -57,7 +57,7 @@ class Layout:
 
 
 def relative(places: np.ndarray, gap_bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the gaps of increasing places, and which of them are those of filler zeros.
+    """Returns the gaps of increasing places, and which of them belong to filler zeros.
 
     Args:
       places: of the nonzero elements, increasing, (nonzeros,).

@@ -90,7 +90,7 @@ class BNInception(nn.Module):
         """Maps (batch, height, width, channels) to (batch, num_classes).
 
         Raises:
-          UserError: with padding 'torch', images of which branches cannot be concatenated.
+          UserError: with padding 'torch', images whose branches cannot be concatenated.
         """
         image = x.shape[1:]
         init = initializer(self.kernel_init)

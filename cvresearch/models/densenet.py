@@ -73,7 +73,7 @@ class DenseNet(nn.Module):
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes).
 
         Raises:
-          UserError: images of which the transitions leave no pixel.
+          UserError: images so small that the transitions leave no pixel.
         """
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
         norm = functools.partial(

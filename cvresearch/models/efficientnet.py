@@ -42,7 +42,7 @@ from cvresearch.nn.stochastic_depth import drop_path
 
 
 class Stage(NamedTuple):
-    """One row of table 1; `strides` is that of the first block."""
+    """One row of table 1; `strides` belongs to the first block."""
 
     repeats: int
     kernel_size: int
@@ -74,7 +74,7 @@ PHI = {'b0': 0.0, 'b1': 0.5, 'b2': 1.0, 'b3': 2.0, 'b4': 3.0, 'b5': 4.0, 'b6': 5
 def deviations(name: str) -> dict[str, tuple[float, float]]:
     """Returns where a published net is not the compound rule's: {coefficient: (of the rule, published)}.
 
-    Width and depth of the rule are rounded to a tenth, as those of the authors; the resolution is in pixels, and
+    Width and depth of the rule are rounded to a tenth, as the authors do; the resolution is in pixels, and
     2 % of it are taken for rounding.
 
     Args:
@@ -323,7 +323,7 @@ _SMALL = dict(input_shape=(72, 64, 3))
 _SAME = dict(bn_momentum=0.9, bn_unbiased=True)
 _SYMMETRIC = dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True)
 _SYMMETRIC_B5 = dict(padding='torch', bn_eps=1e-3, bn_momentum=0.99, bn_unbiased=True)
-_LIBRARY_NETS = [name for name in (*NETS, *LITE_NETS) if '_' not in name]  # those of another size are the same net
+_LIBRARY_NETS = [name for name in (*NETS, *LITE_NETS) if '_' not in name]  # a name with a size is the same net
 
 REFERENCES = {
     f'torchvision/efficientnet_{b}': Reference(

@@ -2,7 +2,7 @@
 the impact of residual connections on learning", AAAI, arXiv:1602.07261, sections 3.2 and 3.3.
 
 One variant, `inception_resnet_v2`, with the widths and scales of the authors' release (TF-slim),
-which timm and Keras follow. It departs from the figures of the paper: the stem is that of
+which timm and Keras follow. It departs from the figures of the paper: it has the stem of
 Inception-v3 and one module, not Inception-v4's; the maps have 320, 1088 and 2080 channels
 where the figures have 384, 1154 and 2048; the residuals are scaled by 0.17, 0.10 and 0.20
 (section 3.3 says 0.1 to 0.3), and the last block has neither scale nor ReLU.

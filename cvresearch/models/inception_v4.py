@@ -4,7 +4,7 @@ to 9.
 
 One variant, `inception_v4`: Inception modules without any residual connection (the residual
 nets of the same paper are Inception-ResNets, in inception_resnet_v2.py). Convolutions marked V
-in the figures are VALID, the rest SAME. The widths are those of the authors' release (TF-slim),
+in the figures are VALID, the rest SAME. The widths are as in the authors' release (TF-slim),
 as in the figures; its training-time auxiliary head is not in the paper, nor here. Average
 pooling is over the pixels inside the image.
 """

@@ -1,6 +1,6 @@
 """MnasNet. Tan, Chen, Pang, Vasudevan, Sandler, Howard & Le 2018, "MnasNet: platform-aware neural
 architecture search for mobile", arXiv:1807.11626 (CVPR 2019), figure 7; the block tables of B1 and
-small are those of the authors' repository (tensorflow/tpu, models/official/mnasnet).
+small follow the authors' repository (tensorflow/tpu, models/official/mnasnet).
 
 - A1 (`semnasnet_100`): found with squeeze-and-excitation in the search space.
 - B1 (`mnasnet1_0`): found without.
@@ -64,7 +64,7 @@ class MnasNet(nn.Module):
 
     Attributes:
       stages: the block table.
-      width: factor of all channels but those of the last convolution.
+      width: factor of all channels but the last convolution's.
       first_skip: an identity around the first block where the widths allow, as in timm.
       stochastic_depth: drop rate of the last block's residual branch, growing linearly with depth.
       padding: 'SAME' as TensorFlow or 'torch' (symmetric).

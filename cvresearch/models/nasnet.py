@@ -1,6 +1,6 @@
 """NASNet-A. Zoph, Vasudevan, Shlens & Le 2017, "Learning transferable architectures for scalable
 image recognition", arXiv:1707.07012 (CVPR 2018), figure 4 (the cells) and figure 2 (how they are
-stacked for ImageNet); the details are those of the authors' code (tensorflow/models,
+stacked for ImageNet); the details follow the authors' code (tensorflow/models,
 research/slim/nets/nasnet).
 
 NASNet-A (N @ P) has three stages of N normal cells, P channels in its last map, a reduction cell
@@ -9,7 +9,7 @@ between stages and two in the stem: `nasnetamobile` is (4 @ 1056), `nasnetalarge
 Pitfalls:
 - A cell reads the two before it. After a reduction cell, the large net skips the reduction's own
   input and reads the map before that one; the mobile net does not (`skip_reduction`).
-- The strided poolings of Keras take padding for zeros, those of timm the average ones only, the
+- The strided poolings of Keras take padding for zeros, in timm the average ones only, the
   authors' neither (`zero_padded`). It changes the logits, whatever the size of the image.
 - A separable convolution is applied twice, each time ReLU, depthwise, pointwise, batch norm.
 - The stem's convolution is not padded, and no ReLU follows it: cells begin with their own.

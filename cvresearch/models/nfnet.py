@@ -15,7 +15,7 @@ are the authors' and the reference sets timm's:
 - stochastic depth: block i of n is dropped at rate * i / n and kept blocks are not scaled up.
 
 F4+: the authors' code would round the inner width 192 of its first stage down to one group of 128;
-the paper's 527 M parameters are those of 192 in one group, as here. Its stem ends in 128 maps, as in
+the paper's 527 M parameters need 192 in one group, as here. Its stem ends in 128 maps, as in
 the other variants and as counted in the facts (526,959,220 and 366.2 G); the authors' code has half
 of the first stage's width there, `stem_width=192` (527,033,076 and 367.4 G; the paper: 527 M, 367 G).
 """

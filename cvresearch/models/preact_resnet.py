@@ -1,6 +1,6 @@
 """Pre-activation ResNet. He, Zhang, Ren & Sun 2016, "Identity mappings in deep residual networks",
 arXiv:1603.05027, section 3, figure 4e, tables 3 to 5; the structure where the text leaves it open is
-that of the authors' code, KaimingHe/resnet-1k-layers and facebookarchive/fb.resnet.torch.
+as in the authors' code, KaimingHe/resnet-1k-layers and facebookarchive/fb.resnet.torch.
 
 A block is norm, ReLU, convolution, and so on, and nothing follows the addition. Where the number of
 channels changes, the shortcut is a projection of the activated input. The first activation comes right
@@ -10,7 +10,7 @@ before the global pooling.
 Nets of one name differ between sources:
 - `resnetv2_50` and the like are the paper's, with the stride in the 3x3 convolution. timm pools first and
   activates then: `norm_in_stem=False`.
-- `resnetv2_50_keras` and the like are those of keras.applications: also activated after the pooling, the
+- `resnetv2_50_keras` and the like follow keras.applications: also activated after the pooling, the
   stride of a stage in its last block (and in the last three stages of the four, one earlier), biases on
   convolutions that no norm follows, and zeros, not minus infinity, around the map that is pooled: it has
   negative values too.

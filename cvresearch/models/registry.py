@@ -35,7 +35,7 @@ _OLD_NAMES = (
 
 
 def catalogue() -> dict[str, Variant]:
-    """Returns all variants by name, sorted, those of plugins too.
+    """Returns all variants by name, sorted, with the variants of plugins.
 
     Raises:
       ValueError: two families use one name.
@@ -116,7 +116,7 @@ def _folded(name: str) -> str:
 def reference(name: str) -> Reference:
     """Returns the reference of that name.
 
-    A name may have a tag, that of published weights: 'timm/resnet50.a1_in1k'. It says how they came
+    A name may have the tag of published weights: 'timm/resnet50.a1_in1k'. It says how they came
     about and how images are prepared, and changes nothing of the net.
 
     Raises:
@@ -139,7 +139,7 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
 
     Args:
       name: as in `catalogue()`.
-      num_classes: number of logits; the variant's own where not given.
+      num_classes: number of logits; the variant's own by default.
       dtype: of the computation; parameters and logits stay float32.
       **arguments: of the module's constructor, over the variant's own.
 
@@ -191,7 +191,7 @@ def _all(table: str, loaded: tuple[str, ...]) -> dict:
 
 
 def _whole(entry) -> Variant:
-    """Returns the variant of a linen class by itself, of which no facts are known."""
+    """Returns the variant of a linen class by itself, without known facts."""
     return entry if isinstance(entry, Variant) else Variant(entry, (224, 224, 3), 1000, None, None, '', '')
 
 

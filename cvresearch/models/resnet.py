@@ -8,7 +8,7 @@ sections 3 and 4.1, table 1 and figures 2, 3 and 5. And two papers that change i
 Nets of one name differ between sources:
 - `resnet50_v1` is the paper's: a bottleneck takes its stride in the first 1x1 convolution (3.86 G
   multiply-adds; also Caffe and Keras). `resnet50`, called v1.5, takes it in the 3x3 (4.09 G; also
-  torchvision, timm and fb.resnet.torch). Their weights have equal shapes, so that those of one
+  torchvision, timm and fb.resnet.torch). Their weights have equal shapes, so that the weights of one
   load into the other without a complaint, and give poor predictions.
 - Shortcuts where the shape changes are zeros appended in the `_a` variants and projections (option B)
   in the rest; `_c` projects everywhere. `plain18` and `plain34` have no shortcuts.

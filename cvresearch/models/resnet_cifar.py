@@ -36,7 +36,7 @@ SHORTCUTS = ('zeros', 'projection')
 
 
 class CifarNet(nn.Module):
-    """A 3x3 convolution, three stages of blocks of which the later two halve the map, and a classifier.
+    """A 3x3 convolution, three stages of blocks, the later two of which halve the map, and a classifier.
 
     Attributes:
       depth: layers with weights on the longest way, shortcuts aside: a multiple of the layers of three

@@ -4,7 +4,7 @@ and <0.5MB model size", arXiv:1602.07360, table 1, figure 2 and section 6.
 Fire modules squeeze to a quarter of e maps by 1x1, then expand to e by 1x1 and e by 3x3:
 - `squeezenet1_0`: table 1; fire2 to fire9 are the blocks of stages 1 to 3.
 - `squeezenet1_0_simple_bypass`: the input is added to the output of every other module.
-- `squeezenet1_0_complex_bypass`: and, through a 1x1 convolution, to that of the others. The paper's
+- `squeezenet1_0_complex_bypass`: and, through a 1x1 convolution, around the others. The paper's
   7.7 MB cannot be reproduced: these parameters take 6.06 MiB.
 - `squeezenet1_1`: the authors' later release, not in the paper: smaller start, earlier pooling.
 

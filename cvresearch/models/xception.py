@@ -2,7 +2,7 @@
 arXiv:1610.02357 (CVPR 2017), section 3 and figure 5.
 
 Inception's hypothesis taken to its end: channels and space are separated altogether. 36
-convolutions in 14 modules, of which all but the first and the last have a residual connection.
+convolutions in 14 modules; all but the first and the last have a residual connection.
 
 Pitfalls:
 - Batch norm comes after the pointwise convolution only. Nothing lies between depthwise and

@@ -105,7 +105,7 @@ class Conv(nn.Module):
         return y if bias is None else y + bias
 
     def _check_channels(self, image: tuple[int, ...], kernel: tuple[int, ...]) -> None:
-        """Raises UserError where the parameters are those of another number of channels."""
+        """Raises UserError where the parameters are for another number of channels."""
         if image[-1] % self.groups:
             raise UserError(
                 f'convolution {"/".join(self.path)} got {image[-1]} channels, expected a multiple of its '

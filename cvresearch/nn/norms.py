@@ -23,8 +23,8 @@ class Normalization:
       group_size: examples over which statistics are taken in training, consecutive in the batch; 0 for all of it.
         The running statistics take the mean over the groups.
       channel_groups: of group norm; the greatest common divisor with the channels of a layer.
-      r_max, d_max: of batch renormalisation, the bounds of its correction at the end of their rise from 1 and 0.
-      begin_steps: batch renormalisation is batch norm so long; then the bounds rise,
+      r_max, d_max: of batch renormalization, the bounds of its correction at the end of their rise from 1 and 0.
+      begin_steps: batch renormalization is batch norm so long; then the bounds rise,
       r_steps, d_steps: until these steps (section 4.1).
       momentum: in place of the layers' own, where it is not None.
     """
@@ -49,7 +49,7 @@ def batch_renorm(
     group_size: int = 0, r_max: float = 3.0, d_max: float = 5.0, begin_steps: int = 5000, r_steps: int = 40000,
     d_steps: int = 25000,
 ) -> Normalization:  # fmt: skip
-    """Batch renormalisation: normalized as in evaluation, within bounds."""
+    """Batch renormalization: normalized as in evaluation, within bounds."""
     if r_max < 1 or d_max < 0:
         raise UserError(f'config.batch_norm: r_max is {r_max} and d_max {d_max}; expected at least 1 and 0')
     return Normalization('batch_renorm', group_size, 0, r_max, d_max, begin_steps, r_steps, d_steps)

@@ -21,7 +21,7 @@ def max_pool(
     Args:
       x: (batch, height, width, channels).
       window: its size, one number or (vertical, horizontal).
-      strides: of the window; its size where not given.
+      strides: of the window; its size by default.
       padding: as `conv2d`'s; never the maximum.
       name: scope under which summaries list it.
     """

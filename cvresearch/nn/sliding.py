@@ -1,7 +1,7 @@
 """Dense evaluation: the end of a net slides over the map of a larger image, as if its dense layers were convolutions.
 
 Sermanet et al. 2013, "OverFeat", arXiv:1312.6229, section 3.5; Simonyan & Zisserman 2014, section 3.2. Nets end in
-one of two ways: the last map is flattened for a dense layer, whose kernel is then that of a convolution with the
+one of two ways: the last map is flattened for a dense layer, whose kernel is then a convolution's with the
 size of the map; or it is averaged over the image, and then over windows of that size. Which size it is, is measured
 on an image of the net's own size.
 """

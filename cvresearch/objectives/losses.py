@@ -28,7 +28,7 @@ def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> L
     """A binary cross-entropy for each class, summed over the classes; smoothing draws targets towards 1 / classes.
 
     (Papers that take the mean over the classes have a learning rate to match: theirs is times the classes.) A class'
-    weight is that of images that have it over images that have not (PyTorch's `pos_weight`).
+    weight is the number of images that have it over the number that have not (PyTorch's `pos_weight`).
     """
     _check_smoothing(label_smoothing)
 

@@ -21,7 +21,7 @@ def of_batch(logits: jax.Array, labels: jax.Array, loss: jax.Array, mask: jax.Ar
       logits: (batch, classes).
       labels: int32 (batch,).
       loss: (batch,).
-      mask: (batch,), 0 for examples that are only filling; all count where not given.
+      mask: (batch,), 0 for examples that are only filling; all count by default.
     """
     mask = jnp.ones(labels.shape, jnp.float32) if mask is None else mask
     rank = label_rank(logits, labels)

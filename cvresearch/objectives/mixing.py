@@ -1,4 +1,4 @@
-"""Images and targets mixed with those of another example: mixup and CutMix, with soft labels."""
+"""Images and targets mixed with another example's: mixup and CutMix, with soft labels."""
 
 import dataclasses
 

@@ -85,7 +85,7 @@ def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
 def per_class(confusion: np.ndarray) -> list[dict]:
     """Returns accuracy, precision, recall and F1 (percent) of each class, and its number of images.
 
-    The accuracy of a class is that of its images, which is its recall. What would be a division by zero is 0.
+    The accuracy of a class, over its images, is its recall. What would be a division by zero is 0.
     """
     right, actual, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
     recall, precision = ratio(right, actual), ratio(right, said)

@@ -26,7 +26,7 @@ def bootstrap(
 
 
 def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
-    """Returns the exact two-sided McNemar test of which images two classifiers get right.
+    """Returns the exact two-sided McNemar test on the images that two classifiers get right.
 
     McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing supervised classification learning
     algorithms", section 3.1, recommends it. Exact: of the images that one alone gets right, either is as likely.

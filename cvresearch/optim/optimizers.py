@@ -117,7 +117,7 @@ def muon(
 
     With Nesterov's momentum Optax corrects the bias of the average m and of the gradient g, so that they have other
     shares than in the published rule (`muon_published`), most in the first steps: in the second it takes the direction
-    of 0.929 m + 0.071 g, the published rule that of 0.95 m + 0.05 g.
+    of 0.929 m + 0.071 g, the published rule takes 0.95 m + 0.05 g.
 
     Args:
       adam_rate: AdamW's learning rate as a part of Muon's.
@@ -191,11 +191,11 @@ OPTIMIZERS: dict[str, Callable] = {
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerOptions:
-    """What any optimizer takes beside its own arguments. Patterns are those of `paths`.
+    """What any optimizer takes beside its own arguments. Patterns are as in `param_filters`.
 
     Attributes:
-      decay_all: weight decay is of all parameters, not only of those called `kernel`.
-      decay_mask: patterns of the parameters that are decayed, instead of those called `kernel`.
+      decay_all: weight decay is of all parameters, not only of kernels.
+      decay_mask: patterns of the parameters that are decayed, instead of kernels.
       l1: times the sum of absolute values of the decayed parameters, added to the loss.
       clip_norm: largest norm of the whole gradient.
       agc: largest norm of a unit's gradient, as a part of the norm of its weights (Brock et al. 2021); `agc_eps`

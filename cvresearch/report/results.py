@@ -64,7 +64,7 @@ EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluat
 
 
 def read_all(path: str | Path) -> list[Result]:
-    """Returns the test result of a finished run, and those of its further evaluations on the whole of its test split.
+    """Returns the test result of a finished run, and of its further evaluations on the whole of its test split.
 
     Evaluations of a part of it, or of other data, are named on standard error and left out.
 
@@ -129,7 +129,7 @@ class Measured:
     """The seeds of one line.
 
     Attributes:
-      mean, deviation: by metric, percent; the deviation is that of the sample, None for one seed.
+      mean, deviation: by metric, percent; the sample's deviation, None for one seed.
       seeds: how many.
       n_seen: images counted in each evaluation.
     """
