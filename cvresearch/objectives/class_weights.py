@@ -46,8 +46,8 @@ def balanced(labels: np.ndarray | None, names: Sequence[str]) -> list[float]:
     """Returns n / (classes * images of the class), under which every class counts the same.
 
     King & Zeng 2001, "Logistic regression in rare events data", as scikit-learn's `compute_class_weight` has it. Of
-    images with several labels, each class is a problem of its own with two classes: the weight of the images that have the
-    class over the weight of the others, (n - images) / images.
+    images with several labels, each class is a problem of its own with two classes: the weight of the images that have
+    it over the weight of the others, (n - images) / images.
 
     Raises:
       UserError: a class has no training image, or the labels are not known beforehand.
