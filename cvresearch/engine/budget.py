@@ -8,6 +8,7 @@ import time
 import jax
 from ml_collections import ConfigDict
 
+from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 
@@ -21,7 +22,7 @@ class Budget:
     Attributes:
       images: that the net sees, each as often as it is seen.
       macs: multiply-adds of all updates; an update counts as three forward passes.
-      seconds: of training, at the speed of the first updates here; a stage of other images counts by its multiply-adds.
+      seconds: of training, at the speed of the first updates here; a phase of other images counts by its multiply-adds.
     """
 
     images: int
@@ -44,27 +45,27 @@ def of(config: ConfigDict) -> Budget:
       UserError: as `Experiment.from_config`.
     """
     experiment = Experiment.from_config(config)
-    with contextlib.closing(Phases(experiment, config)) as stages:
-        macs = multiply_adds(stages, experiment.plan.steps)
-        first = stages.experiment(0).training_flops() // 2
-        seconds = _seconds_of_an_update(experiment, stages) * macs / first
+    with contextlib.closing(Phases(experiment, teacher.of(experiment))) as phases:
+        macs = multiply_adds(phases, experiment.plan.steps)
+        first = phases.experiment(0).training_flops() // 2
+        seconds = _seconds_of_an_update(experiment, phases) * macs / first
     return Budget(experiment.plan.steps * config.batch_size, macs, seconds)
 
 
-def multiply_adds(stages: Phases, steps: int) -> int:
+def multiply_adds(phases: Phases, steps: int) -> int:
     """Returns the multiply-adds of all updates of a run of `steps` steps."""
-    begins = [stage.first for stage in stages.stages]
+    begins = [phase.first for phase in phases.phases]
     lengths = [end - begin for begin, end in zip(begins, [*begins[1:], steps], strict=True)]
     return sum(
-        stages.experiment(begin).training_flops() // 2 * length for begin, length in zip(begins, lengths, strict=True)
+        phases.experiment(begin).training_flops() // 2 * length for begin, length in zip(begins, lengths, strict=True)
     )
 
 
-def _seconds_of_an_update(experiment: Experiment, stages: Phases) -> float:
-    """Returns the median seconds of an update of the first stage, the making of its batch included."""
+def _seconds_of_an_update(experiment: Experiment, phases: Phases) -> float:
+    """Returns the median seconds of an update of the first phase, the making of its batch included."""
     state, taken = experiment.initial_state(), []
     for step in range(min(UPDATES + 1, experiment.plan.steps)):
         begun = time.perf_counter()
-        state = jax.block_until_ready(stages.update(step, state, stages.batch(step)))
+        state = jax.block_until_ready(phases.update(step, state, phases.batch(step)))
         taken.append(time.perf_counter() - begun)
     return statistics.median(taken[1:] or taken)

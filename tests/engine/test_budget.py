@@ -21,15 +21,15 @@ def test_images_and_multiply_adds_are_those_of_arithmetic():
     assert cost.text.startswith('224 images, 5.27e-06 tera multiply-adds, about ')
 
 
-def test_a_stage_of_smaller_images_costs_less():
+def test_a_phase_of_smaller_images_costs_less():
     sizes = {'resize.name': 'efficientnet_v2', 'resize.size': '(20,28)', 'resize.stages': '2'}
     config = configs.load('configs/cnn_gap_mnist5k.py', {'mesh.data': '1', 'epochs': '1'} | sizes)
     experiment = Experiment.from_config(config)
-    with contextlib.closing(Phases(experiment, config)) as stages:
-        halves = [stages.experiment(stage.first).training_flops() // 2 for stage in stages.stages]
+    with contextlib.closing(Phases(experiment)) as phases:
+        halves = [phases.experiment(phase.first).training_flops() // 2 for phase in phases.phases]
         steps = experiment.plan.steps
-        expected = halves[0] * stages.stages[1].first + halves[1] * (steps - stages.stages[1].first)
-        assert halves[0] < halves[1] and budget.multiply_adds(stages, steps) == expected
+        expected = halves[0] * phases.phases[1].first + halves[1] * (steps - phases.phases[1].first)
+        assert halves[0] < halves[1] and budget.multiply_adds(phases, steps) == expected
 
 
 @pytest.mark.parametrize('flag', ['--dry-run', '--dry_run'])
