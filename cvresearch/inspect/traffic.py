@@ -1,14 +1,14 @@
 """What a compiled program moves: bytes to and from HBM, bytes between devices, and the compiler's cycles.
 
-HBM: operands and results of each instruction that is run, a loop's as often as it runs. What lies on the chip is none
-of it, and of an array that is only cut into, or written into, the part counts.
+HBM: operands and results of each instruction that is run, a loop's as often as it runs, and the branch of a conditional
+that moves least. What lies on the chip is none of it, and of an array that is only cut into, or written into, the part
+counts.
 """
 
 import dataclasses
 import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 
 from cvresearch.inspect.hlo import Array, Instruction, Program, arrays
 
@@ -68,26 +68,30 @@ def traffic(program: Program, on_chip: bool) -> Traffic:
       program: optimised.
       on_chip: memory spaces other than 0 are on the chip, as a TPU's are; all are HBM otherwise.
     """
-    hbm = padded = cycles = 0
-    for instruction, computation, times in _run(program, program.entry):
-        moved = _moved(program, computation, instruction, on_chip)
-        hbm, padded = hbm + moved[0] * times, padded + moved[1] * times
-        if estimate := _CYCLES.search(instruction.text):
-            cycles += int(estimate[1]) * times
+
+    @functools.cache
+    def of(computation: str) -> tuple[int, int, int]:
+        hbm = padded = cycles = 0
+        for instruction in program.computations[computation].values():
+            if instruction.op in FREE:
+                continue
+            times = 1
+            if instruction.op == 'while':
+                body, times = instruction.loop
+                moved = of(body)
+            elif instruction.op == 'conditional':
+                moved = min(map(of, instruction.branches))
+            elif instruction.op == 'call':
+                moved = of(instruction.called[0])
+            else:
+                estimate = _CYCLES.search(instruction.text)
+                found = _moved(program, computation, instruction, on_chip)
+                moved = *found, int(estimate[1]) if estimate else 0
+            hbm, padded, cycles = hbm + moved[0] * times, padded + moved[1] * times, cycles + moved[2] * times
+        return hbm, padded, cycles
+
+    hbm, padded, cycles = of(program.entry)
     return Traffic(hbm, padded, cycles or None)
-
-
-def _run(program: Program, computation: str, times: int = 1) -> Iterator[tuple[Instruction, str, int]]:
-    """Yields what is run, the computation that it is in, and how often."""
-    for instruction in program.computations[computation].values():
-        if instruction.op == 'while':
-            body, trips = instruction.loop
-            yield from _run(program, body, times * trips)
-        elif instruction.op in ('call', 'conditional'):
-            for name in instruction.called + instruction.branches:
-                yield from _run(program, name, times)
-        elif instruction.op not in FREE:
-            yield instruction, computation, times
 
 
 def _moved(program: Program, computation: str, instruction: Instruction, on_chip: bool) -> tuple[int, int]:

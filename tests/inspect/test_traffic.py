@@ -104,3 +104,24 @@ def test_a_gpu_has_no_memory_on_the_chip_that_programs_name():
     # The rows are written too, 400 bytes each, and %n is read, 4; %v is written and read.
     expected = 5 * (400 + 400 + 4) + 2000 + 400 + 400 + 100
     assert traffic(hlo.parse(LOOP), on_chip=False).hbm == expected
+
+
+BRANCHES = '''
+%much (x: f32[100]) -> f32[100] {
+  %x = f32[100]{0} parameter(0)
+  ROOT %n = f32[100]{0} negate(%x)
+}
+%none (x: f32[100]) -> f32[100] {
+  ROOT %x = f32[100]{0} parameter(0)
+}
+ENTRY %main (p: pred[], x: f32[100]) -> f32[100] {
+  %p = pred[] parameter(0)
+  %x = f32[100]{0} parameter(1)
+  %r = f32[100]{0} reverse(%x), dimensions={0}
+  ROOT %c = f32[100]{0} conditional(%p, %r, %r), branch_computations={%much, %none}
+}
+'''
+
+
+def test_of_a_conditional_the_branch_that_moves_least_counts():
+    assert traffic(hlo.parse(BRANCHES), on_chip=True).hbm == 800
