@@ -12,6 +12,7 @@ which is most of the time; the compiler's cycles are not known then.
 
 import itertools
 import json
+import logging
 import os
 import sys
 
@@ -40,15 +41,17 @@ def main(argv: list[str]) -> int:
     sizes = _numbers('batch_sizes', options.batch_sizes, config.batch_size)
     shards = _numbers('shards', options.shards, config.mesh.shard)
     machines.check_compiler(target.chip)
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # nothing runs: whatever devices this host has are left alone
-    from cvresearch.engine import forecast
+    # Nothing runs here: the devices of this host are left alone, and what their plugins lack is no matter.
+    os.environ |= dict(JAX_PLATFORMS='cpu', TPU_SKIP_MDS_QUERY='1')
+    logging.getLogger('jax._src.xla_bridge').setLevel(logging.CRITICAL)
+    from cvresearch.engine import ahead, forecast
 
     found, complaints = [], []
     for size, shard in itertools.product(sizes, shards):
         setting = config.copy_and_resolve_references()
         configs.override(setting, 'batch_size', str(size))
         configs.override(setting, 'mesh.shard', str(shard))
-        found.append(forecast.of(setting, target, bool(options.early)))
+        found.append(ahead.forecast_of(setting, target, bool(options.early)))
         if not found[-1]['fits']:
             complaints.append(forecast.complaint(setting, target, found[-1]))
     single = len(found) == 1

@@ -4,7 +4,6 @@ The process dumps the program with its buffers. They are known long before machi
 wait for; and where the compiler aborts, it takes no caller with it.
 """
 
-import dataclasses
 import os
 import re
 import subprocess
@@ -23,9 +22,9 @@ from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError
 from cvresearch.base.machines import Machine, machine
-from cvresearch.data import sources
-from cvresearch.engine import teacher
+from cvresearch.engine import forecast, memory_plan, teacher
 from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.forecast import Compiled
 
 MODULE = 'jit_train_step'
 OPTIMIZED = '*after_optimizations.txt'  # the scheduled program
@@ -36,37 +35,10 @@ TOO_LARGE = 'RESOURCE_EXHAUSTED'
 _ALLOCATION = re.compile(r'^allocation \d+: size (\d+),(?: color (\d+),)? (.*)$', re.M)
 
 
-@dataclasses.dataclass(frozen=True)
-class Compiled:
-    """An update as a machine's compiler made it.
-
-    Attributes:
-      text: of the optimised program of one device.
-      arguments: bytes of a device's memory that the state and the batch take.
-      outputs: that the new state takes where it does not lie in the old one's place.
-      temporaries: that come and go within an update.
-      fits: whether the compiler found room for all of it.
-      seconds: from the launch of the compiling process.
-    """
-
-    text: str
-    arguments: int
-    outputs: int
-    temporaries: int
-    fits: bool
-    seconds: float
-
-    @property
-    def total(self) -> int:
-        """All of the memory."""
-        return self.arguments + self.outputs + self.temporaries
-
-
-def experiment_for(config: ConfigDict, mesh: Mesh | None, devices: int) -> Experiment:
-    """Returns a run's parts on so many devices, or on the devices of a mesh; its images need not be there."""
-    source = sources.without_images(config.data, config.minival, config.transform)
-    layout = meshes.Layout.of(config.mesh, devices)
-    return Experiment.from_config(config, source, dataclasses.replace(layout, mesh=mesh) if mesh else layout)
+def forecast_of(config: ConfigDict, target: Machine, early: bool = False) -> dict:
+    """Returns what the update of a run costs on a machine; see `forecast.of` and `compile_step`."""
+    config = forecast.of_largest_images(config, target)
+    return forecast.of(config, target, compile_step(config, target, early))
 
 
 def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Compiled:
@@ -161,7 +133,8 @@ def _compile(path: Path, target: Machine) -> None:
     config = configs.from_json((path / 'config.json').read_text())
     shape = meshes.Layout.of(config.mesh, target.devices).mesh.axis_sizes
     devices = np.array(devices_of(target))[: shape[0] * shape[1]]
-    experiment = experiment_for(config, Mesh(devices.reshape(shape), meshes.AXES), target.devices)
+    mesh = Mesh(devices.reshape(shape), meshes.AXES)
+    experiment = memory_plan.experiment_for(config, target.devices, mesh)
     step = experiment.train_step(teacher.of(experiment))
     traced = step.trace(experiment.abstract_state(), batch_of(experiment))
     traced.lower(lowering_platforms=(target.chip.platform,)).compile()

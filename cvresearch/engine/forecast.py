@@ -9,29 +9,51 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.machines import Machine
 from cvresearch.data import resizing
-from cvresearch.engine import ahead, memory_plan, phases
-from cvresearch.engine.ahead import Compiled
+from cvresearch.engine import memory_plan, phases
 from cvresearch.engine.experiment import Experiment
 from cvresearch.inspect import hlo, traffic
 
 GIB = 2**30
 
 
-def of(config: ConfigDict, target: Machine, early: bool = False) -> dict:
-    """Returns what the update of a run costs on a machine, compiled for it. Bytes and seconds are of one device.
+@dataclasses.dataclass(frozen=True)
+class Compiled:
+    """An update as a machine's compiler made it.
+
+    Attributes:
+      text: of the optimised program of one device.
+      arguments: bytes of a device's memory that the state and the batch take.
+      outputs: that the new state takes where it does not lie in the old one's place.
+      temporaries: that come and go within an update.
+      fits: whether the compiler found room for all of it.
+      seconds: from the launch of the compiling process.
+    """
+
+    text: str
+    arguments: int
+    outputs: int
+    temporaries: int
+    fits: bool
+    seconds: float
+
+    @property
+    def total(self) -> int:
+        """All of the memory."""
+        return self.arguments + self.outputs + self.temporaries
+
+
+def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
+    """Returns what an update costs on a machine for which it is compiled. Bytes and seconds are of one device.
 
     Args:
-      config: of the run; of one with progressive resizing the phase of the largest images counts.
-      target: the machine, whose compiler is installed.
-      early: stop before machine code is made; cycles are not known then.
+      config: of the run, with images of one size.
+      target: the machine.
+      compiled: the update.
 
     Raises:
       UserError: the run cannot be made on so many devices.
-      RunError: the compiler fails.
     """
-    config = _of_largest_images(config, ahead.experiment_for(config, None, target.devices))
-    experiment = ahead.experiment_for(config, None, target.devices)
-    compiled = ahead.compile_step(config, target, early)
+    experiment = memory_plan.experiment_for(config, target.devices)
     program = hlo.parse(compiled.text)
     moved = traffic.traffic(program, on_chip=target.chip.platform == 'tpu')
     sent = traffic.collectives(program)
@@ -52,11 +74,13 @@ def of(config: ConfigDict, target: Machine, early: bool = False) -> dict:
         estimated_cycles=moved.cycles, seconds=times,
         bound_by=max(times, key=times.get), least_step_seconds=least,
         least_epoch_seconds=least * experiment.plan.steps_per_epoch,
-        most_images_per_second=experiment.plan.batch_size / least, early=early, compile_seconds=compiled.seconds,
+        most_images_per_second=experiment.plan.batch_size / least, compile_seconds=compiled.seconds,
     )  # fmt: skip
 
 
-def _of_largest_images(config: ConfigDict, experiment: Experiment) -> ConfigDict:
+def of_largest_images(config: ConfigDict, target: Machine) -> ConfigDict:
+    """Returns the configuration of a run with progressive resizing as if all of it had its largest images."""
+    experiment = memory_plan.experiment_for(config, target.devices)
     plan = experiment.plan
     phase = max(resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch), key=lambda each: each.size or 0)
     if phase.size is None and not phase.values:
@@ -138,7 +162,7 @@ def _estimate(config: ConfigDict, target: Machine, changes: dict) -> tuple[int, 
     try:
         for key, value in changes.items():
             configs.override(config, key, str(value))
-        need = memory_plan.of(ahead.experiment_for(config, None, target.devices))
+        need = memory_plan.of(memory_plan.experiment_for(config, target.devices))
     except UserError:
         return None
     state = need.params + need.optimizer + need.average
