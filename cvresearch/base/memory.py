@@ -42,7 +42,7 @@ def has_accelerator() -> bool:
 
 @functools.cache
 def keep_freed_pages() -> bool:
-    """Has freed memory used again by this process, until it ends, if JAX has nothing but CPUs; returns whether it is so.
+    """Has freed memory used again by this process, until it ends, where all devices are CPUs; returns whether it is so.
 
     A step compiled for CPU asks for hundreds of megabytes and frees them at its end. By default glibc returns such
     blocks to the system, which must clear every page anew for the next step: half of the time of some nets. To be
