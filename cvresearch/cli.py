@@ -22,6 +22,7 @@ VERBS = {
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
+    'plan': ('cvresearch.plan', 'compiles a recipe for a machine that is not here: memory, bytes, least time'),
     'data': {
         'prepare': ('cvresearch.data.prepare', 'checks a folder of images or a copy of ImageNet'),
         'explain': ('cvresearch.data.explain', 'shows what is done to an image'),

@@ -13,12 +13,9 @@ from pathlib import Path
 
 import jax
 from clu import parameter_overview
-from ml_collections import ConfigDict
 
 from cvresearch.base import cli, memory, plugins, tables, trees
-from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
-from cvresearch.data import sources
 from cvresearch.engine import memory_plan
 from cvresearch.engine.experiment import Experiment
 from cvresearch.inspect import cost
@@ -79,16 +76,6 @@ def catalogue_rows() -> list[dict]:
     return rows
 
 
-def mesh_program(config: ConfigDict, devices: int) -> Experiment:
-    """Returns the program of a configuration on so many devices, which need not be there.
-
-    Raises:
-      UserError: as `Experiment.from_config`.
-    """
-    source = sources.without_images(config.data, config.minival, config.transform)
-    return Experiment.from_config(config, source, meshes.Layout.of(config.mesh, devices))
-
-
 def mesh_lines(experiment: Experiment, limit: int) -> list[str]:
     """Returns the totals below the table of a mesh: what each device holds, beside its memory of `limit` bytes."""
     need = memory_plan.of(experiment)
@@ -116,7 +103,7 @@ def _print_mesh(options, style: str) -> int:
     config = cli.config_of(options)
     given = options.devices and cli.integer('devices', options.devices)
     wanted = config.mesh.data * config.mesh.shard
-    experiment = mesh_program(config, given or (wanted if wanted > 0 else jax.device_count()))
+    experiment = memory_plan.experiment_for(config, given or (wanted if wanted > 0 else jax.device_count()))
     sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     if style == 'text':
         print(f'{config.model.name} on a mesh of {sizes}, batch {config.batch_size}: bytes that each device holds')

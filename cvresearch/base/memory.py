@@ -4,7 +4,11 @@ import ctypes
 import functools
 import os
 from importlib import metadata, util
+from pathlib import Path
 
+DEV = Path('/dev')
+# By a part of the name of JAX's plugin: what an accelerator that it can drive has in DEV.
+DRIVERS = {'cuda': ('nvidia[0-9]*', 'dxg'), 'rocm': ('kfd',), 'tpu': ('accel[0-9]*', 'vfio/[0-9]*')}
 _MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # of glibc's malloc.h
 
 
@@ -19,15 +23,32 @@ def of_device(device, sharing: int = 1) -> int:
     return limit or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') // sharing
 
 
+def has_accelerator() -> bool:
+    """Whether the devices that JAX will take for this process are others than CPUs, asked without starting it.
+
+    A plugin that is installed does not say so, as compilers are used without their devices: the device must be there.
+    Of a plugin that is not known it is believed to be.
+    """
+    if asked := os.environ.get('JAX_PLATFORMS'):
+        return any(name.strip() != 'cpu' for name in asked.split(','))
+    plugins = [entry.name for entry in metadata.entry_points(group='jax_plugins')]
+    plugins += ['tpu'] if util.find_spec('libtpu') else []
+    for plugin in plugins:
+        patterns = next((patterns for name, patterns in DRIVERS.items() if name in plugin), None)
+        if patterns is None or any(True for pattern in patterns for _ in DEV.glob(pattern)):
+            return True
+    return False
+
+
 @functools.cache
 def keep_freed_pages() -> bool:
-    """Has freed memory used again by this process, until it ends, if JAX has nothing but CPU; returns whether it is so.
+    """Has freed memory used again by this process, until it ends, where all devices are CPUs; returns whether it is so.
 
     A step compiled for CPU asks for hundreds of megabytes and frees them at its end. By default glibc returns such
     blocks to the system, which must clear every page anew for the next step: half of the time of some nets. To be
     called before JAX starts its threads, since each may have got an allocator of its own.
     """
-    if util.find_spec('libtpu') or metadata.entry_points(group='jax_plugins'):
+    if has_accelerator():
         return False
     try:
         options = ((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1), (_ARENA_MAX, 1))

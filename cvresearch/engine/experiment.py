@@ -25,6 +25,7 @@ from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.inspect import cost
 from cvresearch.models import registry
+from cvresearch.nn import devices
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
 from cvresearch.optim import optimizers, schedules
@@ -237,7 +238,12 @@ class Experiment:
         normalized = self.mean, self.std
         step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
         divided = meshes.by_example(self.mesh)
-        return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
+
+        def train_step(state: states.State, batch: dict) -> states.State:
+            with devices.traced_for(self.mesh):
+                return step(state, batch)
+
+        return jax.jit(train_step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
@@ -287,13 +293,11 @@ class Experiment:
     def _of_whole(self, step: Callable) -> Callable:
         """Returns the jitted (state, batch) -> values for the host, of a step that needs the parameters whole."""
         def of_whole(state: states.State, batch: dict):
-            return step(state.replace(params=self._gather(state.params)), batch)
+            with devices.traced_for(self.mesh):
+                return step(state.replace(params=self._gather(state.params)) if self.layout.divides else state, batch)
 
         whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
-        return jax.jit(
-            of_whole if self.layout.divides else step,
-            in_shardings=(self._placements, divided), out_shardings=whole,
-        )  # fmt: skip
+        return jax.jit(of_whole, in_shardings=(self._placements, divided), out_shardings=whole)
 
 
 def _check_numbers(config: ConfigDict) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
 
 from cvresearch.base import memory, trees
 from cvresearch.base import mesh as meshes
+from cvresearch.data import sources
 from cvresearch.engine import steps
 from cvresearch.engine.experiment import Experiment
 
@@ -40,6 +43,22 @@ class Footprint:
     def total(self) -> int:
         """All of it."""
         return sum(dataclasses.astuple(self))
+
+
+def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -> Experiment:
+    """Returns the parts of a run on so many devices, none of which need be there, nor its images.
+
+    Args:
+      config: of the run.
+      devices: how many.
+      mesh: of such devices, where something is to be compiled for them.
+
+    Raises:
+      UserError: as `Experiment.from_config`.
+    """
+    source = sources.without_images(config.data, config.minival, config.transform)
+    layout = meshes.Layout.of(config.mesh, devices)
+    return Experiment.from_config(config, source, dataclasses.replace(layout, mesh=mesh) if mesh else layout)
 
 
 def of(experiment: Experiment, kept: int | None = None) -> Footprint:

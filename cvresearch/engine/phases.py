@@ -74,12 +74,8 @@ class Phases:
         """Returns the run's program with the size and the strengths of a phase."""
         if phase.size is None and not phase.values:
             return self._experiment
-        config, source = self._config.copy_and_resolve_references(), self._experiment.source
-        config.resize = ConfigDict({'name': 'none'})
-        size = 'transform.train.crop.size' if source.encoded else 'augment.resize'
-        for key, value in {size: phase.size, **phase.values}.items():
-            _check(config, key)
-            configs.override(config, key, repr(value))
+        source = self._experiment.source
+        config = config_of(self._config, phase, source.encoded)
         if source.encoded:
             train = source.splits['train']
             transform = transforms.make(config.transform.train, 'transform.train')
@@ -87,6 +83,26 @@ class Phases:
             splits = source.splits | {'train': train.with_transform(transform)}
             source = dataclasses.replace(source, facts=facts, splits=splits)
         return Experiment.from_config(config, source)
+
+
+def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> ConfigDict:
+    """Returns the configuration of a run that were all of one phase.
+
+    Args:
+      config: of the run.
+      phase: with a size, or with values that change.
+      encoded: whether images are cut to their size on the host, or resized on the device.
+
+    Raises:
+      UserError: the phase sets a key that the configuration does not have.
+    """
+    config = config.copy_and_resolve_references()
+    config.resize = ConfigDict({'name': 'none'})
+    size = 'transform.train.crop.size' if encoded else 'augment.resize'
+    for key, value in {size: phase.size, **phase.values}.items():
+        _check(config, key)
+        configs.override(config, key, repr(value))
+    return config
 
 
 def _check(config: ConfigDict, key: str) -> None:

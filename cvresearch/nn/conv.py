@@ -2,14 +2,17 @@
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from cvresearch.base.errors import UserError
+from cvresearch.nn import devices
 from cvresearch.nn.conv_primitives import Window, forward_p, plain
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
@@ -43,9 +46,34 @@ def conv2d(
         image=x.shape[1:3], size=kernel.shape[:2], strides=strides, padding=tuple(map(tuple, pads)), dilation=dilation,
         groups=groups,
     )  # fmt: skip
+    if groups > 1 and (mesh := _to_divide_over(x, kernel)):
+        divided = PartitionSpec(mesh.axis_names)
+        of_part = jax.shard_map(
+            functools.partial(_convolve, window=window), mesh=mesh, in_specs=(divided, PartitionSpec()),
+            out_specs=divided,
+        )  # fmt: skip
+        return of_part(x, kernel)
+    return _convolve(x, kernel, window)
+
+
+def _convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     if _PLAIN.get():
         return plain(x, kernel, window)
     return forward_p.bind(*_alike(x, kernel), window=window, members=False)
+
+
+def _to_divide_over(x: jax.Array, kernel: jax.Array) -> Mesh | None:
+    """Returns the mesh over which a convolution with groups must be told to divide the batch; None where it need not.
+
+    XLA's partitioner for GPUs and CPUs has every device compute a grouped convolution for the whole batch, which it
+    gathers first: the forward pass and both gradients. A TPU's does not. A depthwise one it divides on GPUs, but not
+    the loop that its kernel gradient is on CPUs.
+    """
+    mesh, platform = devices.mesh(), devices.platform()
+    depthwise = kernel.shape[2] == 1
+    if mesh is None or mesh.size == 1 or len(x) % mesh.size or platform == 'tpu' or (depthwise and platform != 'cpu'):
+        return None
+    return mesh
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from jax import lax
 
 from cvresearch.base.errors import UserError, construct
 from cvresearch.nn.channels import require_channels
+from cvresearch.nn.moments import moments
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,7 @@ class BatchNorm(nn.Module):
         else:
             if how.group_size and self.train:
                 wide = wide.reshape(-1, how.group_size, *x.shape[1:])
-            mean, factor = self._of_batch(wide, how)
+            mean, factor = self._of_batch(wide, how, x.dtype.itemsize < 4)
         channels = (x.shape[-1],)
         if self.use_scale:
             factor *= self.param('scale', self.scale_init, channels, jnp.float32)
@@ -144,8 +145,14 @@ class BatchNorm(nn.Module):
             offset += self.param('bias', self.bias_init, channels, jnp.float32)
         return (wide * factor + offset).reshape(x.shape).astype(self.dtype or x.dtype)
 
-    def _of_batch(self, x: jax.Array, how: Normalization) -> tuple[jax.Array, jax.Array]:
-        """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels)."""
+    def _of_batch(self, x: jax.Array, how: Normalization, rounded: bool) -> tuple[jax.Array, jax.Array]:
+        """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels).
+
+        Args:
+          x: (..., channels), or (groups, examples, ..., channels); wide.
+          how: by which statistics.
+          rounded: whether x was of 16 bits.
+        """
         channels = (x.shape[-1],)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
@@ -155,8 +162,7 @@ class BatchNorm(nn.Module):
             return running_mean.value, lax.rsqrt(running_var.value + self.eps)
         grouped = bool(how.group_size)
         axes = tuple(range(grouped, x.ndim - 1))
-        mean = jnp.mean(x, axes, keepdims=grouped)
-        var = jnp.mean(jnp.square(x - mean), axes, keepdims=grouped)
+        mean, var = moments(x, running_mean.value, axes, grouped, rounded)
         factor = lax.rsqrt(var + self.eps)
         centre = mean
         if how.kind == 'batch_renorm':

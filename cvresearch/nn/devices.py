@@ -1,0 +1,28 @@
+"""For which devices a net is traced. Some operations are written in another way for some of them."""
+
+import contextlib
+from collections.abc import Iterator
+
+import jax
+from jax.sharding import AbstractMesh, Mesh
+
+_MESH = jax.make_user_context(default_value=None)  # what is traced under one mesh is not taken for another
+
+
+@contextlib.contextmanager
+def traced_for(mesh: Mesh | AbstractMesh) -> Iterator[None]:
+    """Within it, nets are traced for the devices of a mesh, over which the examples of a batch are divided."""
+    with _MESH(mesh):
+        yield
+
+
+def mesh() -> Mesh | None:
+    """Returns the mesh that is traced for; None for shapes alone, and where nobody has said."""
+    found = _MESH.value
+    return found if isinstance(found, Mesh) else None
+
+
+def platform() -> str:
+    """Returns 'cpu', 'gpu' or 'tpu': of the mesh that is traced for, or of JAX's own devices."""
+    found = mesh()
+    return found.devices.flat[0].platform if found else jax.default_backend()

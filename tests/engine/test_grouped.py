@@ -1,0 +1,68 @@
+"""No device computes another's images: the update of every family with grouped convolutions, compiled for 8 devices."""
+
+import contextlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cvresearch.base import mesh as meshes
+from cvresearch.engine import ahead
+from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect import hlo
+from cvresearch.nn import devices
+from cvresearch.nn.conv import conv2d, plain_lowering
+
+ONE_EACH = '(1, 1, 1, 1)'
+NETS = {
+    'alexnet': dict(data__image_size=64),
+    'resnext50_32x4d': dict(model__stage_sizes=ONE_EACH, data__image_size=32),
+    'legacy_senet154': dict(model__stage_sizes=ONE_EACH, data__image_size=32),
+    'dm_nfnet_f0': dict(model__depths=ONE_EACH, data__image_size=32),
+    'shufflenet_g3_x1_0': dict(data__image_size=32),
+}
+# How XLA's partitioner treats its own operation, as on GPUs, and how convolutions are written for CPUs.
+LOWERINGS = {'gpu': plain_lowering, 'cpu': contextlib.nullcontext}
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+MOVES = ('all-gather', 'all-to-all', 'collective-permute')
+
+
+def gathered(text: str, batch: int) -> list[str]:
+    """Returns the shapes of images, of a batch of them or more, that devices send each other."""
+    found = [each for body in hlo.parse(text).computations.values() for each in body.values()]
+    moved = [each.type for each in found if each.op.removesuffix('-start') in MOVES]
+    shapes = [array.shape for types in moved for array in hlo.arrays(types)]
+    return [str(shape) for shape in shapes if len(shape) > 2 and batch in shape]
+
+
+@pytest.mark.parametrize('net', NETS)
+@pytest.mark.parametrize('batch', [24, pytest.param(8, marks=pytest.mark.slow)])
+def test_no_family_gathers_images(smoke, net, batch):
+    config = smoke(mesh__data=8, model__name=net, data__channels=3, augment__shift=0, batch_size=batch, **NETS[net])
+    experiment = Experiment.from_config(config)
+    with plain_lowering():
+        step = experiment.train_step().lower(experiment.abstract_state(), ahead.batch_of(experiment))
+    assert not gathered(step.compile(QUICK).as_text(), batch)
+
+
+# Depthwise convolutions GPUs divide by themselves.
+@pytest.mark.parametrize(('lowering', 'groups'), [('gpu', 2), ('gpu', 6), ('cpu', 6), ('cpu', 48)])
+def test_a_grouped_convolution_and_its_gradients_stay_on_their_devices(lowering, groups):
+    mesh = meshes.make_mesh(8)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((16, 8, 8, 48)).astype(np.float32)
+    kernel = rng.standard_normal((3, 3, 48 // groups, 48)).astype(np.float32)
+
+    def loss(x, kernel):
+        return jnp.sum(jnp.sin(conv2d(jnp.cos(x), kernel, groups=groups)) ** 2)
+
+    def divided(x, kernel):
+        with devices.traced_for(mesh), LOWERINGS[lowering]():
+            return jax.grad(loss, (0, 1))(x, kernel)
+
+    placed = meshes.by_example(mesh), meshes.replicated(mesh)
+    compiled = jax.jit(divided, in_shardings=placed).lower(x, kernel).compile()
+    assert not gathered(compiled.as_text(), 16)
+    for ours, theirs in zip(compiled(x, kernel), jax.jit(jax.grad(loss, (0, 1)))(x, kernel), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
