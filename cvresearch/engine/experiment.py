@@ -134,8 +134,11 @@ class Experiment:
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
-        if 'name' not in arguments:
-            raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+        if not arguments.get('name'):
+            raise UserError(
+                'config.model has no name; see `python -m cvresearch.summary --all`, or start from a net that is '
+                'trained: --config.init.weights=run:DIR, file:PATH#LIBRARY/NET or hub:OWNER/NET'
+            )
         classes = arguments['num_classes']
         if type(classes) is not int or classes < facts.num_classes:
             raise UserError(
@@ -194,11 +197,13 @@ class Experiment:
         """The metric by which the best checkpoint is chosen."""
         return self.stopping.metric if self.stopping else self.task.metric
 
-    def _create(self, seed: jax.Array) -> states.State:
+    def _create(self, seed: jax.Array, variables: dict | None = None) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
         shape = self.source.facts.image_shape
-        return states.create(self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums)
+        return states.create(
+            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables
+        )
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -218,9 +223,14 @@ class Experiment:
             return meshes.replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract_state())
 
-    def initial_state(self) -> states.State:
-        """Returns the state at step 0."""
-        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
+    def initial_state(self, variables: dict | None = None) -> states.State:
+        """Returns the state at step 0.
+
+        Args:
+          variables: {'params': ..., 'batch_stats': ...} on the host, in the layout of the run's state, to start from;
+            initial ones if None.
+        """
+        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
 
     def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused.
@@ -320,7 +330,7 @@ def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[
     name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
     usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
     for part, knobs in config.transform.items():
-        if knobs.channels != order and name != 'dataset':
+        if knobs.get('channels', 'RGB') != order and name != 'dataset':
             raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
     grey = len(facts.mean) == 1 and name != 'dataset'
     means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
