@@ -27,6 +27,7 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
+from cvresearch.optim import optimizers
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -80,6 +81,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
       UserError: a key that is no number of `NUMBERS`, or one that is 0 for some and not for others, where 0
         is another program.
     """
+    if any(epoch for _, epoch in optimizers.around(members[0].optimizer).thaws):
+        raise UserError('members of a population unfreeze nothing on the way: train these --on local')
     if members[0].resize.name != 'none':
         raise UserError('members of a population are not resized on the way: set config.resize.name to none')
     flat = [configs.flatten(config) for config in members]

@@ -19,14 +19,15 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, early_stopping, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.inspect import cost
 from cvresearch.models import registry
+from cvresearch.nn import overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, schedules
+from cvresearch.optim import optimizers, param_filters, schedules
 from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -99,6 +100,7 @@ class Experiment:
     sampling: Sampling
     augment: augment.Augment
     recipe: steps.UpdateOptions
+    freezing: freezing.Freezing
     plateau: Plateau | None
     stopping: Patience | None
     teacher: str
@@ -148,19 +150,21 @@ class Experiment:
         task = MULTI if facts.multi_label else SINGLE
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
         schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
+        frozen = freezing.of(config, plan.steps_per_epoch)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config),
-            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
+            model=recipes.whole_net(model, config, frozen.inference),
+            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
+            freezing=frozen,
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
@@ -232,21 +236,35 @@ class Experiment:
         """
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
 
-    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None):
+    def training_at(self, step: int) -> tuple[nn.Module, steps.UpdateOptions]:
+        """Returns the net and the options of the update from a step: what is frozen then, and how."""
+        if not self.freezing.inference:
+            return self.model, self.recipe
+        modules = self.still_at(step)
+        options = dict(never_learns=self.freezing.never_learns, held=freezing.held(modules, self.freezing))
+        return overrides.frozen_in(self.model, modules), dataclasses.replace(self.recipe, **options)
+
+    def still_at(self, step: int) -> frozenset[str]:
+        """Returns the paths of the modules in inference mode in the update from a step."""
+        return self.freezing.modules(self.abstract_state().params, step)
+
+    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None, step: int = 0):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused.
 
         Args:
           teacher: of the experiment (`teacher.of`), from the images that the net sees to logits.
+          step: from which it is made, or a later one at which as much is frozen.
         """
-        recipe = dataclasses.replace(self.recipe, teacher=teacher)
+        model, recipe = self.training_at(step)
+        recipe = dataclasses.replace(recipe, teacher=teacher)
         placements = self._placements
         if self.layout.divides:
-            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
+            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.learning(placements.params))
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
         normalized = self.mean, self.std
-        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
+        update = steps.make_train_step(model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
         divided = meshes.by_example(self.mesh)
-        return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
+        return jax.jit(update, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
@@ -281,12 +299,19 @@ class Experiment:
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
-        net = recipes.statistics_net(self.model)
+        still = self.still_at(self.plan.steps - 1)
+        net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
-        exact = [hosts.to_devices(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]
+        before, held = [hosts.to_host(variant.model_state) for variant in variants], freezing.held(still)
+        exact = [
+            {name: param_filters.kept(old[name], new[name], held) for name in new}
+            for old, new in zip(before, exact, strict=True)
+        ]
+        exact = [hosts.to_devices(each, whole) for each in exact]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
 
