@@ -16,6 +16,8 @@ VERBS = {
     'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
+    'features': ('cvresearch.features', 'writes what layers of a net give for a whole data set'),
+    'probe': ('cvresearch.probe', 'fits a linear classifier or nearest neighbours to such features'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'data': {

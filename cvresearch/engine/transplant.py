@@ -25,7 +25,8 @@ class Transplant:
     Attributes:
       variables: of the run's net, its blocks one by one.
       loaded: how many arrays are of the weights.
-      new: modules, or single arrays, that keep their initial values.
+      new: modules, or single arrays, that are not of the weights: a head begins at zero (Kolesnikov et al. 2020,
+        arXiv:1912.11370, "BiT"), anything else keeps its initial values.
       left_over: modules, or single arrays, of the weights that are not used.
       adapted: {path: by which rule}.
     """
@@ -67,10 +68,15 @@ def transplanted(
         heads = (_module(path) == groups.HEAD and order is None) or (auxiliary(path) and (order is None or reorder))
         return heads or any(matches(pattern, _name(path)) for pattern in skip)
 
+    def begins(path: str, leaf: np.ndarray) -> np.ndarray:
+        # A head of few classes may have large initial values, and its gradient would spoil what is loaded.
+        skipped = any(matches(pattern, _name(path)) for pattern in skip)
+        return leaf if _module(path) != groups.HEAD or skipped else np.zeros_like(leaf)
+
     filled, new, adapted, missing, wrong = {}, [], {}, [], []
     for path, leaf in mine.items():
         if is_new(path) or (path not in theirs and (auxiliary(path) or path.endswith('/steps'))):
-            filled[path] = leaf
+            filled[path] = begins(path, leaf)
             new.append(path)
             continue
         if path not in theirs:

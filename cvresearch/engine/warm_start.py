@@ -132,7 +132,7 @@ class WarmStart:
             lines.append('follows the weights: ' + ', '.join(f'{key}={_short(v)}' for key, v in self.followed.items()))
         if 'head' in found.new:
             lines.append(
-                f'the head is new: {facts.num_classes:,} classes ({", ".join(facts.class_names[:5])}'
+                f'the head is new, from zero: {facts.num_classes:,} classes ({", ".join(facts.class_names[:5])}'
                 f'{", ..." if facts.num_classes > 5 else ""}); the weights have {net.num_classes:,}'
             )
         for what, names in (('new', found.new), ('left over', found.left_over)):
