@@ -20,6 +20,12 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         data=dict(name=data),           # and the arguments of that source
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
+        init=dict(                      # what the run starts from: a net by its name (run:DIR, file:PATH#NET, hub:NAME)
+            weights='', head='new',     # '': from scratch; keep: the head too, for the same classes
+            skip=(), input='adapt',     # patterns of what is new all the same; strict: refuse other input channels
+        ),
+        finetune=dict(name='all'),      # which parameters learn, and when: probe, last, discriminative, gradual, lpft
+        frozen='inference',             # mode of what optimizer.freeze holds; train: statistics and dropout go on
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         early_stopping=dict(name='none'),  # or patience: ends the run when minival gains nothing more
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says

@@ -19,6 +19,8 @@ VERBS = {
     'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
     'serve': ('cvresearch.serve', 'answers over HTTP what is on a photograph; with a page for people'),
     'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),
+    'features': ('cvresearch.features', 'writes what layers of a net give for a whole data set'),
+    'probe': ('cvresearch.probe', 'fits a linear classifier or nearest neighbours to such features'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),

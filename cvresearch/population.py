@@ -26,6 +26,8 @@ from cvresearch.base.workdir import claim
 from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
+from cvresearch.engine.warm_start import WarmStart
+from cvresearch.optim import optimizers
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -46,6 +48,8 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
     """
     numbers = differing(members)
     settings.check()
+    starts = [WarmStart.of(config, workdir) for config, workdir in zip(members, workdirs, strict=True)]
+    members = [start.config for start in starts]
     first = Experiment.from_config(members[0])
     experiments = [first, *(Experiment.from_config(config, first.source) for config in members[1:])]
     for experiment in experiments:
@@ -60,7 +64,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
         trainings = []
         for place, i in enumerate(open_):
             session = Session(experiments[i], paths[i], preemption, closing)
-            trainings.append(Member(population, place, session))
+            trainings.append(Member(population, place, session, starts[i]))
         with contextlib.ExitStack() as ending:
             for training in trainings:
                 ending.enter_context(training.ending())
@@ -77,6 +81,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
       UserError: a key that is no number of `NUMBERS`, or one that is 0 for some and not for others, where 0
         is another program.
     """
+    if any(epoch for _, epoch in optimizers.around(members[0].optimizer).thaws):
+        raise UserError('members of a population unfreeze nothing on the way: train these --on local')
     if members[0].resize.name != 'none':
         raise UserError('members of a population are not resized on the way: set config.resize.name to none')
     flat = [configs.flatten(config) for config in members]
@@ -185,10 +191,10 @@ class Population:
 class Member(Training):
     """A run whose state is a row of the population's."""
 
-    def __init__(self, population: Population, place: int, session: Session):
+    def __init__(self, population: Population, place: int, session: Session, start: WarmStart):
         self.population, self.place = population, place
         self.arrived = False  # at its step: what is due there is done
-        super().__init__(session)
+        super().__init__(session, start)
         self.evaluator.eval_step = lambda split: population.eval_step_of(self.experiment)
 
     @property

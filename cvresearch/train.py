@@ -15,6 +15,7 @@ from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.session import Session
 from cvresearch.engine.state import State
+from cvresearch.engine.warm_start import WarmStart
 from cvresearch.evaluation.periodic import Evaluator
 
 
@@ -35,26 +36,28 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
     settings.check()
-    experiment = Experiment.from_config(config)  # mesh, data, model, optimizer: built and checked
+    start = WarmStart.of(config, workdir)  # what the configuration leaves open follows from the weights
+    experiment = Experiment.from_config(start.config)  # mesh, data, model, optimizer: built and checked
     experiment.plan.check_batch()
+    experiment.freezing.check(experiment.abstract_state().params, experiment.plan.all_steps)
     with Session.open(experiment, workdir, observation, extend) as session:
-        ended = Training(session).loop() if session else 'finished'
+        ended = Training(session, start).loop() if session else 'finished'
     return 0 if ended == 'finished' else PREEMPTED
 
 
 class Training:
     """The loop of a run, and what it is made of: phases of updates, batches, evaluations, what is due."""
 
-    def __init__(self, session: Session):
+    def __init__(self, session: Session, start: WarmStart | None = None):
         self.session, self.experiment, self.clock = session, session.experiment, session.clock
-        # Precedence: resume, then from scratch.
-        state = session.restore()
+        # Precedence: resume, then the weights of config.init, then from scratch.
+        state, origin = session.restore(), None
         if state is None:
             with self.clock.spent('initialise'):
-                state = self.experiment.initial_state()
+                state, origin = start.started(self.experiment) if start else (self.experiment.initial_state(), None)
         self.phases = session.closes(Phases(self.experiment, teacher.of(self.experiment)))
         self.evaluator = Evaluator(session, self.phases.compiler)
-        self.due = session.begin(state, self.phases)
+        self.due = session.begin(state, self.phases, origin)
         self.state, self.step = state, int(state.position)
         self._follow_plateau()
         if self.step < self.experiment.plan.steps:

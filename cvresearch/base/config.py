@@ -22,6 +22,8 @@ from cvresearch.base.values import typed
 NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
+    'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
+    'frozen': 'train',
 }  # fmt: skip
 
 

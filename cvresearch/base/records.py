@@ -155,7 +155,7 @@ class RunCard:
             'devices': [device.device_kind for device in jax.devices()],
             'hosts': jax.process_count(),
             **facts,
-            **{name: old[name] for name in ('extended_from',) if name in old},
+            **{name: old[name] for name in ('extended_from', 'init') if name in old and name not in facts},
             'sessions': self._sessions,
         }
         self._write()

@@ -66,7 +66,7 @@ def load(
     source = construct('data', table(), {key: value for key, value in spec.items() if key not in (*HOST, *FOLDS)})
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
-        source = identity.mapped(source, class_names, *([] if same else _other_namings(tuple(class_names))))
+        source = identity.mapped(source, class_names, *([] if same else namings(tuple(class_names))))
     if divided['folds']:
         source = folds.held_out(source, **divided)
     elif divided['fold']:
@@ -135,7 +135,7 @@ def part_of(source: Source, split: str, limit: int = 0, every: int = 1) -> Sourc
     return dataclasses.replace(source, splits=source.splits | {split: part}, subset=how | {'of': size})
 
 
-def _other_namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
+def namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
     """Returns what a net's classes are called beside their names, in the order of its outputs."""
     numbers = list(map(str, range(len(class_names))))
     return [imagenet_wnids(), numbers] if class_names == imagenet_classes() else [numbers]

@@ -190,6 +190,18 @@ def _distillation() -> Group:
     return Group(shared={'teacher': '', **_defaults(Distillation)})
 
 
+def _init() -> Group:
+    from cvresearch.engine.warm_start import KNOBS
+
+    return Group(shared=KNOBS)
+
+
+def _finetune() -> Group:
+    from cvresearch.engine import finetuning
+
+    return Group(finetuning.METHODS, supplied=('groups', 'epochs'))
+
+
 def _mesh() -> Group:
     from cvresearch.base import mesh
 
@@ -208,7 +220,7 @@ _GROUPS: dict[str, Callable[[], Group] | None] = {
     'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
-    'early_stopping': _early_stopping,
+    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune,
 }  # fmt: skip
 
 

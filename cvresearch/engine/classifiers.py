@@ -122,8 +122,10 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
     known = experiment.source.facts.class_names
     names = known + tuple(f'class {number}' for number in range(len(known), module.num_classes))
     facts = dict(step=step, weights=weights, data=experiment.source.facts.name, seed=config.seed)
+    arguments = {key: value for key, value in config.model.items() if key not in ('name', 'num_classes', 'stacked')}
     provenance = Provenance(
-        'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), facts=facts
+        'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), arguments=arguments,
+        facts=facts,
     )
     return Classifier(module, variables, preparation_of(experiment), names, provenance, experiment.task.several)
 

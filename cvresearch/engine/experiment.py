@@ -20,15 +20,15 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, early_stopping, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.inspect import cost
 from cvresearch.models import registry
-from cvresearch.nn import devices
+from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, schedules
+from cvresearch.optim import optimizers, param_filters, schedules
 from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -101,6 +101,7 @@ class Experiment:
     sampling: Sampling
     augment: augment.Augment
     recipe: steps.UpdateOptions
+    freezing: freezing.Freezing
     plateau: Plateau | None
     stopping: Patience | None
     teacher: str
@@ -136,8 +137,11 @@ class Experiment:
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
-        if 'name' not in arguments:
-            raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+        if not arguments.get('name'):
+            raise UserError(
+                'config.model has no name; see `python -m cvresearch.summary --all`, or start from a net that is '
+                'trained: --config.init.weights=run:DIR, file:PATH#LIBRARY/NET or hub:OWNER/NET'
+            )
         classes = arguments['num_classes']
         if type(classes) is not int or classes < facts.num_classes:
             raise UserError(
@@ -147,19 +151,21 @@ class Experiment:
         task = MULTI if facts.multi_label else SINGLE
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
         schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
+        frozen = freezing.of(config, plan.steps_per_epoch)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config),
-            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch),
+            model=recipes.whole_net(model, config, frozen.inference),
+            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
+            freezing=frozen,
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
@@ -196,11 +202,13 @@ class Experiment:
         """The metric by which the best checkpoint is chosen."""
         return self.stopping.metric if self.stopping else self.task.metric
 
-    def _create(self, seed: jax.Array) -> states.State:
+    def _create(self, seed: jax.Array, variables: dict | None = None) -> states.State:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
         shape = self.source.facts.image_shape
-        return states.create(self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums)
+        return states.create(
+            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables
+        )
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -220,28 +228,47 @@ class Experiment:
             return meshes.replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract_state())
 
-    def initial_state(self) -> states.State:
-        """Returns the state at step 0."""
-        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed))
+    def initial_state(self, variables: dict | None = None) -> states.State:
+        """Returns the state at step 0.
 
-    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None):
+        Args:
+          variables: {'params': ..., 'batch_stats': ...} on the host, in the layout of the run's state, to start from;
+            initial ones if None.
+        """
+        return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
+
+    def training_at(self, step: int) -> tuple[nn.Module, steps.UpdateOptions]:
+        """Returns the net and the options of the update from a step: what is frozen then, and how."""
+        if not self.freezing.inference:
+            return self.model, self.recipe
+        modules = self.still_at(step)
+        options = dict(never_learns=self.freezing.never_learns, held=freezing.held(modules, self.freezing))
+        return overrides.frozen_in(self.model, modules), dataclasses.replace(self.recipe, **options)
+
+    def still_at(self, step: int) -> frozenset[str]:
+        """Returns the paths of the modules in inference mode in the update from a step."""
+        return self.freezing.modules(self.abstract_state().params, step)
+
+    def train_step(self, teacher: Callable[[jax.Array], jax.Array] | None = None, step: int = 0):
         """Returns the jitted update (state, batch) -> state; the old state's memory is reused.
 
         Args:
           teacher: of the experiment (`teacher.of`), from the images that the net sees to logits.
+          step: from which it is made, or a later one at which as much is frozen.
         """
-        recipe = dataclasses.replace(self.recipe, teacher=teacher)
+        model, recipe = self.training_at(step)
+        recipe = dataclasses.replace(recipe, teacher=teacher)
         placements = self._placements
         if self.layout.divides:
-            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
+            scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.learning(placements.params))
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
         normalized = self.mean, self.std
-        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
+        update = steps.make_train_step(model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
         divided = meshes.by_example(self.mesh)
 
         def train_step(state: states.State, batch: dict) -> states.State:
             with devices.traced_for(self.mesh):
-                return step(state, batch)
+                return update(state, batch)
 
         return jax.jit(train_step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
@@ -278,12 +305,19 @@ class Experiment:
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
-        net = recipes.statistics_net(self.model)
+        still = self.still_at(self.plan.steps - 1)
+        net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
-        exact = [hosts.to_devices(recipes.population(list(each)), whole) for each in zip(*found, strict=True)]
+        exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]
+        before, held = [hosts.to_host(variant.model_state) for variant in variants], freezing.held(still)
+        exact = [
+            {name: param_filters.kept(old[name], new[name], held) for name in new}
+            for old, new in zip(before, exact, strict=True)
+        ]
+        exact = [hosts.to_devices(each, whole) for each in exact]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
 

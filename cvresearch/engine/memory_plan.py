@@ -66,9 +66,10 @@ def of(experiment: Experiment, kept: int | None = None) -> Footprint:
     state = experiment.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
     whole = _bytes(jax.tree.leaves(state.params))
+    learning = experiment.training_at(0)[1].learning(state.params)
     return Footprint(
         params=held(state.params), optimizer=held(state.opt_state), average=held((state.average, state.model_state)),
-        gradients=whole, gathered=whole if experiment.layout.divides else 0,
+        gradients=_bytes(jax.tree.leaves(learning)), gathered=whole if experiment.layout.divides else 0,
         activations=activations(experiment) if kept is None else kept,
     )  # fmt: skip
 
@@ -82,11 +83,12 @@ def activations(experiment: Experiment) -> int:
     """
     images_at_once = experiment.plan.batch_size // experiment.recipe.accumulate
     state, shape = experiment.abstract_state(), experiment.source.facts.image_shape
-    recipe = dataclasses.replace(experiment.recipe, distillation=None)
+    model, recipe = experiment.training_at(0)
+    recipe = dataclasses.replace(recipe, distillation=None)
 
     def residuals(images, target, params):
-        objective = steps.objective(experiment.model, experiment.loss, recipe, state_like(params), images, target, key)
-        return jax.vjp(objective, params, has_aux=True)[1]
+        objective = steps.objective(model, experiment.loss, recipe, state_like(params), images, target, key)
+        return jax.vjp(objective, recipe.learning(params), has_aux=True)[1]
 
     def state_like(params):
         return state.replace(params=params, model_state=zeros(state.model_state))

@@ -1,4 +1,4 @@
-"""The phases of a training, in which images have one size: a stream and a compiled update for each."""
+"""The phases of a training, in which images have one size and the same parts rest: a compiled update for each."""
 
 import dataclasses
 import functools
@@ -22,21 +22,30 @@ WORKERS = 2  # batches of encoded images made at once, so that no thread waits a
 class Phases:
     """What a training takes its batches and its updates from; both are functions of the step.
 
-    A run without progressive resizing has one phase; otherwise the next one is compiled ahead.
+    A run without progressive resizing, in which nothing is unfrozen, has one phase; otherwise the next one is compiled
+    ahead.
     """
 
     def __init__(self, experiment: Experiment, teacher: Callable | None = None):
         self._experiment, self._config, self._teacher = experiment, experiment.config, teacher
         self.compiler = Compiler()
         plan, config = experiment.plan, experiment.config
-        self.phases = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
-        self._experiments = [self._program_of(phase) for phase in self.phases]
+        sizes = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
+        self.phases = _divided(sizes, self._thaws())
+        of_size = [self._program_of(phase) for phase in sizes]
+        self._experiments = [of_size[resizing.stage_at(sizes, phase.first)] for phase in self.phases]
         host, hosts = jax.process_index(), jax.process_count()
         self.streams = [
             Stream(part.source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
             for part in self._experiments
         ]  # fmt: skip
         self.workers = WORKERS if experiment.source.encoded else 1
+
+    def _thaws(self) -> list[int]:
+        """Returns the steps at which modules leave inference mode; each begins a phase with an update of its own."""
+        freezing = self._experiment.freezing
+        starts = freezing.starts(self._experiment.abstract_state().params) if freezing.inference else []
+        return [start for start in starts if start < self._experiment.plan.steps]
 
     def experiment(self, step: int) -> Experiment:
         """Returns the program of a step's phase."""
@@ -68,7 +77,8 @@ class Phases:
     def _compile(self, number: int):
         experiment, stream = self._experiments[number], self.streams[number]
         batch = meshes.shapes_of(stream.batch(self.phases[number].first), self._config.batch_size, experiment.mesh)
-        return experiment.train_step(self._teacher).lower(experiment.abstract_state(), batch).compile()
+        update = experiment.train_step(self._teacher, self.phases[number].first)
+        return update.lower(experiment.abstract_state(), batch).compile()
 
     def _program_of(self, phase: resizing.Stage) -> Experiment:
         """Returns the run's program with the size and the strengths of a phase."""
@@ -103,6 +113,12 @@ def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> Confi
         _check(config, key)
         configs.override(config, key, repr(value))
     return config
+
+
+def _divided(phases: tuple[resizing.Stage, ...], steps: list[int]) -> tuple[resizing.Stage, ...]:
+    """Returns the phases, divided at some steps too."""
+    firsts = sorted({*steps, *(phase.first for phase in phases)})
+    return tuple(dataclasses.replace(phases[resizing.stage_at(phases, first)], first=first) for first in firsts)
 
 
 def _check(config: ConfigDict, key: str) -> None:

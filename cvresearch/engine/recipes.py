@@ -13,7 +13,7 @@ from cvresearch.base.errors import RunError, UserError, check_arguments, constru
 from cvresearch.data import sampling
 from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
-from cvresearch.nn import norms
+from cvresearch.nn import norms, overrides
 from cvresearch.nn.overrides import Net
 from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
@@ -56,25 +56,35 @@ def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> 
     )
 
 
-def whole_net(model: nn.Module, config: ConfigDict) -> nn.Module:
-    """Returns the net of a run: with its blocks stacked, its norms and its memory as the configuration has them."""
+def whole_net(model: nn.Module, config: ConfigDict, one_by_one: bool = False) -> nn.Module:
+    """Returns the net of a run: with its blocks stacked, its norms and its memory as the configuration has them.
+
+    With `one_by_one` its blocks are not repeated in a loop, so that some can be frozen.
+    """
     how = norms.make(config.batch_norm)
-    if 'stacked' not in config.model:
+    if one_by_one:
+        model = model.clone(scan=False, stacked=False) if hasattr(model, 'scan') else model
+    elif 'stacked' not in config.model:
         model = with_stacked(model)
     if config.remat and hasattr(model, 'remat'):
         model = model.clone(remat=True)
     return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 
-def statistics_net(model: nn.Module) -> nn.Module:
-    """Returns the net whose norms, in training, give the statistics of the batch instead of running ones."""
+def statistics_net(model: nn.Module, frozen: frozenset[str] = frozenset()) -> nn.Module:
+    """Returns the net whose norms, in training, give the statistics of the batch instead of running ones.
+
+    Args:
+      model: of a run.
+      frozen: paths of modules that keep their statistics.
+    """
     if isinstance(model, Net):
         kind = 'batch_norm' if model.norm.kind == 'batch_renorm' else model.norm.kind
         group_size = model.norm.group_size
         model = model.model
     else:
         kind, group_size = 'batch_norm', 0
-    return Net(model, norms.Normalization(kind, group_size, momentum=0.0))
+    return overrides.frozen_in(Net(model, norms.Normalization(kind, group_size, momentum=0.0)), frozen)
 
 
 def population(of_batches: list[dict]) -> dict:

@@ -84,8 +84,14 @@ class Session:
         with self.clock.spent('initialise'):
             return self.checkpoints.restore(self.experiment.abstract_state())
 
-    def begin(self, state: State, phases: Phases) -> Due:
-        """Opens the records and the progress bar at the step of a state; returns what is due from there on."""
+    def begin(self, state: State, phases: Phases, origin: dict | None = None) -> Due:
+        """Opens the records and the progress bar at the step of a state; returns what is due from there on.
+
+        Args:
+          state: from which the run goes on.
+          phases: of the run.
+          origin: what the state was made of, if it is the first one (`WarmStart.started`).
+        """
         step, experiment = int(state.position), self.experiment
         flat = configs.flatten(self.config)
         known = plugins.records(self.config.get('plugins', ()))
@@ -93,7 +99,7 @@ class Session:
         self.card = RunCard(
             self.path, model=self.config.model.name, seed=experiment.seed, data=experiment.source.facts.name,
             mesh=dict(experiment.mesh.shape), hyperparameters=flat, dataset=self._dataset,
-            **({'plugins': known} if known else {}),
+            **({'plugins': known} if known else {}), **({'init': origin} if origin else {}),
         )  # fmt: skip
         self.records = self.closes(Metrics(self.path, step))
         metric = experiment.task.metric
@@ -105,7 +111,8 @@ class Session:
         taken = set(hosts.broadcast(self._snapshots.steps() if self._snapshots else []))
         self.due = Due(experiment, self.records, self.names, taken)
         self._observe(step, phases)
-        for line in [*sources.told(experiment.source), experiment.greeting(self.config.model.name, step)]:
+        began = (origin or {}).get('lines', ())
+        for line in [*sources.told(experiment.source), *began, experiment.greeting(self.config.model.name, step)]:
             self.progress.say(line)
         self._adopt_config(state)
         return self.due

@@ -57,8 +57,9 @@ class State:
 def create(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
     average: bool = False, plateau: dict | None = None, skips: bool = False, sums: tuple[str, ...] = metrics.NAMES,
+    variables: dict | None = None,
 ) -> State:  # fmt: skip
-    """Returns the state at step 0; every value a function of `seed`.
+    """Returns the state at step 0; every value a function of `seed`, and of `variables` if they are given.
 
     Args:
       model: called with images of shape (1, *image_shape).
@@ -69,8 +70,10 @@ def create(
       plateau: before any evaluation.
       skips: whether batches may be skipped.
       sums: names of the training metrics that are added up.
+      variables: parameters and the net's other collections, in place of initial ones.
     """
-    variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
+    if variables is None:
+        variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
     params = model_state.pop('params')
     return State(

@@ -16,6 +16,7 @@ from cvresearch.objectives import metrics
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
+from cvresearch.optim import param_filters
 
 NOT_MIXED = Mixing()
 
@@ -36,6 +37,9 @@ class UpdateOptions:
         and the first stops it.
       teacher: maps the images that the net sees to the logits that `distillation` draws it to.
       distillation: how; None for no teacher.
+      never_learns: of a parameter's path, whether it is frozen for good and has neither gradients nor moments; None
+        where all have both.
+      held: of the path of a parameter or a statistic, whether it is frozen in this update and keeps its bits.
     """
 
     mixing: Mixing = NOT_MIXED
@@ -48,6 +52,20 @@ class UpdateOptions:
     skip: int = 0
     teacher: Callable[[jax.Array], jax.Array] | None = None
     distillation: Distillation | None = None
+    never_learns: Callable[[str], bool] | None = None
+    held: Callable[[str], bool] | None = None
+
+    def learning(self, params):
+        """Returns the parameters without those that never learn."""
+        return param_filters.without(params, self.never_learns) if self.never_learns else params
+
+    def whole(self, learning, params):
+        """Returns all parameters, `learning` among them."""
+        return param_filters.merged(learning, params) if self.never_learns else learning
+
+    def settled(self, old, new):
+        """Returns new values, and the old ones of what is frozen."""
+        return param_filters.kept(old, new, self.held) if self.held else new
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -73,19 +91,25 @@ def make_train_step(
 
         of_part = functools.partial(_gradients, model, loss, options, task, state)
         of_batch = _in_parts(of_part, options, rng.step_key(state.seed, 'dropout', state.step))
-        (gradients, model_state, mean_loss), sums = of_batch(state.params, (images, target, batch['label']))
+        learning = options.learning(state.params)
+        (gradients, model_state, mean_loss), sums = of_batch(learning, (images, target, batch['label']))
         if options.sam:
             # The statistics of norms stay as in the first pass: the weights of the second are nobody's.
-            climbed = optax.apply_updates(state.params, ascent(gradients, options.sam))
+            climbed = optax.apply_updates(learning, ascent(gradients, options.sam))
             (gradients, _, _), _ = of_batch(climbed, (images, target, batch['label']))
 
         scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
         updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
-        params = optax.apply_updates(state.params, updates)
+        params = options.whole(optax.apply_updates(learning, updates), state.params)
+        params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
         average = state.average
         if options.average:
             new = {'params': params, 'model_state': model_state}
-            average = optax.incremental_update(new, average, options.average(state.step))
+            new = optax.incremental_update(new, average, options.average(state.step))
+            average = {
+                'params': options.settled(average['params'], new['params']),
+                'model_state': _settled(options, average['model_state'], new['model_state']),
+            }
         # The new parameters too: an update that overflows would show in the loss one step later,
         # and a checkpoint in between would hold it.
         finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
@@ -102,6 +126,11 @@ def make_train_step(
         return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
 
     return train_step
+
+
+def _settled(options: UpdateOptions, old: dict, new: dict) -> dict:
+    """Returns the new collections of a net, and the old values of what is frozen."""
+    return {name: options.settled(old[name], new[name]) for name in new}
 
 
 def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
@@ -133,6 +162,7 @@ def objective(
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
     def of_params(params):
+        params = options.whole(params, options.gather(state.params))
         outputs, model_state = model.apply(
             {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
             rngs={'dropout': key},

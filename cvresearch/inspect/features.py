@@ -36,7 +36,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
         # Variables are made on the way. Not by `init`, which runs auxiliary heads too.
         make = dict(mutable=True, rngs={'params': jax.random.key(0)})
         jax.eval_shape(lambda x: model.apply({}, x, train=False, **make), image)
-    stages = {_stage(name): shape for name, shape in found.items() if _stage(name)}
+    stages = {stage_of(name): shape for name, shape in found.items() if stage_of(name)}
     return {**found, **stages}
 
 
@@ -59,7 +59,7 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
     for name in wanted:
         if name not in there:
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
-    last = {_stage(child): child for child in there if _stage(child)}
+    last = {stage_of(child): child for child in there if stage_of(child)}
     _, state = unrolled(model).apply(
         unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
     )
@@ -70,7 +70,7 @@ def _is_child(module: nn.Module, method: str) -> bool:
     return method == '__call__' and len(module.path) == 1
 
 
-def _stage(name: str) -> str:
+def stage_of(name: str) -> str:
     """Returns 'stage2' for 'stage2_block0', '' for what is no block of a stage."""
     stage, separator, _ = name.partition('_')
     return stage if separator and stage.startswith('stage') and stage[5:].isdigit() else ''

@@ -35,6 +35,7 @@ from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.pool import avg_pool, global_avg_pool
 from cvresearch.nn.squeeze_excitation import SqueezeExcitation
+from cvresearch.nn.stochastic_depth import is_off
 
 # 1 / standard deviation of each activation of a standard normal variable.
 GAMMA = {'gelu': 1.7015043497085571, 'relu': 1.7139588594436646, 'silu': 1.7881293296813965}
@@ -162,7 +163,7 @@ class NFBlock(nn.Module):
         y = self.conv(self.width, 1, name='conv3')(self.act(y))
         gate = SqueezeExcitation(2, functools.partial(Conv, kernel_size=1, dtype=y.dtype), name='se')
         y = 2 * gate(y)  # a sigmoid is 1/2 on average
-        if self.train and self.drop:
+        if self.train and self.drop and not is_off():
             kept = jax.random.bernoulli(self.make_rng('dropout'), 1 - self.drop, (len(y), 1, 1, 1))
             y *= kept.astype(y.dtype)
         gain = self.param('skipinit_gain', nn.initializers.zeros_init(), (), jnp.float32)

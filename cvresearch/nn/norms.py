@@ -28,6 +28,7 @@ class Normalization:
       begin_steps: batch renormalization is batch norm so long; then the bounds rise,
       r_steps, d_steps: until these steps (section 4.1).
       momentum: in place of the layers' own, where it is not None.
+      frozen: normalize with the running statistics in training too, and leave them as they are.
     """
 
     kind: str = 'batch_norm'
@@ -39,6 +40,7 @@ class Normalization:
     r_steps: int = 40000
     d_steps: int = 25000
     momentum: float | None = None
+    frozen: bool = False
 
 
 def batch_norm(group_size: int = 0) -> Normalization:
@@ -134,7 +136,7 @@ class BatchNorm(nn.Module):
         elif how.kind == 'group_norm':
             mean, factor = _of_channel_groups(wide, how.channel_groups, self.eps)
         else:
-            if how.group_size and self.train:
+            if how.group_size and self.train and not how.frozen:
                 wide = wide.reshape(-1, how.group_size, *x.shape[1:])
             mean, factor = self._of_batch(wide, how, x.dtype.itemsize < 4)
         channels = (x.shape[-1],)
@@ -158,7 +160,7 @@ class BatchNorm(nn.Module):
         running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
         if how.kind == 'batch_renorm':
             steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32)
-        if not self.train:
+        if not self.train or how.frozen:
             return running_mean.value, lax.rsqrt(running_var.value + self.eps)
         grouped = bool(how.group_size)
         axes = tuple(range(grouped, x.ndim - 1))

@@ -1,8 +1,12 @@
-"""A net whose batch norms, and the memory it takes in training, are decided from outside, for any architecture."""
+"""A net whose batch norms, frozen parts and memory in training are decided from outside, for any architecture."""
+
+import contextlib
+import dataclasses
 
 import flax.linen as nn
 import jax
 
+from cvresearch.nn import stochastic_depth
 from cvresearch.nn.norms import BatchNorm, Normalization
 
 
@@ -14,11 +18,14 @@ class Net(nn.Module):
       norm: what its batch norms do.
       remat: in the backward pass compute each block (a module of the net that has modules of its own) anew from
         its input, instead of keeping its values. Blocks that nn/stacked.py repeats see to it themselves.
+      frozen: paths of modules that train as they are evaluated: with the running statistics of norms, which stay, and
+        without dropout and stochastic depth. Dropout belongs to the layer before it. Blocks must be one by one.
     """
 
     model: nn.Module
     norm: Normalization = Normalization()
     remat: bool = False
+    frozen: frozenset[str] = frozenset()
 
     def setup(self):
         nn.share_scope(self, self.model)
@@ -35,24 +42,52 @@ class Net(nn.Module):
 
     def __call__(self, x: jax.Array, train: bool = False):
         """Maps images as the model does."""
-        inside = False
+        in_block, rests = False, False  # whether the layer called last is frozen
+        frozen = self.frozen if train else frozenset()
 
         def intercept(call, arguments, keywords, context):
-            nonlocal inside
+            nonlocal in_block, rests
+            module, path = context.module, '/'.join(context.module.path)
             if context.method_name != '__call__':
                 return call(*arguments, **keywords)
-            if isinstance(context.module, BatchNorm):
-                return call(*arguments, **{'how': self.norm, **keywords})
-            if not (self.remat and train) or inside or not _is_block(context.module):
+            still = inside(path, frozen)
+            if isinstance(module, nn.Dropout) and (still or rests):
+                return arguments[0]
+            if isinstance(module, BatchNorm):
+                how = dataclasses.replace(self.norm, frozen=still)
+                result = call(*arguments, **{'how': how, **keywords})
+            else:
+                with stochastic_depth.off() if still else contextlib.nullcontext():
+                    result = rematerialised(call, arguments, keywords, module)
+            if frozen and path and module.variables.get('params'):
+                rests = still
+            return result
+
+        def rematerialised(call, arguments, keywords, module):
+            nonlocal in_block
+            if not (self.remat and train) or in_block or not _is_block(module):
                 return call(*arguments, **keywords)
-            inside = True
+            in_block = True
             try:
-                return nn.remat(type(context.module).__call__)(context.module, *arguments, **keywords)
+                return nn.remat(type(module).__call__)(module, *arguments, **keywords)
             finally:
-                inside = False
+                in_block = False
 
         with nn.intercept_methods(intercept):
             return self.model(x, train=train)
+
+
+def frozen_in(model: nn.Module, modules: frozenset[str]) -> nn.Module:
+    """Returns the net with these modules frozen, see `Net`; itself for none."""
+    if not modules:
+        return model
+    return model.clone(frozen=modules) if isinstance(model, Net) else Net(model, frozen=modules)
+
+
+def inside(path: str, modules: frozenset[str]) -> bool:
+    """Whether a path is that of a module among `modules`, or inside one."""
+    parts = path.split('/')
+    return bool(modules) and any('/'.join(parts[:depth]) in modules for depth in range(1, len(parts) + 1))
 
 
 def blocks(params: dict) -> list[str]:

@@ -237,9 +237,18 @@ class OptimizerOptions:
             return any(matches(pattern, path) for pattern in self.decay_mask)
         return self.decay_all or transforms.is_kernel(path)
 
+    @property
+    def thaws(self) -> list[tuple[str, float | None]]:
+        """(pattern, epoch) of `freeze`; None for the epoch of what is frozen for good."""
+        return _pairs('freeze', self.freeze)
+
+    def never_learns(self, path: str) -> bool:
+        """Whether the parameter is frozen for good."""
+        return any(epoch is None and matches(pattern, path) for pattern, epoch in self.thaws)
+
     def factor(self, path: str) -> float:
         """Returns the parameter's part of the learning rate, 0 where it is frozen for good."""
-        if any(epoch is None and matches(pattern, path) for pattern, epoch in _pairs('freeze', self.freeze)):
+        if self.never_learns(path):
             return 0.0
         scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if matches(pattern, path)), 1.0)
         for depth, pattern in enumerate(reversed(self.layers)):
@@ -247,10 +256,10 @@ class OptimizerOptions:
                 return scale * self.layer_decay**depth
         return scale
 
-    def start(self, path: str) -> float:
-        """Returns the epoch from which the parameter learns."""
-        epochs = [epoch for pattern, epoch in _pairs('freeze', self.freeze) if epoch and matches(pattern, path)]
-        return max(epochs, default=0.0)
+    def start(self, path: str, steps_per_epoch: float) -> int:
+        """Returns the first update in which the parameter learns, from 0."""
+        epochs = [epoch for pattern, epoch in self.thaws if epoch and matches(pattern, path)]
+        return round(max(epochs, default=0.0) * steps_per_epoch)
 
     def check(self, params) -> None:
         """Raises UserError for a pattern that matches no parameter."""
@@ -278,7 +287,7 @@ def around(spec: Mapping) -> OptimizerOptions:
 
 
 def make(
-    spec: Mapping, schedule: optax.Schedule, steps_per_epoch: float = 1.0
+    spec: Mapping, schedule: optax.Schedule, steps_per_epoch: float = 1.0, prune: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer that a config's `optimizer` names.
 
@@ -289,6 +298,8 @@ def make(
       spec: `name`, arguments of that function, and of `Around`.
       schedule: the learning rate at each step.
       steps_per_epoch: for what is given in epochs.
+      prune: what is frozen for good has no moments: gradients and updates are then trees without it
+        (`param_filters.without`).
 
     Raises:
       UserError: an unknown name or argument; from its `init`, a pattern that matches no parameter.
@@ -308,15 +319,21 @@ def make(
         optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else None,
         transforms.l1(outer.l1, outer.decays) if outer.l1 else None,
         rule(**own, **{name: value for name, value in given.items() if name in taken}),
-        transforms.thaw(lambda path: round(outer.start(path) * steps_per_epoch)) if outer.freeze else None,
+        transforms.thaw(lambda path: outer.start(path, steps_per_epoch)) if outer.freeze else None,
         transforms.scale_by_path(outer.factor) if outer.freeze or outer.lr_scale or outer.layers else None,
     )))  # fmt: skip
 
     def init(params):
         outer.check(params)
-        return tx.init(params)
+        return tx.init(learning(params))
 
-    return optax.GradientTransformationExtraArgs(init, tx.update)
+    def learning(params):
+        return param_filters.without(params, outer.never_learns) if prune else params
+
+    def update(updates, state, params=None, **more):
+        return tx.update(updates, state, learning(params), **more)
+
+    return optax.GradientTransformationExtraArgs(init, update if prune else tx.update)
 
 
 def _pairs(name: str, given: tuple) -> list[tuple]:

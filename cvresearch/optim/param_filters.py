@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 
 import jax
 import numpy as np
+import optax
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
@@ -49,6 +50,34 @@ def is_stacked(params):
         return trees.block_names('/'.join(map(trees.key_name, path))) is not None
 
     return jax.tree_util.tree_map_with_path(leaf, params)
+
+
+def without(tree, where: Callable[[str], bool]):
+    """Returns the tree with an empty node in the place of each leaf whose path `where` chooses.
+
+    A stacked leaf goes where all its blocks do.
+    """
+
+    def leaf(path, x):
+        name = '/'.join(map(trees.key_name, path))
+        return optax.MaskedNode() if all(map(where, trees.block_names(name) or [name])) else x
+
+    return jax.tree_util.tree_map_with_path(leaf, tree)
+
+
+def merged(part, whole):
+    """Returns the tree `part` of `without` with the leaves of `whole` in its empty nodes."""
+    is_empty = lambda x: isinstance(x, optax.MaskedNode)  # noqa: E731
+    return jax.tree.map(lambda x, other: other if is_empty(x) else x, part, whole, is_leaf=is_empty)
+
+
+def kept(old, new, where: Callable[[str], bool]):
+    """Returns the tree `new` with the leaves of `old` whose paths `where` chooses."""
+
+    def leaf(path, before, after):
+        return before if where('/'.join(map(trees.key_name, path))) else after
+
+    return jax.tree_util.tree_map_with_path(leaf, old, new)
 
 
 def check(what: str, patterns: Iterable[str], params) -> None:

@@ -1,0 +1,90 @@
+"""What of a net is frozen at a step, and its mode: config.optimizer.freeze and config.frozen."""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from cvresearch.base import trees
+from cvresearch.base.errors import UserError, lookup
+from cvresearch.nn.overrides import inside
+from cvresearch.optim import optimizers
+from cvresearch.optim.optimizers import OptimizerOptions
+
+MODES = ('inference', 'train')
+
+
+@dataclasses.dataclass(frozen=True)
+class Freezing:
+    """What is frozen when.
+
+    Attributes:
+      options: of the optimizer.
+      steps_per_epoch: of the run.
+      inference: what is frozen is in inference mode, and what is frozen for good has neither gradients nor moments;
+        otherwise its statistics of norms and its dropout go on.
+    """
+
+    options: OptimizerOptions
+    steps_per_epoch: float
+    inference: bool
+
+    def never_learns(self, path: str) -> bool:
+        """Whether a parameter is frozen for good."""
+        return self.options.never_learns(path)
+
+    def modules(self, params, step: int) -> frozenset[str]:
+        """Returns the paths of the modules in inference mode in the update from a step: all their parameters rest.
+
+        Args:
+          params: of the net, or their shapes; blocks one by one.
+          step: from 0.
+        """
+        if not self.inference:
+            return frozenset()
+        resting, learning = set(), set()
+        for path, _ in trees.named_leaves(params):
+            rests = self.never_learns(path) or self.options.start(path, self.steps_per_epoch) > step
+            parts = path.split('/')[:-1]
+            (resting if rests else learning).update('/'.join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        return frozenset(resting - learning)
+
+    def starts(self, params) -> list[int]:
+        """Returns the steps at which something begins to learn, after the first."""
+        if not self.options.freeze:
+            return []
+        paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name) or [name])
+        starts = {
+            self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)
+        }  # fmt: skip
+        return sorted(starts - {0})
+
+    def check(self, params, steps: int) -> None:
+        """Raises UserError where something is to learn only after the run, or nothing learns."""
+        late = [start for start in self.starts(params) if start >= steps]
+        if late:
+            epochs = sorted({epoch for _, epoch in self.options.thaws if epoch})
+            raise UserError(
+                f'config.optimizer.freeze has parameters that learn from epoch {epochs[-1]:g} on, step {late[-1]:,}, '
+                f'and the run has {steps:,} steps ({steps / self.steps_per_epoch:g} epochs); expected an earlier '
+                'epoch, or a pattern alone for what never learns'
+            )
+        if all(self.never_learns(block) for name, _ in trees.named_leaves(params)
+               for block in trees.block_names(name) or [name]):  # fmt: skip
+            raise UserError('config.optimizer.freeze freezes every parameter for good; expected some that learn')
+
+
+def of(config: ConfigDict, steps_per_epoch: float) -> Freezing:
+    """Returns what a configuration freezes.
+
+    Raises:
+      UserError: an unknown mode.
+    """
+    mode = config.get('frozen', 'train')
+    lookup('frozen', dict.fromkeys(MODES), mode)
+    options = optimizers.around(config.optimizer)
+    return Freezing(options, steps_per_epoch, mode == 'inference' and bool(options.freeze))
+
+
+def held(modules: frozenset[str], freezing: Freezing | None = None):
+    """Returns whether the leaf of a path, of parameters or statistics, must keep its bits."""
+    return lambda path: inside(path, modules) or (freezing is not None and freezing.never_learns(path))

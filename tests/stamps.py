@@ -1,0 +1,37 @@
+"""A small folder of real images: the stamps of Tux Paint, cut out on white, in a folder for each category.
+
+    python -m tests.stamps OUT [/usr/share/tuxpaint/stamps]
+
+The Debian package tuxpaint-stamps-default has them; they are not part of this project.
+"""
+
+import sys
+from pathlib import Path
+
+from PIL import Image
+
+STAMPS = Path('/usr/share/tuxpaint/stamps')
+CLASSES = dict(
+    birds='animals/birds', flowers='plants/flowers', fruit='food/fruit', houses='town/houses',
+    insects='animals/insects', mammals='animals/mammals', vegetables='food/vegetables',
+)  # fmt: skip
+SIDE = 256  # pixels of the longer side
+
+
+def make(out: Path, stamps: Path = STAMPS) -> int:
+    """Writes out/CLASS/NAME.png, RGB on white; returns how many."""
+    count = 0
+    for name, category in CLASSES.items():
+        (out / name).mkdir(parents=True)
+        for file in sorted((stamps / category).rglob('*.png')):
+            image = Image.open(file).convert('RGBA')
+            image.thumbnail((SIDE, SIDE), Image.Resampling.LANCZOS)
+            white = Image.new('RGBA', image.size, 'white')
+            white.alpha_composite(image)
+            white.convert('RGB').save(out / name / '_'.join(file.relative_to(stamps / category).parts))
+            count += 1
+    return count
+
+
+if __name__ == '__main__':
+    print(f'{make(Path(sys.argv[1]), *map(Path, sys.argv[2:])):,} images in {len(CLASSES)} classes')
