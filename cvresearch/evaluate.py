@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 
 from cvresearch.base import cli, tables
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
 from cvresearch.engine import datasets
@@ -293,6 +293,20 @@ def as_text(record: dict) -> str:
     return '\n\n'.join(parts)
 
 
+def _print_each(weights: list[str], how: How, view: measure.View, out: Path | None, part: dict) -> int:
+    """Prints the record of each net in a list; one that cannot be evaluated is an error line, and the code is 2."""
+    if len(weights) > 1:
+        raise UserError('--weights @FILE is one list of nets; give no other --weights beside it')
+    code = 0
+    for found in measure.run_each(local(weights[0][1:]), how.data, how.root, view, out, **part):
+        if isinstance(found, UserError):
+            print(f'error: {" ".join(str(found).split())}', file=sys.stderr)
+            code = BAD_INPUT
+        else:
+            print(json.dumps(found), flush=True)
+    return code
+
+
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
@@ -315,7 +329,8 @@ def main(argv: list[str]) -> int:
         interpolation='of resizing: bilinear (default), bicubic or nearest',
         average='of views: probabilities or logits; the paper\'s by default',
         weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
-                'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times',
+                'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times; '
+                '@FILE lists nets, one a line',
         out='folder for the record and the predictions of --weights',
         limit='at most so many images of the split', every='one image in so many of the split',
     )  # fmt: skip
@@ -336,6 +351,8 @@ def main(argv: list[str]) -> int:
     if not options.workdir:
         view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
         part = dict(split=how.split, batch_size=how.batch_size, limit=how.limit, every=how.every)
+        if options.weights[0].startswith('@'):
+            return _print_each(options.weights, how, view, options.out, part)
         print(json.dumps(measure.run(options.weights, how.data, how.root, view, options.out, **part)))
         return 0
     if options.ensemble:

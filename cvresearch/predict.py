@@ -10,6 +10,8 @@ as stored, as in training: an orientation in the EXIF data is not followed.
 Prints the most likely classes of each image and their probabilities. With --format json, one line an image:
 {"image": ..., "top": [{"class": 970, "name": "alp", "probability": 0.61}, ...]}; with csv, one line a class.
 
+--contact-sheet FILE.png (or .pdf, .svg) draws the images, each with its name and its likeliest class, on one sheet.
+
 Weights are read from files of safetensors, PyTorch, NumPy and Keras, whatever their names end in. FILE.json beside
 them may override the preprocessing and name the classes (see cvresearch/data/preprocessing.py).
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from PIL import Image
 
 from cvresearch.base import cli, plugins
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
@@ -36,6 +39,9 @@ from cvresearch.objectives import scores
 
 TOP = 5
 BATCH = 16  # images that the net is given at once
+THUMBNAIL = 240  # pixels of the longer side of an image on a sheet
+ON_SHEET = 400  # images at most
+CHARACTERS = 34  # of a line above an image
 
 
 def predict(
@@ -79,6 +85,53 @@ def _best(net: Classifier, logits: np.ndarray, top: int) -> list[dict]:
     return [{'class': int(c), 'name': net.class_names[c], 'probability': float(probabilities[c])} for c in best]
 
 
+class Sheet:
+    """The images that were answered, small, with the likeliest class of each, as one picture.
+
+    Args:
+      path: of the picture; None for no sheet.
+
+    Raises:
+      UserError: no kind of picture, or something is at the path.
+    """
+
+    def __init__(self, path: Path | None):
+        self.path, self.left_out = path, 0
+        self._images, self._titles = [], []
+        if path:
+            _looks().check(path)
+
+    def add(self, image: str | Path, top: list[dict]) -> None:
+        """Takes an image and its classes."""
+        if self.path and len(self._images) == ON_SHEET:
+            self.left_out += 1
+        elif self.path:
+            small = Image.fromarray(preprocessing.open_image(image))
+            small.thumbnail((THUMBNAIL, THUMBNAIL))
+            self._images.append(np.asarray(small))
+            words = Path(_shown(str(image))).name, f'{top[0]["name"]} {top[0]["probability"]:.1%}'
+            self._titles.append('\n'.join(_shortened(word) for word in words))
+
+    def write(self) -> None:
+        """Writes the sheet, if one was asked for and there is an image; says what it leaves out."""
+        if self._images:
+            looks = _looks()
+            looks.saved(looks.contact_sheet(self._images, self._titles, side=1.5), self.path)
+        if self.left_out:
+            print(f'{self.path} has the first {ON_SHEET} images, and not {self.left_out} more', file=sys.stderr)
+
+
+def _looks():
+    # Matplotlib takes a second to import, which whoever asks for text need not wait for.
+    from cvresearch.report import looks
+
+    return looks
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= CHARACTERS else f'{text[: CHARACTERS - 1]}…'
+
+
 def _shown(path: str) -> str:
     """Returns a path as text: a file's name may be bytes that are not UTF-8."""
     return os.fsencode(path).decode(errors='backslashreplace')
@@ -107,12 +160,13 @@ HEADS = {'csv': 'image,rank,class,name,probability'}
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('weights',), positional='image files, folders of them',
+        argv, __doc__, required=('weights',), positional='image files, folders of them', places=('contact_sheet',),
         weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
         model='name of a variant, efficientnet_lite0; of a file that does not say whose weights it holds',
         reference='whose weights a file holds, torchvision/resnet50; found out by their names where those tell; '
                   'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
-        format='text (default), json or csv', top='classes an image (5)',
+        format='text (default), json or csv', contact_sheet='a picture of the images and their classes, .png',
+        top='classes an image (5)',
         plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
     )  # fmt: skip
     plugins.load(plugins.resolved(options.plugins))
@@ -121,6 +175,7 @@ def main(argv: list[str]) -> int:
     top = cli.integer('top', options.top or str(TOP))
     if not options.rest:
         raise UserError('no image is given; name image files after the flags')
+    sheet = Sheet(options.contact_sheet)
     name = options.weights
     if options.reference:
         name = f'{name.partition("#")[0]}#{options.reference}'
@@ -138,6 +193,8 @@ def main(argv: list[str]) -> int:
             code = _complain(str(image), found)
         else:
             print(write(_shown(str(image)), found), flush=True)
+            sheet.add(image, found)
+    sheet.write()
     return code
 
 

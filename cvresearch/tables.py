@@ -2,9 +2,12 @@
 
 NAME is a published table ('ResNet-T3'; --list names them all), a data set with all that was published for it
 ('Fashion-MNIST'), a TOML file that describes a table (`report/published.py` shows how), the record of a measurement
-(docs/records/NAME.json), or 'results', the default: finished runs, seeds side by side. Each DIR is a workdir or a
-record of one (config.json and run.json). Runs whose configurations differ in nothing but the seed are one row. What
-has no run is a dash.
+(docs/records/NAME.json), 'released' (all nets whose weights are read), or 'results', the default: finished runs, seeds
+side by side. Each DIR is a workdir or a record of one (config.json and run.json). Runs whose configurations differ in
+nothing but the seed are one row. What has no run is a dash.
+
+A DIR may also be what `cvresearch evaluate --weights NAME --data imagenet --out DIR` left: the columns "released
+weights, measured" stand beside the paper's and those of our own runs.
 """
 
 import json
@@ -16,7 +19,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_measurement
-from cvresearch.report import benchmarks, compare, published, render
+from cvresearch.report import benchmarks, compare, evaluations, published, released, render
 from cvresearch.report import results as reading
 from cvresearch.report import runs as taking
 
@@ -24,6 +27,7 @@ COLUMNS = (
     'experiment', 'model', 'data', 'parameters', 'epochs', 'weights', 'seeds', 'test top-1 of each (%)', 'mean', 'sd',
     'n_seen',
 )  # fmt: skip
+RELEASED = 'released'
 
 
 def results(runs: list[str | Path]) -> list[dict]:
@@ -113,10 +117,23 @@ def published_table(name: str, runs: list[str | Path], style: str) -> str:
       UserError: an unknown table, a file that does not describe one, runs that disagree on the protocol.
     """
     title, lines = published.described(local(name)) if name.endswith('.toml') else (name, published.table(name))
-    table, strangers = compare.compare(title, lines, reading.take(runs) if runs else [])
+    runs, measured = evaluations.split(runs)
+    table, strangers = compare.compare(title, lines, reading.take(runs) if runs else [], measured)
     for result in strangers:
         print(f'left out: {result.path}, a run of {result.model}, which {title} does not have', file=sys.stderr)
     return render.render(table, style)
+
+
+def released_table(folders: list[str | Path], style: str) -> str:
+    """Returns the table of all nets of other libraries, with the evaluations in some folders.
+
+    Raises:
+      UserError: a folder that holds a run, or nothing.
+    """
+    runs, measured = evaluations.split(folders)
+    if runs:
+        raise UserError(f'{runs[0]} holds no evaluation of weights; expected what `evaluate --weights --out` left')
+    return render.render(released.table(measured), style)
 
 
 def main(argv: list[str]) -> int:
@@ -127,7 +144,7 @@ def main(argv: list[str]) -> int:
         runs='folders of finished runs', format='text (default), markdown, csv, latex or html',
     )  # fmt: skip
     if options.list:
-        print('\n'.join([*published.facts(), *benchmarks.names()]))
+        print('\n'.join([*published.facts(), *benchmarks.names(), RELEASED]))
         return 0
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
     named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
@@ -142,6 +159,9 @@ def main(argv: list[str]) -> int:
     if name in benchmarks.names():
         print(benchmark_table(name, runs, style))
         return 0
+    if name == RELEASED:
+        print(released_table(runs, style))
+        return 0
     if name != 'results':
         print(published_table(name, runs, style))
         return 0
@@ -154,7 +174,7 @@ def main(argv: list[str]) -> int:
 def _is_table(word: str, alone: bool) -> bool:
     """Whether the first argument names a table, and is not the first of FOLDER/*, such as a sweep.json."""
     path = local(word)
-    if word in published.facts() or word in benchmarks.names() or not path.exists():
+    if word in (*published.facts(), *benchmarks.names(), RELEASED) or not path.exists():
         return True
     return (word == 'results' and not (path / 'config.json').exists()) or path.suffix == '.toml' or (
         path.suffix == '.json' and path.is_file() and alone

@@ -6,6 +6,7 @@ that loops, variables, globs and quotes are as a reader's shell has them. Comman
 
 import importlib
 import importlib.util
+import json
 import re
 import shutil
 import subprocess
@@ -39,13 +40,19 @@ class ParsedError(Exception):
 
 @pytest.fixture
 def clone(tmp_path, monkeypatch):
-    """A folder as a reader's: the repository, and some runs that were trained."""
+    """A folder as a reader's: the repository, some runs that were trained, and weights that were measured."""
     for path in ROOT.iterdir():
         if path.name not in ('runs', '.git'):
             (tmp_path / path.name).symlink_to(path)
     for name, seed in (('lenet5_mnist5k', 0), ('sweep/seed=0', 0), ('sweep/seed=1', 1)):
         shutil.copytree(ROOT / f'docs/records/lenet5_mnist5k_seed{seed}', tmp_path / 'runs' / name)
     (tmp_path / 'runs' / 'sweep.json').write_text('{}')
+    evaluation = dict(
+        net='net', model='resnet50', reference='torchvision/resnet50', digest='0', data='imagenet', split='test',
+        protocol='centre', resolution=224, top1=76.1, top5=92.9, n_seen=50_000,
+    )  # fmt: skip
+    (tmp_path / 'measured/resnet50').mkdir(parents=True)
+    (tmp_path / 'measured/resnet50/evaluation.json').write_text(json.dumps(evaluation))
     (tmp_path / 'my_lab').mkdir()
     document = (ROOT / 'docs/own_images.md').read_text()
     example = re.search(r'<!-- plugin example -->\n```python\n(.*?)```', document, re.S)

@@ -280,3 +280,26 @@ def test_real_weights_see_what_is_there(capsys):
     assert (china[0]['name'], flower[0]['name']) == ('palace', 'daisy')
     assert china[0]['probability'] == pytest.approx(0.2976, abs=1e-3)
     assert flower[0]['probability'] == pytest.approx(0.3152, abs=1e-3)
+
+
+def test_a_contact_sheet_has_every_image_that_was_answered_and_is_not_overwritten(colour, capsys):
+    sheet = colour / 'out' / 'sheet.png'
+    (colour / 'notes.txt').write_text('hello')
+    flags = {'contact-sheet': sheet}
+    assert predict.main(arguments(colour, 'red.png', 'notes.txt', 'green.png', 'blue.png', **flags)) == 2
+    with Image.open(sheet) as image:
+        pixels = np.asarray(image.convert('RGB')).reshape(-1, 3)
+    for c in range(3):  # a quarter of the sheet, 2 x 2, is less than one picture of 30 x 20
+        share = (pixels == np.eye(3, dtype=np.uint8)[c] * 255).all(-1).mean()
+        assert 0.08 < share < 0.25
+    with pytest.raises(UserError, match='is there already'):
+        predict.main(arguments(colour, 'red.png', **flags))
+    with pytest.raises(UserError, match='kind of picture'):
+        predict.main(arguments(colour, 'red.png', **{'contact-sheet': colour / 'sheet.gif'}))
+    assert capsys.readouterr().out.count('class') > 0
+
+
+def test_a_sheet_ends_at_its_bound_and_says_so(colour, capsys, monkeypatch):
+    monkeypatch.setattr(predict, 'ON_SHEET', 1)
+    assert predict.main(arguments(colour, 'red.png', 'blue.png', **{'contact-sheet': colour / 'sheet.svg'})) == 0
+    assert 'has the first 1 images, and not 1 more' in capsys.readouterr().err

@@ -1,7 +1,8 @@
 """Any classifier on any data, by any protocol: released weights are measured without a training."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,52 @@ def run(
     return record
 
 
+def run_each(
+    file: Path, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
+) -> Iterator[dict | UserError]:  # fmt: skip
+    """Yields the record of each net that a file lists, a name a line, or why one cannot be evaluated.
+
+    Each has a folder of its own in `out`, named by its net. A net whose folder is there already is not measured again,
+    so that a long list can be continued; its record is yielded as it is kept.
+
+    Args:
+      file: empty lines, and lines that begin with #, are passed over.
+      out: folder for the folders, which may be there.
+      data, root, view, **how: see `run`.
+
+    Raises:
+      UserError: no such file, or no names in it; two names with one folder.
+    """
+    if not file.is_file():
+        raise UserError(f'there is no {file}; expected a file with the name of a net in each line')
+    lines = (line.strip() for line in file.read_text().splitlines())
+    names = [line for line in lines if line and not line.startswith('#')]
+    folders = {name: folder_of(name) for name in names}
+    if not names or len(set(folders.values())) < len(names):
+        raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
+    for name, folder in folders.items():
+        place = out / folder if out else None
+        try:
+            if place and (place / EVALUATION).exists():
+                yield json.loads((place / EVALUATION).read_text())
+            else:
+                yield run([name], data, root, view, place, **how)
+        except UserError as error:
+            yield UserError(f'{name}: {error}')
+
+
+def folder_of(name: str) -> str:
+    """Returns a net's name as the name of a folder.
+
+    >>> folder_of('file:weights/resnet50.pth#torchvision/resnet50')
+    'torchvision-resnet50-resnet50.pth'
+    """
+    asked = parse(name)
+    parts = (asked.reference or asked.kind, asked.place if asked.kind == 'hub' else Path(asked.place).name)
+    words = '-'.join([*(part for part in parts if part), *asked.choices])
+    return re.sub(r'[^\w.=]+', '-', words).strip('-')
+
+
 def _own_data(net: Classifier) -> dict:
     if net.provenance.kind != 'run':
         raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
@@ -113,8 +160,9 @@ def measure(
     examples = lookup('split', source.splits, split)
     protocol, mesh = protocol_of(net, view), meshes.make_mesh()
     record = {
-        'net': net.provenance.name, 'model': net.provenance.variant, 'digest': net.provenance.digest,
-        'reference': net.provenance.reference, **net.provenance.facts, 'data': source.facts.name, 'split': split,
+        'net': net.provenance.name, 'kind': net.provenance.kind, 'model': net.provenance.variant,
+        'digest': net.provenance.digest, 'reference': net.provenance.reference, **net.provenance.facts,
+        'data': source.facts.name, 'split': split,
         **({'subset': source.subset} if source.subset else {}), **({'task': MULTI.name} if net.multi_label else {}),
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip

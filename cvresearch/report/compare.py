@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from cvresearch.models import registry
+from cvresearch.report.evaluations import Evaluation, beside
 from cvresearch.report.published import MARKS, Figure, Line
 from cvresearch.report.results import Measured, Result, assign, measured
 
@@ -20,6 +21,7 @@ class Cell:
       number: whether it is aligned on its decimal point.
       best: whether it is the best of its column.
       note: the evidence in full.
+      full: what CSV has in place of a shortened text.
     """
 
     text: str = '-'
@@ -27,6 +29,7 @@ class Cell:
     number: bool = False
     best: bool = False
     note: str = ''
+    full: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +42,14 @@ class Table:
     notes: tuple[str, ...]
 
 
-def compare(title: str, lines: Sequence[Line], results: Sequence[Result]) -> tuple[Table, list[Result]]:
+def compare(
+    title: str, lines: Sequence[Line], results: Sequence[Result], evaluations: Sequence[Evaluation] = ()
+) -> tuple[Table, list[Result]]:
     """Returns a table and the results whose net it does not have.
 
     One row per line: parameters, multiply-adds, then for each metric the paper's figure, ours (mean over
-    the seeds), the difference, the deviation; seeds, images counted in each evaluation, the protocol.
+    the seeds), the difference, the deviation; seeds, images counted in each evaluation, the protocol. Where released
+    weights were measured, these too, a row for each that fits a line.
 
     Raises:
       UserError: runs that disagree on the protocol.
@@ -66,7 +72,37 @@ def compare(title: str, lines: Sequence[Line], results: Sequence[Result]) -> tup
         Cell(f'{line.protocol}; ours: {m.protocol}' if m and m.protocol not in line.protocol else line.protocol)
         for line, m in zip(lines, found, strict=True)
     ]
+    if evaluations:
+        columns = _with_released(columns, lines, evaluations, used)
     return Table(title, tuple(columns), tuple(zip(*columns.values(), strict=True)), notes(lines)), strangers
+
+
+def _with_released(
+    columns: dict[str, list[Cell]], lines: Sequence[Line], evaluations: Sequence[Evaluation], metrics: Sequence[str]
+) -> dict[str, list[Cell]]:
+    """Returns the columns with those of released weights, and each row as often as weights fit its line."""
+    pairs = beside(lines, evaluations)
+    columns = {name: [cells[number] for number, _ in pairs] for name, cells in columns.items()}
+    found = [evaluation for _, evaluation in pairs]
+    columns['released weights'] = [Cell(each.record['reference']) if each else Cell() for each in found]
+    for metric in metrics:
+        errors = any(line.paper[metric].unit == '% error' for line in lines if metric in line.paper)
+        values = [each.record[metric] if each else None for each in found]
+        columns[f'released weights, measured: {NAMES[metric]}'] = [
+            Cell(number=True) if value is None else Cell(f'{100 - value if errors else value:.2f}', number=True)
+            for value in values
+        ]
+    cells = zip(*map(measured_cells, found), strict=True)
+    names = (f'released weights: {name}' for name in ('images', 'protocol', 'digest'))
+    return columns | {name: list(column) for name, column in zip(names, cells, strict=True)}
+
+
+def measured_cells(found: Evaluation | None) -> list[Cell]:
+    """Returns the images, the protocol and the digest of an evaluation."""
+    if found is None:
+        return [Cell(number=True), Cell(), Cell()]
+    digest = found.record['digest']
+    return [Cell(f'{found.record["n_seen"]:,}', number=True), Cell(found.protocol), Cell(digest[:12], full=digest)]
 
 
 def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) -> dict[str, list[Cell]]:

@@ -104,16 +104,18 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int | None = None, shared: bool = False
-) -> Figure:
+    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int | None = None, shared: bool = False,
+    side: float | None = None,
+) -> Figure:  # fmt: skip
     """Returns a sheet of small pictures: filters, templates, feature maps, crops.
 
     Args:
       images: uint8 as they are; floats (height, width) in false colours, (height, width, channels) of one channel in
         grey and of three in colour. Other numbers of channels are shown channel by channel.
-      titles: of the pictures.
+      titles: of the pictures, in one line or more.
       columns: pictures a row; about as many as rows if None.
       shared: one scale for all floats, from their least to their largest, rather than one for each.
+      side: inches of a picture; as many as fit a page if None.
     """
     titles = list(titles) or [''] * len(images)
     if not len(images):
@@ -121,17 +123,17 @@ def contact_sheet(
     images, titles = _by_channel(images, titles)
     columns = columns or math.ceil(math.sqrt(len(images)))
     rows = -(-len(images) // columns)
-    side = max(0.5, min(1.2, 9 / columns))
+    side = side or max(0.5, min(1.2, 9 / columns))
     ends = (min(float(i.min()) for i in images), max(float(i.max()) for i in images)) if shared else None
     with matplotlib.rc_context(STYLE):
-        has_titles = any(titles)
-        figure = Figure(figsize=(columns * side + 0.1, rows * (side + 0.16 * has_titles) + 0.1), layout='constrained')
+        above = 0.06 + 0.1 * (1 + max(title.count('\n') for title in titles)) if any(titles) else 0
+        figure = Figure(figsize=(columns * side + 0.1, rows * (side + above) + 0.1), layout='constrained')
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid:
             axes.axis('off')
         for axes, image, title in zip(grid, images, titles, strict=False):
             _show(axes, image, ends)
-            axes.set_title(mathtext(title), fontsize=5, pad=1)
+            axes.set_title(_lines(title), fontsize=5, pad=1)
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     return figure
 

@@ -84,7 +84,7 @@ def _csv(table: Table) -> str:
     for row in table.rows:
         cells = []
         for i, cell in enumerate(row):
-            text = '' if cell.text == '-' else cell.text.replace(',', '') if cell.number else cell.text
+            text = '' if cell.text == '-' else cell.text.replace(',', '') if cell.number else cell.full or cell.text
             cells += [escape.csv(text), escape.csv(cell.note)][: 1 + marked[i]]
         writer.writerow(cells)
     return out.getvalue().rstrip('\n')
