@@ -11,7 +11,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, transforms
-from cvresearch.data.stream import Stream
+from cvresearch.data.stream import Paired, Stream
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
@@ -31,11 +31,7 @@ class Phases:
         plan, config = experiment.plan, experiment.config
         self.phases = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         self._experiments = [self._program_of(phase) for phase in self.phases]
-        host, hosts = jax.process_index(), jax.process_count()
-        self.streams = [
-            Stream(part.source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
-            for part in self._experiments
-        ]  # fmt: skip
+        self.streams = [stream_of(part) for part in self._experiments]
         self.workers = WORKERS if experiment.source.encoded else 1
 
     def experiment(self, step: int) -> Experiment:
@@ -81,12 +77,23 @@ class Phases:
             _check(config, key)
             configs.override(config, key, repr(value))
         if source.encoded:
-            train = source.splits['train']
+            train, other = source.splits['train'], source.unlabelled
             transform = transforms.make(config.transform.train, 'transform.train')
             facts = dataclasses.replace(source.facts, image_shape=(phase.size, phase.size, 3))
             splits = source.splits | {'train': train.with_transform(transform)}
-            source = dataclasses.replace(source, facts=facts, splits=splits)
+            other = other and other.with_transform(transform)
+            source = dataclasses.replace(source, facts=facts, splits=splits, unlabelled=other)
         return Experiment.from_config(config, source)
+
+
+def stream_of(experiment: Experiment) -> Stream | Paired:
+    """Returns this host's stream of an experiment's training images, and of those without labels if there are any."""
+    source, config = experiment.source, experiment.config
+    host, hosts = jax.process_index(), jax.process_count()
+    stream = Stream(source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
+    if source.unlabelled is None:
+        return stream
+    return Paired.of(stream, source.unlabelled, config.unlabelled.get('ratio', 1))
 
 
 def _check(config: ConfigDict, key: str) -> None:
