@@ -208,6 +208,13 @@ def place(batch, mesh: Mesh):
 
 
 def shapes_of(batch: dict, size: int, mesh: Mesh) -> dict:
-    """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size."""
-    placed = by_example(mesh)
-    return {name: jax.ShapeDtypeStruct((size, *x.shape[1:]), x.dtype, sharding=placed) for name, x in batch.items()}
+    """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size.
+
+    What has several rows for each label has them in the larger batch too.
+    """
+    placed, here = by_example(mesh), len(batch['label'])
+
+    def leaf(x) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((size * len(x) // here, *x.shape[1:]), x.dtype, sharding=placed)
+
+    return jax.tree.map(leaf, batch)

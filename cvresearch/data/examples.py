@@ -83,6 +83,7 @@ class Source:
     Attributes:
       notes: lines for a person: what was left out of the data and why, how it was split.
       subset: how a part was taken of the split that is evaluated, for its record; {}: it is whole.
+      unlabelled: further images to train on, whose labels are not used; None for none.
     """
 
     facts: Facts
@@ -90,6 +91,7 @@ class Source:
     encoded: bool = False
     notes: tuple[str, ...] = ()
     subset: dict = dataclasses.field(default_factory=dict)
+    unlabelled: Examples | Encoded | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +133,27 @@ class Subset:
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images and labels at `index` of the subset."""
         return self.base.take(self.index[index], keys)
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlabelled:
+    """Other examples without their labels: each is -1, and nobody knows them beforehand."""
+
+    base: Examples | Encoded
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+    def __getitem__(self, index: int) -> Example:
+        return self.base[index]._replace(label=-1)
+
+    def ids(self, index: Sequence[int]) -> list[str]:
+        """Returns the ids of the examples at `index`."""
+        return ids(self.base, index)
+
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the images at `index`, and -1 for each."""
+        return self.base.take(index, keys)[0], np.full(len(index), -1, np.int32)
 
 
 def ids(examples: Examples | Encoded, index: Sequence[int]) -> list[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Encoded, Example, Examples, Facts, Source, Subset, ids, labels_of
+from cvresearch.data.examples import Encoded, Example, Examples, Facts, Source, Subset, Unlabelled, ids, labels_of
 
 CHUNK = 1 << 12  # examples hashed at once
 MOST_NAMED = 5  # classes that a message names
@@ -120,7 +120,8 @@ def of(source: Source) -> dict:
     """Returns the record of a source, which JSON can hold.
 
     Returns:
-      name, class_names, image_shape, mean, std, encoded, and for each of `splits` what `of_split` says.
+      name, class_names, image_shape, mean, std, encoded, and what `of_split` says for each of `splits` and for the
+      `unlabelled` images, if there are any.
 
     Raises:
       UserError: two classes whose names differ in nothing but Unicode's normal form.
@@ -132,6 +133,7 @@ def of(source: Source) -> dict:
         'mean': list(map(float, facts.mean)), 'std': list(map(float, facts.std)), 'encoded': source.encoded,
         'splits': {name: of_split(examples, facts.num_classes) for name, examples in source.splits.items()},
         **({'multi_label': True} if facts.multi_label else {}),
+        **({} if source.unlabelled is None else {'unlabelled': of_split(source.unlabelled, facts.num_classes)}),
     }  # fmt: skip
 
 
@@ -174,8 +176,11 @@ def differences(recorded: dict, now: dict) -> list[str]:
     if changed := changed_classes(recorded['class_names'], now['class_names']):
         return [changed]
     names, found = recorded['class_names'], []
-    for split in dict.fromkeys([*recorded['splits'], *now['splits']]):
-        was, is_now = recorded['splits'].get(split), now['splits'].get(split)
+    before, after = ({**record['splits'], 'unlabelled': record.get('unlabelled')} for record in (recorded, now))
+    for split in dict.fromkeys([*before, *after]):
+        was, is_now = before.get(split), after.get(split)
+        if was == is_now:
+            continue
         if was is None or is_now is None:
             found.append(f'{split} is {"new" if was is None else "gone"}')
         elif changed := changed_split(split, was, is_now, names):
@@ -284,7 +289,7 @@ def _base(examples: Examples | Encoded) -> tuple[Examples | Encoded, np.ndarray]
         examples = getattr(examples, 'encoded', examples)
         if isinstance(examples, Subset):
             index = examples.index[index]
-        elif not isinstance(examples, Relabelled):
+        elif not isinstance(examples, Relabelled | Unlabelled):
             return examples, index
         examples = examples.base
 

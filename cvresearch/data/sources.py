@@ -7,10 +7,10 @@ import numpy as np
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
-from cvresearch.data import folds, identity, transforms
+from cvresearch.data import folds, identity, policies, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.decoded import Damage, Pictures
-from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset
+from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
 from cvresearch.data.folders import image_folder
 from cvresearch.data.idx import fashion_mnist, mnist
 from cvresearch.data.imagenet import TRAIN, VALIDATION, imagenet, imagenet_a, imagenet_r, imagenet_real, imagenet_v2
@@ -29,7 +29,9 @@ SOURCES = {
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
-FOLDS = dict(folds=0, fold=0)  # of every source
+FOLDS = dict(folds=0, fold=0, labels=0, labels_seed=0)  # of every source
+# Of the images without labels, wherever they come from: how many for each with a label, and their strong view.
+UNLABELLED = dict(ratio=1, policy=None, cutout=0)
 
 
 def table() -> dict[str, Callable[..., Source]]:
@@ -39,7 +41,7 @@ def table() -> dict[str, Callable[..., Source]]:
 
 def load(
     spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None,
-    preparation: Preparation | None = None,
+    preparation: Preparation | None = None, without_labels=None,
 ) -> Source:  # fmt: skip
     """Returns the source that a config's `data` names.
 
@@ -47,7 +49,8 @@ def load(
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
         `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
         decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
-        divided (0: none), and which of them is 'minival' (folds.py).
+        divided (0: none), and which of them is 'minival' (folds.py); and `labels` and `labels_seed`: how many of
+        the training images keep their labels (0: all), and which draw of them (unlabelled.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
@@ -55,6 +58,7 @@ def load(
         classes (or, where all names are such, by ImageNet's WordNet ids or the net's numbers themselves). If None,
         the source has its own order.
       preparation: how a net prepares its images, in place of a transform; images of any source are then the net's.
+      without_labels: a config's `unlabelled`; None for no such images.
 
     Raises:
       UserError: an unknown name or argument; a `minival` larger than the training split; a source of encoded
@@ -73,6 +77,13 @@ def load(
         raise UserError(f'config.data.fold is {divided["fold"]}, and config.data.folds is 0; expected both, or neither')
     if minival:
         source = dataclasses.replace(source, splits=_held_out(source.splits, minival))
+    rest = None
+    if divided['labels']:
+        if 'train' not in source.splits:
+            raise UserError(f'config.data.labels is {divided["labels"]}, and the data has no training images')
+        source, rest = unlabelled.keep_labels(source, divided['labels'], divided['labels_seed'])
+    if without_labels is not None and without_labels['name'] != 'none':
+        source = dataclasses.replace(source, unlabelled=_unlabelled(without_labels, source, rest))
     if preparation:
         return _prepared(source, preparation, **host)
     if source.encoded:
@@ -91,6 +102,8 @@ def told(source: Source) -> list[str]:
     """Returns lines for a person: classes, images of each split, what was left out of the data."""
     names, splits = source.facts.class_names, ', '.join(f'{name} {len(part):,}' for name, part in source.splits.items())
     shown = f' ({", ".join(names)})' if len(names) <= MOST_NAMES else ''
+    if source.unlabelled is not None:
+        splits = f'{splits}, without labels {len(source.unlabelled):,}'
     return [f'{source.facts.name}: {len(names):,} classes{shown}; images: {splits}', *source.notes]
 
 
@@ -135,6 +148,38 @@ def part_of(source: Source, split: str, limit: int = 0, every: int = 1) -> Sourc
     return dataclasses.replace(source, splits=source.splits | {split: part}, subset=how | {'of': size})
 
 
+def unlabelled_table() -> dict[str, Callable]:
+    """Returns what a config's `unlabelled` can name: nothing, what `data.labels` leaves, images, any other source."""
+    return {'none': lambda: None, 'rest': lambda: None, 'images': unlabelled.images, **table()}
+
+
+def _unlabelled(spec, source: Source, rest: Examples | Encoded | None) -> Examples | Encoded:
+    """Returns the images that a config's `unlabelled` names, in the form of a source's before they are decoded."""
+    own = {key: value for key, value in spec.items() if key not in UNLABELLED}
+    if type(spec.get('ratio', 1)) is not int or spec.get('ratio', 1) < 1:
+        raise UserError(f'config.unlabelled.ratio is {spec["ratio"]!r}; expected a whole number, at least 1')
+    found = construct('unlabelled', unlabelled_table(), own)
+    if spec['name'] == 'rest':
+        if rest is None or not len(rest):
+            raise UserError(
+                'config.unlabelled.name is rest, and every training image keeps its label; expected config.data.labels '
+                'below their number, or another source of images'
+            )
+        return rest
+    if spec['name'] == 'images':
+        found = Source(dataclasses.replace(source.facts, name='images'), {'train': found}, True)
+    unlabelled.check_fits(source, found)
+    if 'train' not in found.splits:
+        raise UserError(f'config.unlabelled.name is {spec["name"]}, which has no training images here')
+    return found.splits['train'] if spec['name'] == 'images' else Unlabelled(found.splits['train'])
+
+
+def strong_view(examples: Examples, spec) -> Examples:
+    """Returns the strong view of a source's unlabelled images, as a config's `unlabelled` has it."""
+    policy = policies.make(spec['policy']) if spec.get('policy') else policies.Policy()
+    return unlabelled.strong(examples, policy, spec.get('cutout', 0))
+
+
 def namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
     """Returns what a net's classes are called beside their names, in the order of its outputs."""
     numbers = list(map(str, range(len(class_names))))
@@ -164,14 +209,17 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
         if part not in transform:
             raise UserError(f'config.transform has no {part!r}; data {source.facts.name!r} needs the knobs of both')
     made = {part: transforms.make(transform[part], f'transform.{part}') for part in ('train', 'eval')}
+    without = source.unlabelled
+    damage = Damage(most_damaged, len(source.splits.get('train', ())) + len(without or ()))
     splits = {}
     for name, encoded in source.splits.items():
         training = name == 'train'
-        damage = Damage(most_damaged, len(encoded)) if training else None
-        splits[name] = Pictures(encoded, made['train' if training else 'eval'], damage, threads)
+        splits[name] = Pictures(encoded, made['train' if training else 'eval'], damage if training else None, threads)
+    if without is not None:
+        without = Pictures(without, made['train'], damage, threads)
     size = made['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
-    return dataclasses.replace(source, facts=facts, splits=splits)
+    return dataclasses.replace(source, facts=facts, splits=splits, unlabelled=without)
 
 
 def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int) -> Source:

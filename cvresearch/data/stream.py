@@ -10,12 +10,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from cvresearch.data.examples import Examples, ids
+from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
 from cvresearch.data.sampling import Sampling, Shuffled
 
 Batch = dict[str, np.ndarray]
 
 BLOCK = 1 << 12  # positions of the sequence drawn at once
+_BESIDE = np.uint64(0xBE51DE)  # sets the order of unlabelled examples apart from that of the labelled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,10 +58,14 @@ class Stream:
         It is of the whole epoch, over all hosts, whichever batches this process has made; two machines with the
         same copy of a dataset get the same.
         """
-        digest = hashlib.sha256()
         first, size = epoch * len(self.examples), len(self.examples)
-        for start in range(first, first + size, BLOCK):
-            epochs, index = self.drawn(start, min(start + BLOCK, first + size))
+        return self.digest_of(first, first + size)
+
+    def digest_of(self, first: int, last: int) -> str:
+        """Returns the SHA-256, as of `digest`, of the positions [first, last) of the sequence."""
+        digest = hashlib.sha256()
+        for start in range(first, last, BLOCK):
+            epochs, index = self.drawn(start, min(start + BLOCK, last))
             digest.update('\n'.join(ids(self.examples, index)).encode())
             digest.update(example_keys(self.seed, epochs, index).astype('<u8').tobytes())
         return digest.hexdigest()
@@ -86,6 +92,52 @@ class Stream:
     @functools.cached_property
     def _blocks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         return {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Paired:
+    """Two streams in one: to each batch of images with labels, a batch of images without.
+
+    Each is a function of the step by itself; example i of the one goes with the examples i * ratio, ... of the other,
+    on whichever host.
+
+    Attributes:
+      labelled: with labels.
+      unlabelled: without; its batches are `ratio` times as large.
+      strong: the unlabelled examples in the view that is augmented strongly, from the same keys; None for no such view.
+    """
+
+    labelled: Stream
+    unlabelled: Stream
+    strong: Examples | None = None
+
+    @classmethod
+    def of(
+        cls, labelled: Stream, examples: Examples, ratio: int, strong: Examples | None = None
+    ) -> 'Paired':
+        """Returns a stream beside which examples without labels come, `ratio` for each with one."""
+        seed = int(mix(np.uint64(labelled.seed) ^ _BESIDE))  # or sets of one size would come in one order
+        size = ratio * labelled.batch_size
+        return cls(labelled, Stream(examples, seed, size, labelled.host, labelled.hosts), strong)
+
+    def batch(self, step: int) -> Batch:
+        """Returns this host's part of a batch: `Stream.batch`'s of the labelled, and at 'unlabelled' of the other.
+
+        The other has `strong` too, uint8 as `image`, if there is that view. Its labels are -1, or float (batch,
+        classes) where the examples have distributions for labels.
+        """
+        other = self.unlabelled.batch(step)
+        if self.strong is not None:
+            keys = example_keys(self.unlabelled.seed, other['epoch'], other['index'])
+            other['strong'] = self.strong.take(other['index'], keys)[0]
+        return self.labelled.batch(step) | {'unlabelled': other}
+
+    def digest(self, epoch: int) -> str:
+        """Returns the SHA-256 of what an epoch of the labelled examples shows, and of what comes beside it."""
+        ratio = self.unlabelled.batch_size // self.labelled.batch_size
+        first, size = epoch * len(self.labelled.examples) * ratio, len(self.labelled.examples) * ratio
+        parts = self.labelled.digest(epoch), self.unlabelled.digest_of(first, first + size)
+        return hashlib.sha256('\n'.join(parts).encode()).hexdigest()
 
 
 def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1) -> Iterator[Batch]:

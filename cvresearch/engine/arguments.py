@@ -121,6 +121,12 @@ def _policy() -> Group:
     return Group(policies.POLICIES, _defaults(policies.Policy))
 
 
+def _unlabelled() -> Group:
+    from cvresearch.data import sources
+
+    return Group(sources.unlabelled_table(), sources.UNLABELLED)
+
+
 def _normalize() -> Group:
     from cvresearch.data.preprocessing import NORMALIZATIONS
 
@@ -220,7 +226,8 @@ _GROUPS: dict[str, Callable[[], Group] | None] = {
     'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
-    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune,
+    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'unlabelled': _unlabelled,
+    'unlabelled.policy': _policy,
 }  # fmt: skip
 
 

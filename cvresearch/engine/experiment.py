@@ -132,7 +132,9 @@ class Experiment:
         layout = layout or meshes.Layout.of(config.mesh)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)
-        source = source or sources.load(config.data, config.minival, config.transform)
+        source = source or sources.load(
+            config.data, config.minival, config.transform, without_labels=config.unlabelled
+        )
         facts = source.facts
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')

@@ -11,7 +11,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, transforms
-from cvresearch.data.stream import Stream
+from cvresearch.data.stream import Paired, Stream
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
@@ -34,11 +34,7 @@ class Phases:
         self.phases = _divided(sizes, self._thaws())
         of_size = [self._program_of(phase) for phase in sizes]
         self._experiments = [of_size[resizing.stage_at(sizes, phase.first)] for phase in self.phases]
-        host, hosts = jax.process_index(), jax.process_count()
-        self.streams = [
-            Stream(part.source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
-            for part in self._experiments
-        ]  # fmt: skip
+        self.streams = [stream_of(part) for part in self._experiments]
         self.workers = WORKERS if experiment.source.encoded else 1
 
     def _thaws(self) -> list[int]:
@@ -87,11 +83,12 @@ class Phases:
         source = self._experiment.source
         config = config_of(self._config, phase, source.encoded)
         if source.encoded:
-            train = source.splits['train']
+            train, other = source.splits['train'], source.unlabelled
             transform = transforms.make(config.transform.train, 'transform.train')
             facts = dataclasses.replace(source.facts, image_shape=(phase.size, phase.size, 3))
             splits = source.splits | {'train': train.with_transform(transform)}
-            source = dataclasses.replace(source, facts=facts, splits=splits)
+            other = other and other.with_transform(transform)
+            source = dataclasses.replace(source, facts=facts, splits=splits, unlabelled=other)
         return Experiment.from_config(config, source)
 
 
@@ -119,6 +116,16 @@ def _divided(phases: tuple[resizing.Stage, ...], steps: list[int]) -> tuple[resi
     """Returns the phases, divided at some steps too."""
     firsts = sorted({*steps, *(phase.first for phase in phases)})
     return tuple(dataclasses.replace(phases[resizing.stage_at(phases, first)], first=first) for first in firsts)
+
+
+def stream_of(experiment: Experiment) -> Stream | Paired:
+    """Returns this host's stream of an experiment's training images, and of those without labels if there are any."""
+    source, config = experiment.source, experiment.config
+    host, hosts = jax.process_index(), jax.process_count()
+    stream = Stream(source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
+    if source.unlabelled is None:
+        return stream
+    return Paired.of(stream, source.unlabelled, config.unlabelled.get('ratio', 1))
 
 
 def _check(config: ConfigDict, key: str) -> None:
