@@ -72,7 +72,7 @@ def load(
         same = identity.same_names(source.facts.class_names, class_names)
         source = identity.mapped(source, class_names, *([] if same else namings(tuple(class_names))))
     if divided['folds']:
-        source = folds.held_out(source, **divided)
+        source = folds.held_out(source, divided['folds'], divided['fold'])
     elif divided['fold']:
         raise UserError(f'config.data.fold is {divided["fold"]}, and config.data.folds is 0; expected both, or neither')
     if minival:
