@@ -7,7 +7,7 @@ side by side. Each DIR is a workdir or a record of one (config.json and run.json
 nothing but the seed are one row. What has no run is a dash.
 
 A DIR may also be what `cvresearch evaluate --weights NAME --data imagenet --out DIR` left: the columns "released
-weights, measured" stand beside the paper's and those of our own runs.
+weights, measured" stand beside the paper's and beside our own runs.
 """
 
 import json

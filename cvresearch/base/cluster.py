@@ -1,14 +1,36 @@
-"""Which of how many processes this is, as SLURM or a TPU VM says."""
+"""Which of how many processes this is, as the flags, SLURM or a TPU VM say."""
 
 import os
 import re
+from types import SimpleNamespace
 
-from cvresearch.base import metadata
+from cvresearch.base import cli, metadata
 from cvresearch.base.errors import UserError
 
 TPU_PORT = 7733
 # Beside the range of ephemeral ports, so that nothing else has it, and two jobs on one machine seldom the same.
 SLURM_PORTS = range(20000, 28000)
+FLAGS = dict(
+    hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',
+    host='the number of this one, from 0',
+    coordinator='ADDRESS:PORT of host 0, the same for all',
+    patience='seconds after which a silent host counts as lost (120)',
+)
+
+
+def of_flags(options: SimpleNamespace) -> tuple[int, int, str, int]:
+    """Returns what `FLAGS` say: `hosts()`, and the seconds of patience.
+
+    Raises:
+      UserError: a number that is none, a flag that is missing, or `auto` where nothing tells.
+    """
+    patience = cli.integer('patience', options.patience or '120')
+    if options.hosts == 'auto':
+        return *hosts(), patience
+    count = cli.integer('hosts', options.hosts or '1')
+    if count > 1 and not (options.host and options.coordinator):
+        raise UserError(f'--hosts {count} needs --host NUMBER, from 0 to {count - 1}, and --coordinator ADDRESS:PORT')
+    return count, cli.integer('host', options.host or '0', least=0), options.coordinator or '', patience
 
 
 def hosts() -> tuple[int, int, str]:

@@ -129,7 +129,7 @@ def _columns(file: Path, cells: list[str]) -> tuple[dict[str, int], bool]:
     heads = [HEADS.get(cell.lower()) for cell in cells]
     if 'path' in heads:
         if 'label' in heads and 'labels' in heads:
-            raise UserError(f'{file} has the columns {", ".join(cells)}, two of which are labels; leave one out')
+            raise UserError(f'{file} has the columns {", ".join(cells)}, and two of them are labels; leave one out')
         if 'label' not in heads and 'labels' not in heads:
             raise UserError(f'{file} has the columns {", ".join(cells)} and none is label; expected path,label[,split]')
         return {head: heads.index(head) for head in dict.fromkeys(heads) if head}, True

@@ -17,7 +17,7 @@ from cvresearch.data.sampling import Sampling, Shuffled
 Batch = dict[str, np.ndarray]
 
 BLOCK = 1 << 12  # positions of the sequence drawn at once
-_BESIDE = np.uint64(0xBE51DE)  # sets the order of unlabelled examples apart from that of the labelled
+_BESIDE = np.uint64(0xBE51DE)  # sets the order of unlabelled examples apart from the labelled ones'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -94,7 +94,7 @@ def images(root: str = '') -> Encoded:
 
 
 def check_fits(source: Source, other: Source) -> None:
-    """Raises UserError unless the images of another source can stand in one batch with those of a source."""
+    """Raises UserError unless the images of another source can stand in one batch with a source's."""
     what = {True: 'encoded images', False: 'arrays'}
     if source.encoded != other.encoded:
         raise UserError(

@@ -1,7 +1,7 @@
 """Which parameters of a net that is trained already learn, when, and at which part of the rate: config.finetune.
 
 A method sets keys of the optimizer, once the net is known; the configuration that a run keeps has them in full.
-Groups are those of `inspect/groups.py`: stem, stages, what is between them and the head, head.
+Groups are as in `inspect/groups.py`: stem, stages, what is between them and the head, head.
 """
 
 from collections.abc import Callable, Sequence

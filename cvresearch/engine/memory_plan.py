@@ -46,7 +46,7 @@ class Footprint:
 
 
 def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -> Experiment:
-    """Returns the parts of a run on so many devices, none of which need be there, nor its images.
+    """Returns the parts of a run on so many devices; neither they nor its images need be there.
 
     Args:
       config: of the run.

@@ -157,7 +157,7 @@ class WarmStart:
 def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Returns the mean and the deviation that a net's weights expect, for images of so many channels.
 
-    For grey images they are the means over the channels; so are those of a fourth channel.
+    For grey images, and for a fourth channel, they are the means over the channels.
 
     Args:
       net: the net.
@@ -197,7 +197,7 @@ def head_order(net: Classifier, experiment: Experiment) -> np.ndarray:
         order = identity.mapping(facts.class_names, names, *sources.namings(names))
     except UserError as error:
         raise UserError(
-            f'config.init.head is keep, but the classes are not those of {net.provenance.name}: {error}; or '
+            f'config.init.head is keep, but the classes differ from {net.provenance.name}: {error}; or '
             'config.init.head=new makes a new head'
         ) from error
     return np.concatenate([order, np.arange(len(order), outputs, dtype=np.int32)])

@@ -85,7 +85,7 @@ def frozen_in(model: nn.Module, modules: frozenset[str]) -> nn.Module:
 
 
 def inside(path: str, modules: frozenset[str]) -> bool:
-    """Whether a path is that of a module among `modules`, or inside one."""
+    """Whether a path names a module among `modules`, or something inside one."""
     parts = path.split('/')
     return bool(modules) and any('/'.join(parts[:depth]) in modules for depth in range(1, len(parts) + 1))
 

@@ -80,7 +80,7 @@ def compare(
 def _with_released(
     columns: dict[str, list[Cell]], lines: Sequence[Line], evaluations: Sequence[Evaluation], metrics: Sequence[str]
 ) -> dict[str, list[Cell]]:
-    """Returns the columns with those of released weights, and each row as often as weights fit its line."""
+    """Returns the columns with the ones of released weights, and each row as often as weights fit its line."""
     pairs = beside(lines, evaluations)
     columns = {name: [cells[number] for number, _ in pairs] for name, cells in columns.items()}
     found = [evaluation for _, evaluation in pairs]
