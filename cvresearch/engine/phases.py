@@ -119,7 +119,7 @@ def _divided(phases: tuple[resizing.Stage, ...], steps: list[int]) -> tuple[resi
 
 
 def stream_of(experiment: Experiment) -> Stream | Paired:
-    """Returns this host's stream of an experiment's training images, and of its images without labels if there are any."""
+    """Returns this host's stream of an experiment's training images, and of images without labels if there are any."""
     source, config = experiment.source, experiment.config
     host, hosts = jax.process_index(), jax.process_count()
     stream = Stream(source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
