@@ -175,9 +175,18 @@ def _unlabelled(spec, source: Source, rest: Examples | Encoded | None) -> Exampl
 
 
 def strong_view(examples: Examples, spec) -> Examples:
-    """Returns the strong view of a source's unlabelled images, as a config's `unlabelled` has it."""
+    """Returns images as a net is to see them the hard way: what training does to them, and a policy, and cutout.
+
+    Args:
+      examples: a source's unlabelled images, as the training shows them.
+      spec: a config's `unlabelled`; its `policy` takes the place of the training's own, `cutout` is the side of a grey
+        square in pixels (0 for none).
+    """
     policy = policies.make(spec['policy']) if spec.get('policy') else policies.Policy()
-    return unlabelled.strong(examples, policy, spec.get('cutout', 0))
+    cutout = spec.get('cutout', 0)
+    if isinstance(examples, Pictures):
+        return examples.with_transform(dataclasses.replace(examples.transform, policy=policy, cutout=cutout))
+    return unlabelled.StrongView(examples, policy, cutout)
 
 
 def namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:
