@@ -21,7 +21,7 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.evaluation import periodic
 from cvresearch.nn.stacked import unstack
-from tests.seams import at_step
+from tests.seams import at_each_step, at_step
 
 
 def rows(workdir):
@@ -106,7 +106,7 @@ def test_signal_between_saving_and_returning_loses_no_step(alone, smoke, tmp_pat
         last = step
 
     with monkeypatch.context() as patch:
-        at_step(patch, None, arrived)
+        at_each_step(patch, arrived)
         patch.setattr(Preemption, 'requested', property(requested))
         assert train.run(smoke(), tmp_path / 'run') == PREEMPTED
     saved = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True).steps()[-1]
