@@ -10,10 +10,9 @@ import subprocess
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 import jax
-import tensorboardX
-from tensorboardX.summary import hparams
 
 from cvresearch.base import hosts, settings
 from cvresearch.base.errors import RunError, UserError
@@ -24,6 +23,23 @@ SECRET = re.compile(r'(?i)token|secret|passw|credential|api_?key|access_?key|pri
 # Of a row: what depends on the machine and its load. The rest is the same for every run.
 SPEED = ('steps_per_second', 'images_per_second', 'data_wait', 'peak_bytes', 'mfu')
 PEERS = ('torch', 'torchvision', 'tensorflow-cpu', 'grain', 'simplejpeg', 'opencv-python-headless')  # in measurements
+
+
+def _tensorboard() -> ModuleType:
+    """Returns the writer of TensorBoard's events, without PyTorch.
+
+    It imports PyTorch where that is installed, which takes seconds and is for tensors that we have none of.
+    """
+    hidden = 'torch' not in sys.modules
+    if hidden:
+        sys.modules['torch'] = None  # an import fails, as if it were not installed
+    try:
+        import tensorboardX
+
+        return tensorboardX
+    finally:
+        if hidden:
+            del sys.modules['torch']
 
 
 class Metrics:
@@ -43,7 +59,7 @@ class Metrics:
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
         try:
             self._file = open(self._path, 'a')
-            self._events = tensorboardX.SummaryWriter(str(workdir), purge_step=step + 1)
+            self._events = _tensorboard().SummaryWriter(str(workdir), purge_step=step + 1)
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
 
@@ -79,7 +95,7 @@ class Metrics:
             return
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hyperparameters.items()}
         # Into these events: `SummaryWriter.add_hparams` would open a second file of events, in a folder of its own.
-        experiment, begun, self._ended = hparams(plain, dict.fromkeys(tags, 0.0))
+        experiment, begun, self._ended = _tensorboard().summary.hparams(plain, dict.fromkeys(tags, 0.0))
         self._events.file_writer.add_summary(experiment)
         self._events.file_writer.add_summary(begun)
 

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.interop import deep_compression, keras_files, numbers, shards, state_dicts, torch_files, torch_writer
+from cvresearch.interop import deep_compression, numbers, shards, state_dicts, torch_files, torch_writer
 from cvresearch.interop.archives import open_zip
 
 Arrays = dict[str, np.ndarray]
@@ -107,7 +107,7 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:
     if start.startswith(b'PK\x03\x04'):
         return _format_of_zip(path)
     if start.startswith(b'\x89HDF\r\n\x1a\n'):
-        return 'an HDF5 file of Keras', lambda path: (keras_files.read_h5(path), [])
+        return 'an HDF5 file of Keras', _read_h5
     if start[4:9] == b'\0\0\0\0{':
         return 'a file of safetensors', _read_safetensors
     if start.lstrip().startswith(b'{'):
@@ -128,8 +128,20 @@ def _format_of_zip(path: Path) -> tuple[str, Callable[[Path], Read]]:
     if any(name.endswith('.npy') for name in names):
         return 'an archive of NumPy', _read_npz
     if 'config.json' in names or 'model.weights.h5' in names:
-        return 'a .keras file', lambda path: (keras_files.read_keras(path), [])
+        return 'a .keras file', _read_keras
     raise ValueError('it is a zip archive, but neither of PyTorch, NumPy nor Keras')
+
+
+def _read_h5(path: Path) -> Read:
+    from cvresearch.interop import keras_files  # h5py is loaded for such files alone
+
+    return keras_files.read_h5(path), []
+
+
+def _read_keras(path: Path) -> Read:
+    from cvresearch.interop import keras_files
+
+    return keras_files.read_keras(path), []
 
 
 def _read_shards(path: Path) -> Read:
