@@ -23,6 +23,7 @@ VERBS = {
     'probe': ('cvresearch.probe', 'fits a linear classifier or nearest neighbours to such features'),
     'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
     'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
+    'track': ('cvresearch.track', 'sends the records of runs to Weights & Biases, MLflow, or a tracker of yours'),
     'doctor': ('cvresearch.doctor', 'says whether a run would start on this machine'),
     'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
     'plan': ('cvresearch.plan', 'compiles a recipe for a machine that is not here: memory, bytes, least time'),

@@ -8,11 +8,12 @@ from cvresearch.base.overrides import flatten
 def main(argv: list[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config',), places=('workdir',),
+        argv, __doc__, required=('config',), places=('workdir',), repeated=('track',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',
         profile='number of steps in the profile that is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
+        track='tracker that gets the records too: wandb, mlflow, one of a plugin; may be given several times',
         peak='TFLOP/s of one device, or measure: then MFU is told',
         **cluster.FLAGS,
         switches=dict(
@@ -36,10 +37,12 @@ def main(argv: list[str]) -> int:
     hosts, host, coordinator, patience = cluster.of_flags(options)
     # After the checks: a misspelt key is said without loading JAX.
     from cvresearch import train
+    from cvresearch.base import trackers
     from cvresearch.base.hosts import joined
     from cvresearch.base.speed import Observation
 
-    observation = Observation(options.peak or '', **numbers)
+    trackers.check(options.track)
+    observation = Observation(options.peak or '', track=tuple(options.track), **numbers)
     with joined(hosts, host, coordinator, patience):
         return train.run(config, options.workdir, observation, options.extend)
 

@@ -1,8 +1,8 @@
 """Nets and datasets from outside the package: modules that a configuration names in `plugins`.
 
 A plugin is an import path ('my_lab.nets') or a file ('lab/nets.py'). It has the tables that the package's own modules
-have: VARIANTS and REFERENCES (models/registry.py), SOURCES (data/sources.py). A plugin is code, and runs with all that
-the user may do.
+have: VARIANTS and REFERENCES (models/registry.py), SOURCES (data/sources.py), TRACKERS (base/trackers.py). A plugin is
+code, and runs with all that the user may do.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from types import ModuleType
 from cvresearch.base import paths
 from cvresearch.base.errors import UserError
 
-TABLES = ('VARIANTS', 'REFERENCES', 'SOURCES')
+TABLES = ('VARIANTS', 'REFERENCES', 'SOURCES', 'TRACKERS')
 _LOADED: dict[str, ModuleType] = {}
 
 

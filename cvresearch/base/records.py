@@ -78,11 +78,8 @@ class Metrics:
             self._file.flush()
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
-        weights = values.get('weights', 'raw')
-        tag = split if weights == 'raw' else f'{split}_{weights}'
-        for name, value in values.items():
-            if isinstance(value, int | float) and not isinstance(value, bool):
-                self._events.add_scalar(f'{tag}/{name}', value, step)
+        for name, value in scalars(row).items():
+            self._events.add_scalar(name, value, step)
 
     def describe(self, hyperparameters: dict, tags: Iterable[str]) -> None:
         """Writes the hyper-parameters for TensorBoard's table of runs.
@@ -131,6 +128,15 @@ class Metrics:
         if self._file is not None:
             self._file.close()
             self._events.close()
+
+
+def scalars(row: dict) -> dict[str, float]:
+    """Returns the numbers of a row by the names that they have in TensorBoard and other trackers, 'test_ema/top1'."""
+    tag = named(row['split'], row.get('weights', 'raw'))
+    return {
+        f'{tag}/{name}': value for name, value in row.items()
+        if name not in ('step', 'epoch') and isinstance(value, int | float) and not isinstance(value, bool)
+    }  # fmt: skip
 
 
 def read_metrics(path: Path) -> list[dict]:

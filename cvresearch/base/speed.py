@@ -25,11 +25,13 @@ class Observation:
         reaches on it, '' for none.
       profile: how many steps the profile has; 0 for none.
       profile_from: the first of them; by default, the third that this process makes.
+      track: the trackers that get the records (trackers.py).
     """
 
     peak: str = ''
     profile: int = 0
     profile_from: int | None = None
+    track: tuple[str, ...] = ()
 
     def __post_init__(self):
         if self.peak not in ('', MEASURE) and not (_number(self.peak) or 0) > 0:

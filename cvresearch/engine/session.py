@@ -18,6 +18,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.progress import Progress
 from cvresearch.base.records import Metrics, RunCard, in_words, named, read_card
 from cvresearch.base.speed import Observation, Profile, Speed
+from cvresearch.base.tracking import Tracking
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
 from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
@@ -115,6 +116,8 @@ class Session:
         for line in [*sources.told(experiment.source), *began, experiment.greeting(self.config.model.name, step)]:
             self.progress.say(line)
         self._adopt_config(state)
+        if hosts.is_primary():
+            self.closes(Tracking(self.path, self.observation.track))
         return self.due
 
     def _adopt_config(self, state: State) -> None:
