@@ -6,7 +6,6 @@ step time, images/s, multiply-adds/s, time to the first step, memory. With --con
 loop (stream, logging, progress) adds to its bare step.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
@@ -26,7 +25,6 @@ from tqdm import tqdm
 
 from cvresearch.base import cli, compile_cache, records, tables
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.preemption import Preemption
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.experiment import DTYPES, Experiment
@@ -142,10 +140,8 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
         if 'start_epochs' in config.average:
             config.average.start_epochs = 0.0
     cold, warm, experiment = first_steps(config)
-    with (
-        tempfile.TemporaryDirectory() as folder, Preemption() as preemption, contextlib.ExitStack() as closing,
-    ):  # fmt: skip
-        training = Training(Session(experiment, Path(folder), preemption, closing))
+    with tempfile.TemporaryDirectory() as folder, Session.open(experiment, folder) as session:
+        training = Training(session)
         ours, bare = _in_turns(training, pairs)
         memory = _memory(training.phases.compiled(0))
     ratios = sorted(a / b for a, b in zip(ours, bare, strict=True))
@@ -196,12 +192,10 @@ def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
     with compile_cache.empty(), tempfile.TemporaryDirectory() as folder:
         for name in ('cold', 'warm'):
             jax.clear_caches()
-            path = Path(folder) / name
-            path.mkdir()
             start = time.perf_counter()
             experiment = Experiment.from_config(config)
-            with Preemption() as preemption, contextlib.ExitStack() as closing:
-                training = Training(Session(experiment, path, preemption, closing))
+            with Session.open(experiment, Path(folder) / name) as session:
+                training = Training(session)
                 jax.block_until_ready(training.phases.update(0, training.state, next(training.batches)))
             seconds.append(time.perf_counter() - start)
     return *seconds, experiment
