@@ -88,7 +88,7 @@ def test_strength_is_chosen_without_the_test_images(found):
 
 
 def test_bad_input_is_refused_in_one_line(net, found, tmp_path):
-    with pytest.raises(UserError, match="unknown layer of lenet5 'F7'.*F6"):
+    with pytest.raises(UserError, match=r"unknown layer of lenet5 'F7'.*F6"):
         feature_files.extract(net, DATA, ['F7'], tmp_path / 'f.npz')
     with pytest.raises(UserError, match=r'ends with .npz or .h5'):
         feature_files.extract(net, DATA, ['F6'], tmp_path / 'f.csv')
