@@ -5,6 +5,7 @@
     net.logits(images); net.features(images, ['stage4'])
     module = cvresearch.create_model('resnet50', num_classes=10)                # linen, without weights
     cvresearch.list_models('res*')
+    cvresearch.param_groups(module, (224, 224, 3))                              # stem, stages, head: to freeze
 """
 
 import importlib
@@ -16,9 +17,10 @@ _PUBLIC = {
     'load': 'cvresearch.engine.classifiers',
     'create_model': 'cvresearch.models.registry',
     'list_models': 'cvresearch.models.registry',
+    'param_groups': 'cvresearch.inspect.groups',
     'Classifier': 'cvresearch.interop.classifier',
 }
-__all__ = ['Classifier', 'create_model', 'list_models', 'load']
+__all__ = ['Classifier', 'create_model', 'list_models', 'load', 'param_groups']
 
 
 def __getattr__(name: str):

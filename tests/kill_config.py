@@ -6,6 +6,8 @@ the smallest of the catalogue with batch norm, a DenseNet of one layer, or the s
     python -m cvresearch.main --config tests/kill_config.py:ema --workdir DIR
 """
 
+from pathlib import Path
+
 from configs import common
 
 STEPS, RESTARTS, SIZE_CHANGES = 16, (4, 8, 12), (6, 11)
@@ -69,7 +71,26 @@ def freezing(c):
     c.optimizer.freeze = (('stage1_block0', 0.5), 'stem_conv')
 
 
+def warm_start(c):
+    """From the weights of a run of an older version, and a new head."""
+    c.data.update(image_size=4, classes=5)
+    c.augment.shift = 0
+    c.model = dict(name='')
+    c.init.weights = f'run:{Path(__file__).parent / "engine/data/runs/softmax_ema_plateau"}'
+
+
+def probe(c):
+    """The head alone learns; statistics of norms stay."""
+    c.optimizer.freeze = ('stem_conv', 'stage1_.*', 'last_.*')
+
+
+def gradual(c):
+    """The dense block learns from a quarter of the run on, the stem from its middle on."""
+    c.optimizer.freeze = (('stage1_block0', 0.25), ('stem_conv', 0.5))
+
+
 FEATURES = dict(
     plain=plain, mixing=mixing, ema=ema, sam=sam, stochastic_depth=stochastic_depth, resizing=resizing,
-    accumulation=accumulation, snapshots=snapshots, freezing=freezing,
+    accumulation=accumulation, snapshots=snapshots, freezing=freezing, warm_start=warm_start, probe=probe,
+    gradual=gradual,
 )  # fmt: skip

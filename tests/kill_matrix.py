@@ -42,7 +42,7 @@ COLUMNS = dict(
 )  # fmt: skip
 NAMES = dict(
     mixing='mixup + CutMix', ema='EMA', sam='SAM', stochastic_depth='stochastic depth + dropout',
-    resizing='progressive resizing',
+    resizing='progressive resizing', warm_start='warm start', gradual='gradual unfreezing',
 )  # fmt: skip
 
 

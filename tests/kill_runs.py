@@ -20,6 +20,7 @@ from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.trained import SNAPSHOTS
+from cvresearch.engine.warm_start import WarmStart
 from cvresearch.evaluation.predictions import KEPT, Predictions
 from cvresearch.evaluation.runs import Run
 from tests import kill_at
@@ -124,7 +125,7 @@ def expected(code: int | None, kill: Kill) -> bool:
 @functools.cache
 def _run(feature: str) -> Run:
     loaded = configs.load(f'{CONFIG}:{feature}')
-    return Run(Path(), Experiment.from_config(loaded))
+    return Run(Path(), Experiment.from_config(WarmStart.of(loaded, '').config))
 
 
 def _sha256(*parts: bytes) -> str:

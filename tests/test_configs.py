@@ -136,7 +136,8 @@ def test_list_of_smoke_runs_is_whole():
 
 
 def on_synthetic_data(config):
-    """Puts as many synthetic images in place of those that are not bundled."""
+    """Puts as many synthetic images in place of those that are not bundled, and a net where the weights decide."""
+    config.model.name = config.model.name or 'resnet18'
     classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'fashion_mnist': 10}
     if config.data.name in classes:
         name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES.get(config.data.name, 1000)

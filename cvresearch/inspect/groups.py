@@ -34,7 +34,8 @@ def param_groups(model: nn.Module, image_shape: tuple[int, int, int], by: str = 
     Args:
       model: of `registry.build`.
       image_shape: (height, width, channels).
-      by: 'stage', or 'block': each block of a stage is a group, as in timm's `param_groups_layer_decay`.
+      by: 'stage', or 'block': each block of a stage is a group, and what is between the stages and the head is with
+        the last block, as in timm's `param_groups_layer_decay`.
 
     Raises:
       UserError: an unknown `by`.
@@ -56,7 +57,7 @@ def param_groups(model: nn.Module, image_shape: tuple[int, int, int], by: str = 
         elif place < stages[0]:
             key = 'stem'
         else:
-            key = 'last' if place > stages[-1] else before
+            key = 'last' if place > stages[-1] and by == 'stage' else before
         members.setdefault(key, []).append(name)
     last = next(reversed(members))
     members[last] += [name for name in params if name not in order]  # auxiliary heads, which only training calls
