@@ -295,9 +295,9 @@ def _read(net: Classifier, paths: Sequence[str]) -> tuple[list[np.ndarray], np.n
     for path in paths:
         try:
             photographs.append(preprocessing.open_image(path))
+            images.append(np.asarray(net.normalize(preprocessing.of_file(path, net.prepare))))
         except UserError as error:
             raise UserError(f'{line(path)}: {error}') from error
-        images.append(np.asarray(net.normalize(net.prepare(photographs[-1]))))
         if images[-1].shape != tuple(net.input_shape):
             got, expected = ('x'.join(map(str, shape)) for shape in (images[-1].shape, net.input_shape))
             raise UserError(f'{line(path)} is prepared as {got}, and the net takes {expected}')

@@ -71,7 +71,7 @@ def predict(
 
 def _prepared(net: Classifier, path: str | Path) -> np.ndarray | str:
     try:
-        return net.prepare(preprocessing.open_image(path))
+        return preprocessing.of_file(path, net.prepare)
     except UserError as error:
         return str(error)
     except MemoryError:

@@ -58,7 +58,7 @@ def _batches(net: Classifier, folder: Path) -> Iterator[np.ndarray]:
     step = max(len(paths) // MOST_IMAGES, 1)
     paths = paths[::step][:MOST_IMAGES]
     for start in range(0, len(paths), BATCH):
-        pixels = [net.prepare(preprocessing.open_image(path)) for path in paths[start : start + BATCH]]
+        pixels = [preprocessing.of_file(path, net.prepare) for path in paths[start : start + BATCH]]
         yield np.asarray(net.normalize(np.stack(pixels)))
 
 

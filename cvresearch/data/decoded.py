@@ -105,13 +105,13 @@ class Pictures:
         return Pictures(Subset(self.encoded, index), self.transform, self.damage, self.threads)
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Returns images, uint8 (batch, size, size, 3), and labels, int32 (batch,) or (batch, most).
+        """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,) or (batch, most).
 
         Raises:
           RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
         """
         keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
-        images = np.empty((len(index), self.transform.size, self.transform.size, 3), np.uint8)
+        images = np.empty((len(index), *self.transform.shape), np.uint8)
         numbers = self.transform.draw(keys)
 
         def work(start: int) -> list:

@@ -68,6 +68,11 @@ class AsTransform:
         """Side of the result, in pixels."""
         return self.preparation.input_shape[0]
 
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the result."""
+        return self.preparation.input_shape
+
     def draw(self, keys: np.ndarray) -> list[dict]:
         """Returns no random numbers, for each of the examples."""
         return [{}] * len(keys)

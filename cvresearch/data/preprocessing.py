@@ -9,7 +9,7 @@ import dataclasses
 import importlib.resources
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -227,13 +227,24 @@ def open_image(path: str | Path) -> np.ndarray:
     """Returns a photograph in RGB, uint8 (height, width, 3), with the pixels that training sees.
 
     Raises:
+      UserError: as `of_file`.
+    """
+    return of_file(path, lambda data: decode.decode(data, decode.header(data)))
+
+
+def of_file(path: str | Path, prepare: Callable[[bytes], np.ndarray]) -> np.ndarray:
+    """Returns what `prepare` makes of the bytes of an image file.
+
+    A net's `prepare` is given the file rather than its pixels: transforms of runs decode large JPEGs at a part of
+    their size, in training and evaluation, and other pixels would give other logits.
+
+    Raises:
       UserError: no such file, or not an image (the message does not name it).
     """
     if not Path(path).is_file():
         raise UserError('there is no such file')
     try:
-        data = Path(path).read_bytes()
-        return decode.decode(data, decode.header(data))
+        return prepare(Path(path).read_bytes())
     except (decode.DamagedError, OSError) as error:
         raise UserError(f'it cannot be decoded ({error})') from error
 

@@ -101,6 +101,11 @@ class Transform:
         return self.crop.size
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """(height, width, channels) of the result."""
+        return self.size, self.size, 3
+
+    @property
     def steps(self) -> list[tuple[str, int]]:
         """The steps that are switched on, in order, and how many random numbers each takes."""
         shape = max(self.rotate, self.translate, self.shear, self.stretch) > 0

@@ -19,6 +19,7 @@ from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
 from cvresearch.data import decode, decoded, identity, views
 from cvresearch.data.examples import Example, Examples
+from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
 from cvresearch.evaluation import dense
@@ -272,6 +273,7 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
 def _cut(protocol: Protocol, threads: int, example: Example) -> list[np.ndarray]:
     try:
         image = pixels(example.image)
+        image = of_channels(image, 1) if protocol.channels == 'L' else image
         cut = views.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
     except decode.DamagedError as error:
         raise RunError(f'the image {example.id} cannot be decoded ({error}); evaluation leaves no image out') from error

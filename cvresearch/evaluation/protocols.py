@@ -37,7 +37,7 @@ class Protocol:
         (VGG, section 3.2: the class score map is spatially averaged), before views are.
       interpolation: of resizing; None where nothing is resized.
       average: of the views: 'probabilities' or 'logits'; None where there is one.
-      channels: 'RGB', or 'BGR' for nets that came from Caffe.
+      channels: 'RGB', 'BGR' for nets that came from Caffe, or 'L' for nets of grey images.
     """
 
     name: str
@@ -148,7 +148,7 @@ def make(
         not given.
       interpolation: 'nearest', 'bilinear' or 'bicubic'.
       average: 'probabilities' or 'logits'; the paper's by default.
-      channels: 'RGB' or 'BGR'.
+      channels: 'RGB', 'BGR' or 'L'.
 
     Raises:
       UserError: an unknown name; another number of scales than the protocol has; crops larger than the image.

@@ -100,7 +100,7 @@ def test_arrays_are_resized_on_the_device(smoke):
     arrays = NET | STAGES | {'data.image_size': 16, 'data.channels': 3}
     config = smoke(**{key.replace('.', '__'): value for key, value in arrays.items()})
     stages = train.Phases(Experiment.from_config(config))
-    assert [part.augment.resize for part in stages._programs] == [8, 16]
+    assert [part.augment.resize for part in stages._experiments] == [8, 16]
     stages.close()
 
 
