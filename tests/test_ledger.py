@@ -14,6 +14,12 @@ OTHERWISE = {
     ('docs/data.md', 'what becomes of it'): 'a case for each row in data/test_damage.py and data/test_modes.py',
     ('docs/data.md', 'case'): 'what people reported; each row has its test, which data/test_cases.py looks for',
     ('docs/experiments.md', 'width'): 'worked by hand in models/test_efficientnet.py',
+    ('docs/coming_from/timm.md', 'in timm'): 'commands and keys, checked in docs/test_coming_from.py',
+    ('docs/coming_from/torchvision.md', 'in torchvision'): 'likewise',
+    ('docs/coming_from/keras.md', 'in Keras'): 'likewise',
+    ('docs/coming_from/big_vision.md', 'in big_vision'): 'likewise',
+    ('docs/reference/python.md', 'attribute'): 'names of arrays, no measurement',
+    ('docs/reference/records.md', '|'): 'names of files and keys, checked in docs/test_reference.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',
 }
