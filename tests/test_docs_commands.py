@@ -18,7 +18,9 @@ from cvresearch.base import cli, plugins
 from cvresearch.base import config as configs
 
 ROOT = Path(__file__).parent.parent
-DOCUMENTS = [Path('README.md'), Path('WORKSPACE.md'), *sorted(Path('docs').glob('**/*.md'))]
+# Tutorials are run as a whole by tests/docs/test_tutorials.py.
+PAGES = (path for path in sorted(Path('docs').glob('**/*.md')) if 'tutorials' not in path.parts)
+DOCUMENTS = [Path('README.md'), Path('WORKSPACE.md'), Path('CONTRIBUTING.md'), *PAGES]
 STUBS = """
 note() { printf '%s\\0' "$@" >> COMMANDS; printf '\\n\\0' >> COMMANDS; }
 python() {

@@ -18,6 +18,12 @@ OTHERWISE = {
     ('docs/looking.md', 'held to'): 'compared with goldens in inspect/test_goldens.py',
     ('docs/own_images.md', 'before'): 'what people reported; each row names its test',
     ('docs/own_images.md', 'how'): 'numbers of arguments, tried in engine/test_own_data.py',
+    ('docs/coming_from/timm.md', 'in timm'): 'commands and keys, checked in docs/test_coming_from.py',
+    ('docs/coming_from/torchvision.md', 'in torchvision'): 'likewise',
+    ('docs/coming_from/keras.md', 'in Keras'): 'likewise',
+    ('docs/coming_from/big_vision.md', 'in big_vision'): 'likewise',
+    ('docs/reference/python.md', 'attribute'): 'names of arrays, no measurement',
+    ('docs/reference/records.md', '|'): 'names of files and keys, checked in docs/test_reference.py',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',
 }
