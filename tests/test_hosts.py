@@ -135,11 +135,11 @@ def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_
 WATCHING = '''
 import sys, time
 from cvresearch.base.errors import UserError
-from cvresearch.base.heartbeat import Meeting, Watch
+from cvresearch.base.heartbeat import Coordinator, Watch
 host, hosts, port, patience = (int(sys.argv[sys.argv.index(flag) + 1].rpartition(':')[2])
                                for flag in ('--host', '--hosts', '--coordinator', '--patience'))
 if host == 0:
-    Meeting(port, hosts, patience).start()
+    Coordinator(port, hosts, patience).start()
 watch = Watch(host, hosts, ('127.0.0.1', port), patience)
 watch.roll_call()
 print('begun', flush=True)

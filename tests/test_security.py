@@ -18,7 +18,7 @@ from PIL import Image
 
 from cvresearch.base import records
 from cvresearch.base.errors import UserError
-from cvresearch.data import decode, files, preprocessing, small
+from cvresearch.data import decode, files, idx, preprocessing, small
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.interop import archives, keras_files
 from tests.data.photographs import jpeg
@@ -105,13 +105,14 @@ def test_a_member_of_a_tar_is_no_longer_than_the_tar(tmp_path):
 
 
 def test_bombs_among_the_data_are_refused_before_they_are_unpacked(tmp_path, monkeypatch):
-    monkeypatch.setattr(small, 'MOST_BYTES', 1 << 16)
+    for module in (idx, small):
+        monkeypatch.setattr(module, 'MOST_BYTES', 1 << 16)
     zeros = bytes(1 << 20)
     for stem in ('train', 't10k'):
         for kind in ('images-idx3', 'labels-idx1'):
             (tmp_path / f'{stem}-{kind}-ubyte.gz').write_bytes(gzip.compress(b'\0\0\x08\1' + zeros))
     with pytest.raises(UserError, match='unpacks to more than 65,536 bytes'):
-        small.mnist(str(tmp_path))
+        idx.mnist(str(tmp_path))
     with tarfile.open(tmp_path / 'cifar-10-python.tar.gz', 'w:gz') as tar:
         _add(tar, 'cifar-10-batches-py/data_batch_1', zeros)
     with pytest.raises(UserError, match='unpacks to more than 65,536 bytes'):

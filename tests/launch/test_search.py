@@ -82,7 +82,7 @@ def test_a_stopped_study_goes_on_where_it_was(tmp_path):
 
     code = (
         'import sys; sys.path.insert(0, "."); from tests.launch import test_search as t; t.PAUSE = "0.3";'
-        't.plan.Run.command = t.stand_in; wanted = t.sweeps.Search(t.SPACE, trials=5, sampler="random");'
+        't.plan.SweepRun.command = t.stand_in; wanted = t.sweeps.Search(t.SPACE, trials=5, sampler="random");'
         f't.search.Study(wanted, t.SPEC, {{}}, t.Path({str(tmp_path / "b")!r}), 1).go()'
     )
     launcher = subprocess.Popen([sys.executable, '-c', code])
