@@ -38,7 +38,7 @@ OF_THE_FILE = ('epochs', 'batch_size', 'eval_batch_size')  # every experiment fi
 SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 # Classes whose fields mean the same under every name of a group.
 SHARED = {
-    'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
+    'unlabelled.policy': (Policy,), 'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
     'augment': (Augment, Mixing), 'distillation': (Distillation,), 'optimizer': (OptimizerOptions,),
     'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
 }  # fmt: skip
@@ -101,7 +101,9 @@ def every_key() -> list[Key]:
     ]  # fmt: skip
     for path in arguments._GROUPS:
         if path != 'model' and not path.startswith('transform.eval'):
-            found += _of_group(path, said.get(path.removeprefix('transform.train.'), {}))
+            texts = said.get(path.removeprefix('transform.train.').removeprefix('unlabelled.'), {})
+            # Images without labels come from the same sources, with the same arguments.
+            found += _of_group(path, said['data'] | texts if path == 'unlabelled' else texts)
     return found
 
 
