@@ -16,6 +16,7 @@ import pytest
 
 from cvresearch.base import cli, plugins
 from cvresearch.base import config as configs
+from tests import reference
 
 ROOT = Path(__file__).parent.parent
 # Tutorials are run as a whole by tests/docs/test_tutorials.py.
@@ -27,6 +28,7 @@ python() {
   note python "$@"; [ "$1" != -c ] || { echo site; return; }
   while [ $# -gt 0 ]; do [ "$1" != --workdir ] || mkdir -p "$2"; shift; done
 }
+cvresearch() { note cvresearch "$@"; }
 .venv/bin/python() { note python "$@"; }
 python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { note pip "$@"; }
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
@@ -101,6 +103,9 @@ def check(words, monkeypatch):
         files = [word for i, word in enumerate(rest) if not word.startswith('-') and rest[i - 1] != '-m']
         assert all(Path(word).exists() for word in files if word), words
         return
+    if program == 'cvresearch':
+        (verb,) = [verb for verb in reference.commands() if [*verb.split()] == rest[: len(verb.split())]]
+        program, rest = 'python', ['-m', reference.commands()[verb], *rest[len(verb.split()) :]]
     if program != 'python' or rest[0] == '-c':
         return
     if rest[0] != '-m':
@@ -129,7 +134,8 @@ def test_commands_are_ones_that_the_programs_take(path, clone, monkeypatch, caps
 @pytest.mark.parametrize(
     'command',
     [
-        'python -m cvresearch.nowhere', 'python -m cvresearch.main --config configs/none.py --workdir DIR',
+        'python -m cvresearch.nowhere', 'cvresearch nowhere', 'cvresearch train --lr 1',
+        'python -m cvresearch.main --config configs/none.py --workdir DIR',
         'python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir DIR --config.lr=1',
         'python -m cvresearch.evaluate --workdirs DIR', 'python tests/nothing.py', 'pytest tests/nothing.py',
         'python -m cvresearch.tables docs/tables/digits.toml --runs docs/records/*',
@@ -137,5 +143,5 @@ def test_commands_are_ones_that_the_programs_take(path, clone, monkeypatch, caps
 )  # fmt: skip
 def test_a_command_that_fails_is_found(command, clone, monkeypatch, capsys):
     (words,) = expanded(command, clone)
-    with pytest.raises((AssertionError, cli.UserError, ModuleNotFoundError)):
+    with pytest.raises((AssertionError, ValueError, cli.UserError, ModuleNotFoundError)):
         check(words, monkeypatch)
