@@ -38,7 +38,8 @@ OF_THE_FILE = ('epochs', 'batch_size', 'eval_batch_size')  # every experiment fi
 SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 # Classes whose fields mean the same under every name of a group.
 SHARED = {
-    'unlabelled.policy': (Policy,), 'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
+    'unlabelled.policy': (Policy,),
+    'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
     'augment': (Augment, Mixing), 'distillation': (Distillation,), 'optimizer': (OptimizerOptions,),
     'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from cvresearch.base.errors import RunError, UserError
 # Keys on which no result of a run depends: how often and how much is kept, how images are read, and where they lie.
 FREE = (
     'keep', 'save_every_epochs', 'save_failures', 'log_every_steps', 'keep_predictions', 'eval_batch_size', 'data.root',
-    'data.data_dir', 'data.threads', 'plugins',
+    'data.cache', 'data.data_dir', 'data.threads', 'plugins',
 )  # fmt: skip
 LENGTH = ('epochs', 'max_steps')  # keys that say how long a run is: it may go on with larger ones, if it is told to
 _ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere

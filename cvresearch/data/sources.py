@@ -7,7 +7,7 @@ import numpy as np
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
-from cvresearch.data import folds, identity, policies, transforms, unlabelled
+from cvresearch.data import folds, identity, mirror, policies, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
@@ -29,7 +29,7 @@ SOURCES = {
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
-FOLDS = dict(folds=0, fold=0, labels=0, labels_seed=0)  # of every source
+EVERY = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, and their strong view.
 UNLABELLED = dict(ratio=1, policy=None, cutout=0)
 
@@ -49,8 +49,9 @@ def load(
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
         `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
         decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
-        divided (0: none), and which of them is 'minival' (folds.py); and `labels` and `labels_seed`: how many of
-        the training images keep their labels (0: all), and which draw of them (unlabelled.py).
+        divided (0: none), and which of them is 'minival' (folds.py); `labels` and `labels_seed`: how many of the
+        training images keep their labels (0: all), and which draw of them (unlabelled.py); and `cache`, the folder of
+        this machine to which a `root` in a bucket is copied first (mirror.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
@@ -65,9 +66,13 @@ def load(
         images without a transform, or one of arrays with one; a class that the net does not know.
     """
     host = {key: spec.get(key, value) for key, value in HOST.items()}
-    divided = FOLDS | {key: value for key, value in spec.items() if key in FOLDS}
-    check_arguments('data', divided, FOLDS)
-    source = construct('data', table(), {key: value for key, value in spec.items() if key not in (*HOST, *FOLDS)})
+    every = EVERY | {key: value for key, value in spec.items() if key in EVERY}
+    check_arguments('data', every, EVERY)
+    cache, divided = every.pop('cache'), every
+    own = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
+    if mirror.is_bucket(str(own.get('root', ''))):
+        own['root'] = str(mirror.mirrored(own['root'], cache))
+    source = construct('data', table(), own)
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
         source = identity.mapped(source, class_names, *([] if same else namings(tuple(class_names))))

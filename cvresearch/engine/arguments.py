@@ -100,7 +100,7 @@ def _model(name: str | None) -> dict[str, object]:
 def _data() -> Group:
     from cvresearch.data import sources
 
-    return Group(sources.table(), sources.HOST | sources.FOLDS)
+    return Group(sources.table(), sources.HOST | sources.EVERY)
 
 
 def _transform() -> Group:
