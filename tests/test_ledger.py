@@ -24,6 +24,7 @@ OTHERWISE = {
     ('docs/coming_from/big_vision.md', 'in big_vision'): 'likewise',
     ('docs/reference/python.md', 'attribute'): 'names of arrays, no measurement',
     ('docs/reference/records.md', '|'): 'names of files and keys, checked in docs/test_reference.py',
+    ('docs/transfer.md', 'what learns'): 'arguments of configs/finetune.py, and where they come from',
     ('docs/predictions.md', 'five most likely'): 'compared with a run of the program in test_predict.py',
     ('docs/smoke.md', 'loss of the first'): 'the output of tests/smokes.py, which lists every experiment file',
 }
