@@ -36,7 +36,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
     """
     settings.check()
     experiment = Experiment.from_config(config)  # mesh, data, model, optimizer: built and checked
-    experiment.plan.check_batch()
+    experiment.check_training()
     with Session.open(experiment, workdir, observation, extend) as session:
         ended = Training(session).loop() if session else 'finished'
     return 0 if ended == 'finished' else PREEMPTED

@@ -22,7 +22,7 @@ from cvresearch.base.values import typed
 NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
-    'unlabelled.name': 'none',
+    'unlabelled.name': 'none', 'method.name': 'supervised',
 }  # fmt: skip
 
 

@@ -15,7 +15,6 @@ from PIL import Image
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Encoded, Example, Examples, Source, Subset, Unlabelled, ids, labels_of
 from cvresearch.data.files import Files, Members, list_tar
 from cvresearch.data.policies import Policy
@@ -142,19 +141,6 @@ class StrongView:
                 top, left = (int(u * side) - self.cutout // 2 for u, side in zip(place, image.shape[:2], strict=True))
                 out[max(top, 0) : max(top + self.cutout, 0), max(left, 0) : max(left + self.cutout, 0)] = 127
         return changed, labels
-
-
-def strong(examples: Examples, policy: Policy, cutout: int) -> Examples:
-    """Returns the examples as a net is to see them the hard way: what training does to them, and a policy, and cutout.
-
-    Args:
-      examples: as the training shows them.
-      policy: takes the place of the training's own.
-      cutout: side of a grey square in pixels; 0 for none.
-    """
-    if isinstance(examples, Pictures):
-        return examples.with_transform(dataclasses.replace(examples.transform, policy=policy, cutout=cutout))
-    return StrongView(examples, policy, cutout)
 
 
 def _shares(labels: int, names: tuple[str, ...], seed: int) -> np.ndarray:

@@ -23,6 +23,7 @@ from cvresearch.data.transforms import Transform
 from cvresearch.engine import augment, early_stopping, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
+from cvresearch.engine.methods import table as methods
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.objectives.losses import Loss
@@ -100,6 +101,7 @@ class Experiment:
     sampling: Sampling
     augment: augment.Augment
     recipe: steps.UpdateOptions
+    method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
     teacher: str
@@ -161,6 +163,7 @@ class Experiment:
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
+            method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
@@ -192,6 +195,17 @@ class Experiment:
         """What is evaluated: 'raw', and the name of the average where one is kept."""
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
 
+    def check_training(self) -> None:
+        """Raises UserError where the data do not suffice for the method, or a batch would show an image twice."""
+        self.plan.check_batch()
+        methods.check(self.config, self.method, self.source)
+        other, ratio = self.source.unlabelled, self.config.unlabelled.get('ratio', 1)
+        if other is not None and ratio * self.plan.batch_size > len(other):
+            raise UserError(
+                f'config.unlabelled.ratio is {ratio}: with config.batch_size={self.plan.batch_size} a batch would '
+                f'repeat some of the {len(other):,} images without labels; expected a product of at most {len(other)}'
+            )
+
     @property
     def selection(self) -> str:
         """The metric by which the best checkpoint is chosen."""
@@ -201,7 +215,9 @@ class Experiment:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
         shape = self.source.facts.image_shape
-        return states.create(self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums)
+        beside = self.method.initial(self.model, self.tx, shape, seed)
+        skips = self.recipe.skip > 0
+        return states.create(self.model, self.tx, shape, seed, average, plateau, skips, self.task.sums, beside)
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -236,8 +252,9 @@ class Experiment:
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=placements.params)
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
-        normalized = self.mean, self.std
-        step = steps.make_train_step(self.model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
+        step = self.method.make_train_step(steps.UpdateParts(
+            self.model, self.tx, self.loss, self.augment, self.mean, self.std, recipe, self.task, self.schedule
+        ))
         divided = meshes.by_example(self.mesh)
         return jax.jit(step, in_shardings=(placements, divided), out_shardings=placements, donate_argnums=0)
 
