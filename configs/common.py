@@ -19,6 +19,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         plugins=(),                     # modules or .py files with nets and datasets of your own
         data=dict(name=data),           # and the arguments of that source
         unlabelled=dict(name='none'),   # images without labels: what data.labels leaves (rest), images, any source
+        method=dict(name='supervised'),  # of learning; others learn from images without labels: docs/unlabelled.md
         transform=dict(),               # of encoded images, on the host; arrays have none
         sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
         init=dict(                      # what the run starts from: a net by its name (run:DIR, file:PATH#NET, hub:NAME)

@@ -16,6 +16,7 @@ VERBS = {
     'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
     'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
     'predict': ('cvresearch.predict', 'says what is on a photograph'),
+    'label': ('cvresearch.label', 'labels a whole source of images by any net, for a student to learn from'),
     'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
     'serve': ('cvresearch.serve', 'answers over HTTP what is on a photograph; with a page for people'),
     'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),

@@ -53,7 +53,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
     first = Experiment.from_config(members[0])
     experiments = [first, *(Experiment.from_config(config, first.source) for config in members[1:])]
     for experiment in experiments:
-        experiment.plan.check_batch()
+        experiment.check_training()
     with Preemption() as preemption, contextlib.ExitStack() as closing:
         paths = [closing.enter_context(claim(w, c)) for w, c in zip(workdirs, members, strict=True)]
         cards = [read_card(path) for path in paths]
@@ -85,6 +85,11 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
         raise UserError('members of a population unfreeze nothing on the way: train these --on local')
     if members[0].resize.name != 'none':
         raise UserError('members of a population are not resized on the way: set config.resize.name to none')
+    if members[0].method.name != 'supervised' or members[0].unlabelled.name != 'none':
+        raise UserError(
+            f'members of a population learn from labels alone, and config.method.name is {members[0].method.name!r} '
+            f'with config.unlabelled.name {members[0].unlabelled.name!r}; run them --on local'
+        )
     flat = [configs.flatten(config) for config in members]
     keys = [key for key in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(key)) for f in flat}) > 1]
     for key in keys:

@@ -38,7 +38,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
     settings.check()
     start = WarmStart.of(config, workdir)  # what the configuration leaves open follows from the weights
     experiment = Experiment.from_config(start.config)  # mesh, data, model, optimizer: built and checked
-    experiment.plan.check_batch()
+    experiment.check_training()
     experiment.freezing.check(experiment.abstract_state().params, experiment.plan.all_steps)
     with Session.open(experiment, workdir, observation, extend) as session:
         ended = Training(session, start).loop() if session else 'finished'

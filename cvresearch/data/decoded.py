@@ -107,6 +107,8 @@ class Pictures:
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,) or (batch, most).
 
+        Labels that are distributions are float32 (batch, classes).
+
         Raises:
           RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
         """
@@ -119,7 +121,8 @@ class Pictures:
             return [self._one(int(index[row]), numbers[row], images[row]) for row in range(start, stop)]
 
         chunks = self._started().map(work, range(0, len(index), CHUNK))
-        return images, np.array([label for chunk in chunks for label in chunk], np.int32)
+        labels = np.array([label for chunk in chunks for label in chunk])
+        return images, labels.astype(np.float32 if np.issubdtype(labels.dtype, np.floating) else np.int32)
 
     def _one(self, index: int, u: dict[str, list[float]], out: np.ndarray):
         """Writes an image and returns its label."""

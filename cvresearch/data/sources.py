@@ -7,7 +7,8 @@ import numpy as np
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
-from cvresearch.data import folds, identity, mirror, policies, transforms, unlabelled
+from cvresearch.base.paths import local
+from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
@@ -30,8 +31,9 @@ SOURCES = {
 MOST_NAMES = 20  # of classes, in a line
 HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
 EVERY = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
-# Of the images without labels, wherever they come from: how many for each with a label, and their strong view.
-UNLABELLED = dict(ratio=1, policy=None, cutout=0)
+# Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
+# that a net has given them.
+UNLABELLED = dict(ratio=1, policy=None, cutout=0, labels='', **given_labels.SELECTION)
 
 
 def table() -> dict[str, Callable[..., Source]]:
@@ -88,7 +90,12 @@ def load(
             raise UserError(f'config.data.labels is {divided["labels"]}, and the data has no training images')
         source, rest = unlabelled.keep_labels(source, divided['labels'], divided['labels_seed'])
     if without_labels is not None and without_labels['name'] != 'none':
-        source = dataclasses.replace(source, unlabelled=_unlabelled(without_labels, source, rest))
+        others = _unlabelled(without_labels, source, rest)
+        if path := without_labels.get('labels', ''):
+            selection = {key: value for key, value in without_labels.items() if key in given_labels.SELECTION}
+            place = local(path, 'config.unlabelled.labels')
+            others = given_labels.give(others, place, source.facts.class_names, **selection)
+        source = dataclasses.replace(source, unlabelled=others)
     if preparation:
         return _prepared(source, preparation, **host)
     if source.encoded:
@@ -161,6 +168,7 @@ def unlabelled_table() -> dict[str, Callable]:
 def _unlabelled(spec, source: Source, rest: Examples | Encoded | None) -> Examples | Encoded:
     """Returns the images that a config's `unlabelled` names, in the form of a source's before they are decoded."""
     own = {key: value for key, value in spec.items() if key not in UNLABELLED}
+    check_arguments('config.unlabelled', {key: spec[key] for key in spec if key in UNLABELLED}, UNLABELLED)
     if type(spec.get('ratio', 1)) is not int or spec.get('ratio', 1) < 1:
         raise UserError(f'config.unlabelled.ratio is {spec["ratio"]!r}; expected a whole number, at least 1')
     found = construct('unlabelled', unlabelled_table(), own)
@@ -243,7 +251,11 @@ def _prepared(source: Source, preparation: Preparation, most_damaged: float, thr
         shown = {name: Pictures(part, AsTransform(preparation), None, threads) for name, part in source.splits.items()}
     else:
         shown = {name: PreparedArrays(part, preparation) for name, part in source.splits.items()}
-    return dataclasses.replace(source, facts=facts, splits=shown)
+    others = source.unlabelled
+    if others is not None:
+        transformed = AsTransform(preparation)
+        others = Pictures(others, transformed, None, threads) if source.encoded else PreparedArrays(others, preparation)
+    return dataclasses.replace(source, facts=facts, splits=shown, unlabelled=others)
 
 
 __all__ = ['SOURCES', 'Arrays', 'Encoded', 'Examples', 'Facts', 'Source', 'Subset', 'load']

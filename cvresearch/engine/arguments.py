@@ -127,6 +127,12 @@ def _unlabelled() -> Group:
     return Group(sources.unlabelled_table(), sources.UNLABELLED)
 
 
+def _method() -> Group:
+    from cvresearch.engine.methods import table
+
+    return Group(table.METHODS, supplied=('steps_per_epoch',))
+
+
 def _normalize() -> Group:
     from cvresearch.data.preprocessing import NORMALIZATIONS
 
@@ -226,8 +232,8 @@ _GROUPS: dict[str, Callable[[], Group] | None] = {
     'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
-    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'unlabelled': _unlabelled,
-    'unlabelled.policy': _policy,
+    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'method': _method,
+    'unlabelled': _unlabelled, 'unlabelled.policy': _policy,
 }  # fmt: skip
 
 

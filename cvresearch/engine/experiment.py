@@ -23,6 +23,7 @@ from cvresearch.data.transforms import Transform
 from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
+from cvresearch.engine.methods import table as methods
 from cvresearch.inspect import cost
 from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
@@ -102,6 +103,7 @@ class Experiment:
     augment: augment.Augment
     recipe: steps.UpdateOptions
     freezing: freezing.Freezing
+    method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
     teacher: str
@@ -168,6 +170,7 @@ class Experiment:
             augment=augment.make(config.augment),
             recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
             freezing=frozen,
+            method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
@@ -199,6 +202,17 @@ class Experiment:
         """What is evaluated: 'raw', and the name of the average where one is kept."""
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
 
+    def check_training(self) -> None:
+        """Raises UserError where the data do not suffice for the method, or a batch would show an image twice."""
+        self.plan.check_batch()
+        methods.check(self.config, self.method, self.source)
+        other, ratio = self.source.unlabelled, self.config.unlabelled.get('ratio', 1)
+        if other is not None and ratio * self.plan.batch_size > len(other):
+            raise UserError(
+                f'config.unlabelled.ratio is {ratio}: with config.batch_size={self.plan.batch_size} a batch would '
+                f'repeat some of the {len(other):,} images without labels; expected a product of at most {len(other)}'
+            )
+
     @property
     def selection(self) -> str:
         """The metric by which the best checkpoint is chosen."""
@@ -208,8 +222,9 @@ class Experiment:
         plateau = self.plateau.after([]) if self.plateau else None
         average = self.recipe.average is not None
         shape = self.source.facts.image_shape
+        beside = self.method.initial(self.model, self.tx, shape, seed)
         return states.create(
-            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables
+            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside
         )
 
     @functools.cached_property
@@ -264,8 +279,9 @@ class Experiment:
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.learning(placements.params))
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
-        normalized = self.mean, self.std
-        update = steps.make_train_step(model, self.tx, self.loss, self.augment, *normalized, recipe, self.task)
+        update = self.method.make_train_step(steps.UpdateParts(
+            model, self.tx, self.loss, self.augment, self.mean, self.std, recipe, self.task, self.schedule
+        ))  # fmt: skip
         divided = meshes.by_example(self.mesh)
 
         def train_step(state: states.State, batch: dict) -> states.State:

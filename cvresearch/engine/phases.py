@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
-from cvresearch.data import resizing, transforms
+from cvresearch.data import resizing, sources, transforms
 from cvresearch.data.stream import Paired, Stream
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
@@ -125,7 +125,8 @@ def stream_of(experiment: Experiment) -> Stream | Paired:
     stream = Stream(source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
     if source.unlabelled is None:
         return stream
-    return Paired.of(stream, source.unlabelled, config.unlabelled.get('ratio', 1))
+    strong = sources.strong_view(source.unlabelled, config.unlabelled) if experiment.method.strong_view else None
+    return Paired.of(stream, source.unlabelled, config.unlabelled.get('ratio', 1), strong)
 
 
 def _check(config: ConfigDict, key: str) -> None:

@@ -31,6 +31,7 @@ class State:
       sums: training metrics since they were last logged.
       bad_step: int32 (), the position of the first batch after which the run cannot go on: its loss or its result was
         not finite, or it was one skipped batch too many; -1 while there is none.
+      method: what a method of learning keeps beside, such as a second net that is trained; {} if there is nothing.
     """
 
     step: jax.Array
@@ -43,6 +44,7 @@ class State:
     skipped: dict
     sums: metrics.Sums
     bad_step: jax.Array
+    method: dict
 
     @property
     def position(self) -> jax.Array | int:
@@ -58,6 +60,7 @@ def create(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
     average: bool = False, plateau: dict | None = None, skips: bool = False, sums: tuple[str, ...] = metrics.NAMES,
     variables: dict | None = None,
+    method: dict | None = None,
 ) -> State:  # fmt: skip
     """Returns the state at step 0; every value a function of `seed`, and of `variables` if they are given.
 
@@ -71,6 +74,7 @@ def create(
       skips: whether batches may be skipped.
       sums: names of the training metrics that are added up.
       variables: parameters and the net's other collections, in place of initial ones.
+      method: what the method of learning keeps beside, at step 0.
     """
     if variables is None:
         variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
@@ -87,4 +91,5 @@ def create(
         skipped={name: jnp.zeros((), jnp.int32) for name in ('total', 'in_a_row')} if skips else {},
         sums=metrics.zeros(sums),
         bad_step=jnp.full((), -1, jnp.int32),
+        method=method or {},
     )

@@ -12,7 +12,7 @@ import optax
 from cvresearch.base import rng
 from cvresearch.engine.augment import Augment
 from cvresearch.engine.state import State
-from cvresearch.objectives import metrics
+from cvresearch.objectives import metrics, unlabelled
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
@@ -68,6 +68,21 @@ class UpdateOptions:
         return param_filters.kept(old, new, self.held) if self.held else new
 
 
+@dataclasses.dataclass(frozen=True)
+class UpdateParts:
+    """What an update is made of, whichever the method: the arguments of `make_train_step`, and the learning rate."""
+
+    model: nn.Module
+    tx: optax.GradientTransformation
+    loss: Loss
+    augment: Augment
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    options: UpdateOptions
+    task: Task
+    schedule: optax.Schedule
+
+
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
@@ -84,8 +99,7 @@ def make_train_step(
     """
 
     def train_step(state: State, batch: dict) -> State:
-        keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
-        images = augment.erase(normalize(augment.images(batch['image'], keys), mean, std), keys)
+        images = shown(batch, augment, mean, std, state.seed)
         target = task.target(batch['label'], model.num_classes)
         images, target = options.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
 
@@ -97,33 +111,7 @@ def make_train_step(
             # The statistics of norms stay as in the first pass: the weights of the second are nobody's.
             climbed = optax.apply_updates(learning, ascent(gradients, options.sam))
             (gradients, _, _), _ = of_batch(climbed, (images, target, batch['label']))
-
-        scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
-        updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
-        params = options.whole(optax.apply_updates(learning, updates), state.params)
-        params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
-        average = state.average
-        if options.average:
-            new = {'params': params, 'model_state': model_state}
-            new = optax.incremental_update(new, average, options.average(state.step))
-            average = {
-                'params': options.settled(average['params'], new['params']),
-                'model_state': _settled(options, average['model_state'], new['model_state']),
-            }
-        # The new parameters too: an update that overflows would show in the loss one step later,
-        # and a checkpoint in between would hold it.
-        finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
-        new = state.replace(
-            step=state.step + 1,
-            params=params,
-            model_state=model_state,
-            opt_state=opt_state,
-            average=average,
-            sums=metrics.add(state.sums, sums),
-        )
-        if options.skip:
-            return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), options.skip)
-        return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
+        return updated(state, tx, gradients, model_state, mean_loss, sums, options)
 
     return train_step
 
@@ -131,6 +119,119 @@ def make_train_step(
 def _settled(options: UpdateOptions, old: dict, new: dict) -> dict:
     """Returns the new collections of a net, and the old values of what is frozen."""
     return {name: options.settled(old[name], new[name]) for name in new}
+
+
+def views(parts: UpdateParts, state: State, batch: dict, strong: bool) -> list[jax.Array]:
+    """Returns the images that the net sees: the labelled, the unlabelled, and these augmented strongly if asked.
+
+    The strong view is cropped, shifted and mirrored by random numbers of its own.
+    """
+    how, other = (parts.augment, parts.mean, parts.std, state.seed), batch['unlabelled']
+    seen = [shown(batch, *how), shown(other, *how, 'augment unlabelled')]
+    return [*seen, shown(other, *how, 'augment strongly', 'strong')] if strong else seen
+
+
+def make_joint_train_step(
+    parts: UpdateParts, of_unlabelled: Callable[..., jax.Array], strong: bool
+) -> Callable[[State, dict], State]:
+    """Returns one update, (state, batch) -> state, that descends the labelled loss plus another of unlabelled images.
+
+    Args:
+      parts: of the update.
+      of_unlabelled: (number of the update, labels of the unlabelled images, their logits, and those of the strong
+        view if asked) -> what is added, ().
+      strong: whether that takes the strong view.
+    """
+    model, options = parts.model, parts.options
+
+    def train_step(state: State, batch: dict) -> State:
+        number, groups = len(batch['label']), views(parts, state, batch, strong)
+        sizes = [len(group) for group in groups]
+        images = unlabelled.interleaved(number, groups)
+        target = parts.task.target(batch['label'], model.num_classes)
+        key = rng.step_key(state.seed, 'dropout', state.step)
+
+        def objective(params):
+            outputs, model_state = model.apply(
+                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+                rngs={'dropout': key},
+            )  # fmt: skip
+            logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
+            own, *others = unlabelled.separated(number, sizes, logits)
+            losses = parts.loss(own, target)
+            heads = [unlabelled.separated(number, sizes, head)[0] for head in auxiliary]
+            labelled = losses + sum(model.aux_weight * parts.loss(head, target) for head in heads)
+            added = of_unlabelled(state.step, batch['unlabelled']['label'], *others)
+            return jnp.mean(labelled) + added, (own, losses, model_state)
+
+        differentiated = jax.value_and_grad(objective, has_aux=True)
+        (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(state.params))
+        sums = parts.task.of_batch(logits, batch['label'], losses)
+        return updated(state, parts.tx, options.scatter(gradients), dict(model_state), mean, sums, options)
+
+    return train_step
+
+
+def shown(
+    batch: dict, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
+    purpose: str = 'augment', view: str = 'image',
+) -> jax.Array:  # fmt: skip
+    """Returns the images of a batch as the net is to see them: augmented on the device, and normalized.
+
+    Args:
+      batch: `view`, uint8 (batch, height, width, channels), with the `epoch` and the `index` of each example.
+      augment: with random numbers that are a function of (seed, purpose, epoch, index).
+      mean: of each channel, of pixels in [0, 1].
+      std: likewise.
+      seed: of the run.
+      purpose: of the random numbers.
+      view: which images of the batch.
+    """
+    keys = rng.example_keys(seed, purpose, batch['epoch'], batch['index'])
+    return augment.erase(normalize(augment.images(batch[view], keys), mean, std), keys)
+
+
+def updated(
+    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: jax.Array,
+    sums: metrics.Sums, options: UpdateOptions,
+) -> State:  # fmt: skip
+    """Returns the state after the optimizer's step: parameters, statistics, average, sums, and whether all is finite.
+
+    Args:
+      state: before.
+      tx: the optimizer.
+      gradients: of the parameters.
+      model_state: the net's new one.
+      mean_loss: of the batch; a run whose loss is not finite cannot go on.
+      sums: the batch's metrics.
+      options: of which the average and what becomes of a batch that is not finite.
+    """
+    scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
+    updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
+    params = options.whole(optax.apply_updates(options.learning(state.params), updates), state.params)
+    params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
+    average = state.average
+    if options.average:
+        new = {'params': params, 'model_state': model_state}
+        new = optax.incremental_update(new, average, options.average(state.step))
+        average = {
+            'params': options.settled(average['params'], new['params']),
+            'model_state': _settled(options, average['model_state'], new['model_state']),
+        }
+    # The new parameters too: an update that overflows would show in the loss one step later,
+    # and a checkpoint in between would hold it.
+    finite = jnp.isfinite(mean_loss) & jnp.isfinite(optax.global_norm((params, model_state)))
+    new = state.replace(
+        step=state.step + 1,
+        params=params,
+        model_state=model_state,
+        opt_state=opt_state,
+        average=average,
+        sums=metrics.add(state.sums, sums),
+    )
+    if options.skip:
+        return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), options.skip)
+    return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
 
 
 def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:

@@ -1,0 +1,1 @@
+"""Methods of learning: each makes an update of its own."""
