@@ -104,7 +104,7 @@ def test_classes_that_cannot_be_mapped_are_named(names, net, message):
 def test_wordnet_ids_and_numbers_name_imagenets_classes_too():
     net = imagenet_classes()
     for names in (wnids()[7:9], ('7', '8'), net[7:9]):
-        assert identity.mapping(names, net, *sources._other_namings(net)).tolist() == [7, 8]
+        assert identity.mapping(names, net, *sources.namings(net)).tolist() == [7, 8]
 
 
 def test_outputs_without_a_name_stay_where_they_are():

@@ -100,7 +100,7 @@ def test_what_was_interrupted_goes_on_within_a_file(bucket, tmp_path, monkeypatc
     bucket.spoil = [None, None, fails]  # the third piece of the first file
     with pytest.raises(UserError, match=r"7 files .* missing: '0.tar' .*ConnectionResetError.* goes on from here"):
         mirror.mirrored(ADDRESS, str(tmp_path))
-    assert held(tmp_path / 's3/lab/photos') == {}  # nothing that is half lies under its name
+    assert '0.tar' not in held(tmp_path / 's3/lab/photos')  # nothing that is half lies under its name
     bucket.asked.clear()
     mirror.mirrored(ADDRESS, str(tmp_path))
     assert [start for path, start in bucket.asked if path.endswith('0.tar')] == [2000]
