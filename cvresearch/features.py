@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
     size = cli.integer('batch_size', options.batch_size or '64')
     found = feature_files.extract(net, data, wanted, options.out, size)
     shapes = {name: list(values.shape) for name, values in found.values.items()}
-    print(json.dumps({'out': str(options.out), 'features': shapes, **found.record}))
+    print(json.dumps({'out': str(options.out), 'shapes': shapes, **found.record}))
     return 0
 
 
