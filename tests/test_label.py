@@ -97,4 +97,4 @@ def test_the_table_counts(tmp_path):
     said = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], np.float32)
     lines = label.table(LabelFile(said, ('cat', 'dog'), '', 'a net'))
     assert lines[0].startswith('3 images, 2 classes') and 'fewest 1 (cat), most 2 (dog)' in lines[1]
-    assert '2 images; fewest 1 (cat), most 1 (dog)' in lines[4]
+    assert '2 images; fewest 1 (cat), most 1 (cat)' in lines[4]
