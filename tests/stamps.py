@@ -33,5 +33,13 @@ def make(out: Path, stamps: Path = STAMPS) -> int:
     return count
 
 
+def main(argv: list[str]) -> int:
+    """Makes the folder; returns the exit code."""
+    if not argv or (not STAMPS.is_dir() and len(argv) < 2):
+        raise SystemExit(f'expected a folder to make, and {STAMPS} (apt-get install tuxpaint-stamps-default)')
+    print(f'{make(Path(argv[0]), *map(Path, argv[1:])):,} images in {len(CLASSES)} classes')
+    return 0
+
+
 if __name__ == '__main__':
-    print(f'{make(Path(sys.argv[1]), *map(Path, sys.argv[2:])):,} images in {len(CLASSES)} classes')
+    sys.exit(main(sys.argv[1:]))

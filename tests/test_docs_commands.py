@@ -35,7 +35,7 @@ pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note 
 set -eu
 """
 QUICK = re.compile(r'launch\.sweep .*(--dry-run|--status)|(cvresearch\.(tables|pictures|summary)|launch\.report) ')
-OTHERS = ('tests.peers.', 'tests.engine.mesh_curves', 'venv', 'pytest')  # parse their arguments by themselves
+OTHERS = ('tests.stamps', 'tests.peers.', 'tests.engine.mesh_curves', 'venv', 'pytest')  # parse arguments themselves
 
 
 class ParsedError(Exception):
