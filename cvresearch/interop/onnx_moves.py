@@ -11,6 +11,7 @@ from cvresearch.interop.onnx_graph import Graph, Layout, Tensor, channels_first,
 
 
 def unsupported(graph: Graph, what: str) -> UserError:
+    """Returns the error for an operation that has no rule here."""
     return UserError(f'cannot write {graph.scope or "the net"} as ONNX: {what} has no rule in interop/onnx_primitives')
 
 
@@ -26,6 +27,7 @@ def pads_of(padding) -> list[int]:
 
 
 def reshape(graph: Graph, equation, x: Tensor):
+    """Writes a change of shape."""
     return _to_shape(graph, x, equation.outvars[0].aval)
 
 
@@ -41,6 +43,7 @@ def _to_shape(graph: Graph, x: Tensor, result) -> Tensor:
 
 
 def broadcast(graph: Graph, equation, x):
+    """Writes an array repeated along new or longer axes."""
     result, places = equation.outvars[0].aval, equation.params['broadcast_dimensions']
     shape = [1] * len(result.shape)
     for axis, place in enumerate(places):
@@ -71,12 +74,14 @@ def _placed(graph: Graph, x: Tensor, places, shape: list) -> tuple[Layout, str]:
 
 
 def transpose(graph: Graph, equation, x: Tensor):
+    """Writes an order of axes."""
     order = equation.params['permutation']
     name = graph.arranged(x, x.layout)
     return graph.tensor(name, equation.outvars[0].aval, [order.index(axis) for axis in x.layout])
 
 
 def concatenate(graph: Graph, equation, *operands):
+    """Writes arrays joined along an axis."""
     result = equation.outvars[0].aval
     layout = layout_of(operands, result.ndim)
     names = [graph.operand(x, layout) for x in operands]
@@ -84,6 +89,7 @@ def concatenate(graph: Graph, equation, *operands):
 
 
 def stack(graph: Graph, equation, *operands):
+    """Writes arrays joined along a new axis."""
     result, axis = equation.outvars[0].aval, equation.params['axis']
     shape = [*result.shape[:axis], 1, *result.shape[axis + 1 :]]
     names = [graph.reshaped(graph.operand(x, natural(len(x.shape))), shape) for x in operands]
@@ -91,6 +97,7 @@ def stack(graph: Graph, equation, *operands):
 
 
 def split(graph: Graph, equation, x: Tensor):
+    """Writes the parts of an array along an axis."""
     sizes, axis = equation.params['sizes'], x.layout.index(equation.params['axis'])
     names = graph.node('Split', [graph.arranged(x, x.layout), graph.integers(sizes)], outputs=len(sizes), axis=axis)
     names = names if len(sizes) > 1 else [names]
@@ -98,6 +105,7 @@ def split(graph: Graph, equation, x: Tensor):
 
 
 def pad(graph: Graph, equation, x, value):
+    """Writes an array with a margin of one value."""
     result, config = equation.outvars[0].aval, equation.params['padding_config']
     if any(inner for *_, inner in config) or isinstance(value, Tensor) or not isinstance(x, Tensor):
         raise unsupported(graph, 'padding between elements')
@@ -118,12 +126,14 @@ def _sliced(graph: Graph, x: Tensor, result, starts, stops, steps) -> Tensor:
 
 
 def slice(graph: Graph, equation, x: Tensor):
+    """Writes a part of an array between fixed places."""
     parameters = equation.params
     steps = parameters['strides'] or (1,) * len(x.shape)
     return _sliced(graph, x, equation.outvars[0].aval, parameters['start_indices'], parameters['limit_indices'], steps)
 
 
 def dynamic_slice(graph: Graph, equation, x, *starts):
+    """Writes a part of an array from a place that is computed."""
     sizes = equation.params['slice_sizes']
     if not isinstance(x, Tensor) or any(isinstance(start, Tensor) for start in starts):
         raise unsupported(graph, 'a slice that depends on the image')
@@ -193,6 +203,7 @@ def _taken(graph: Graph, x: Tensor, places, axis: int, result) -> Tensor:
 
 
 def reverse(graph: Graph, equation, x: Tensor):
+    """Writes an array with some axes turned round."""
     result = equation.outvars[0].aval
     for axis in equation.params['dimensions']:
         x = _taken(graph, x, range(x.shape[axis] - 1, -1, -1), axis, result)

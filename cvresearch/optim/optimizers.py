@@ -2,7 +2,7 @@
 
 Each function puts the parts of its rule in order: `decayed(amount)` is weight decay over the chosen parameters,
 `rate` multiplies by minus the learning rate. A decay before the rule is L2; one after it is decoupled.
-What may stand around any of them is in `Around`.
+What may stand around any of them is in `OptimizerOptions`.
 """
 
 import dataclasses
@@ -295,7 +295,7 @@ def make(
     part of it: a second gradient is the caller's to take.
 
     Args:
-      spec: `name`, arguments of that function, and of `Around`.
+      spec: `name`, arguments of that function, and of `OptimizerOptions`.
       schedule: the learning rate at each step.
       steps_per_epoch: for what is given in epochs.
       prune: what is frozen for good has no moments: gradients and updates are then trees without it

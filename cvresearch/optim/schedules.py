@@ -218,7 +218,7 @@ def make(spec: Mapping, steps: int, steps_per_epoch: float, batch_size: int = 25
     """Returns the schedule that a config's `schedule` names.
 
     Args:
-      spec: `name`, arguments of that function, and of `Around`.
+      spec: `name`, arguments of that function, and of `ScheduleOptions`.
       steps: of the run.
       steps_per_epoch: need not be whole.
       batch_size: of the run, for `batch_scaling`.
