@@ -23,7 +23,7 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
-from cvresearch.engine import teacher
+from cvresearch.engine import compression, teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
@@ -90,6 +90,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
             f'members of a population learn from labels alone, and config.method.name is {members[0].method.name!r} '
             f'with config.unlabelled.name {members[0].unlabelled.name!r}; run them --on local'
         )
+    if compression.is_on(members[0]):
+        raise UserError('members of a population are not compressed on the way: run them --on local')
     flat = [configs.flatten(config) for config in members]
     keys = [key for key in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(key)) for f in flat}) > 1]
     for key in keys:

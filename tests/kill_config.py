@@ -89,8 +89,20 @@ def gradual(c):
     c.optimizer.freeze = (('stage1_block0', 0.25), ('stem_conv', 0.5))
 
 
+def pruning(c):
+    """In three rounds, with dropout that shrinks and an average."""
+    c.model = dict(name='mlp', widths=(24,), dropout=0.5)
+    c.average = dict(name='ema', decay=0.9)
+    c.compress = dict(name='prune', share=0.9, schedule='iterative', begin_epochs=0.25, end_epochs=0.7, rounds=3)
+
+
+def sharing(c):
+    """The weights take eight values, which are trained."""
+    c.compress = dict(name='share', bits=3)
+
+
 FEATURES = dict(
     plain=plain, mixing=mixing, ema=ema, sam=sam, stochastic_depth=stochastic_depth, resizing=resizing,
     accumulation=accumulation, snapshots=snapshots, freezing=freezing, warm_start=warm_start, probe=probe,
-    gradual=gradual,
+    gradual=gradual, pruning=pruning, sharing=sharing,
 )  # fmt: skip

@@ -27,6 +27,7 @@ KILLS = dict(
     accumulation=[Kill('save', 5, 0.0, 'SIGTERM')], snapshots=[Kill('restart', 4, 0.03), Kill('restart', 8, 0.0)],
     freezing=[Kill('evaluate', 8, 0.05)], warm_start=[Kill('compile', -1, 0.0), Kill('step', 5, 0.01)],
     probe=[Kill('step', 7, 0.01, 'SIGTERM')], gradual=[Kill('step', 4, 0.0), Kill('save', 8, 0.01, 'SIGTERM')],
+    pruning=[Kill('step', 5, 0.0), Kill('save', 8, 0.0)], sharing=[Kill('save', 2, 0.0), Kill('step', 9, 0.01)],
 )  # fmt: skip
 # Compiled in half the time; killed as any other.
 QUICKLY = dict(XLA_FLAGS=xla_flags('--xla_backend_optimization_level=0'))

@@ -23,7 +23,7 @@ NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
     'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
-    'frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
+    'frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised', 'compress.name': 'none',
 }  # fmt: skip
 
 

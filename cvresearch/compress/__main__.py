@@ -20,13 +20,13 @@ import numpy as np
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
-from cvresearch.compress.layers import kernels
 from cvresearch.compress.pipeline import Settings, compress
 from cvresearch.data import preprocessing
 from cvresearch.data.names import is_image
 from cvresearch.engine import classifiers
 from cvresearch.interop import compressed
 from cvresearch.interop.classifier import Classifier
+from cvresearch.optim.kernels import kernels
 
 BATCH = 16
 MOST_IMAGES = 256  # to calibrate with; more change the ranges little

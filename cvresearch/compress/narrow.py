@@ -15,9 +15,9 @@ import numpy as np
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress.layer_calls import Call, calls
-from cvresearch.compress.layers import chosen, require_share
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.stored import Stored
+from cvresearch.optim.kernels import chosen, require_share
 
 TOLERANCE = 1e-3  # between logits of the narrow net and of the net with zeros, over the largest
 

@@ -20,7 +20,7 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
+from cvresearch.engine import augment, compression, early_stopping, freezing, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -161,7 +161,7 @@ class Experiment:
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config, frozen.inference),
+            model=recipes.whole_net(model, config, frozen.inference or compression.is_on(config)),
             tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
@@ -203,8 +203,10 @@ class Experiment:
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
 
     def check_training(self) -> None:
-        """Raises UserError where the data do not suffice for the method, or a batch would show an image twice."""
+        """Raises UserError where the data do not suffice for the method, or the length of the run for what is due."""
         self.plan.check_batch()
+        if self.recipe.compression:
+            self.recipe.compression.check(self.abstract_state().params, self.plan.all_steps)
         methods.check(self.config, self.method, self.source)
         other, ratio = self.source.unlabelled, self.config.unlabelled.get('ratio', 1)
         if other is not None and ratio * self.plan.batch_size > len(other):
@@ -224,8 +226,9 @@ class Experiment:
         shape = self.source.facts.image_shape
         beside = self.method.initial(self.model, self.tx, shape, seed)
         return states.create(
-            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside
-        )
+            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside,
+            self.recipe.blank,
+        )  # fmt: skip
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:

@@ -12,6 +12,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError, check_arguments, construct
 from cvresearch.data import sampling
 from cvresearch.data.examples import Source, labels_of
+from cvresearch.engine import compression
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms, overrides
 from cvresearch.nn.overrides import Net
@@ -53,6 +54,7 @@ def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> 
         average=averages.make(config.average, steps, steps_per_epoch),
         skip=construct('non_finite', NON_FINITE, config.non_finite),
         distillation=Distillation(**teaching) if config.distillation.teacher else None,
+        compression=compression.make(config, steps_per_epoch, optimizers.around(config.optimizer).never_learns),
     )
 
 

@@ -218,6 +218,8 @@ class Session:
         if how != 'failed':
             params = unstack(hosts.to_host(state.params))
             good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **_skipped(state))
+        if how != 'failed' and (small := self.experiment.recipe.compression):
+            good |= dict(compression=small.report(params))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         ended = {'stopped_early': early} if early else {}
         self.card.end(

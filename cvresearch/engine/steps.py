@@ -1,5 +1,6 @@
 """The mathematics of one update and of one evaluation batch, as pure functions."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import optax
 
 from cvresearch.base import rng
 from cvresearch.engine.augment import Augment
+from cvresearch.engine.compression import Compression
 from cvresearch.engine.state import State
 from cvresearch.objectives import metrics, unlabelled
 from cvresearch.objectives.losses import Distillation, Loss
@@ -40,6 +42,7 @@ class UpdateOptions:
       never_learns: of a parameter's path, whether it is frozen for good and has neither gradients nor moments; None
         where all have both.
       held: of the path of a parameter or a statistic, whether it is frozen in this update and keeps its bits.
+      compression: what makes the net small while it trains; None for nothing.
     """
 
     mixing: Mixing = NOT_MIXED
@@ -54,6 +57,7 @@ class UpdateOptions:
     distillation: Distillation | None = None
     never_learns: Callable[[str], bool] | None = None
     held: Callable[[str], bool] | None = None
+    compression: Compression | None = None
 
     def learning(self, params):
         """Returns the parameters without those that never learn."""
@@ -66,6 +70,33 @@ class UpdateOptions:
     def settled(self, old, new):
         """Returns new values, and the old ones of what is frozen."""
         return param_filters.kept(old, new, self.held) if self.held else new
+
+    def blank(self, params) -> dict:
+        """Returns the memory of the compression before the run."""
+        return self.compression.blank(params) if self.compression else {}
+
+    def due(self, state: State) -> State:
+        """Returns the state from which the update is made: pruned, if that is due."""
+        if self.compression is None:
+            return state
+        params, memory = self.compression.due(state.step, state.params, state.compression)
+        return state.replace(params=params, compression=memory)
+
+    def used(self, params):
+        """Returns the parameters that the net computes with."""
+        return self.compression.used(params) if self.compression else params
+
+    def computing(self, state: State) -> contextlib.AbstractContextManager:
+        """Returns a context in which the net computes."""
+        return self.compression.computing(state.compression) if self.compression else contextlib.nullcontext()
+
+    def tied(self, state: State, gradients):
+        """Returns the gradients that the optimizer is given."""
+        return self.compression.tied(state.compression, gradients) if self.compression else gradients
+
+    def small(self, state: State, params):
+        """Returns parameters after the optimizer's step, as small as the memory says."""
+        return self.compression.settled(state.compression, params) if self.compression else params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +130,7 @@ def make_train_step(
     """
 
     def train_step(state: State, batch: dict) -> State:
+        state = options.due(state)
         images = shown(batch, augment, mean, std, state.seed)
         target = task.target(batch['label'], model.num_classes)
         images, target = options.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
@@ -209,13 +241,14 @@ def updated(
     scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
     updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
     params = options.whole(optax.apply_updates(options.learning(state.params), updates), state.params)
-    params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
+    params = options.small(state, options.settled(state.params, params))
+    model_state = _settled(options, state.model_state, model_state)
     average = state.average
     if options.average:
         new = {'params': params, 'model_state': model_state}
         new = optax.incremental_update(new, average, options.average(state.step))
         average = {
-            'params': options.settled(average['params'], new['params']),
+            'params': options.small(state, options.settled(average['params'], new['params'])),
             'model_state': _settled(options, average['model_state'], new['model_state']),
         }
     # The new parameters too: an update that overflows would show in the loss one step later,
@@ -253,7 +286,8 @@ def _gradients(
     images, target, labels = examples
     differentiated = jax.value_and_grad(objective(model, loss, options, state, images, target, key), has_aux=True)
     (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(params))
-    return (options.scatter(gradients), dict(model_state), mean), task.of_batch(logits, labels, losses)
+    gradients = options.tied(state, options.scatter(gradients))
+    return (gradients, dict(model_state), mean), task.of_batch(logits, labels, losses)
 
 
 def objective(
@@ -263,11 +297,12 @@ def objective(
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
     def of_params(params):
-        params = options.whole(params, options.gather(state.params))
-        outputs, model_state = model.apply(
-            {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
-            rngs={'dropout': key},
-        )  # fmt: skip
+        params = options.used(options.whole(params, options.gather(state.params)))
+        with options.computing(state):
+            outputs, model_state = model.apply(
+                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+                rngs={'dropout': key},
+            )  # fmt: skip
         # A net with auxiliary heads returns their logits too while it trains.
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from pathlib import Path
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -152,6 +153,17 @@ class WarmStart:
             'loaded': found.loaded, 'new': found.new, 'left_over': found.left_over, 'adapted': found.adapted,
             'followed': self.followed, 'lines': lines,
         }  # fmt: skip
+
+
+def compressed(experiment: Experiment, state: State) -> State:
+    """Returns the state at step 0 with its weights and its memory as the first update finds them (config.compress)."""
+    compression = experiment.recipe.compression
+    if compression is None:
+        return state
+    params, memory = compression.begun(hosts.to_host(state.params))
+    average = {**state.average, 'params': params} if state.average else {}
+    new = state.replace(params=params, compression=memory, average=average)
+    return hosts.to_devices(new, jax.tree.map(lambda x: x.sharding, experiment.abstract_state()))
 
 
 def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[tuple[float, ...], tuple[float, ...]]:

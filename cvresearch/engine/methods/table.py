@@ -6,6 +6,7 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError, construct
 from cvresearch.data.examples import Source
+from cvresearch.engine import compression
 from cvresearch.engine.methods.consistency import fixmatch, uda
 from cvresearch.engine.methods.meta_pseudo_labels import MetaPseudoLabels
 from cvresearch.engine.methods.pseudo_labels import PseudoLabels
@@ -55,7 +56,7 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
         'accumulate': config.accumulate > 1, 'optimizer.sam': optimizers.around(config.optimizer).sam > 0,
         'augment.mixup': config.augment.mixup > 0, 'augment.cutmix': config.augment.cutmix > 0,
         'distillation.teacher': bool(config.distillation.teacher),
-        'optimizer.freeze': bool(config.optimizer.get('freeze', ())),
+        'optimizer.freeze': bool(config.optimizer.get('freeze', ())), 'compress.name': compression.is_on(config),
     }  # fmt: skip
     if given := [key for key, set_ in other.items() if set_]:
         raise UserError(
