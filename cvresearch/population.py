@@ -23,11 +23,11 @@ from cvresearch.base.preemption import Preemption
 from cvresearch.base.records import read_card
 from cvresearch.base.traced import Traced
 from cvresearch.base.workdir import claim
-from cvresearch.engine import compression, teacher
+from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
-from cvresearch.optim import optimizers
+from cvresearch.optim import compression, optimizers
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.

@@ -20,7 +20,7 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, compression, early_stopping, freezing, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -29,7 +29,7 @@ from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, param_filters, schedules
+from cvresearch.optim import compression, optimizers, param_filters, schedules
 from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}

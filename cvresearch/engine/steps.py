@@ -12,13 +12,13 @@ import optax
 
 from cvresearch.base import rng
 from cvresearch.engine.augment import Augment
-from cvresearch.engine.compression import Compression
 from cvresearch.engine.state import State
 from cvresearch.objectives import metrics, unlabelled
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
 from cvresearch.optim import param_filters
+from cvresearch.optim.compression import Compression
 
 NOT_MIXED = Mixing()
 

@@ -61,8 +61,7 @@ def run(
     """
     if out and out.exists():
         raise UserError(f'--out is {out}, which exists; name a new folder')
-    whole = {'every': 1} if data == 'image_folder' else {}
-    given = {'name': data, **whole, **({'root': str(root)} if root else {})} if data else None
+    given = spec_of(data, root) if data else None
     nets = (classifiers.load(name) for name in names)
     members = [measure(net, given or _own_data(net), view=view, **how) for net in nets]
     found = members[0] if len(members) == 1 else together(members)
@@ -73,6 +72,12 @@ def run(
         found.save(out / KEPT / f'{data or "own"}_{found.record["split"]}.npz')
         write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
     return record
+
+
+def spec_of(data: str, root: str | Path | None = None) -> dict:
+    """Returns the arguments of a source; all images of a folder without train/ are test images."""
+    whole = {'every': 1} if data == 'image_folder' else {}
+    return {'name': data, **whole, **({'root': str(root)} if root else {})}
 
 
 def run_each(

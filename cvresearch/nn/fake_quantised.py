@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.nn.conv import Conv
-from cvresearch.nn.stored import LEVELS, to_levels
+from cvresearch.nn.levels import LEVELS, to_levels
 
 
 def kernel(weights: jax.Array, per_channel: bool = True) -> jax.Array:

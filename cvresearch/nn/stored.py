@@ -8,9 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
+from cvresearch.nn.levels import to_levels
 from cvresearch.nn.norms import BatchNorm
-
-LEVELS = 255  # of an activation in 8 bits, unsigned
 
 
 class Stored(nn.Module):
@@ -93,11 +92,6 @@ def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
     return dict(
         strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1), groups=layer.groups
     )
-
-
-def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Array:
-    """Returns round(x / scale) + zero_point, within 0 to 255, int32; halves go to the even."""
-    return jnp.clip(jnp.round(x / scale).astype(jnp.int32) + zero_point, 0, LEVELS)
 
 
 def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:

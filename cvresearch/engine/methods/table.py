@@ -6,14 +6,13 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError, construct
 from cvresearch.data.examples import Source
-from cvresearch.engine import compression
 from cvresearch.engine.methods.consistency import fixmatch, uda
 from cvresearch.engine.methods.meta_pseudo_labels import MetaPseudoLabels
 from cvresearch.engine.methods.pseudo_labels import PseudoLabels
 from cvresearch.engine.methods.soft_labels import SoftLabels
 from cvresearch.engine.methods.supervised import Supervised
 from cvresearch.engine.steps import UpdateParts
-from cvresearch.optim import optimizers
+from cvresearch.optim import compression, optimizers
 
 METHODS = {
     'supervised': Supervised, 'pseudo_labels': PseudoLabels, 'fixmatch': fixmatch, 'uda': uda,
