@@ -139,7 +139,7 @@ def tracked(path, name, lines, **environment):
     """Sends the first lines of a run's records as a session of its own."""
     whole = (RECORD / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (path / 'metrics.jsonl').write_text(''.join(whole[:lines]))
-    subprocess.run([sys.executable, '-m', 'cvresearch.track', str(path), '--to', name], check=True, timeout=240,
+    subprocess.run([sys.executable, '-m', 'cvresearch', 'track', str(path), '--to', name], check=True, timeout=240,
                    cwd=path.parent, env=os.environ | {'PYTHONPATH': os.getcwd()} | environment)  # fmt: skip
     return [json.loads(line) for line in whole[:lines]]
 
