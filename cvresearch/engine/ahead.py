@@ -65,7 +65,7 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        text = (path / 'log').read_text(errors='replace')
+        text = (path / 'log').read_text(encoding='utf-8', errors='replace')
         fits = stopped or process.returncode == 0
         if not fits and not (TOO_LARGE in text and _dumped(path, BUFFERS)):
             last = (text.strip().splitlines() or ['no word'])[-1]
