@@ -1,4 +1,4 @@
-"""Pruning by magnitude without training: which weights a net keeps, and which layers bear it.
+"""Pruning by magnitude without training: which weights a net keeps.
 
 Han, Pool, Tran & Dally 2015, "Learning both weights and connections for efficient neural networks",
 arXiv:1506.02626.
@@ -6,7 +6,7 @@ arXiv:1506.02626.
 Masks are boolean arrays by layer, as `kernels` names them. What a training prunes is in optim/pruning.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -84,24 +84,3 @@ def masked(params: Mapping, masks: Masks) -> dict:
 def mask_tree(params: Mapping, masks: Masks) -> dict:
     """Returns a mask for every parameter, in their structure: all True without masks."""
     return with_kernels(jax.tree.map(lambda leaf: np.ones(np.shape(leaf), bool), dict(params)), masks)
-
-
-def sensitivity(
-    params: Mapping, kernels: Kernels, shares: Iterable[float], measure: Callable[[dict], float],
-    layers: Iterable[str] | None = None,
-) -> tuple[list[str], np.ndarray]:  # fmt: skip
-    """Prunes one layer at a time, the others whole, and measures the net (Han et al., figure 6).
-
-    Args:
-      params: of the net.
-      kernels: of its layers.
-      shares: to drop, each by itself.
-      measure: of parameters: accuracy, loss.
-      layers: to scan; all if None.
-
-    Returns:
-      The layers, and what was measured, float64 (layers, shares).
-    """
-    names, shares = chosen(kernels, layers), list(shares)
-    found = [[measure(masked(params, by_layer(kernels, {name: share}))) for share in shares] for name in names]
-    return names, np.array(found, np.float64).reshape(len(names), len(shares))

@@ -152,6 +152,14 @@ def measure(
     Raises:
       UserError: an unknown source, split or protocol; data with a class that the net does not know.
     """
+    return of_variables(net, [net.variables], data, split, view, batch_size, limit, every)[0]
+
+
+def of_variables(
+    net: Classifier, variables: Sequence[dict], data: dict, split: str = 'test', view: View = View(),
+    batch_size: int | None = None, limit: int = 0, every: int = 1,
+) -> list[Predictions]:  # fmt: skip
+    """Returns what a net says of a split with each of several variables in place of its own; see `measure`."""
     try:
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
@@ -171,11 +179,12 @@ def measure(
         **({'subset': source.subset} if source.subset else {}), **({'task': MULTI.name} if net.multi_label else {}),
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
-    (found,) = ensemble.members_of(
-        net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
-        net.preprocessing.mean, net.preprocessing.std, mesh, [record],
+    members = ensemble.members_of(
+        net.module, variables, examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
+        net.preprocessing.mean, net.preprocessing.std, mesh, [record] * len(variables), False,
     )  # fmt: skip
-    return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
+    return [classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
+            for found in members]  # fmt: skip
 
 
 def protocol_of(net: Classifier, view: View) -> Protocol:

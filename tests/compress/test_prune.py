@@ -41,15 +41,6 @@ def test_the_threshold_is_quality_times_the_deviation():
     assert mask.tolist() == [True, False, False, True]
 
 
-def test_the_scan_prunes_one_layer_at_a_time():
-    def nonzeros(params):
-        return sum(int((kernel != 0).sum()) for kernel in kernels(params).values())
-
-    names, found = prune.sensitivity(PARAMS, KERNELS, (0.0, 0.5), nonzeros)
-    assert names == ['C1', 'head']
-    assert found.tolist() == [[676, 676 - 18], [676, 676 - 320]]
-
-
 @pytest.mark.parametrize('share', [-0.1, 1.01, float('nan')])
 def test_a_share_outside_0_to_1_is_an_error(share):
     with pytest.raises(UserError, match='from 0 to 1'):
