@@ -45,6 +45,7 @@ SUBJECTS = {
     },
     'Tables and plots for papers': {
         'report tables': ('cvresearch.report.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
+        'report sizes': ('cvresearch.compress.tables', 'tabulates small nets, made and published: bytes, accuracy'),
         'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
         'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
     },

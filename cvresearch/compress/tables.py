@@ -1,7 +1,7 @@
 """Tables of small nets: what was made, from its records; and what was published, beside the arithmetic.
 
-    python -m cvresearch.compress.tables RECORD ... [--format markdown]
-    python -m cvresearch.compress.tables --network 'AlexNet (BVLC, grouped)' [--format markdown]
+    cvresearch report sizes RECORD ... [--format markdown]
+    cvresearch report sizes --network 'AlexNet (BVLC, grouped)' [--format markdown]
 
 A RECORD is a compression.json, or the folder that has it.
 """
