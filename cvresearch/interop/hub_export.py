@@ -65,7 +65,7 @@ def configuration(
         'label_names': list(class_names),
         'pretrained_cfg': {
             'input_size': [in_channels, preprocessing.crop, preprocessing.crop],
-            'fixed_input_size': bool(found.flatten),
+            'fixed_input_size': False,  # what is true of nets that take their size as an argument; VGG is none
             'interpolation': preprocessing.interpolation,
             'crop_pct': crop_share(preprocessing.crop, preprocessing.resize),
             'crop_mode': 'squash' if preprocessing.squash else 'center',

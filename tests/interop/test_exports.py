@@ -93,9 +93,9 @@ def test_the_command_writes_what_it_says(weights, tmp_path, capsys):
 
 
 REFUSED = {
-    'tflite': 'unknown format',
+    'coreml': 'unknown format',
     'onnx --out x.pb': 'ends in .onnx',
-    'hub --uint8': 'formats that have it: onnx, stablehlo',
+    'hub --uint8': 'formats that have it: onnx, stablehlo, savedmodel, tflite',
     'stablehlo --float16 --out x.stablehlo': 'formats that have it: onnx',
     'hub --out taken': 'taken exists',
     'hub --out nowhere/net': 'there is no folder',
