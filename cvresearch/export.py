@@ -18,6 +18,7 @@ Whatever exists at PATH stays; a file that cannot be finished is not there.
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 from cvresearch.base import cli, records
@@ -64,12 +65,14 @@ def main(argv: list[str]) -> int:
 
 
 def _facts(name: str) -> dict:
-    """Returns what a run's card says of its making, as rows of a model card; {} for other nets."""
+    """Returns what a run's records say of its making: what a model card has; {} for other nets."""
     place = Path(classifier.parse(name).place)
     found = records.read_card(place) if place.is_dir() else None
     if not found:
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
+    facts = {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
+    recipe = place / 'config.json'
+    return facts | ({'recipe': json.loads(recipe.read_text())} if recipe.exists() else {})
 
 
 def _size(path: Path) -> int:

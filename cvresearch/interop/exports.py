@@ -16,6 +16,7 @@ from cvresearch.interop.classifier import Classifier
 from cvresearch.interop.stablehlo import flat, to_stablehlo
 from cvresearch.models import registry
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.stored import Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,6 +203,11 @@ def _library(library: str):
 
 
 def _reference(net: Classifier, library: str) -> str:
+    if isinstance(net.module, Stored):
+        raise UserError(
+            f'layers of {net.provenance.name} are narrower, products of two or of int8, which no net of {library} has; '
+            'export it to onnx or stablehlo'
+        )
     module = net.module.model if isinstance(net.module, Net) and net.module.norm.kind == 'batch_norm' else net.module
     origin = net.provenance
     return libraries.reference_in(library, module, origin.variant, net.input_shape, origin.reference)

@@ -200,7 +200,7 @@ class Server:
 
     async def _explain(self, request: web.Request) -> web.Response:
         text, classes = request.query.get('class'), self._net.num_classes
-        if text is not None and not (text.isascii() and text.isdigit() and int(text[:9]) < classes):
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) < classes):
             raise web.HTTPBadRequest(text=f'class is {text[:20]!r}; expected a number from 0 to {classes - 1}')
         image = await self._prepared(request)
         number = int((await self._probabilities(image)).argmax()) if text is None else int(text)
