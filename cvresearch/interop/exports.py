@@ -168,7 +168,7 @@ def _savedmodel(net: Classifier, path: Path, options: Options) -> None:
 
     spec = inference.image_spec(net.input_shape, options.raw)
     to_savedmodel(path, _answer(net, options), spec, _result(options))
-    (path / 'cvresearch.json').write_text(_as_json(sidecar(net)))
+    (path / 'cvresearch.json').write_text(_as_json(sidecar(net)), encoding='utf-8')
 
 
 def _tflite(net: Classifier, path: Path, options: Options) -> None:
@@ -218,7 +218,7 @@ def _provenance(net: Classifier) -> dict[str, str]:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    path.with_name(f'{path.name}.json').write_text(_as_json(value))
+    path.with_name(f'{path.name}.json').write_text(_as_json(value), encoding='utf-8')
 
 
 def _as_json(value: dict) -> str:

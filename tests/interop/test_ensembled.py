@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 from scipy.special import expit, softmax
 
-from cvresearch import export
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
-from cvresearch.interop import ensembled, exports
+from cvresearch.interop import ensembled, export, exports
 from cvresearch.interop.classifier import Classifier, Provenance
 from tests.interop.nets import relative_error, small_net
 from tests.interop.test_exports import onnx_outputs, pixels

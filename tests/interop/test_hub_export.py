@@ -12,11 +12,10 @@ import safetensors
 import safetensors.numpy
 import yaml
 
-from cvresearch import export
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
-from cvresearch.interop import conversion, hub_export, libraries
+from cvresearch.interop import conversion, export, hub_export, libraries
 from cvresearch.models import registry
 from tests.interop.nets import small_net
 

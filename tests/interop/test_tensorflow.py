@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvresearch import export
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
-from cvresearch.interop import exports
+from cvresearch.interop import export, exports
 from cvresearch.interop.classifier import Classifier, Provenance
 from tests.interop.nets import relative_error, small_net
 

@@ -72,7 +72,7 @@ def _facts(name: str) -> dict:
         return {}
     facts = {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
     recipe = place / 'config.json'
-    return facts | ({'recipe': json.loads(recipe.read_text())} if recipe.exists() else {})
+    return facts | ({'recipe': json.loads(recipe.read_text(encoding='utf-8'))} if recipe.exists() else {})
 
 
 def _size(path: Path) -> int:
@@ -88,7 +88,3 @@ def _push(folder: Path, repository: str) -> None:
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         why = ' '.join(str(error).split())
         raise UserError(f'{folder} is written, but not uploaded to {repository}: {why}') from error
-
-
-if __name__ == '__main__':
-    cli.run(main)
