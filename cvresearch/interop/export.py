@@ -7,12 +7,13 @@ is the average that a run keeps. Several --weights are an ensemble, whose probab
 
     onnx         one file, opset 18: `images`, float32 (batch, height, width, channels), normalized, to `logits`
     stablehlo    one file for CPU, GPU and TPU: jax.export.deserialize(...).call(images)
-    savedmodel   a folder for TensorFlow; tflite    one file for phones, of one image at a time
+    savedmodel   a folder for TensorFlow, any batch; tflite one file, of one image at a time
     hub          a folder: timm.create_model('local-dir:PATH', pretrained=True)
-    torchvision, timm, keras    a .safetensors file under the names that the library has, if the net is one of its nets
+    torchvision, timm, keras    weights under the names that the library has, if the net is one of its nets: a file
+                 .safetensors, of PyTorch .pth, of Keras .h5, which load_weights(PATH, by_name=True) takes
 
 With --uint8, `images` are raw pixels in RGB, normalized inside. With --probabilities an ONNX file gives `probabilities`
-beside the logits (with --uint8 too), other programs in their place.
+beside the logits (with --uint8 too), other programs in their place. A net of int8 keeps its integers in ONNX.
 Whatever exists at PATH stays; a file that cannot be finished is not there.
 """
 

@@ -169,9 +169,14 @@ class Server:
     async def _prepared(self, request: web.Request) -> np.ndarray:
         """Returns the pixels of a request's image as the net sees them.
 
+        A body that says that it is too large is not read.
+
         Raises:
           web.HTTPException: what is wrong with it.
         """
+        if (size := request.content_length or 0) > self._most_bytes:
+            most = f'the image has {size:,} bytes; expected at most {self._most_bytes:,}'
+            raise web.HTTPRequestEntityTooLarge(self._most_bytes, size, text=most)
         try:
             data = await asyncio.wait_for(_image_of(request), self._seconds_to_send)
         except TimeoutError as error:

@@ -1,6 +1,7 @@
 """Exported nets outside: logits of ONNX and StableHLO files beside ours, for a net of every family (docs/export.md).
 
     python -m tests.peers.exports [VARIANT...]      # without names, each family's cheapest net: half an hour
+    python -m tests.peers.exports --float16         # of ONNX files in half precision, beside those in single: minutes
     python -m tests.peers.exports --table           # the table of docs/export.md
 
 The files are run by another process, in which this package cannot be imported, at batches of 1 to 8
@@ -18,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / 'docs' / 'records' / 'exports.csv'
 OUTSIDE = Path(__file__).with_name('outside.py')
-FIELDS = ('family', 'net', 'image', 'onnx', 'stablehlo', 'custom_calls', 'platforms', 'batch', 'megabytes')
+FIELDS = ('family', 'net', 'image', 'onnx', 'stablehlo', 'float16', 'custom_calls', 'platforms', 'batch', 'megabytes')
 
 
 def row_of(name: str) -> dict:
@@ -54,6 +55,29 @@ def row_of(name: str) -> dict:
     )  # fmt: skip
 
 
+def half_of(name: str) -> str:
+    """Returns the largest difference of an ONNX file's logits in float16 from those in float32."""
+    import onnxruntime
+
+    from cvresearch.base.errors import UserError
+    from cvresearch.interop import inference
+    from cvresearch.interop.onnx_export import to_onnx
+    from tests.goldens import seeded
+    from tests.interop.nets import relative_error, small_net
+
+    module, variables, shape = small_net(name)
+    function, spec = inference.function(module, variables), inference.image_spec(shape, raw=False)
+    images, found = seeded.image((3, *shape)), []
+    for kind in ('float32', 'float16'):
+        try:
+            file = to_onnx(function, spec, kind).SerializeToString()
+        except UserError as error:
+            return f'refused: {error}'
+        session = onnxruntime.InferenceSession(file, providers=['CPUExecutionProvider'])
+        found.append(session.run(['logits'], {'images': images})[0])
+    return f'{relative_error(found[1], found[0]):.1e}'
+
+
 def run_outside(folder: Path) -> dict:
     """Returns what `outside.py` writes about the files in a folder."""
     import numpy as np
@@ -69,21 +93,22 @@ def run_outside(folder: Path) -> dict:
 
 def table() -> str:
     """Returns the record as a table."""
-    lines = ['| family | net | image | ONNX | StableHLO | custom calls |', '| --- | --- | --- | ---: | ---: | ---: |']
+    head = ['family', 'net', 'image', 'ONNX', 'StableHLO', 'ONNX in float16', 'custom calls']
+    lines = [f'| {" | ".join(head)} |', f'| --- | --- | --- |{" ---: |" * 4}']
     for row in csv.DictReader(RECORD.read_text().splitlines()):
-        cells = [row[key] for key in ('family', 'net', 'image', 'onnx', 'stablehlo', 'custom_calls')]
+        cells = [row[key] for key in ('family', 'net', 'image', 'onnx', 'stablehlo', 'float16', 'custom_calls')]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
 def keep(row: dict) -> None:
-    """Adds a row to the record, in place of an earlier one of the same net."""
-    rows = [*csv.DictReader(RECORD.read_text().splitlines())] if RECORD.exists() else []
-    rows = sorted([old for old in rows if old['net'] != row['net']] + [row], key=lambda each: each['family'])
+    """Adds a row to the record, or what it has to an earlier one of the same net."""
+    rows = {old['net']: old for old in csv.DictReader(RECORD.read_text().splitlines())} if RECORD.exists() else {}
+    rows[row['net']] = rows.get(row['net'], {}) | row
     with open(RECORD, 'w', newline='') as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(sorted(rows.values(), key=lambda each: each['family']))
     print(row, flush=True)
 
 
@@ -92,6 +117,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('names', nargs='*', help="variants; each family's cheapest by default")
     parser.add_argument('--table', action='store_true', help='print the table of docs/export.md')
+    parser.add_argument('--float16', action='store_true', help='of the nets in the record, how far float16 is')
     options = parser.parse_args(argv)
     if options.table:
         print(table())
@@ -99,7 +125,7 @@ def main(argv: list[str] | None = None) -> int:
     from tests.interop.nets import CHEAPEST
 
     for name in options.names or reversed(CHEAPEST):  # the quick ones first
-        keep(row_of(name))
+        keep(dict(net=name, float16=half_of(name)) if options.float16 else row_of(name))
     return 0
 
 

@@ -11,6 +11,7 @@ favours none; a ratio is the median over the rounds. Needs torch and torchvision
 
 import argparse
 import datetime
+import importlib.metadata
 import json
 import os
 import statistics
@@ -90,7 +91,6 @@ def measure() -> dict:
     import jax
     import onnxruntime
     import torch
-    import torchvision
 
     from tests.goldens import seeded
 
@@ -116,7 +116,7 @@ def measure() -> dict:
         rows.append(row)
         print(row, flush=True)
     versions = dict(jax=jax.__version__, onnxruntime=onnxruntime.__version__, torch=torch.__version__,
-                    torchvision=torchvision.__version__)  # fmt: skip
+                    torchvision=importlib.metadata.version('torchvision'))  # fmt: skip
     return dict(
         command='python -m tests.peers.serving --record docs/records/serving.json', date=str(datetime.date.today()),
         cores=os.cpu_count(), threads=torch.get_num_threads(), batch=BATCH, rounds=ROUNDS, load_at_start=round(load, 1),
