@@ -176,7 +176,7 @@ def test_a_missing_file_and_an_unknown_ending_are_said(tmp_path):
     refused(tmp_path / 'missing.npz')
     refused(tmp_path)
     with pytest.raises(UserError, match=r'none of .safetensors, .npz'):
-        weight_files.write(tmp_path / 'weights.h5', {})
+        weight_files.write(tmp_path / 'weights.bin', {})
     with pytest.raises(UserError, match='cannot write'):
         weight_files.write(tmp_path / 'missing' / 'weights.npz', {'a': eighths(1)})
 
