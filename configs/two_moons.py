@@ -10,7 +10,7 @@ teacher is consistent under Gaussian noise too (docs/unlabelled.md: what the fee
 other 1,994 points, `:uda` by consistency alone, `:feedback` is Meta Pseudo Labels without the teacher's consistency.
 
 Expected: docs/unlabelled.md, ten seeds each.
-Cost: 2,000 updates of 6 points and 498 without labels.
+Cost: 12,000 images; with each batch of six come 498 without labels.
 """
 
 from configs import common
