@@ -111,7 +111,7 @@ def main(argv: list[str]) -> int:
     out = options.out or OUT
     record = json.loads(out.read_text()) if out.exists() else {'cases': []}
     done = {(row['net'], row['data'], row['seed']) for row in record['cases']}
-    for seed, data, net in itertools.product(SEEDS, DATA, NETS):
+    for data, net, seed in itertools.product(DATA, NETS, SEEDS):
         if (net, data, seed) not in done:
             folder = local(options.workdir) / f'{DATA[data] or "digits"}_{NETS[net] or "lenet300"}_{seed}'
             record['cases'].append(case(net, data, seed, folder))
