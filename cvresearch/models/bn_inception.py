@@ -26,7 +26,7 @@ from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 
 # Figure 5: features of 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3; pooling, projection.
@@ -79,9 +79,7 @@ class BNInception(nn.Module):
     padding: str = 'SAME'
     dropout: float = 0.0
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -95,10 +93,7 @@ class BNInception(nn.Module):
         image = x.shape[1:]
         init = initializer(self.kernel_init)
         plain = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, padding=self.padding, conv=functools.partial(plain, use_bias=self.conv_bias), norm=norm
         )

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -49,7 +49,7 @@ class DenseNet(nn.Module):
       bottleneck: a 1x1 convolution to 4 * growth maps before each 3x3, the paper's B.
       compression: share of the maps that a transition keeps; below 1 the paper's C.
       dropout: rate after each convolution but the stem's.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper's is He et al. 2015.
       dtype: of the computation.
     """
@@ -62,9 +62,7 @@ class DenseNet(nn.Module):
     bottleneck: bool = True
     compression: float = 0.5
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_fan_in'
     dtype: jnp.dtype = jnp.float32
 
@@ -76,10 +74,7 @@ class DenseNet(nn.Module):
           UserError: images so small that the transitions leave no pixel.
         """
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
         bricks = dict(conv=conv, norm=norm, act=nn.relu, drop=drop)
 

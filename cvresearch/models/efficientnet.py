@@ -34,7 +34,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.squeeze_excitation import squeeze_excitation
@@ -132,9 +132,7 @@ class EfficientNet(nn.Module):
     fixed_ends: bool = False
     dropout: float = 0.2
     stochastic_depth: float = 0.2
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     padding: str = 'SAME'
     kernel_init: str | Callable = 'he_fan_out'
     head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
@@ -146,9 +144,7 @@ class EfficientNet(nn.Module):
         conv = functools.partial(
             padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
         )
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
-        )
+        norm = self.bn.layer(train)
         act = activation(self.act)
         block = functools.partial(MBConv, se_ratio=self.se_ratio, train=train, conv=conv, norm=norm, act=act)
         stages = scaled_stages(self.width, self.depth, self.fixed_ends)

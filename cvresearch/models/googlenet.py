@@ -28,7 +28,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve, to_unit_range
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm, local_response_norm
+from cvresearch.nn.norms import NormSpec, local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -93,9 +93,7 @@ class GoogLeNet(nn.Module):
     padding: str = 'torch'
     dropout: float = 0.4
     aux_dropout: float = 0.7
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'lecun_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -112,10 +110,7 @@ class GoogLeNet(nn.Module):
             Conv, use_bias=not self.batch_norm, kernel_init=init, bias_init=nn.initializers.constant(0.2),
             dtype=self.dtype,
         )  # fmt: skip
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         conv = functools.partial(ConvBN, padding=self.padding, conv=plain, norm=norm if self.batch_norm else None)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
         pool = functools.partial(halve, padding=self.padding)

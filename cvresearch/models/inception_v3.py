@@ -29,7 +29,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain, layer_names, to_unit_range
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -86,9 +86,7 @@ class InceptionV3(nn.Module):
     dropout: float = 0.2
     count_include_pad: bool = False
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -101,10 +99,7 @@ class InceptionV3(nn.Module):
         """
         require_at_least('Inception-v3', x.shape, 75)
         init = initializer(self.kernel_init)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, conv=functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype), norm=norm
         )

@@ -20,7 +20,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -59,9 +59,7 @@ class InceptionV4(nn.Module):
     num_classes: int
     dropout: float = 0.2
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -74,10 +72,7 @@ class InceptionV4(nn.Module):
         """
         require_at_least('Inception-v4', x.shape, 75)
         init = initializer(self.kernel_init)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, conv=functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype), norm=norm
         )

@@ -28,7 +28,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.squeeze_excitation import squeeze_excitation
@@ -78,9 +78,7 @@ class MnasNet(nn.Module):
     dropout: float = 0.2
     stochastic_depth: float = 0.0
     padding: str = 'SAME'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     kernel_init: str | Callable = 'he_fan_out'
     head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
     dtype: jnp.dtype = jnp.float32
@@ -91,10 +89,7 @@ class MnasNet(nn.Module):
         conv = functools.partial(
             padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
         )
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         scaled = functools.partial(scaled_channels, width=self.width)
         depth, block = sum(stage.blocks for stage in self.stages), 0
 

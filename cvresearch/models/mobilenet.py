@@ -29,7 +29,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 
@@ -54,9 +54,7 @@ class MobileNet(nn.Module):
     separable: bool = True
     act: str = 'relu6'
     dropout: float = 0.001
-    bn_momentum: float = 0.9997
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.9997, eps=1e-3)
     padding: str = 'SAME'
     kernel_init: str | Callable = 'truncated_normal_0.09'
     dtype: jnp.dtype = jnp.float32
@@ -66,9 +64,7 @@ class MobileNet(nn.Module):
         """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(padded_conv, padding=self.padding, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
-        )
+        norm = self.bn.layer(train)
         act = activation(self.act)
 
         x = conv(scaled(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))

@@ -36,7 +36,7 @@ from cvresearch.base.errors import lookup
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.separable import SeparableConv
 from cvresearch.nn.shapes import require_at_least
@@ -105,9 +105,7 @@ class NASNetA(nn.Module):
     aux: bool = False
     dropout: float = 0.5
     stochastic_depth: float = 0.0
-    bn_momentum: float = 0.9997
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.9997, eps=1e-3)
     kernel_init: str | Callable = 'he_fan_out_truncated'
     dtype: jnp.dtype = jnp.float32
 
@@ -136,10 +134,7 @@ class NASNetA(nn.Module):
             lookup('pooling', POOLS, pool)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         dense = functools.partial(nn.Dense, self.num_classes, kernel_init=init, dtype=self.dtype)
 
         x = conv(self.stem, 3, strides=2, padding='VALID', name='stem_conv')(x.astype(self.dtype))

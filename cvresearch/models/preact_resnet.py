@@ -33,7 +33,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
 from cvresearch.nn.stacked import repeat
 
@@ -76,9 +76,7 @@ class PreActResNet(nn.Module):
     remat: bool = False
     stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -86,10 +84,7 @@ class PreActResNet(nn.Module):
         """Maps images (batch, height, width, channels) of any size to (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         end = functools.partial(conv, use_bias=self.conv_bias)
         last = functools.partial(end, kernel_init=initializer('zeros')) if self.zero_init_last else end
         block = functools.partial(

@@ -27,7 +27,7 @@ from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.stacked import repeat
 from cvresearch.nn.stochastic_depth import drop_path
@@ -56,9 +56,7 @@ class CifarNet(nn.Module):
     remat: bool = False
     stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     stem_width = 16
@@ -76,10 +74,7 @@ class CifarNet(nn.Module):
             raise UserError(f'{type(self).__name__} got depth {self.depth}, expected {3 * self.block_layers}n + 2')
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         bricks = dict(conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init), act=nn.relu)
         drops = train and self.stochastic_depth > 0

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import ceil_padding, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.squeeze_excitation import SqueezeExcitation
@@ -52,9 +52,7 @@ class SENet(nn.Module):
     dropout: float = 0.0
     zero_init_last: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -63,10 +61,7 @@ class SENet(nn.Module):
         require_at_least('SENet', x.shape, 3 if self.ceil_pool else 1)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         block = functools.partial(
             self.block, conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init),

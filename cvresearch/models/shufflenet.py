@@ -30,7 +30,7 @@ from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 
 UNITS = (4, 8, 4)
@@ -45,7 +45,7 @@ class ShuffleNet(nn.Module):
       width: maps of the first stage; each later stage has twice its predecessor's.
       stem_width: maps of the stem.
       dropout: rate before the classifier.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper names none.
       dtype: of the computation.
     """
@@ -55,9 +55,7 @@ class ShuffleNet(nn.Module):
     width: int = 240
     stem_width: int = 24
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -65,10 +63,7 @@ class ShuffleNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         bricks = dict(conv=conv, norm=norm, act=nn.relu)
 
         x = conv(self.stem_width, 3, strides=2, padding=1, name='stem_conv')(x.astype(self.dtype))

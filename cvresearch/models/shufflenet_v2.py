@@ -28,7 +28,7 @@ from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
 
 UNITS = (4, 8, 4)
@@ -43,7 +43,7 @@ class ShuffleNetV2(nn.Module):
       last_width: maps of the last 1x1 convolution.
       stem_width: maps of the stem.
       dropout: rate before the classifier.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper names none.
       dtype: of the computation.
     """
@@ -53,9 +53,7 @@ class ShuffleNetV2(nn.Module):
     last_width: int = 1024
     stem_width: int = 24
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -63,10 +61,7 @@ class ShuffleNetV2(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         bricks = dict(conv=conv, norm=norm, act=nn.relu)
 
         x = conv(self.stem_width, 3, strides=2, padding=1, name='stem_conv')(x.astype(self.dtype))

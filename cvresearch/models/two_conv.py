@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.sliding import flatten
@@ -46,8 +46,7 @@ class TwoConv(nn.Module):
     dropouts: tuple[float, float, float] = (0.0, 0.0, 0.0)
     norms: bool = False
     kernel_init: str = 'glorot_uniform'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -57,9 +56,7 @@ class TwoConv(nn.Module):
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, kernel_size=self.kernel, kernel_init=init, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=self.dtype
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
 
         x = x.astype(self.dtype)
         if self.norms:

@@ -26,7 +26,7 @@ from cvresearch.base.errors import lookup
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm, local_response_norm
+from cvresearch.nn.norms import NormSpec, local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.sliding import note
@@ -58,9 +58,7 @@ class VGG(nn.Module):
     batch_norm: bool = False
     adaptive_pool: bool = False
     dropout: float = 0.5
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str | Callable = 'glorot_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -71,10 +69,7 @@ class VGG(nn.Module):
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
 
         x = x.astype(self.dtype)
         for i, j, kernel in convolutions(self.configuration):

@@ -20,7 +20,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.stacked import repeat
 
@@ -48,9 +48,7 @@ class WideResNet(nn.Module):
     remat: bool = False
     stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -61,10 +59,7 @@ class WideResNet(nn.Module):
             raise UserError(f'WideResNet got depth {self.depth}, expected 6n + 4')
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last = functools.partial(conv, kernel_init=initializer('zeros')) if self.zero_init_last else conv
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
 

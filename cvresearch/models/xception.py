@@ -28,7 +28,7 @@ from cvresearch.base.errors import lookup
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padding_of
 from cvresearch.nn.pool import global_avg_pool, max_pool
 from cvresearch.nn.separable import SeparableConv
@@ -60,9 +60,7 @@ class Xception(nn.Module):
     intermediate_act: str = 'none'
     residual: bool = True
     padding: str = 'SAME'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     kernel_init: str | Callable = 'glorot_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -76,10 +74,7 @@ class Xception(nn.Module):
         require_at_least('Xception', x.shape, 7)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         between = lookup('intermediate activation', BETWEEN, self.intermediate_act)
         sep = functools.partial(SeparableConv, conv=conv, between=between)
         pool = functools.partial(max_pool, window=3, strides=2, padding=padding_of(self.padding, 3))

@@ -1,6 +1,7 @@
 """Normalization layers."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -184,6 +185,28 @@ class BatchNorm(nn.Module):
             if how.kind == 'batch_renorm':
                 steps.value += 1
         return centre, factor
+
+
+@dataclasses.dataclass(frozen=True)
+class NormSpec:
+    """The constants of a net's batch norms, in which papers and libraries differ.
+
+    The registry gives each of them a key of its own: of an argument `bn`, `bn_momentum`, `bn_eps` and `bn_unbiased`.
+
+    Attributes:
+      momentum, eps, unbiased: as `BatchNorm` has them.
+    """
+
+    momentum: float = 0.9
+    eps: float = 1e-5
+    unbiased: bool = False
+
+    def layer(self, train: bool, dtype: jnp.dtype | None = None, **arguments) -> Callable[..., BatchNorm]:
+        """Returns what makes the net's batch norms; `arguments` are further ones of `BatchNorm`."""
+        return functools.partial(
+            BatchNorm, train=train, momentum=self.momentum, eps=self.eps, unbiased=self.unbiased, dtype=dtype,
+            **arguments,
+        )  # fmt: skip
 
 
 def _over_groups(statistics: jax.Array) -> jax.Array:
