@@ -159,8 +159,8 @@ class BatchNorm(nn.Module):
         channels = (x.shape[-1],)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
-        if how.kind == 'batch_renorm':
-            steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32)
+        renorm = how.kind == 'batch_renorm'
+        steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32) if renorm else None
         if not self.train or how.frozen:
             return running_mean.value, lax.rsqrt(running_var.value + self.eps)
         grouped = bool(how.group_size)
@@ -168,7 +168,7 @@ class BatchNorm(nn.Module):
         mean, var = moments(x, running_mean.value, axes, grouped, rounded)
         factor = lax.rsqrt(var + self.eps)
         centre = mean
-        if how.kind == 'batch_renorm':
+        if steps is not None:
             r_max, d_max = _renorm_bounds(how, steps.value)
             old = lax.rsqrt(running_var.value + self.eps)
             r = lax.stop_gradient(jnp.clip(old / factor, 1 / r_max, r_max))
@@ -182,7 +182,7 @@ class BatchNorm(nn.Module):
             momentum = self.momentum if how.momentum is None else how.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * _over_groups(mean)
             running_var.value = momentum * running_var.value + (1 - momentum) * _over_groups(new_var)
-            if how.kind == 'batch_renorm':
+            if steps is not None:
                 steps.value += 1
         return centre, factor
 

@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core.scope import LazyRng
+from flax.core.scope import LazyRng, Scope
 from jax import lax
 
 from cvresearch.base.trees import STACKED
@@ -65,7 +65,7 @@ def repeat(
         return _scanned(parent, block, names, entry, keys, x, per_block, remat)
     run = nn.remat(_call) if remat else _call
     for j, name in enumerate(names):
-        scope = parent.scope.push(name)
+        scope = _scope(parent).push(name)
         scope.rngs = {stream: LazyRng.create(key[j]) for stream, key in keys.items()}
         x = run(block(name=name, parent=scope), x, *(values[j] for values in per_block))
     return x
@@ -144,10 +144,16 @@ def _call(module: nn.Module, *arguments) -> jax.Array:
     return module(*arguments)
 
 
+def _scope(module: nn.Module) -> Scope:
+    if module.scope is None:
+        raise ValueError(f'{type(module).__name__} is not bound: blocks are repeated in an `nn.compact` method')
+    return module.scope
+
+
 def _keys(parent: nn.Module, count: int) -> dict[str, jax.Array]:
     """Returns, for each random stream of the call, the keys of the blocks."""
     fold = jax.vmap(jax.random.fold_in, (None, 0))
-    return {stream: fold(parent.make_rng(stream), jnp.arange(count)) for stream in parent.scope.rngs}
+    return {stream: fold(parent.make_rng(stream), jnp.arange(count)) for stream in _scope(parent).rngs}
 
 
 def _initialize(parent: nn.Module, block, names: list[str], entry: str | None, keys, x, per_block) -> None:

@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
@@ -61,11 +62,11 @@ def _as_stored(integers, call, arguments, keywords, context):
     if not params or not _is_other(layer, params):
         return call(*arguments, **keywords)
     names = ('first', 'second') if 'first' in params else ('kernel',)
-    x, bias, *kernels = nn.dtypes.promote_dtype(
+    x, bias, *kernels = promote_dtype(
         arguments[0], params.get('bias'), *(params[name] for name in names), dtype=layer.dtype
     )
     for number, kernel in enumerate(kernels):
-        x = x @ kernel if kernel.ndim == 2 else conv2d(x, kernel, **_window(layer, kernel.shape[:2], number))
+        x = conv2d(x, kernel, **_window(layer, kernel.shape[:2], number)) if isinstance(layer, Conv) else x @ kernel
     return x if bias is None else x + bias
 
 
