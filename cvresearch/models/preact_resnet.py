@@ -22,13 +22,13 @@ Of each stage all blocks but the first are identical and compiled once (nn/stack
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
@@ -218,40 +218,30 @@ for _depth, (_sizes, _timm_counts, _keras_counts) in _IMAGENET.items():
         evidence='keras 3.15.1, measured: trainable parameters and multiply-adds',
     )  # fmt: skip
 
-
-def timm_name(path: str) -> str:
-    """Returns 'stages.1.blocks.0.downsample.conv' for 'stage2_block0/shortcut_conv'."""
-    whole = {'stem_conv': 'stem.conv', 'last_norm': 'norm', 'head': 'head.fc'}
-    if path in whole:
-        return whole[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d+)/(\w+)', path).groups()
-    return f'stages.{int(stage) - 1}.blocks.{block}.{layer.replace("shortcut_conv", "downsample.conv")}'
-
-
-def keras_name(path: str) -> str:
-    """Returns 'conv3_block1_0_conv' for 'stage2_block0/shortcut_conv'."""
-    whole = {'stem_conv': 'conv1_conv', 'last_norm': 'post_bn', 'head': 'predictions'}
-    if path in whole:
-        return whole[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d+)/(\w+)', path).groups()
-    layers = {
-        'shortcut_conv': '0_conv', 'conv1': '1_conv', 'conv2': '2_conv', 'conv3': '3_conv',
-        'norm1': 'preact_bn', 'norm2': '1_bn', 'norm3': '2_bn',
-    }  # fmt: skip
-    return f'conv{int(stage) + 1}_block{int(block) + 1}_{layers[layer]}'
-
+_TIMM = Names(
+    {'stem_conv': 'stem.conv', 'last_norm': 'norm', 'head': 'head.fc'},
+    within('stage{i}_block{j}/', 'stages.{i-1}.blocks.{j}.', {
+        'conv{n}': 'conv{n}', 'norm{n}': 'norm{n}', 'shortcut_conv': 'downsample.conv',
+    }),
+)  # fmt: skip
+_KERAS_NAMES = Names(
+    {'stem_conv': 'conv1_conv', 'last_norm': 'post_bn', 'head': 'predictions'},
+    within('stage{i}_block{j}/', 'conv{i+1}_block{j+1}_', {
+        'conv{n}': '{n}_conv', 'norm1': 'preact_bn', 'norm{n}': '{n-1}_bn', 'shortcut_conv': '0_conv',
+    }),
+)  # fmt: skip
 
 REFERENCES = {
     **{
         f'timm/resnetv2_{depth}': Reference(
-            f'resnetv2_{depth}', timm_name, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
+            f'resnetv2_{depth}', _TIMM, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
             input_shape=(64, 64, 3),
         )
         for depth in _IMAGENET
     },
     **{
         f'keras/ResNet{depth}V2': Reference(
-            f'resnetv2_{depth}_keras', keras_name, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
+            f'resnetv2_{depth}_keras', _KERAS_NAMES, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
             published=((r'probs/(.*)', r'predictions/\1'),),  # as keras-applications 1.0 named it
         )
         for depth in _IMAGENET

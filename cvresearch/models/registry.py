@@ -7,8 +7,8 @@ import functools
 import importlib
 import pkgutil
 import re
-from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -154,8 +154,8 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
     if num_classes < 1:
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
     check_arguments(f'model {name!r}', arguments, arguments_of(name))
-    given = _with_specs(found.module, {**found.arguments, **arguments})
-    return found.module(**given, num_classes=num_classes, dtype=dtype)
+    given = {**found.arguments, **arguments, 'num_classes': num_classes, 'dtype': dtype}
+    return found.module(**_with_specs(found.module, given))
 
 
 def create_model(name: str, num_classes: int | None = None, **arguments) -> nn.Module:
@@ -189,7 +189,7 @@ def _keys(argument: str, default: object) -> dict[str, object]:
     return {f'{argument}_{constant}': value for constant, value in dataclasses.asdict(default).items()}
 
 
-def _with_specs(module: Callable[..., nn.Module], given: dict[str, object]) -> dict[str, object]:
+def _with_specs(module: type[nn.Module], given: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a constructor for what is given by keys: `bn` for `bn_eps`, others as they are."""
     arguments = dict(given)
     for field in dataclasses.fields(module):

@@ -217,7 +217,7 @@ _RESNETS = {
 _RESNEXTS = {(8, 64): (34_426_698, 5_387_266_048, '34.4 M'), (16, 64): (68_155_210, 10_688_866_304, '68.1 M')}
 
 
-def _variant(module: Callable, paper: str, facts: tuple[int, int, str], **arguments) -> Variant:
+def _variant(module: type[nn.Module], paper: str, facts: tuple[int, int, str], **arguments) -> Variant:
     params, macs, in_paper = facts
     return Variant(
         module=module, arguments=arguments, input_shape=(32, 32, 3), num_classes=10, params=params, macs=macs,

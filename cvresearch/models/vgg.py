@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
@@ -146,7 +147,7 @@ VARIANTS = {
 def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -> Reference:
     """Returns a net of one list of layers, in which ReLU and pooling have numbers too, and three dense ones."""
     made = VARIANTS[variant].arguments
-    names = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
+    names: dict[str, str] = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
     number = 0
     for i, j, _ in convolutions(made['configuration']):
         number += i > 1 and j == 0  # the pooling before
@@ -155,7 +156,7 @@ def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -
         number += 3 if made.get('batch_norm') else 2
     if made.get('batch_norm'):
         arguments = dict(arguments, bn_unbiased=True)
-    return Reference(variant, names.__getitem__, arguments, flatten={'fc6': (512, 7, 7)}, **more)
+    return Reference(variant, Names(names), arguments, flatten={'fc6': (512, 7, 7)}, **more)
 
 
 def _torchvision(variant: str) -> Reference:
@@ -173,7 +174,7 @@ def _keras(variant: str) -> Reference:
     names = {'fc6': 'fc1', 'fc7': 'fc2', 'head': 'predictions'}
     for i, j, _ in convolutions(VARIANTS[variant].arguments['configuration']):
         names[f'stage{i}_block{j}_conv'] = f'block{i}_conv{j + 1}'
-    return Reference(variant=variant, rename=names.__getitem__, input_shape=(224, 224, 3))
+    return Reference(variant=variant, rename=Names(names), input_shape=(224, 224, 3))
 
 
 _LIBRARY_NETS = [name for name in VARIANTS if name not in ('vgg11_lrn', 'vgg16_c')]
