@@ -43,7 +43,8 @@ def read(folders: list[str | Path]) -> list[dict]:
 
 def _record(folder: Path) -> tuple[Path, dict]:
     try:
-        record, average = (json.loads((folder / f'{name}.json').read_text()) for name in ('ensemble', 'average'))
+        files = (folder / 'ensemble.json', folder / 'average.json')
+        record, average = (json.loads(file.read_text(encoding='utf-8')) for file in files)
     except (OSError, ValueError) as error:
         raise UserError(f'{folder} holds no ensemble.json and average.json: {error}') from error
     _ = record['members'][0]['seed'], record['curve'], record['controls']  # a record without them is damaged

@@ -104,7 +104,7 @@ def _ensemble(options: SimpleNamespace):
     if not options.curve:
         raise UserError('--curve is missing: what `cvresearch.evaluate --ensemble=snapshots` printed')
     try:
-        record = json.loads(options.curve.read_text())
+        record = json.loads(options.curve.read_text(encoding='utf-8'))
     except (OSError, ValueError) as error:
         raise UserError(f'{options.curve} cannot be read as JSON ({type(error).__name__}: {error})') from error
     if not isinstance(record, dict) or 'curve' not in record:

@@ -117,7 +117,7 @@ def _parity() -> dict[str, str]:
     """Returns 'torchvision 1e-06, keras 9e-07' by variant, from the measurements kept in the docs."""
     found: dict[str, list[str]] = {}
     if PARITY.exists():
-        for row in csv.DictReader(PARITY.read_text().splitlines()):
+        for row in csv.DictReader(PARITY.read_text(encoding='utf-8').splitlines()):
             library = row['reference'].partition('/')[0]
             found.setdefault(row['variant'], []).append(f'{library} {float(row["relative_error"]):.0e}')
     return {variant: ', '.join(errors) for variant, errors in found.items()}

@@ -42,13 +42,13 @@ class Block:
 
 def blocks(path: Path) -> list[Block]:
     """Returns the generated parts of a document."""
-    text = path.read_text()
+    text = path.read_text(encoding='utf-8')
     return [Block(path, m['command'], m['body'], m.start('body'), m.end('body')) for m in BLOCK.finditer(text)]
 
 
 def unaccounted(path: Path) -> list[str]:
     """Returns the tables with numbers in a document that no command generates."""
-    text = path.read_text()
+    text = path.read_text(encoding='utf-8')
     spans = [(block.start, block.end) for block in blocks(path)]
     return [
         match[0] for match in TABLE.finditer(text)
@@ -74,7 +74,7 @@ def generated(command: str) -> str:
 
 def refreshed(path: Path) -> str:
     """Returns a document with its generated parts made anew."""
-    text = path.read_text()
+    text = path.read_text(encoding='utf-8')
     for block in reversed(blocks(path)):
         text = text[: block.start] + generated(block.command) + text[block.end :]
     return text

@@ -104,3 +104,28 @@ def test_chains_are_short_and_there_is_no_cycle():
 def test_what_is_never_imported(modules, absent):
     code = f'import {modules}; import sys; sys.exit({absent!r} in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+
+# Functions of text files, and which argument by position is the encoding.
+TEXT_FILES = {'read_text': 0, 'write_text': 1, 'open': None}
+
+
+def without_encoding(path):
+    """Yields the lines of a file that read or write text in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        name = ast.unparse(node.func).split('.')[-1] if isinstance(node, ast.Call) else ''
+        if name not in TEXT_FILES or any(keyword.arg in ('encoding', None) for keyword in node.keywords):
+            continue
+        if name == 'open':
+            modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            own = ast.unparse(node.func) in ('open', 'path.open', 'file.open') and not any('b' in str(m) for m in modes)
+            if own:
+                yield node.lineno
+        elif len(node.args) <= TEXT_FILES[name]:
+            yield node.lineno
+
+
+@pytest.mark.parametrize('room', ['cvresearch', 'launch', 'configs'])
+def test_text_is_utf_8_whatever_the_locale(room):
+    found = [f'{path}:{line}' for path in sorted((ROOT / room).rglob('*.py')) for line in without_encoding(path)]
+    assert not found

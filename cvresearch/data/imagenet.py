@@ -44,7 +44,7 @@ def _labels_of_tfds(name: str) -> list[str]:
     found = importlib.util.find_spec('tensorflow_datasets')
     if found is None:
         raise UserError('the labels of ImageNet are in the package tensorflow-datasets, which is not installed')
-    return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text().split()
+    return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text(encoding='utf-8').split()
 
 
 def facts(name: str, **more) -> Facts:
@@ -77,7 +77,7 @@ def imagenet_real(root: str = '') -> Source:
     ))  # fmt: skip
     tar = place / VALIDATION_TAR
     test = of_validation_tar(tar) if tar.exists() else of_validation_folder(place / 'val')
-    answers = json.loads((place / 'real.json').read_text())
+    answers = json.loads((place / 'real.json').read_text(encoding='utf-8'))
     labels = np.full((len(answers), max(map(len, answers))), -1, np.int32)
     for row, answer in zip(labels, answers, strict=True):
         row[: len(answer)] = answer

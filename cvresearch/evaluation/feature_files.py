@@ -135,7 +135,7 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
 def _parts_of(out: Path, record: dict) -> Path:
     parts = out.with_name(f'{out.name}.parts')
     about = parts / 'record.json'
-    if about.exists() and json.loads(about.read_text()) != json.loads(json.dumps(record)):
+    if about.exists() and json.loads(about.read_text(encoding='utf-8')) != json.loads(json.dumps(record)):
         raise UserError(f'{parts} holds features of another net or of other data; remove it, or name another --out')
     try:
         parts.mkdir(parents=True, exist_ok=True)

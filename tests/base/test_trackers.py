@@ -17,7 +17,8 @@ from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import read_card, read_metrics, scalars
 from tests import seams
 
-EXAMPLE = re.search(r'<!-- tracker example -->\n```python\n(.*?)```', Path('docs/observing.md').read_text(), re.S)[1]
+PAGE = Path('docs/observing.md').read_text('utf-8')
+EXAMPLE = re.search(r'<!-- tracker example -->\n```python\n(.*?)```', PAGE, re.S)[1]
 RECORD = Path('docs/records/lenet5_mnist5k_seed0')  # a run of twenty epochs
 SMOKE = ['--config', 'configs/lenet5_fake.py:smoke', '--config.model.name=softmax_regression', '--config.mesh.data=1',
          '--config.log_every_steps=1']  # fmt: skip

@@ -25,18 +25,18 @@ def folder(tmp_path, monkeypatch):
     for seed in (0, 1):
         shutil.copytree(f'docs/records/lenet5_mnist5k_seed{seed}', tmp_path / f'seed={seed},a')
     monkeypatch.chdir(tmp_path)
-    Path('sweep.json').write_text('{"runs": []}')
+    Path('sweep.json').write_text('{"runs": []}', encoding='utf-8')
     for name in ('running', 'no_card', 'cut_card', 'list_card', 'no_result', 'cut_config', 'bytes_config', 'sweep/a'):
         shutil.copytree(RECORD, name)
     Path('folder').mkdir()
     Path('gone').symlink_to('nowhere')
-    card = json.loads(Path('running/run.json').read_text())
-    Path('running/run.json').write_text(json.dumps(card | {'status': 'running'}))
+    card = json.loads(Path('running/run.json').read_text(encoding='utf-8'))
+    Path('running/run.json').write_text(json.dumps(card | {'status': 'running'}), encoding='utf-8')
     Path('no_card/run.json').unlink()
-    Path('cut_card/run.json').write_text(json.dumps(card)[:50])
-    Path('list_card/run.json').write_text('[]')
-    Path('no_result/run.json').write_text('{"status": "finished", "final": {}}')
-    Path('cut_config/config.json').write_text('{"seed": ')
+    Path('cut_card/run.json').write_text(json.dumps(card)[:50], encoding='utf-8')
+    Path('list_card/run.json').write_text('[]', encoding='utf-8')
+    Path('no_result/run.json').write_text('{"status": "finished", "final": {}}', encoding='utf-8')
+    Path('cut_config/config.json').write_text('{"seed": ', encoding='utf-8')
     Path('bytes_config/config.json').write_bytes(b'\xff\xfe{')
     return tmp_path
 
@@ -100,7 +100,7 @@ def test_runs_of_before_and_after_a_key_are_seeds_of_one_row(folder):
     """`mesh.rules` is absent in old runs, and [] in new ones."""
     for seed, mesh in ((0, {'data': 1}), (1, {'data': 1, 'shard': 1, 'least': 16384, 'rules': []})):
         path = Path(f'seed={seed},a/config.json')
-        path.write_text(json.dumps(json.loads(path.read_text()) | {'mesh': mesh}))
+        path.write_text(json.dumps(json.loads(path.read_text(encoding='utf-8')) | {'mesh': mesh}), encoding='utf-8')
     found = results.take(['seed=0,a', 'seed=1,a'])
     assert results.measured('a', found).seeds == 2
 
