@@ -35,6 +35,7 @@ from cvresearch.data.walk import images_of
 from cvresearch.engine import classifiers
 from cvresearch.inspect import attribution, class_activation, learned, placing, program
 from cvresearch.interop.classifier import NAMING, Classifier
+from cvresearch.nn import overrides
 from cvresearch.objectives import scores
 from cvresearch.report import looks
 
@@ -321,7 +322,7 @@ def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
 
 def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
     """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.outline(*program.separate(net.module, net.variables), images)
+    made = program.outline(*overrides.separate(net.module, net.variables), images)
     if options.layer is None:
         return made.name(program.last_map(made))
     made.map_place(options.layer)

@@ -13,9 +13,8 @@ from cvresearch.base.errors import RunError, UserError, check_arguments, constru
 from cvresearch.data import sampling
 from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
-from cvresearch.nn import norms, overrides
+from cvresearch.nn import norms, overrides, stacked
 from cvresearch.nn.overrides import Net
-from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
 from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
@@ -63,11 +62,10 @@ def whole_net(model: nn.Module, config: ConfigDict, one_by_one: bool = False) ->
     """
     how = norms.make(config.batch_norm)
     if one_by_one:
-        model = model.clone(scan=False, stacked=False) if hasattr(model, 'scan') else model
+        model = stacked.unrolled(model)
     elif 'stacked' not in config.model:
-        model = with_stacked(model)
-    if config.remat and hasattr(model, 'remat'):
-        model = model.clone(remat=True)
+        model = stacked.with_stacked(model)
+    model = stacked.with_remat(model) if config.remat else model
     return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
-from cvresearch.inspect.program import separate, trace
+from cvresearch.inspect.program import trace
+from cvresearch.nn.overrides import separate
 
 BINS = 50
 

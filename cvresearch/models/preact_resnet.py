@@ -35,10 +35,10 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
-from cvresearch.nn.stacked import repeat
+from cvresearch.nn.stacked import Repeating
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(Repeating):
     """A stem, stages of pre-activation blocks, a last activation, and a linear classifier.
 
     Attributes:
@@ -55,9 +55,6 @@ class PreActResNet(nn.Module):
       zeros_in_pool: pooling pads the map with zeros.
       zero_init_last: the last convolution of each block starts at zero, and so each block as its
         shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
-      scan: compile the identical blocks of a stage once.
-      remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int
@@ -72,9 +69,6 @@ class PreActResNet(nn.Module):
     conv_bias: bool = False
     zeros_in_pool: bool = False
     zero_init_last: bool = False
-    scan: bool = True
-    remat: bool = False
-    stacked: bool = False
     kernel_init: str = 'he_fan_in'
     bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
@@ -91,7 +85,6 @@ class PreActResNet(nn.Module):
             Block, conv=conv, end=end, last=last, norm=norm, act=nn.relu, projection=self.projection,
             bottleneck=self.bottleneck, stride_first=self.stride_first,
         )  # fmt: skip
-        again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
 
         x = self._stem(x.astype(self.dtype), end, norm)
         stages = len(self.stage_sizes)
@@ -100,7 +93,7 @@ class PreActResNet(nn.Module):
             first, last = (1, 2 if i < stages - 1 else 1) if self.late_stride else (2 if i else 1, 1)
             alike = size if last == 1 else size - 1
             x = of_stage(strides=first, activated=self.norm_in_stem and i == 0, name=f'{prefix}0')(x)
-            x = again(of_stage, prefix, range(1, alike), x)
+            x = self.repeat(of_stage, prefix, range(1, alike), x)
             if alike < size:
                 x = of_stage(strides=last, name=f'{prefix}{alike}')(x)
         x = global_avg_pool(nn.relu(norm(name='last_norm')(x)))

@@ -53,7 +53,7 @@ def references() -> dict[str, Reference]:
 
 def families() -> list[str]:
     """Returns the names of the modules beside this one that have a VARIANTS table."""
-    return [name for name, module in _modules() if hasattr(module, 'VARIANTS')]
+    return [name for name, module in _modules() if 'VARIANTS' in vars(module)]
 
 
 def variant(name: str) -> Variant:
@@ -222,7 +222,7 @@ def _whole(entry) -> Variant:
 def _gather(table: str) -> dict:
     found: dict = {}
     for family, module in _modules():
-        for name, entry in getattr(module, table, {}).items():
+        for name, entry in vars(module).get(table, {}).items():
             if name in found:
                 raise ValueError(f'{name!r} in {table} of {family} is defined twice')
             found[name] = entry

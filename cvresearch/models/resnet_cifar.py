@@ -29,13 +29,13 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
 from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool
-from cvresearch.nn.stacked import repeat
+from cvresearch.nn.stacked import Repeating
 from cvresearch.nn.stochastic_depth import drop_path
 
 SHORTCUTS = ('zeros', 'projection')
 
 
-class CifarNet(nn.Module):
+class CifarNet(Repeating):
     """A 3x3 convolution, three stages of blocks, the later two of which halve the map, and a classifier.
 
     Attributes:
@@ -43,18 +43,12 @@ class CifarNet(nn.Module):
         blocks, plus 2.
       stochastic_depth: drop rate of the last block; block b of n drops at b / n of it.
       zero_init_last: the last norm of each block starts at zero, and so each block as its shortcut.
-      scan: compile the identical blocks of a stage once.
-      remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int
     depth: int
     stochastic_depth: float = 0.0
     zero_init_last: bool = False
-    scan: bool = True
-    remat: bool = False
-    stacked: bool = False
     kernel_init: str = 'he_fan_in'
     bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
@@ -79,7 +73,6 @@ class CifarNet(nn.Module):
         bricks = dict(conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init), act=nn.relu)
         drops = train and self.stochastic_depth > 0
         rates = self.stochastic_depth * jnp.arange(1, 3 * size + 1) / (3 * size)
-        again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
 
         x = conv(self.stem_width, 3, padding=1, name='stem_conv')(x.astype(self.dtype))
         x = nn.relu(norm(name='stem_norm')(x))
@@ -88,7 +81,7 @@ class CifarNet(nn.Module):
             block = functools.partial(self.block(**bricks), width=self.stem_width * 2**i)
             rate = [rates[i * size : (i + 1) * size]] if drops else []
             x = block(strides=2 if i else 1, name=f'{prefix}0')(x, *(r[0] for r in rate))
-            x = again(block, prefix, range(1, size), x, *(r[1:] for r in rate))
+            x = self.repeat(block, prefix, range(1, size), x, *(r[1:] for r in rate))
         x = global_avg_pool(x)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 

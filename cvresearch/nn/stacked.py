@@ -71,9 +71,39 @@ def repeat(
     return x
 
 
+class Repeating(nn.Module, kw_only=True):
+    """A net whose stages are identical blocks, one after another.
+
+    Attributes:
+      scan, remat, stacked: as `repeat` takes them.
+    """
+
+    scan: bool = True
+    remat: bool = False
+    stacked: bool = False
+
+    @nn.nowrap
+    def repeat(
+        self, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array, *per_block: jax.Array
+    ) -> jax.Array:
+        """Applies blocks to x, see `repeat`; to be called in the net's `nn.compact` method."""
+        knobs = dict(scan=self.scan, remat=self.remat, stacked=self.stacked)
+        return repeat(self, block, prefix, numbers, x, *per_block, **knobs)
+
+
 def with_stacked(model: nn.Module) -> nn.Module:
     """Returns the net with its variables in the stacked layout; itself where it repeats no blocks."""
-    return model.clone(stacked=True) if hasattr(model, 'stacked') else model
+    return model.clone(stacked=True) if isinstance(model, Repeating) else model
+
+
+def with_remat(model: nn.Module) -> nn.Module:
+    """Returns the net whose repeated blocks are computed anew in the backward pass; itself where it repeats none."""
+    return model.clone(remat=True) if isinstance(model, Repeating) else model
+
+
+def unrolled(model: nn.Module) -> nn.Module:
+    """Returns the net with its blocks one by one, and their variables so; itself where it repeats none."""
+    return model.clone(scan=False, stacked=False) if isinstance(model, Repeating) else model
 
 
 def unstack(tree):

@@ -112,7 +112,7 @@ def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.
         padding = explicit(layer.padding)
         total = lax.conv_general_dilated(
             levels, kernel, pair(layer.strides), padding, rhs_dilation=pair(layer.dilation),
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=getattr(layer, 'groups', 1),
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=layer.groups,
             precision=lax.Precision.HIGHEST,
         )  # fmt: skip
     y = total.astype(jnp.float32) * (params['input_scale'] * params['kernel_scale'])
