@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
 import jax
@@ -101,7 +101,7 @@ def probe(
       UserError: a layer that the net does not have.
     """
     program = trace(module, variables, images, train)
-    layers = tuple(layers or main_layers(program))
+    layers = tuple(layers or main_layers(program, variables['params']))
     places = [program.place(name) for name in layers]
 
     def measure(variables, images, target):
@@ -121,10 +121,13 @@ def probe(
     return Probe(layers, measure)
 
 
-def main_layers(program: Program) -> list[str]:
-    """Returns the names of what the net's own children give, after the activation that the net applies to it."""
-    found: dict[int, str] = {}  # a stage is its last block
-    for name in (name for name in program.names if name in program.modules and '/' not in name):
+def main_layers(program: Program, params: Mapping) -> list[str]:
+    """Returns the names of what the net's own children give, after the activation that the net applies to it.
+
+    Children without parameters are left out: they are pooling and dropout.
+    """
+    found: dict[int, str] = {}
+    for name in (name for name in program.names if name in program.modules and name in params):
         active = [after for function in _APPLIED if (after := f'{name}+{function}') in program.names]
         found.setdefault(program.names[(active or [name])[0]], (active or [name])[0])
     return [found[place] for place in sorted(found)]

@@ -106,7 +106,11 @@ def test_values_that_are_not_finite_are_counted():
 
 
 def test_main_layers_are_the_net_s_own_after_their_activation():
-    module = registry.build('lenet5_relu')
-    images = jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32)
-    made = program.trace(module, cost.shapes(module, (32, 32, 1)), images)
-    assert training.main_layers(made) == ['C1+relu', 'C3+relu', 'C5+relu', 'F6+relu', 'head']
+    for name, expected in (
+        ('lenet5_relu', ['C1+relu', 'C3+relu', 'C5+relu', 'F6+relu', 'head']),
+        ('mlp', ['hidden1+relu', 'hidden2+relu', 'head']),  # whose dropout is a child too
+    ):
+        module = registry.build(name)
+        variables = cost.shapes(module, (32, 32, 1))
+        made = program.trace(module, variables, jax.ShapeDtypeStruct((1, 32, 32, 1), jnp.float32))
+        assert training.main_layers(made, variables['params']) == expected
