@@ -2,13 +2,14 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from cvresearch import train
 from cvresearch.base.errors import UserError
-from cvresearch.base.records import read_card, read_metrics
+from cvresearch.base.records import read_card, read_metrics, scalars
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation.layers import Watcher
@@ -36,6 +37,7 @@ def test_a_watched_run_is_the_same_and_has_rows_and_a_picture(smoke, tmp_path):
     for what in ('activations', 'gradients'):
         assert all(len(one['counts']) == BINS and one['finite'] == 1 for one in first[what].values())
     assert sum(first['activations']['head']['counts']) == 32 * 10
+    assert scalars(first)['layers/activations/head/std'] == first['activations']['head']['std']  # for TensorBoard
     assert Image.open(tmp_path / 'watched' / layers.PICTURE).size[0] > 1000
     assert not (tmp_path / 'plain' / layers.PICTURE).exists()
 
@@ -70,6 +72,17 @@ def test_a_run_that_was_stopped_has_the_rows_of_one_that_was_not(smoke, tmp_path
         assert train.run(smoke(**WATCHED), tmp_path / 'run') == 75
     assert train.run(smoke(**WATCHED), tmp_path / 'run') == 0
     assert json.dumps(rows(tmp_path / 'run')) == json.dumps(rows(tmp_path / 'whole'))
+
+
+@pytest.mark.parametrize('keys', [dict(mesh__data=2), dict(mesh__data=1, mesh__shard=2, mesh__least=1)])
+def test_rows_are_the_same_on_several_devices(smoke, tmp_path, keys):
+    if jax.device_count() < 2:
+        pytest.skip('needs two devices')
+    train.run(smoke(**WATCHED, max_steps=1), tmp_path / 'one')
+    train.run(smoke(**WATCHED, max_steps=1, **keys), tmp_path / 'two')
+    one, two = (rows(tmp_path / name)[0] for name in ('one', 'two'))
+    assert two['gradients'] == one['gradients']  # before the first update, nothing has been added up in another order
+    assert two['update_ratio'] == pytest.approx(one['update_ratio'], rel=1e-4)
 
 
 def test_watching_may_begin_when_a_run_is_continued(smoke, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 
 LITE = ('lite0', 'lite1', 'lite2')
 WIDTH = 400  # pixels of both photographs in one
-PIXELS = 1300  # width of the picture
+PIXELS = 1080  # width of the picture
 # (top, left, height, width): the cat's head, its face from the eyes to the chin, the cup with its handle.
 BOXES = {
     ('chelsea', 'head'): (0, 30, 300, 335), ('chelsea', 'face'): (60, 115, 230, 240),
@@ -48,7 +48,7 @@ def nets(squeezenet: Path | None) -> dict[str, str]:
     return named | ({'SqueezeNet, compressed': f'file:{squeezenet}#songhan/SqueezeNet'} if squeezenet else {})
 
 
-def photographs(folder: Path) -> dict[str, tuple[np.ndarray, list]]:
+def photographs() -> dict[str, tuple[np.ndarray, list]]:
     """Returns photographs by name: (pixels, what is asked of each: (class or None, name of the box, box))."""
     data = folder_of('skimage') / 'data'
     single = {name: Image.open(data / f'{name}.png').convert('RGB') for name in ('chelsea', 'coffee')}
@@ -72,53 +72,73 @@ def inside(shape: tuple[int, int], box: tuple) -> np.ndarray:
     return mask
 
 
+def maps(name: str, net, place: Path) -> list[dict]:
+    """Returns a row for each map and box, with the map itself, float32 (height, width), as `heat`.
+
+    Args:
+      name: of the net.
+      net: a classifier of ImageNet.
+      place: folder for the photographs.
+    """
+    from cvresearch.data import preprocessing
+    from cvresearch.inspect import class_activation, placing, program
+
+    rows = []
+    for photograph, (pixels, asked) in photographs().items():
+        file = place / f'{photograph}.png'
+        Image.fromarray(pixels).save(file)
+        image = np.asarray(net.normalize(preprocessing.of_file(file, net.prepare)))[None]
+        seen = net.preprocessing.seen(pixels.shape[:2])
+        logits = np.asarray(program.logits(net.module, net.variables, image))[0]
+        probabilities = np.exp(logits - np.logaddexp.reduce(logits))
+        for wanted, box_name, box in asked:
+            c = int(max(CATS, key=lambda cat: logits[cat]) if wanted == 'cat' else wanted or logits.argmax())
+            found = class_activation.grad_cam(net.module, net.variables, image, c)
+            heat = placing.placed(found.map, seen, pixels.shape[:2])[0]
+            mask, frame = inside(heat.shape, box), inside(heat.shape, seen)
+            rows.append({
+                'net': name, 'photograph': photograph, 'class': net.class_names[c],
+                'probability (%)': round(100 * float(probabilities[c]), 1), 'box': f'{box_name} {box}',
+                '% in the box': round(100 * float(heat[mask].sum() / heat.sum()), 1),
+                '% by chance': round(100 * float((mask & frame).sum() / frame.sum()), 1),
+                'heat': heat,
+            })  # fmt: skip
+    return rows
+
+
+def sheet(rows: list[dict], path: Path) -> None:
+    """Draws the maps: a row for each photograph, or half of one, and a column for each net."""
+    from cvresearch.report import looks
+
+    drawn, shown = {}, photographs()
+    for row in (row for row in rows if not row['box'].startswith('face')):  # another box of the same map
+        made = drawn.setdefault(row['box'], looks.Row(shown[row['photograph']][0], row['photograph'], []))
+        made.panels.append(looks.Panel(f'{row["net"]}\n{row["class"]}', row['heat']))
+    with tempfile.TemporaryDirectory() as place:
+        picture = Image.open(looks.saved(looks.overlays(list(drawn.values())), Path(place, 'maps.png'))).convert('RGB')
+    small = picture.resize((PIXELS, round(picture.height * PIXELS / picture.width)), Image.Resampling.LANCZOS)
+    small.save(path, quality=74)
+
+
 def main() -> None:
     """Prints the table."""
     from cvresearch.base import records, tables
-    from cvresearch.data import preprocessing
     from cvresearch.engine import classifiers
-    from cvresearch.inspect import class_activation, placing, program
-    from cvresearch.report import looks
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--squeezenet', type=Path, help='compressed_SqueezeNet.net, 675,763 bytes')
     parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
     parser.add_argument('--picture', type=Path, help='file for the maps, .jpg')
     options = parser.parse_args()
-    rows, sheet = [], {}
     with tempfile.TemporaryDirectory() as place:
-        for net_name, named in nets(options.squeezenet).items():
-            net = classifiers.load(named)
-            for photograph, (pixels, asked) in photographs(Path(place)).items():
-                file = Path(place, f'{photograph}.png')
-                Image.fromarray(pixels).save(file)
-                image = np.asarray(net.normalize(preprocessing.of_file(file, net.prepare)))[None]
-                seen = net.preprocessing.seen(pixels.shape[:2])
-                logits = np.asarray(program.logits(net.module, net.variables, image))[0]
-                chance = np.exp(logits - np.logaddexp.reduce(logits))
-                for wanted, box_name, box in asked:
-                    c = int(max(CATS, key=lambda cat: logits[cat]) if wanted == 'cat' else wanted or logits.argmax())
-                    found = class_activation.grad_cam(net.module, net.variables, image, c)
-                    heat = placing.placed(found.map, seen, pixels.shape[:2])[0]
-                    mask, frame = inside(heat.shape, box), inside(heat.shape, seen)
-                    rows.append({
-                        'net': net_name, 'photograph': photograph, 'class': net.class_names[c],
-                        'probability (%)': round(100 * float(chance[c]), 1), 'box': f'{box_name} {box}',
-                        '% in the box': round(100 * float(heat[mask].sum() / heat.sum()), 1),
-                        '% by chance': round(100 * float((mask & frame).sum() / frame.sum()), 1),
-                    })  # fmt: skip
-                    row = sheet.setdefault((photograph, wanted), looks.Row(pixels, photograph, []))
-                    if box_name != 'face':  # another box of the same map
-                        row.panels.append(looks.Panel(f'{net_name}\n{net.class_names[c]}', heat))
+        found = [row for name, named in nets(options.squeezenet).items()
+                 for row in maps(name, classifiers.load(named), Path(place))]  # fmt: skip
+    rows = [{key: value for key, value in row.items() if key != 'heat'} for row in found]
     print(tables.render(rows, tuple(rows[0])))
     if options.record:
-        records.write_measurement(options.record, rows, picture=str(options.picture or ''))
+        records.write_measurement(options.record, rows)
     if options.picture:
-        with tempfile.TemporaryDirectory() as place:
-            file = looks.saved(looks.overlays(list(sheet.values())), Path(place, 'maps.png'))
-            drawn = Image.open(file).convert('RGB')
-        small = drawn.resize((PIXELS, round(drawn.height * PIXELS / drawn.width)), Image.Resampling.LANCZOS)
-        small.save(options.picture, quality=80)
+        sheet(found, options.picture)
 
 
 if __name__ == '__main__':
