@@ -126,7 +126,8 @@ def test_models_import_no_sibling(module):
 OF_STACKED_NETS = {
     *(f'cvresearch.models.{name}' for name in ('preact_resnet', 'resnet_cifar', 'wide_resnet')),
     'cvresearch.nn.overrides', 'cvresearch.inspect.cost', 'cvresearch.interop.conversion',
-    'cvresearch.engine.checkpoint', 'cvresearch.engine.recipes', 'cvresearch.engine.warm_start', 'cvresearch.benchmark',
+    'cvresearch.engine.checkpoint', 'cvresearch.engine.recipes', 'cvresearch.engine.warm_start',
+    'cvresearch.evaluation.layers', 'cvresearch.benchmark',
 }  # fmt: skip
 OF_NAMES_OF_BLOCKS = {
     'cvresearch.base.mesh', 'cvresearch.optim.param_filters', 'cvresearch.engine.freezing', 'cvresearch.nn.stacked',
