@@ -302,14 +302,14 @@ def _keras(path: str) -> str:
     return f'block{i}{chr(ord("a") + j)}_' + {'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn'}.get(layer, layer)
 
 
-def _lukemelas(path: str) -> str:
+def _lukemelas(path: str, depth: float) -> str:
     outer = {
         'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc',
     }  # fmt: skip
     if path in outer:
         return outer[path]
     i, j, layer = _parts(path)
-    number = sum(stage.repeats for stage in BASELINE[: i - 1]) + j  # of Lite0, whose depth is the baseline's
+    number = sum(stage.repeats for stage in scaled_stages(1.0, depth, fixed_ends=True)[: i - 1]) + j
     inner = {'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2'}
     return f'_blocks.{number}._{inner.get(layer, layer)}'
 
@@ -341,7 +341,9 @@ REFERENCES = {
     f'keras/EfficientNet{b.upper()}': Reference(variant=f'efficientnet_{b}', rename=_keras, **_SMALL)
     for b in list(NETS)[:8]
 } | {
-    'lukemelas/efficientnet-lite0': Reference(
-        variant='efficientnet_lite0', rename=_lukemelas, arguments=dict(bn_unbiased=True)
-    ),
+    f'lukemelas/efficientnet-{net}': Reference(
+        variant=f'efficientnet_{net}', rename=functools.partial(_lukemelas, depth=LITE_NETS[net][1]),
+        arguments=dict(bn_unbiased=True), input_shape=(LITE_NETS[net][2], LITE_NETS[net][2], 3),
+    )
+    for net in ('lite0', 'lite1', 'lite2', 'lite3')
 }  # fmt: skip
