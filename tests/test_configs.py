@@ -22,8 +22,8 @@ from tests import smokes
 
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
-    'mnist500': 500, 'digits': 1_442, 'fake': 1_024,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'svhn': 73_257, 'fashion_mnist': 60_000,
+    'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
@@ -43,8 +43,9 @@ def cost(config):
     """Returns 'images; device-hours', as docs/experiments.md defines them."""
     if config.data.name == 'image_folder':
         return f'{config.epochs:g} times the training images'
-    images = config.epochs * (TRAINING_IMAGES[config.data.name] - config.minival)
-    if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
+    labelled = config.data.get('labels') or TRAINING_IMAGES[config.data.name]
+    images = config.epochs * (labelled - config.minival)
+    if config.data.name not in ('imagenet', 'cifar10', 'cifar100') or config.data.get('labels'):
         return f'{images:,.0f} images'
     variant = registry.variant(config.model.name)
     size = config.transform.train.crop.size if config.transform else variant.input_shape[0]
@@ -142,7 +143,7 @@ def test_smoke_run_trains(name, tmp_path):
 
 
 def test_list_of_smoke_runs_is_whole():
-    text = Path('docs/smoke.md').read_text()
+    text = Path('docs/smoke.md').read_text(encoding='utf-8')
     ran, waiting = re.findall(r'^\| (\w+) ', text, re.M)[1:], re.findall(r'`(\w+)`', text.partition('Not run yet')[2])
     assert sorted(ran + waiting) == sorted(FILES) and 'Failed' not in text
 
@@ -150,12 +151,15 @@ def test_list_of_smoke_runs_is_whole():
 def on_synthetic_data(config):
     """Puts as many synthetic images in place of those that are not bundled, and a net where the weights decide."""
     config.model.name = config.model.name or 'resnet18'
-    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'fashion_mnist': 10}
+    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'svhn': 10, 'fashion_mnist': 10}
     if config.data.name in classes:
         name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES.get(config.data.name, 1000)
         with config.unlocked():
             shape = common.array_shape(config.data) if config.data.name == 'fashion_mnist' else {}
-            config.data = dict(name=name, **shape, classes=classes[config.data.name], train=count)
+            if config.unlabelled.name == 'images':
+                config.unlabelled = dict(name='fake_photographs', ratio=1)
+            labels = config.data.get('labels', 0)
+            config.data = dict(name=name, **shape, classes=classes[config.data.name], train=count, labels=labels)
     return config
 
 
@@ -166,7 +170,8 @@ def _module(name):
 @pytest.mark.parametrize('more', [{}, {'image_size': '32'}, {'transform.train.brightness': '0.4'}])
 def test_the_transform_of_the_documents_is_enough(tmp_path, more):
     """A file that says of a transform what docs/data.md shows, and no more."""
-    snippet = [line for line in Path('docs/data.md').read_text().splitlines() if line.startswith('c.transform.')][:2]
+    page = Path('docs/data.md').read_text('utf-8')
+    snippet = [line for line in page.splitlines() if line.startswith('c.transform.')][:2]
     assert len(snippet) == 2
     lines = [
         'from configs import common', 'def get_config(arg=""):', '    c = common.imagenet(epochs=1, batch_size=8)',

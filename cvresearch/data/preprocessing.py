@@ -189,7 +189,7 @@ TABLE = (
 @functools.cache
 def _timm() -> dict[str, dict]:
     """Returns {'resnet50.a1_in1k': arguments of `Preprocessing`} of timm's weights; without a tag its default ones."""
-    text = importlib.resources.files('cvresearch.data').joinpath('timm_preprocessing.csv').read_text()
+    text = importlib.resources.files('cvresearch.data').joinpath('timm_preprocessing.csv').read_text(encoding='utf-8')
     found = {}
     for row in csv.DictReader(text.splitlines()):
         sides = {key: int(row[key]) for key in ('crop', 'resize', 'test_crop', 'test_resize')}
@@ -234,7 +234,7 @@ def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
     if not path.is_file():
         return {}, None
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise UserError(f'{path} is no JSON: {error}') from error
     if not isinstance(stored, dict):
@@ -285,5 +285,5 @@ def of_file(path: str | Path, prepare: Callable[[bytes], np.ndarray]) -> np.ndar
 
 def imagenet_classes() -> tuple[str, ...]:
     """Returns the names of the 1000 classes of ImageNet-1k, in the order in which all libraries have them."""
-    text = importlib.resources.files('cvresearch.data').joinpath('imagenet_classes.txt').read_text()
+    text = importlib.resources.files('cvresearch.data').joinpath('imagenet_classes.txt').read_text(encoding='utf-8')
     return tuple(text.splitlines())
