@@ -33,7 +33,7 @@ def plain(c):
 
 
 def mixing(c):
-    c.augment.update(mixup=0.2, cutmix=1.0)
+    c.mixing.update(mixup=0.2, cutmix=1.0)
 
 
 def ema(c):
@@ -41,7 +41,7 @@ def ema(c):
 
 
 def sam(c):
-    c.optimizer.sam = 0.05
+    c.updates.sam = 0.05
 
 
 def stochastic_depth(c):
@@ -58,7 +58,7 @@ def resizing(c):
 
 
 def accumulation(c):
-    c.accumulate = 4
+    c.updates.accumulate = 4
 
 
 def snapshots(c):
@@ -68,7 +68,7 @@ def snapshots(c):
 
 def freezing(c):
     """The dense layer learns from the middle of the run on, and the stem never."""
-    c.optimizer.freeze = (('stage1_block0', 0.5), 'stem_conv')
+    c.updates.freeze = (('stage1_block0', 0.5), 'stem_conv')
 
 
 def warm_start(c):
@@ -81,12 +81,12 @@ def warm_start(c):
 
 def probe(c):
     """The head alone learns; statistics of norms stay."""
-    c.optimizer.freeze = ('stem_conv', 'stage1_.*', 'last_.*')
+    c.updates.freeze = ('stem_conv', 'stage1_.*', 'last_.*')
 
 
 def gradual(c):
     """The dense block learns from a quarter of the run on, the stem from its middle on."""
-    c.optimizer.freeze = (('stage1_block0', 0.25), ('stem_conv', 0.5))
+    c.updates.freeze = (('stage1_block0', 0.25), ('stem_conv', 0.5))
 
 
 FEATURES = dict(

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.objectives.mixing import Mixing
 
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
 
@@ -100,12 +99,10 @@ class Augment:
 
 
 def make(spec) -> Augment:
-    """Returns the augmentation of a config's `augment`, less how images are mixed (objectives/mixing.py).
+    """Returns the augmentation of a config's `augment`.
 
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    knobs = {field.name: field.default for field in dataclasses.fields(Augment)}
-    mixing = {field.name: field.default for field in dataclasses.fields(Mixing)}
-    check_arguments('config.augment', spec, knobs | mixing)
-    return Augment(**{name: value for name, value in spec.items() if name in knobs})
+    check_arguments('config.augment', spec, {field.name: field.default for field in dataclasses.fields(Augment)})
+    return Augment(**spec)

@@ -50,7 +50,7 @@ class Due:
 
     def precise_statistics(self, step: int) -> bool:
         """Whether the statistics of norms are to be computed anew, at the end."""
-        return step == self.experiment.plan.steps and bool(self.experiment.config.batch_norm.get('precise_batches', 0))
+        return step == self.experiment.plan.steps and bool(self.experiment.config.precise_batches)
 
     def early_stop(self, step: int) -> bool:
         """Whether the run ends here, before its last step: on all hosts the same."""

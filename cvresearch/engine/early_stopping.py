@@ -87,9 +87,9 @@ def make(config: ConfigDict, splits: Mapping, metric: str) -> Patience | None:
         )
     if not config.evaluate_every_epochs:
         raise UserError('config.early_stopping goes by evaluations, but config.evaluate_every_epochs is 0')
-    if config.batch_norm.get('precise_batches', 0):
+    if config.precise_batches:
         raise UserError(
-            'config.batch_norm.precise_batches is for the last step, which config.early_stopping does not know '
+            'config.precise_batches is for the last step, which config.early_stopping does not know '
             'beforehand; set one of them to 0 or none'
         )
     return rule

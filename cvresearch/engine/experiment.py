@@ -29,7 +29,7 @@ from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, param_filters, schedules
+from cvresearch.optim import optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -106,7 +106,6 @@ class Experiment:
     method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
-    teacher: str
     average: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -155,25 +154,24 @@ class Experiment:
         task = MULTI if facts.multi_label else SINGLE
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
         schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
-        frozen = freezing.of(config, plan.steps_per_epoch)
+        options = updates.make(config.updates)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config, frozen.inference),
-            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
+            model=recipes.whole_net(model, config, options.inference),
+            tx=optimizers.make(config.optimizer, schedule, options, plan.steps_per_epoch),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
-            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
-            freezing=frozen,
+            recipe=recipes.make(config, options, plan.all_steps, plan.steps_per_epoch, mesh),
+            freezing=freezing.Freezing(options, plan.steps_per_epoch),
             method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
             stopping=early_stopping.make(config, source.splits, task.metric),
-            teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalization(config, facts),
             seed=config.seed,
@@ -361,7 +359,7 @@ def _check_numbers(config: ConfigDict) -> None:
         if config[name] < 1:
             raise UserError(f'config.{name} is {config[name]}; expected at least 1')
     numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
-    for name in (*numbers, 'minival'):
+    for name in (*numbers, 'minival', 'precise_batches'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 

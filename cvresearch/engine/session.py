@@ -124,7 +124,7 @@ class Session:
         """Goes on with the run's configuration as it is now: says what has changed, and records it."""
         if not hosts.is_primary():
             return
-        lines, extended_from = continuing.adopted(self.path, self.experiment, self.config, state)
+        lines, extended_from = continuing.adopted(self.path, self.experiment, state)
         lines = [*self._notes, *lines]
         for line in lines:
             self.progress.say(line)

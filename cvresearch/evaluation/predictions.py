@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,7 @@ from cvresearch.data.examples import Example, Examples
 from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
+from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation import dense
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.interop.archives import open_zip
@@ -171,6 +173,26 @@ def task_of(task: Task) -> dict[str, str]:
     return {'task': task.name} if task.several else {}
 
 
+class Placed(NamedTuple):
+    """A net without its weights, where it is evaluated.
+
+    Attributes:
+      module: (variables, normalized images) -> logits.
+      mean, std: of pixels, as `steps.normalize` takes them.
+      mesh: the devices over which a batch is divided.
+    """
+
+    module: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> 'Placed':
+        """Returns the net of a run on the run's devices."""
+        return cls(experiment.model, experiment.mean, experiment.std, experiment.mesh)
+
+
 @dataclasses.dataclass(frozen=True)
 class Net:
     """The logits of a net, as a function of its variables."""
@@ -190,15 +212,13 @@ class Net:
         return dataclasses.replace(self, function=self.function.lower(placed, batch).compile())
 
 
-def forward(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], protocol: Protocol, mesh: Mesh,
-    members: bool = False,
-) -> 'Net':  # fmt: skip
+def forward(net: Placed, protocol: Protocol, members: bool = False) -> Net:
     """Returns the jitted logits of a batch of views, given variables: variables -> (images -> (batch, classes)).
 
     Dense protocols average the logits of all positions. One compiled program per size of images serves all variables.
     With `members` the variables of several nets come stacked, and logits are (members, batch, classes).
     """
+    model, mean, std, mesh = net
     if protocol.dense:
         own = (protocol.resolution, protocol.resolution, len(mean))
         logits = dense.logit_map(model, own)

@@ -11,7 +11,7 @@ from cvresearch.data import identity
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import TrainedRun, variables_of
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.predictions import Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 
 
@@ -54,8 +54,7 @@ class Run(TrainedRun):
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
-            experiment.model, variables, self.examples(split), protocol, batch_size,
-            experiment.mean, experiment.std, experiment.mesh, records, stacked,
+            Placed.of(experiment), variables, self.examples(split), protocol, batch_size, records, stacked
         )  # fmt: skip
         return [self._named(member) for member in members]
 
@@ -72,9 +71,8 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            experiment.model, [variables], self.examples(split), protocol,
-            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh),
-            experiment.mean, experiment.std, experiment.mesh, [record],
+            Placed.of(experiment), [variables], self.examples(split), protocol,
+            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh), [record],
         )  # fmt: skip
         return self._named(found)
 

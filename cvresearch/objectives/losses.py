@@ -7,13 +7,13 @@ not over their weights.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from cvresearch.base.errors import UserError, construct
+from cvresearch.base.errors import UserError, check_arguments, construct
 
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -83,11 +83,13 @@ class Distillation:
     """Draws a net to the softened predictions of a teacher (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2).
 
     Attributes:
+      teacher: workdir of a finished run, or another net, that is imitated; empty: none.
       weight: of the teacher; the rest is the loss on the labels.
       temperature: that divides both nets' logits. The term is times its square, so that its gradient is of the
         same size at any temperature.
     """
 
+    teacher: str = ''
     weight: float = 0.5
     temperature: float = 1.0
 
@@ -123,6 +125,17 @@ def make(spec, class_weights=None) -> Loss:
     """
     resolved = {} if class_weights is None else {'class_weights': class_weights}
     return construct('loss', LOSSES, {**spec, **resolved})
+
+
+def distillation(spec: Mapping) -> Distillation:
+    """Returns what a config's `distillation` says.
+
+    Raises:
+      UserError: an unknown argument, or a value out of range.
+    """
+    defaults = {field.name: field.default for field in dataclasses.fields(Distillation)}
+    check_arguments('config.distillation', spec, defaults)
+    return Distillation(**spec)
 
 
 def _cross_entropy(label_smoothing: float, class_weights, logits: jax.Array, target: jax.Array) -> jax.Array:

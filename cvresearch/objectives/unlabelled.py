@@ -62,13 +62,21 @@ def ramp(step: jax.Array, begin: float, end: float) -> jax.Array:
     return jnp.clip((step - begin) / max(end - begin, 1e-9), 0.0, 1.0)
 
 
-def check_share(name: str, value: float) -> None:
-    """Raises UserError unless an argument of a method is from 0 to 1."""
-    if not 0 <= value <= 1:
-        raise UserError(f'config.method.{name} is {value}; expected 0 to 1')
+def check_numbers(
+    method: object, shares: Sequence[str] = (), weights: Sequence[str] = (), temperatures: Sequence[str] = ()
+) -> None:
+    """Raises UserError for a number of a config's `method` that is out of range.
 
-
-def check_weight(name: str, value: float) -> None:
-    """Raises UserError for an argument of a method that is below 0."""
-    if not value >= 0:
-        raise UserError(f'config.method.{name} is {value}; expected 0 or more')
+    Args:
+      method: has them as attributes.
+      shares: names of those from 0 to 1, as probabilities are.
+      weights: names of those of at least 0.
+      temperatures: names of those above 0, since they divide.
+    """
+    # Asked this way round, so that NaN is refused.
+    fits = {name: (lambda value: 0 <= value <= 1, '0 to 1') for name in shares}
+    fits |= {name: (lambda value: value >= 0, '0 or more') for name in weights}
+    fits |= {name: (lambda value: value > 0, 'more than 0') for name in temperatures}
+    for name, (is_good, expected) in fits.items():
+        if not is_good(getattr(method, name)):
+            raise UserError(f'config.method.{name} is {getattr(method, name)}; expected {expected}')

@@ -25,14 +25,7 @@ from cvresearch.base import rng
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine import steps
 from cvresearch.engine.state import State
-from cvresearch.objectives.unlabelled import (
-    check_share,
-    check_weight,
-    interleaved,
-    of_own_distributions,
-    ramp,
-    separated,
-)  # fmt: skip
+from cvresearch.objectives.unlabelled import check_numbers, interleaved, of_own_distributions, ramp, separated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,12 +60,8 @@ class MetaPseudoLabels:
     def __post_init__(self):
         lookup('method.feedback', dict.fromkeys(('taylor', 'dot_product')), self.feedback)
         lookup('method.labels', dict.fromkeys(('sampled', 'argmax')), self.labels)
-        for name in ('baseline', 'uda_threshold'):
-            check_share(name, getattr(self, name))
-        for name in ('uda_weight', 'uda_warmup_steps', 'wait_steps', 'teacher_rate'):
-            check_weight(name, getattr(self, name))
-        if not self.uda_temperature > 0:
-            raise UserError(f'config.method.uda_temperature is {self.uda_temperature}; expected more than 0')
+        weights = ('uda_weight', 'uda_warmup_steps', 'wait_steps', 'teacher_rate')
+        check_numbers(self, ('baseline', 'uda_threshold'), weights, ('uda_temperature',))
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns the teacher at step 0: params, model_state, opt_state; and the baseline, float32 ()."""
