@@ -37,7 +37,7 @@ class Child:
 
 def spawn(run: SweepRun, slot: int, share: tuple) -> Child | None:
     """Starts a run; None where another process has it."""
-    lock = open(run.lock, 'a+')
+    lock = open(run.lock, 'a+', encoding='utf-8')
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -47,7 +47,7 @@ def spawn(run: SweepRun, slot: int, share: tuple) -> Child | None:
         lock.write(json.dumps({'host': socket.gethostname(), 'launcher': os.getpid(), 'slot': slot}))
         lock.flush()
         environment, first = share
-        with open(run.log, 'a') as log:
+        with open(run.log, 'a', encoding='utf-8') as log:
             process = subprocess.Popen(
                 run.command(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
                 env=os.environ | environment, pass_fds=(lock.fileno(),), preexec_fn=first, start_new_session=True,
@@ -60,7 +60,7 @@ def orphan(run: SweepRun) -> Child | None:
     if run.state() != 'running' or not run.lock.exists():
         return None
     try:
-        note = json.loads(run.lock.read_text())
+        note = json.loads(run.lock.read_text(encoding='utf-8'))
         os.kill(note['launcher'], 0)
     except ProcessLookupError:
         return Child(run, note['slot'], None) if note['host'] == socket.gethostname() else None

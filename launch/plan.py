@@ -75,7 +75,7 @@ class SweepRun:
         """
         path = self.workdir / 'run.json'
         try:
-            return json.loads(path.read_text()) if path.exists() else None
+            return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
         except json.JSONDecodeError as error:
             raise UserError(f'{path} is damaged ({error}); move {self.workdir} away') from error
 
@@ -93,7 +93,7 @@ class SweepRun:
     def rows(self) -> list[dict]:
         """Returns the rows of metrics.jsonl so far; a line that is being written is left out."""
         path = self.workdir / 'metrics.jsonl'
-        lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+        lines = path.read_text(encoding='utf-8').splitlines(keepends=True) if path.exists() else []
         return [json.loads(line) for line in lines if line.endswith('\n')]
 
     def score(self) -> tuple[float, str] | None:

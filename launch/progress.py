@@ -13,7 +13,7 @@ EVERY_SECONDS = 30.0
 
 def why(run: SweepRun) -> str:
     """Returns the last error line of a run's log, or its last line."""
-    lines = run.log.read_text(errors='replace').splitlines() if run.log.exists() else []
+    lines = run.log.read_text(encoding='utf-8', errors='replace').splitlines() if run.log.exists() else []
     errors = [line for line in lines if line.startswith('error: ')]
     return (errors or lines or ['no output'])[-1].removeprefix('error: ')
 

@@ -149,7 +149,7 @@ class Study:
             if frozen.number not in mine:
                 self._begin(optuna.Trial(self.study, frozen._trial_id), frozen.params)
         # Launchers that share the study ask one at a time, so that together they ask for no trial too many.
-        with open(self.folder / plan.OWN / 'ask.lock', 'a') as lock:
+        with open(self.folder / plan.OWN / 'ask.lock', 'a', encoding='utf-8') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             while self._free() and (asked := self._asked()) < self.search.trials:
                 # Of the number alone: a study that was stopped goes on with the same draws.

@@ -109,4 +109,4 @@ def in_queue(folder: Path) -> set[str]:
 
 def _submitted(folder: Path) -> list[dict]:
     path = folder / OWN / SUBMITTED
-    return json.loads(path.read_text()) if path.exists() else []
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else []

@@ -9,6 +9,10 @@ COMPILED = environment.fix()  # before JAX is imported anywhere
 import jax
 import pytest
 
+from tests import shapes
+
+shapes.check()  # before what it checks is imported
+
 from cvresearch.base import config as configs
 
 SMOKE = 'configs/lenet5_fake.py:smoke'

@@ -172,7 +172,7 @@ class Matrix:
     def __init__(self, kills: int, seed: int, out: Path, folder: Path):
         self.kills, self.out, self.folder = kills, out, folder
         about = dict(revision=_revision(), seed=seed, jax=jax.__version__, steps=STEPS)
-        before = json.loads(out.read_text()) if out.exists() else {}
+        before = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {}
         same = {key: before.get(key) for key in about} == about
         if before and not same:
             print(f'{out} is of another revision or seed: begun anew', file=sys.stderr)
@@ -225,7 +225,7 @@ def main(argv: list[str]) -> int:
         table='print the table of this record, and do nothing else',
     )  # fmt: skip
     if options.table:
-        print(table(json.loads(Path(options.table).read_text())))
+        print(table(json.loads(Path(options.table).read_text(encoding='utf-8'))))
         return 0
     out = Path(options.out or OUT).absolute()
     folder = Path(options.workdir or Path(tempfile.gettempdir()) / f'cvresearch-{out.stem}').absolute()

@@ -150,14 +150,14 @@ def _as_program(
     arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]
 ) -> None:
     os.environ |= environment
-    with open(log, 'w') as file:
+    with open(log, 'w', encoding='utf-8') as file:
         for stream in (sys.stdout, sys.stderr):
             os.dup2(file.fileno(), stream.fileno())
     kill_at.run(arguments, wish, found)
 
 
 def _started(arguments: list[str], log: Path, environment: dict[str, str]) -> int | None:
-    with open(log, 'w') as file:
+    with open(log, 'w', encoding='utf-8') as file:
         try:
             return subprocess.run(
                 [sys.executable, *arguments], stdout=file, stderr=file, timeout=TIMEOUT, env=os.environ | environment

@@ -130,7 +130,7 @@ def test_smoke_run_trains(name, tmp_path):
 
 
 def test_list_of_smoke_runs_is_whole():
-    text = Path('docs/smoke.md').read_text()
+    text = Path('docs/smoke.md').read_text(encoding='utf-8')
     ran, waiting = re.findall(r'^\| (\w+) ', text, re.M)[1:], re.findall(r'`(\w+)`', text.partition('Not run yet')[2])
     assert sorted(ran + waiting) == sorted(FILES) and 'Failed' not in text
 
@@ -154,7 +154,8 @@ def _module(name):
 @pytest.mark.parametrize('more', [{}, {'image_size': '32'}, {'transform.train.brightness': '0.4'}])
 def test_the_transform_of_the_documents_is_enough(tmp_path, more):
     """A file that says of a transform what docs/data.md shows, and no more."""
-    snippet = [line for line in Path('docs/data.md').read_text().splitlines() if line.startswith('c.transform.')][:2]
+    page = Path('docs/data.md').read_text('utf-8')
+    snippet = [line for line in page.splitlines() if line.startswith('c.transform.')][:2]
     assert len(snippet) == 2
     lines = [
         'from configs import common', 'def get_config(arg=""):', '    c = common.imagenet(epochs=1, batch_size=8)',

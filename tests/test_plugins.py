@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import evaluate, summary, train
+from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect import summary
 from cvresearch.models import registry
 
-EXAMPLE = re.search(r'<!-- plugin example -->\n```python\n(.*?)```', Path('docs/own_images.md').read_text(), re.S)[1]
+PAGE = Path('docs/own_images.md').read_text('utf-8')
+EXAMPLE = re.search(r'<!-- plugin example -->\n```python\n(.*?)```', PAGE, re.S)[1]
 SPEC = 'configs/lenet5_fake.py'
 SMALL = {'model.name': 'small', 'data.name': 'stripes', 'epochs': '2', 'mesh.data': '1',
          'schedule.warmup_epochs': '0.1'}  # fmt: skip

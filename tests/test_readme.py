@@ -5,7 +5,7 @@ import re
 import statistics
 from pathlib import Path
 
-README = Path('README.md').read_text()
+README = Path('README.md').read_text(encoding='utf-8')
 TEST_IMAGES = {'mnist5k': 1_000, 'mnist500': 1_000, 'fashion_mnist': 10_000}
 RECORDS = sorted(path.parent for path in Path('docs/records').glob('**/run.json'))
 

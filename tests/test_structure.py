@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cvresearch.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
 ROOMS = (  # from the lowest floor up
@@ -15,9 +17,11 @@ ROOMS = (  # from the lowest floor up
     ('evaluation',), ('compress', 'report'),
 )  # fmt: skip
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-PROGRAMS = len(ROOMS)  # train, evaluate, predict, summary, tables
+PROGRAMS = len(ROOMS)  # train, evaluate, predict; and the commands, in whichever room they lie
+MODULES_OF_COMMANDS = {module for module, _ in COMMANDS.values()}
 NO_MODELS = ('registry', 'variant')  # what is beside the models in their room
-ABOVE_TRAIN = ('main', 'benchmark', 'population', '__main__')
+ABOVE_TRAIN = ('main', 'benchmark', 'population', 'cli')
+DOORS = ('former', '__main__')  # to cli
 
 
 def module_of(path):
@@ -47,6 +51,10 @@ def floor(module):
     parts = module.split('.')
     if len(parts) == 1:
         return 0
+    if module in MODULES_OF_COMMANDS and parts[1] in FLOORS:
+        return PROGRAMS
+    if parts[1] in DOORS or parts[-1] in DOORS:
+        return PROGRAMS + 2
     if parts[1] in FLOORS:
         return FLOORS[parts[1]]
     return PROGRAMS + (parts[1] in ABOVE_TRAIN)
@@ -77,7 +85,32 @@ def test_imports_by_name_go_down_too(module):
 def test_a_file_imports_only_from_lower_floors_or_its_own_room(module):
     room = module.split('.')[:2]
     for name in imports(module):
+        if name in MODULES_OF_COMMANDS:
+            assert floor(module) >= PROGRAMS, f'{module} imports the command {name}'
         assert name.split('.')[:2] == room or floor(name) < floor(module), f'{module} imports {name}'
+
+
+def lines_of_code(path):
+    """Returns how many statements a file has at its top, without its docstring."""
+    body = ast.parse(path.read_text()).body
+    return len(body) - (isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant))
+
+
+def test_there_are_few_programs():
+    programs = {path.stem for path in (ROOT / 'cvresearch').glob('*.py')} - {'__init__', '__main__'}
+    assert len(programs) <= 8, sorted(programs)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'cvresearch/former').glob('*.py')), ids=lambda path: path.stem)
+def test_a_former_name_is_a_line_that_says_the_new_one(path):
+    assert lines_of_code(path) <= 2
+
+
+@pytest.mark.parametrize('words', COMMANDS)
+def test_a_command_is_a_module_with_a_main(words):
+    module = COMMANDS[words][0]
+    path = MODULES.get(module) or ROOT / f'{module.replace(".", "/")}.py'
+    assert 'main' in {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +129,7 @@ def test_chains_are_short_and_there_is_no_cycle():
 @pytest.mark.parametrize(
     ('modules', 'absent'),
     [
-        ('cvresearch.main, cvresearch.train, cvresearch.evaluate, cvresearch.summary', 'tensorflow'),
+        ('cvresearch.main, cvresearch.train, cvresearch.evaluate, cvresearch.inspect.summary', 'tensorflow'),
         ('cvresearch.data.sources, cvresearch.data.stream', 'jax'),
         ('configs.lenet5_mnist5k', 'jax'),
     ],
@@ -104,3 +137,28 @@ def test_chains_are_short_and_there_is_no_cycle():
 def test_what_is_never_imported(modules, absent):
     code = f'import {modules}; import sys; sys.exit({absent!r} in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], cwd=ROOT).returncode == 0
+
+
+# Functions of text files, and which argument by position is the encoding.
+TEXT_FILES = {'read_text': 0, 'write_text': 1, 'open': None}
+
+
+def without_encoding(path):
+    """Yields the lines of a file that read or write text in whatever encoding the locale has."""
+    for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))):
+        name = ast.unparse(node.func).split('.')[-1] if isinstance(node, ast.Call) else ''
+        if name not in TEXT_FILES or any(keyword.arg in ('encoding', None) for keyword in node.keywords):
+            continue
+        if name == 'open':
+            modes = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            own = ast.unparse(node.func) in ('open', 'path.open', 'file.open') and not any('b' in str(m) for m in modes)
+            if own:
+                yield node.lineno
+        elif len(node.args) <= TEXT_FILES[name]:
+            yield node.lineno
+
+
+@pytest.mark.parametrize('room', ['cvresearch', 'launch', 'configs'])
+def test_text_is_utf_8_whatever_the_locale(room):
+    found = [f'{path}:{line}' for path in sorted((ROOT / room).rglob('*.py')) for line in without_encoding(path)]
+    assert not found

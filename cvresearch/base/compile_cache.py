@@ -23,7 +23,7 @@ def folder() -> Path:
     Code compiled for one processor may not run on another, and many machines can share a home directory.
     """
     cpuinfo = Path('/proc/cpuinfo')
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    lines = cpuinfo.read_text(encoding='utf-8').splitlines() if cpuinfo.exists() else []
     features = next((line for line in lines if line.startswith(('flags', 'Features'))), '')
     kind = hashlib.sha256(f'{platform.machine()} {features}'.encode()).hexdigest()[:8]
     root = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')

@@ -16,7 +16,7 @@ PLUGIN = re.compile(r'jax-cuda(\d+)-(?:plugin|pjrt)')
 def required() -> list[str]:
     """Returns what the package needs, 'flax>=0.12' each: of the clone that runs, or as it was installed."""
     if PROJECT.is_file():
-        return tomllib.loads(PROJECT.read_text())['project']['dependencies']
+        return tomllib.loads(PROJECT.read_text(encoding='utf-8'))['project']['dependencies']
     return metadata.requires('cvresearch') or []
 
 
@@ -84,7 +84,7 @@ def nvidia_driver(file: Path = Path('/proc/driver/nvidia/version')) -> str | Non
     """Returns the version of NVIDIA's kernel driver, None if there is none."""
     if not file.exists():
         return None
-    match = re.search(r'Module.*?\s(\d+(?:\.\d+)+)', file.read_text(errors='replace'))
+    match = re.search(r'Module.*?\s(\d+(?:\.\d+)+)', file.read_text(encoding='utf-8', errors='replace'))
     return match[1] if match else None
 
 
@@ -102,7 +102,7 @@ def memory_limit() -> int:
     """Returns the bytes of memory that this process may use: of the machine, or of its control group, if less."""
     whole = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     for file in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
-        if Path(file).exists() and (text := Path(file).read_text().strip()).isdecimal():
+        if Path(file).exists() and (text := Path(file).read_text(encoding='utf-8').strip()).isdecimal():
             return min(whole, int(text))
     return whole
 

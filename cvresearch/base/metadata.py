@@ -16,7 +16,7 @@ def server() -> str | None:
     """
     if os.environ.get('NO_GCE_CHECK', '').lower() == 'true':
         return None
-    google = _PRODUCT.exists() and 'Google' in _PRODUCT.read_text(errors='replace')
+    google = _PRODUCT.exists() and 'Google' in _PRODUCT.read_text(encoding='utf-8', errors='replace')
     return os.environ.get('GCE_METADATA_HOST') or ('metadata.google.internal' if google else None)
 
 

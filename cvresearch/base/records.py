@@ -58,7 +58,7 @@ class Metrics:
             return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
         try:
-            self._file = open(self._path, 'a')
+            self._file = open(self._path, 'a', encoding='utf-8')
             self._events = _tensorboard().SummaryWriter(str(workdir), purge_step=step + 1)
         except OSError as error:
             raise cannot_write(self._path, error, RunError) from error
@@ -142,7 +142,7 @@ def scalars(row: dict) -> dict[str, float]:
 def read_metrics(path: Path) -> list[dict]:
     """Returns the rows of a metrics.jsonl; a half-written last line is left out."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else ():
+    for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -221,7 +221,7 @@ class RunCard:
 def read_card(workdir: Path) -> dict | None:
     """Returns the run card of a workdir, None where there is none yet."""
     path = Path(workdir) / 'run.json'
-    return json.loads(path.read_text()) if path.exists() else None
+    return json.loads(path.read_text(encoding='utf-8')) if path.exists() else None
 
 
 METRICS = {'top1': 'top-1', 'mAP': 'mAP'}  # that nets are judged by, as a person reads them; in percent
@@ -272,7 +272,7 @@ def without_secrets(arguments: list[str]) -> list[str]:
 def write_measurement(path: Path, rows: list[dict], **facts) -> None:
     """Writes the record of a measurement, the rows of a table and how they came about, as JSON.
 
-    `python -m cvresearch.tables FILE.json` prints the table.
+    `cvresearch report tables FILE.json` prints the table.
 
     Args:
       path: of the record, docs/records/NAME.json.
@@ -296,14 +296,14 @@ def read_measurement(path: Path) -> list[dict]:
       UserError: no such file, or none of these.
     """
     try:
-        return json.loads(path.read_text())['rows']
+        return json.loads(path.read_text(encoding='utf-8'))['rows']
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f'{path} holds no record of a measurement ({type(error).__name__}: {error})') from error
 
 
 def _processor() -> str:
     """Returns the processor's name, where the system tells."""
-    lines = Path('/proc/cpuinfo').read_text().splitlines() if Path('/proc/cpuinfo').exists() else []
+    lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines() if Path('/proc/cpuinfo').exists() else []
     return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
 
 

@@ -68,7 +68,7 @@ class Tracking:
                 code = process.wait()
             if code:
                 print(f'warning: the tracker {name} has not taken all of {self._path}; to send the rest: '
-                      f'python -m cvresearch.track {self._path} --to {name}', file=sys.stderr)  # fmt: skip
+                      f'cvresearch track {self._path} --to {name}', file=sys.stderr)  # fmt: skip
 
 
 def send(
@@ -87,7 +87,7 @@ def send(
     Raises:
       UserError: no such tracker.
     """
-    config = configs.from_json((path / 'config.json').read_text())
+    config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
     plugins.load(config.get('plugins', ()), path)
     trackers.check([name])
     tracker, state = trackers.known()[name](), State(path, name)
@@ -125,7 +125,7 @@ class State:
 
     def __init__(self, path: Path, name: str):
         self._file = path / 'trackers' / f'{name}.json'
-        known = json.loads(self._file.read_text()) if self._file.exists() else {}
+        known = json.loads(self._file.read_text(encoding='utf-8')) if self._file.exists() else {}
         self.id, self.taken = known.get('id') or uuid.uuid4().hex[:12], known.get('taken', 0)
         self._step, self._at_step = known.get('step', -1), known.get('at_step', [])
         self._write()  # the id first: a tracker must not begin a run twice
@@ -177,7 +177,7 @@ def alone(path: Path, name: str) -> Iterator[TextIO]:
     """Waits until no other process sends this run to this tracker; yields the log of what its package prints."""
     folder = path / 'trackers'
     folder.mkdir(exist_ok=True)
-    with open(folder / f'{name}.log', 'a') as log:
+    with open(folder / f'{name}.log', 'a', encoding='utf-8') as log:
         fcntl.flock(log, fcntl.LOCK_EX)
         yield log
 

@@ -48,7 +48,7 @@ def claim(workdir: str | Path, config: ConfigDict, extend: bool = False) -> Iter
         raise UserError(f'--extend: {path} holds no run; leave --extend out to begin one')
     try:
         path.mkdir(parents=True, exist_ok=True)
-        lock = open(path / 'lock', 'a')
+        lock = open(path / 'lock', 'a', encoding='utf-8')
     except OSError as error:
         raise cannot_write(path, error) from error
     with lock:
@@ -66,7 +66,7 @@ def claim(workdir: str | Path, config: ConfigDict, extend: bool = False) -> Iter
 
 def kept_config(path: Path) -> ConfigDict:
     """Returns the configuration that a workdir was last trained with."""
-    return configs.from_json((path / 'config.json').read_text())
+    return configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
 
 
 def adopt(path: Path, config: ConfigDict) -> list[str]:
@@ -75,7 +75,7 @@ def adopt(path: Path, config: ConfigDict) -> list[str]:
     The one before it is kept in config_history.jsonl, a line {'until', 'differences', 'config'} each.
     """
     file, text = path / 'config.json', configs.to_json(config)
-    old = file.read_text()
+    old = file.read_text(encoding='utf-8')
     if old == text:
         return []
     if different := configs.differences(old, text):
@@ -89,7 +89,7 @@ def adopt(path: Path, config: ConfigDict) -> list[str]:
 def history(path: Path) -> list[dict]:
     """Returns the earlier configurations of a run, oldest first: {'until', 'differences', 'config'} each."""
     file = path / HISTORY
-    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    return [json.loads(line) for line in file.read_text(encoding='utf-8').splitlines()] if file.exists() else []
 
 
 def in_use(workdir: str | Path) -> bool:
@@ -100,7 +100,7 @@ def in_use(workdir: str | Path) -> bool:
 def locked(file: Path) -> bool:
     """Whether a process holds the lock of a file; nothing is changed."""
     try:
-        lock = open(file)
+        lock = open(file, encoding='utf-8')
     except OSError:
         return False
     with lock:
@@ -132,7 +132,7 @@ def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
     if not file.exists():
         return
     try:
-        different = configs.differences(file.read_text(), text)
+        different = configs.differences(file.read_text(encoding='utf-8'), text)
     except json.JSONDecodeError as error:
         raise UserError(f'{file} is damaged ({error}); choose another --workdir') from error
     longer = is_longer(kept_config(path), config)
@@ -173,7 +173,7 @@ def write_atomically(path: Path, text: str) -> None:
     """
     temporary = path.with_name(f'{path.name}.tmp')
     try:
-        with open(temporary, 'w') as file:
+        with open(temporary, 'w', encoding='utf-8') as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -68,7 +68,7 @@ class Layer:
 @functools.cache
 def rows() -> tuple[dict[str, str], ...]:
     """Returns the rows of `published.csv`."""
-    text = importlib.resources.files('cvresearch.compress').joinpath('published.csv').read_text()
+    text = importlib.resources.files('cvresearch.compress').joinpath('published.csv').read_text(encoding='utf-8')
     return tuple(csv.DictReader(text.splitlines()))
 
 

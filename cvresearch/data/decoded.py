@@ -38,13 +38,13 @@ class Damage:
     def keep_in(self, path: Path) -> None:
         """Takes over what an earlier process of the run found, and writes down what is found from now on."""
         with self._lock:
-            for line in path.read_text().splitlines() if path.exists() else ():
+            for line in path.read_text(encoding='utf-8').splitlines() if path.exists() else ():
                 try:
                     row = json.loads(line)
                 except json.JSONDecodeError:  # a half-written last line: it will be found again
                     break
                 self.found[row['id']] = row['reason']
-            path.write_text(''.join(_line(*item) for item in self.found.items()))
+            path.write_text(''.join(_line(*item) for item in self.found.items()), encoding='utf-8')
             self._file = path
 
     def report(self, example: str, reason: str) -> None:
@@ -57,13 +57,13 @@ class Damage:
             if example not in self.found:
                 self.found[example] = reason
                 if self._file:
-                    with open(self._file, 'a') as file:
+                    with open(self._file, 'a', encoding='utf-8') as file:
                         file.write(_line(example, reason))
             if len(self.found) > self._most * self._size:
                 raise RunError(
                     f'{len(self.found)} of {self._size} training images cannot be decoded, more than the share '
                     f'config.data.most_damaged={self._most:g} ({_few(self.found)}); '
-                    'python -m cvresearch.data.prepare FOLDER names them all'
+                    'cvresearch data prepare FOLDER names them all'
                 )
 
 

@@ -22,7 +22,7 @@ NEEDED = (
 HOW = (
     f'log in at image-net.org, download {TRAIN_TAR} (138 GB) and {VALIDATION_TAR} (6.3 GB) of ILSVRC2012,',
     'and lay them there as they are: nothing is unpacked or converted. Unpacked copies, train/<wnid>/*.JPEG and',
-    'val/*.JPEG or val/<wnid>/*.JPEG, serve as well. Check with python -m cvresearch.data.prepare FOLDER',
+    'val/*.JPEG or val/<wnid>/*.JPEG, serve as well. Check with cvresearch data prepare FOLDER',
 )
 
 
@@ -44,7 +44,7 @@ def _labels_of_tfds(name: str) -> list[str]:
     found = importlib.util.find_spec('tensorflow_datasets')
     if found is None:
         raise UserError('the labels of ImageNet are in the package tensorflow-datasets, which is not installed')
-    return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text().split()
+    return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text(encoding='utf-8').split()
 
 
 def facts(name: str, **more) -> Facts:
@@ -77,7 +77,7 @@ def imagenet_real(root: str = '') -> Source:
     ))  # fmt: skip
     tar = place / VALIDATION_TAR
     test = of_validation_tar(tar) if tar.exists() else of_validation_folder(place / 'val')
-    answers = json.loads((place / 'real.json').read_text())
+    answers = json.loads((place / 'real.json').read_text(encoding='utf-8'))
     labels = np.full((len(answers), max(map(len, answers))), -1, np.int32)
     for row, answer in zip(labels, answers, strict=True):
         row[: len(answer)] = answer

@@ -61,7 +61,7 @@ def mirrored(address: str, cache: str) -> Path:
     try:
         for each in (folder, state):
             each.mkdir(parents=True, exist_ok=True)
-        lock = open(state / 'lock', 'a')
+        lock = open(state / 'lock', 'a', encoding='utf-8')
     except OSError as error:
         raise UserError(f'config.data.cache: {folder} cannot be written ({error.strerror}); choose another') from error
     with lock:
@@ -97,7 +97,7 @@ class Mirror:
         # Written anew: the lines that were appended while fetching hold old entries too.
         whole = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
         temporary = self._state / f'{INDEX}.tmp'
-        temporary.write_text(whole)
+        temporary.write_text(whole, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
 
     def _listing(self) -> dict[str, dict]:
@@ -127,7 +127,7 @@ class Mirror:
     def _fetch_all(self, wanted: dict[str, dict], size: int) -> None:
         bar = tqdm(total=size, unit='B', unit_scale=True, desc=self._address, leave=False, disable=None)
         pool = ThreadPoolExecutor(THREADS, 'mirror')
-        with open(self._state / INDEX, 'a') as index, bar:
+        with open(self._state / INDEX, 'a', encoding='utf-8') as index, bar:
             tasks = {pool.submit(self._fetch, name, info): name for name, info in wanted.items()}
             try:
                 for task in as_completed(tasks):
@@ -175,7 +175,7 @@ class Mirror:
     def _index(self) -> dict[str, dict]:
         """Returns what was fetched so far; a last line that is half written is left out."""
         known, file = {}, self._state / INDEX
-        for line in file.read_text().splitlines() if file.exists() else ():
+        for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
             try:
                 name, info = json.loads(line)
             except json.JSONDecodeError:

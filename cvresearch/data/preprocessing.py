@@ -200,7 +200,7 @@ def _sidecar(weights: Path) -> tuple[dict, tuple[str, ...] | None]:
     if not path.is_file():
         return {}, None
     try:
-        stored = json.loads(path.read_text())
+        stored = json.loads(path.read_text(encoding='utf-8'))
     except ValueError as error:
         raise UserError(f'{path} is no JSON: {error}') from error
     if not isinstance(stored, dict):
@@ -251,5 +251,5 @@ def of_file(path: str | Path, prepare: Callable[[bytes], np.ndarray]) -> np.ndar
 
 def imagenet_classes() -> tuple[str, ...]:
     """Returns the names of the 1000 classes of ImageNet-1k, in the order in which all libraries have them."""
-    text = importlib.resources.files('cvresearch.data').joinpath('imagenet_classes.txt').read_text()
+    text = importlib.resources.files('cvresearch.data').joinpath('imagenet_classes.txt').read_text(encoding='utf-8')
     return tuple(text.splitlines())

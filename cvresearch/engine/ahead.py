@@ -55,9 +55,9 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
     begun = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
-        (path / 'config.json').write_text(configs.to_json(config))
+        (path / 'config.json').write_text(configs.to_json(config), encoding='utf-8')
         command = [sys.executable, '-m', 'cvresearch.engine.ahead', folder, target.name]
-        with open(path / 'log', 'w') as log:
+        with open(path / 'log', 'w', encoding='utf-8') as log:
             process = subprocess.Popen(command, env=_environment(path), stdout=log, stderr=log)
         try:
             stopped = _wait(process, path, early and target.chip.platform == 'tpu')
@@ -65,13 +65,13 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
             if process.poll() is None:
                 process.kill()
                 process.wait()
-        text = (path / 'log').read_text(errors='replace')
+        text = (path / 'log').read_text(encoding='utf-8', errors='replace')
         fits = stopped or process.returncode == 0
         if not fits and not (TOO_LARGE in text and _dumped(path, BUFFERS)):
             last = (text.strip().splitlines() or ['no word'])[-1]
             raise RunError(f'the compiler for {target.name} ended with code {process.returncode}: {last}')
-        program = (_dumped(path, GENERATED) or _dumped(path, OPTIMIZED))[-1].read_text()
-        sizes = _sizes(_dumped(path, BUFFERS)[-1].read_text(), target.chip.platform == 'tpu')
+        program = (_dumped(path, GENERATED) or _dumped(path, OPTIMIZED))[-1].read_text(encoding='utf-8')
+        sizes = _sizes(_dumped(path, BUFFERS)[-1].read_text(encoding='utf-8'), target.chip.platform == 'tpu')
         fits = fits and sum(sizes.values()) <= target.chip.memory
         return Compiled(program, **sizes, fits=fits, seconds=time.perf_counter() - begun)
 
@@ -130,7 +130,7 @@ def devices_of(target: Machine) -> list:
 
 def _compile(path: Path, target: Machine) -> None:
     """Compiles, in the process that is there for it."""
-    config = configs.from_json((path / 'config.json').read_text())
+    config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
     shape = meshes.Layout.of(config.mesh, target.devices).mesh.axis_sizes
     devices = np.array(devices_of(target))[: shape[0] * shape[1]]
     mesh = Mesh(devices.reshape(shape), meshes.AXES)

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.errors import UserError, construct_only, lookup
 
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
 
@@ -104,5 +104,4 @@ def make(spec) -> Augment:
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    check_arguments('config.augment', spec, {field.name: field.default for field in dataclasses.fields(Augment)})
-    return Augment(**spec)
+    return construct_only('augment', Augment, spec)

@@ -59,7 +59,7 @@ def _kind(asked: Name) -> str:
 def _published(path: Path) -> bool:
     """Whether a folder is laid out as on the hub; a run's config.json names no architecture."""
     try:
-        return 'architecture' in json.loads((path / 'config.json').read_text())
+        return 'architecture' in json.loads((path / 'config.json').read_text(encoding='utf-8'))
     except (OSError, ValueError):
         return False
 

@@ -63,7 +63,7 @@ class TrainedRun:
         path = local(workdir, what)
         if not (path / 'config.json').is_file():
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
-        config = configs.from_json((path / 'config.json').read_text())
+        config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
         if layout or config.mesh.data * config.mesh.get('shard', 1) > jax.device_count():
             config.mesh = ConfigDict(dict(data=1))  # trained on a larger machine than this
         if 'distillation' in config:

@@ -93,7 +93,7 @@ def run_each(
     """
     if not file.is_file():
         raise UserError(f'there is no {file}; expected a file with the name of a net in each line')
-    lines = (line.strip() for line in file.read_text().splitlines())
+    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
     names = [line for line in lines if line and not line.startswith('#')]
     folders = {name: folder_of(name) for name in names}
     if not names or len(set(folders.values())) < len(names):
@@ -102,7 +102,7 @@ def run_each(
         place = out / folder if out else None
         try:
             if place and (place / EVALUATION).exists():
-                yield json.loads((place / EVALUATION).read_text())
+                yield json.loads((place / EVALUATION).read_text(encoding='utf-8'))
             else:
                 yield run([name], data, root, view, place, **how)
         except UserError as error:

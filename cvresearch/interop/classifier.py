@@ -240,7 +240,7 @@ def of_hub(repository: str, revision: str | None = None, name: str = '') -> Clas
 
 def of_hub_folder(folder: Path, name: str = '') -> Classifier:
     """Returns the net in a folder laid out as on the hub: config.json beside model.safetensors."""
-    config = json.loads((folder / 'config.json').read_text())
+    config = json.loads((folder / 'config.json').read_text(encoding='utf-8'))
     weights = folder / hub.WEIGHTS
     file = weights if weights.exists() else folder / hub.INDEX
     return _as_timm(file, config, f'timm/{config["architecture"]}', name or str(folder), 'file')

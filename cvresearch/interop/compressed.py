@@ -77,7 +77,7 @@ def save(directory: str | Path, variables: Mapping, architecture: Mapping, notes
         sizes = container.write(temporary / FILE, arrays, record, notes.huffman)
         record |= notes.summary({name: size for name, size in sizes.items() if name})
         record |= {'bytes': {'header': sizes.pop(''), **sizes}, 'total_bytes': (temporary / FILE).stat().st_size}
-        (temporary / RECORD).write_text(json.dumps(record, indent=2) + '\n')
+        (temporary / RECORD).write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
         temporary.chmod(0o755)
         os.rename(temporary, directory)
     except OSError as error:

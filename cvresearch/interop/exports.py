@@ -170,7 +170,8 @@ def _provenance(net: Classifier) -> dict[str, str]:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    path.with_name(f'{path.name}.json').write_text(json.dumps(value, indent=1, ensure_ascii=False) + '\n')
+    text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
+    path.with_name(f'{path.name}.json').write_text(text, encoding='utf-8')
 
 
 FORMATS: dict[str, Format] = {

@@ -38,8 +38,8 @@ def write(
     tensors = conversion.to_tensors(variables, reference)
     config = configuration(tensors, reference, preprocessing, class_names, license_)
     weight_files.write(folder / 'model.safetensors', tensors, metadata={'format': 'pt'})
-    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n')
-    (folder / 'README.md').write_text(card(config, facts or {}, license_))
+    (folder / 'config.json').write_text(json.dumps(config, indent=2) + '\n', encoding='utf-8')
+    (folder / 'README.md').write_text(card(config, facts or {}, license_), encoding='utf-8')
 
 
 def configuration(

@@ -78,6 +78,6 @@ def _of_card(folder: Path) -> str | None:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(errors='replace') if path.stat().st_size <= MOST_BYTES else ''
+        return path.read_text(encoding='utf-8', errors='replace') if path.stat().st_size <= MOST_BYTES else ''
     except OSError:
         return ''

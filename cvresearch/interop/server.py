@@ -194,7 +194,7 @@ class Server:
 
 
 async def _page(_: web.Request) -> web.Response:
-    text = importlib.resources.files('cvresearch.interop').joinpath('page.html').read_text()
+    text = importlib.resources.files('cvresearch.interop').joinpath('page.html').read_text(encoding='utf-8')
     return web.Response(text=text, content_type='text/html')
 
 

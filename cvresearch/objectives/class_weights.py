@@ -1,13 +1,18 @@
 """How much the images of each class count in the loss, from what a config's `loss.class_weights` says."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Int
 
 from cvresearch.base.errors import UserError, nearest
 
 
-def resolve(spec, names: Sequence[str], labels: np.ndarray | None, classes: int) -> np.ndarray | None:
+def resolve(
+    spec: str | Sequence | Mapping[str, Any] | None, names: Sequence[str],
+    labels: Int[np.ndarray, ' n'] | Int[np.ndarray, 'n most'] | None, classes: int,
+) -> Float[np.ndarray, ' {classes}'] | None:  # fmt: skip
     """Returns the weight of each class, float32 (classes,); None if `spec` is None.
 
     Args:
@@ -42,7 +47,7 @@ def resolve(spec, names: Sequence[str], labels: np.ndarray | None, classes: int)
     return np.array([*weights, *[1.0] * (classes - len(names))], np.float32)
 
 
-def balanced(labels: np.ndarray | None, names: Sequence[str]) -> list[float]:
+def balanced(labels: Int[np.ndarray, ' n *most'] | None, names: Sequence[str]) -> list[float]:
     """Returns n / (classes * images of the class), under which every class counts the same.
 
     King & Zeng 2001, "Logistic regression in rare events data", as scikit-learn's `compute_class_weight` has it. Of

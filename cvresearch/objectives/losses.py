@@ -7,24 +7,31 @@ not over their weights.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Real
 
-from cvresearch.base.errors import UserError, check_arguments, construct
+from cvresearch.base.arrays import AnyArray
+from cvresearch.base.errors import UserError, construct, construct_only
 
+Logits = Float[AnyArray, '*batch classes']
+Targets = Real[AnyArray, '*batch classes']
+Losses = Float[Array, '*batch']
+ClassWeights = Real[AnyArray, ' classes'] | Sequence[float] | None
 Loss = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def softmax_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> Loss:
+def softmax_cross_entropy(label_smoothing: float = 0.0, class_weights: ClassWeights = None) -> Loss:
     """-sum(weight * target * log softmax(logits)), with label smoothing (Szegedy et al. 2016, section 7)."""
     _check_smoothing(label_smoothing)
     return functools.partial(_cross_entropy, label_smoothing, class_weights)
 
 
-def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> Loss:
+def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights: ClassWeights = None) -> Loss:
     """A binary cross-entropy for each class, summed over the classes; smoothing draws targets towards 1 / classes.
 
     (Papers that take the mean over the classes have a learning rate to match: theirs is times the classes.) A class'
@@ -32,7 +39,7 @@ def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> L
     """
     _check_smoothing(label_smoothing)
 
-    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+    def loss(logits: Logits, target: Targets) -> Losses:
         target = _smooth(target, label_smoothing)
         if class_weights is None:
             return jnp.sum(optax.sigmoid_binary_cross_entropy(logits, target), axis=-1)
@@ -42,7 +49,7 @@ def sigmoid_cross_entropy(label_smoothing: float = 0.0, class_weights=None) -> L
     return loss
 
 
-def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0, class_weights=None) -> Loss:
+def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0, class_weights: ClassWeights = None) -> Loss:
     """sum over other classes j of max(0, logit_j - logit_target + margin) (Weston & Watkins 1999), as in CS231n.
 
     Of a target that is a distribution, the mean of this over its classes.
@@ -51,7 +58,7 @@ def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0, class_we
     if margin <= 0:
         raise UserError(f'config.loss.margin is {margin}; expected more than 0')
 
-    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+    def loss(logits: Logits, target: Targets) -> Losses:
         excess = jnp.maximum(0.0, logits[..., None, :] - logits[..., :, None] + margin)  # [..., target, other]
         others = 1 - jnp.eye(logits.shape[-1], dtype=logits.dtype)
         target = _weighted(_smooth(target, label_smoothing), class_weights)
@@ -60,7 +67,9 @@ def multiclass_hinge(margin: float = 1.0, label_smoothing: float = 0.0, class_we
     return loss
 
 
-def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0, class_weights=None) -> Loss:
+def maximum_a_posteriori(
+    penalty: float = 0.1, label_smoothing: float = 0.0, class_weights: ClassWeights = None
+) -> Loss:
     """LeNet-5's criterion (LeCun et al. 1998, equation 9), for logits that are minus distances.
 
     y_target + log(exp(-penalty) + sum_i exp(-y_i)): the constant keeps classes that are already
@@ -68,7 +77,7 @@ def maximum_a_posteriori(penalty: float = 0.1, label_smoothing: float = 0.0, cla
     """
     _check_smoothing(label_smoothing)
 
-    def loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+    def loss(logits: Logits, target: Targets) -> Losses:
         target = _smooth(target, label_smoothing)
         rubbish = jnp.full((*logits.shape[:-1], 1), -penalty, logits.dtype)
         total = jax.nn.logsumexp(jnp.concatenate([logits, rubbish], -1), axis=-1)
@@ -99,7 +108,7 @@ class Distillation:
         if self.temperature <= 0:
             raise UserError(f'config.distillation.temperature is {self.temperature}; expected more than 0')
 
-    def __call__(self, losses: jax.Array, logits: jax.Array, teacher: jax.Array) -> jax.Array:
+    def __call__(self, losses: Real[AnyArray, '*batch'], logits: Logits, teacher: Logits) -> Losses:
         """Returns (1 - weight) * losses + weight * temperature^2 * KL(teacher || net), (batch,)."""
         student = jax.nn.log_softmax(logits / self.temperature)
         taught = jax.nn.log_softmax(teacher / self.temperature)
@@ -113,7 +122,7 @@ LOSSES = {
 }  # fmt: skip
 
 
-def make(spec, class_weights=None) -> Loss:
+def make(spec: Mapping[str, Any], class_weights: ClassWeights = None) -> Loss:
     """Returns the loss that a config's `loss` names.
 
     Args:
@@ -127,27 +136,25 @@ def make(spec, class_weights=None) -> Loss:
     return construct('loss', LOSSES, {**spec, **resolved})
 
 
-def distillation(spec: Mapping) -> Distillation:
+def distillation(spec: Mapping[str, Any]) -> Distillation:
     """Returns what a config's `distillation` says.
 
     Raises:
       UserError: an unknown argument, or a value out of range.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(Distillation)}
-    check_arguments('config.distillation', spec, defaults)
-    return Distillation(**spec)
+    return construct_only('distillation', Distillation, spec)
 
 
-def _cross_entropy(label_smoothing: float, class_weights, logits: jax.Array, target: jax.Array) -> jax.Array:
+def _cross_entropy(label_smoothing: float, class_weights: ClassWeights, logits: Logits, target: Targets) -> Losses:
     target = _weighted(_smooth(target, label_smoothing), class_weights)
     return -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1)
 
 
-def _weighted(target: jax.Array, class_weights) -> jax.Array:
+def _weighted(target: Targets, class_weights: ClassWeights) -> Targets:
     return target if class_weights is None else target * jnp.asarray(class_weights)
 
 
-def _smooth(target: jax.Array, amount: float) -> jax.Array:
+def _smooth(target: Targets, amount: float) -> Targets:
     return target * (1 - amount) + amount / target.shape[-1] if amount else target
 
 

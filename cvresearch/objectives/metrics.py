@@ -3,6 +3,9 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Int, Real
+
+from cvresearch.base.arrays import AnyArray
 
 Sums = dict[str, jax.Array]
 
@@ -14,7 +17,10 @@ def zeros(names: tuple[str, ...] = NAMES) -> Sums:
     return {name: jnp.zeros((), jnp.float32) for name in names} | {'count': jnp.zeros((), jnp.int32)}
 
 
-def of_batch(logits: jax.Array, labels: jax.Array, loss: jax.Array, mask: jax.Array | None = None) -> Sums:
+def of_batch(
+    logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, ' batch'], loss: Real[AnyArray, ' batch'],
+    mask: Real[AnyArray, ' batch'] | Bool[AnyArray, ' batch'] | None = None,
+) -> Sums:  # fmt: skip
     """Returns the sums over one batch.
 
     Args:
@@ -32,7 +38,7 @@ def of_batch(logits: jax.Array, labels: jax.Array, loss: jax.Array, mask: jax.Ar
     return sums | {'count': jnp.sum(mask > 0, dtype=jnp.int32)}
 
 
-def label_rank(logits: jax.Array, labels: jax.Array) -> jax.Array:
+def label_rank(logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, ' batch']) -> Int[Array, ' batch']:
     """Returns how many classes are ranked above the label, (batch,).
 
     Of equal logits the class with the smaller number ranks first, as in argmax. A label whose

@@ -2,11 +2,14 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
-from cvresearch.base.errors import UserError, check_arguments
+from cvresearch.base.arrays import AnyArray
+from cvresearch.base.errors import UserError, construct_only
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +41,10 @@ class Mixing:
     def __bool__(self) -> bool:
         return bool(self.mixup or self.cutmix)
 
-    def __call__(self, images: jax.Array, target: jax.Array, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def __call__(
+        self, images: Float[AnyArray, 'batch height width channels'], target: Real[AnyArray, 'batch classes'],
+        key: PRNGKeyArray,
+    ) -> tuple[Float[AnyArray, 'batch height width channels'], Real[AnyArray, 'batch classes']]:  # fmt: skip
         """Returns mixed images (batch, height, width, channels) and targets (batch, classes).
 
         Args:
@@ -69,18 +75,18 @@ class Mixing:
         return keep * images + (1 - keep) * images[partner], weight * target + (1 - weight) * target[partner]
 
 
-def make(spec: Mapping) -> Mixing:
+def make(spec: Mapping[str, Any]) -> Mixing:
     """Returns what a config's `mixing` says.
 
     Raises:
       UserError: an unknown argument, or a value out of range.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(Mixing)}
-    check_arguments('config.mixing', spec, defaults)
-    return Mixing(**spec)
+    return construct_only('mixing', Mixing, spec)
 
 
-def boxes(key: jax.Array, weight: jax.Array, size: tuple[int, int]) -> jax.Array:
+def boxes(
+    key: PRNGKeyArray, weight: Float[Array, '*batch'], size: tuple[int, ...]
+) -> Bool[Array, '*batch height width']:  # fmt: skip
     """Returns which pixels are in the box that the other image fills, bool (..., height, width).
 
     A box has sides of sqrt(1 - weight) times the image's, rounded down, and a centre drawn over the whole image;

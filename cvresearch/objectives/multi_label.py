@@ -4,19 +4,22 @@ Logits are (images, classes), targets bool (images, classes). A class is predict
 its logit, is above 0.5. All metrics are in percent.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from jaxtyping import Bool, Float, Int, Real
 
 from cvresearch.objectives import scores
 
 
-def targets(labels: np.ndarray, classes: int) -> np.ndarray:
+def targets(labels: Int[np.ndarray, 'images most'], classes: int) -> Bool[np.ndarray, 'images {classes}']:
     """Returns which classes each image has, bool (images, classes), of labels (images, most) filled up with -1."""
     found = np.zeros((len(labels), classes + 1), bool)  # the last column takes the filling
     np.put_along_axis(found, labels.astype(np.int64), True, axis=1)
     return found[:, :classes]
 
 
-def average_precision(values: np.ndarray, has: np.ndarray) -> float | None:
+def average_precision(values: Real[np.ndarray, ' images'], has: Bool[np.ndarray, ' images']) -> float | None:
     """Returns sum_n (recall_n - recall_(n-1)) * precision_n over the thresholds, from 0 to 1; None without positives.
 
     As scikit-learn's `average_precision_score`: not interpolated, equal values are one threshold.
@@ -35,7 +38,7 @@ def average_precision(values: np.ndarray, has: np.ndarray) -> float | None:
     return float(np.sum(np.diff(hits, prepend=0) / hits[-1] * hits / (last + 1)))
 
 
-def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def summary(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 'images most']) -> dict[str, float]:
     """Returns mAP, exact match and F1 of all images together.
 
     mAP is the mean over the classes that some image has. Macro F1 is the mean over classes that occur or are predicted.
@@ -53,7 +56,7 @@ def summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     }  # fmt: skip
 
 
-def per_class(logits: np.ndarray, labels: np.ndarray) -> list[dict]:
+def per_class(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 'images most']) -> list[dict]:
     """Returns average precision, precision, recall and F1 of each class, and how many images have it.
 
     The average precision of a class that no image has is None; what else would be a division by zero is 0.
@@ -73,7 +76,7 @@ def per_class(logits: np.ndarray, labels: np.ndarray) -> list[dict]:
     return found
 
 
-def averaged(logits: list[np.ndarray]) -> np.ndarray:
+def averaged(logits: Sequence[Real[np.ndarray, 'images classes']]) -> Float[np.ndarray, 'images classes']:
     """Returns the logits of the mean of several nets' probabilities, class by class, float64 (images, classes)."""
     members = np.asarray(logits, np.float64)
     yes = np.logaddexp.reduce(-np.logaddexp(0, -members))

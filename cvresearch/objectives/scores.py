@@ -6,23 +6,26 @@ Logits are (images, classes), labels int (images,), probabilities rows that sum 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from jaxtyping import Float, Int, Real
 
 from cvresearch.base.errors import UserError
 
 
-def softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: Real[np.ndarray, '*images classes']) -> Float[np.ndarray, '*images classes']:
     """Returns the probabilities of logits (..., classes), float64."""
     return np.exp(log_softmax(logits))
 
 
-def log_softmax(logits: np.ndarray) -> np.ndarray:
+def log_softmax(logits: Real[np.ndarray, '*images classes']) -> Float[np.ndarray, '*images classes']:
     """Returns the logarithms of the probabilities of logits (..., classes), float64."""
     logits = np.asarray(logits, np.float64)
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
-def label_rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def label_rank(
+    logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images']
+) -> Int[np.ndarray, ' images']:
     """Returns how many classes rank above the label, int (images,), as `metrics.label_rank` does on the device.
 
     Of equal logits the smaller class ranks first; a label whose logit is not finite ranks last.
@@ -33,23 +36,25 @@ def label_rank(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(own[:, 0]), above, logits.shape[-1])
 
 
-def top_k(logits: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
+def top_k(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images'], k: int = 1) -> float:
     """Returns the share of images whose label is among the k classes of largest logit (rank-k), in percent."""
     return 100 * float(np.mean(label_rank(logits, labels) < k))
 
 
-def nll(logits: np.ndarray, labels: np.ndarray) -> float:
+def nll(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images']) -> float:
     """Returns the mean negative log-likelihood of the labels, in nats."""
     return -float(np.mean(np.take_along_axis(log_softmax(logits), labels[:, None], axis=-1)))
 
 
-def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
+def brier(probabilities: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images']) -> float:
     """Returns the mean of sum_c (p_c - [c is the label])^2, from 0 to 2 (Brier 1950, all classes)."""
     own = np.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
     return float(np.mean((probabilities**2).sum(-1) - 2 * own + 1))
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> tuple[float, list[dict]]:
+def calibration(
+    probabilities: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images'], bins: int = 15
+) -> tuple[float, list[dict]]:
     """Returns the expected calibration error and the reliability diagram (Guo et al. 2017, equation 3).
 
     Args:
@@ -77,12 +82,14 @@ def calibration(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     return error, rows
 
 
-def confusion_matrix(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+def confusion_matrix(
+    predicted: Int[np.ndarray, ' images'], labels: Int[np.ndarray, ' images'], classes: int
+) -> Int[np.ndarray, '{classes} {classes}']:
     """Returns how often each class (row) was taken for each (column), int64 (classes, classes)."""
     return np.bincount(labels.astype(np.int64) * classes + predicted, minlength=classes**2).reshape(classes, classes)
 
 
-def per_class(confusion: np.ndarray) -> list[dict]:
+def per_class(confusion: Int[np.ndarray, 'classes classes']) -> list[dict]:
     """Returns accuracy, precision, recall and F1 (percent) of each class, and its number of images.
 
     The accuracy of a class, over its images, is its recall. What would be a division by zero is 0.
@@ -96,7 +103,7 @@ def per_class(confusion: np.ndarray) -> list[dict]:
     ]
 
 
-def averages(confusion: np.ndarray) -> dict[str, float]:
+def averages(confusion: Int[np.ndarray, 'classes classes']) -> dict[str, float]:
     """Returns precision, recall and F1 (percent), as the mean over classes (macro) and over images (micro).
 
     Classes that neither occur nor are predicted do not count. With one label an image, the three micro
@@ -109,7 +116,7 @@ def averages(confusion: np.ndarray) -> dict[str, float]:
     return macro | {f'micro_{name}': accuracy for name in ('precision', 'recall', 'f1')}
 
 
-def real_accuracy(predicted: np.ndarray, real_labels: Sequence[Sequence[int]]) -> tuple[float, int]:
+def real_accuracy(predicted: Int[np.ndarray, ' images'], real_labels: Sequence[Sequence[int]]) -> tuple[float, int]:
     """Returns the ReaL accuracy (percent) and how many images it is over (Beyer et al. 2020, section 2).
 
     Args:
@@ -122,7 +129,7 @@ def real_accuracy(predicted: np.ndarray, real_labels: Sequence[Sequence[int]]) -
     return 100 * float(np.mean(right)), len(right)
 
 
-def restricted(logits: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+def restricted(logits: Real[np.ndarray, 'images classes'], classes: Sequence[int]) -> Real[np.ndarray, 'images kept']:
     """Returns the logits of some classes alone, (images, len(classes)): the others cannot be chosen."""
     return logits[:, np.asarray(classes)]
 
@@ -138,7 +145,9 @@ ALEXNET_ERRORS = {
 }  # fmt: skip
 
 
-def mean_corruption_error(errors: Mapping[str, Sequence[float]], reference: Mapping[str, float] = ALEXNET_ERRORS):
+def mean_corruption_error(
+    errors: Mapping[str, Sequence[float]], reference: Mapping[str, float] = ALEXNET_ERRORS
+) -> tuple[float, dict[str, float]]:
     """Returns mCE and the CE of each corruption, in percent of the reference's errors.
 
     Hendrycks & Dietterich 2019, arXiv:1903.12261, section 4: CE_c = sum_s E_sc / sum_s E_sc of AlexNet.
@@ -160,6 +169,6 @@ def mean_corruption_error(errors: Mapping[str, Sequence[float]], reference: Mapp
     return float(np.mean(list(each.values()))), each
 
 
-def ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+def ratio(numerator: Real[np.ndarray, ' n'], denominator: Real[np.ndarray, ' n']) -> Float[np.ndarray, ' n']:
     """Returns the quotients, 0 where the denominator is 0."""
     return np.divide(numerator, denominator, out=np.zeros(len(numerator)), where=denominator > 0)

@@ -1,11 +1,12 @@
 """How sure a number is: bootstrap intervals, and McNemar's test of two classifiers on the same images."""
 
 import numpy as np
+from jaxtyping import Shaped
 from scipy import stats
 
 
 def bootstrap(
-    values: np.ndarray, level: float = 0.95, resamples: int = 9999, seed: int = 0
+    values: Shaped[np.ndarray, ' images'], level: float = 0.95, resamples: int = 9999, seed: int = 0
 ) -> tuple[float, float]:
     """Returns the percentile bootstrap interval of the mean (Efron & Tibshirani 1993, chapter 13).
 
@@ -25,7 +26,7 @@ def bootstrap(
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 
-def mcnemar(first: np.ndarray, second: np.ndarray) -> dict[str, float]:
+def mcnemar(first: Shaped[np.ndarray, ' images'], second: Shaped[np.ndarray, ' images']) -> dict[str, float]:
     """Returns the exact two-sided McNemar test on the images that two classifiers get right.
 
     McNemar 1947; Dietterich 1998, "Approximate statistical tests for comparing supervised classification learning

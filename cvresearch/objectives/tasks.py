@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Int, Real
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.objectives import metrics
 from cvresearch.objectives.metrics import Sums
 
@@ -38,12 +40,14 @@ class Task:
         return self.name == 'multi_label'
 
 
-def of_several(labels: jax.Array, classes: int) -> jax.Array:
+def of_several(labels: Int[AnyArray, '*batch most'], classes: int) -> Float[Array, '*batch {classes}']:
     """Returns 1 for every class of an image, float (batch, classes), from labels (batch, most) filled up with -1."""
     return jnp.max(jax.nn.one_hot(labels, classes), axis=-2)
 
 
-def _sums(logits: jax.Array, labels: jax.Array, loss: jax.Array) -> Sums:
+def _sums(
+    logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, 'batch most'], loss: Real[AnyArray, ' batch']
+) -> Sums:
     """Returns the sums of one batch; a class is predicted where its probability is above 0.5."""
     has, said = of_several(labels, logits.shape[-1]) > 0, logits > 0
     values = {

@@ -4,11 +4,15 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Real, Shaped
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError
 
+Logits = Real[AnyArray, 'batch classes']
 
-def of_own_classes(guess: jax.Array, logits: jax.Array, threshold: float) -> jax.Array:
+
+def of_own_classes(guess: Logits, logits: Logits, threshold: float) -> Float[Array, '']:
     """Returns the mean over the examples of the cross-entropy to the most likely class of a guess, ().
 
     Args:
@@ -22,7 +26,7 @@ def of_own_classes(guess: jax.Array, logits: jax.Array, threshold: float) -> jax
     return jnp.mean(counts * -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
-def of_own_distributions(guess: jax.Array, logits: jax.Array, threshold: float, temperature: float) -> jax.Array:
+def of_own_distributions(guess: Logits, logits: Logits, threshold: float, temperature: float) -> Float[Array, '']:
     """Returns the mean over the examples of the cross-entropy to the sharpened distribution of a guess, ().
 
     Args:
@@ -37,7 +41,7 @@ def of_own_distributions(guess: jax.Array, logits: jax.Array, threshold: float, 
     return jnp.mean(counts * -jnp.sum(target * jax.nn.log_softmax(logits), axis=-1))
 
 
-def interleaved(number: int, groups: Sequence[jax.Array]) -> jax.Array:
+def interleaved(number: int, groups: Sequence[Shaped[AnyArray, ' _ *of_one']]) -> Shaped[Array, ' all *of_one']:
     """Returns the examples of several groups as one batch: the first `1 / number` of each group, then the next.
 
     So a device or a group of batch norm that holds a part of the batch holds the same share of each group.
@@ -50,14 +54,16 @@ def interleaved(number: int, groups: Sequence[jax.Array]) -> jax.Array:
     return joined.reshape(-1, *joined.shape[2:])
 
 
-def separated(number: int, sizes: Sequence[int], joined: jax.Array) -> list[jax.Array]:
+def separated(
+    number: int, sizes: Sequence[int], joined: Shaped[AnyArray, ' all *of_one']
+) -> list[Shaped[Array, ' _ *of_one']]:
     """Returns the groups that `interleaved` has joined; `sizes` are their examples."""
     rows = joined.reshape(number, -1, *joined.shape[1:])
     ends = [sum(sizes[: place + 1]) // number for place in range(len(sizes) - 1)]
     return [part.reshape(-1, *joined.shape[1:]) for part in jnp.split(rows, ends, axis=1)]
 
 
-def ramp(step: jax.Array, begin: float, end: float) -> jax.Array:
+def ramp(step: Real[AnyArray, ''] | float, begin: float, end: float) -> Float[Array, '']:
     """Returns 0 until the update `begin`, 1 from `end` on, and a straight line between."""
     return jnp.clip((step - begin) / max(end - begin, 1e-9), 0.0, 1.0)
 

@@ -2,8 +2,9 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
-from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.errors import UserError, construct_only, lookup
 from cvresearch.optim import param_filters
 from cvresearch.optim.param_filters import matches
 
@@ -87,15 +88,13 @@ class OptimizerOptions:
             param_filters.check(f'config.updates.{name}', patterns, params)
 
 
-def make(spec: Mapping) -> OptimizerOptions:
+def make(spec: Mapping[str, Any]) -> OptimizerOptions:
     """Returns what a config's `updates` says.
 
     Raises:
       UserError: an unknown argument, or a value out of range.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(OptimizerOptions)}
-    check_arguments('config.updates', spec, defaults)
-    return OptimizerOptions(**spec)
+    return construct_only('updates', OptimizerOptions, spec)
 
 
 def _pairs(name: str, given: tuple) -> list[tuple]:

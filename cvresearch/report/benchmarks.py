@@ -28,7 +28,7 @@ Row = tuple[Line | None, list[Result]]  # a published line and the seeds of one 
 
 @functools.cache
 def _benchmarks() -> dict[str, dict]:
-    return tomllib.loads((HERE / 'benchmarks.toml').read_text())
+    return tomllib.loads((HERE / 'benchmarks.toml').read_text(encoding='utf-8'))
 
 
 def names() -> list[str]:
@@ -40,7 +40,7 @@ def names() -> list[str]:
 def lines(name: str) -> list[Line]:
     """Returns what was published for a data set, in the order of its file; `group` is the source of a line."""
     described = _benchmarks()[name]
-    with open(HERE / described['file'], newline='') as file:
+    with open(HERE / described['file'], encoding='utf-8', newline='') as file:
         facts = list(csv.DictReader(file))
     found = []
     for fact in facts:

@@ -69,7 +69,7 @@ def read(path: Path) -> Evaluation:
     Raises:
       UserError: it is of an ensemble, of a part of the images, of another split, or of a net that is not released.
     """
-    record = json.loads((path / RECORD).read_text())
+    record = json.loads((path / RECORD).read_text(encoding='utf-8'))
     if 'members' in record:
         raise UserError(f'{path} is of an ensemble; a table has single nets')
     if 'mAP' in record:

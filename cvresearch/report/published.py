@@ -93,7 +93,7 @@ class Line:
 def facts() -> dict[str, list[dict]]:
     """Returns the rows of paper_tables.csv by table."""
     found: dict[str, list[dict]] = {}
-    with open(HERE / 'paper_tables.csv', newline='') as file:
+    with open(HERE / 'paper_tables.csv', encoding='utf-8', newline='') as file:
         for row in csv.DictReader(file):
             found.setdefault(row['table_id'], []).append(row)
     return found
@@ -101,7 +101,7 @@ def facts() -> dict[str, list[dict]]:
 
 @functools.cache
 def _matches() -> dict[str, dict]:
-    return tomllib.loads((HERE / 'matches.toml').read_text())
+    return tomllib.loads((HERE / 'matches.toml').read_text(encoding='utf-8'))
 
 
 def table(name: str) -> list[Line]:
@@ -144,7 +144,7 @@ def described(path: Path) -> tuple[str, list[Line]]:
       UserError: not TOML, a missing or unknown key, an unknown model.
     """
     try:
-        text = tomllib.loads(path.read_text())
+        text = tomllib.loads(path.read_text(encoding='utf-8'))
     except tomllib.TOMLDecodeError as error:
         raise UserError(f'{path} is not TOML: {error}') from error
     rows = text.pop('rows', [])

@@ -20,7 +20,7 @@ from cvresearch.report.published import HERE, MARKS, SINGLE, Figure
 @functools.cache
 def facts() -> dict[str, dict[str, Figure]]:
     """Returns what the publishers of weights state, by reference with its tag: 'torchvision/resnet50.IMAGENET1K_V1'."""
-    with open(HERE / 'released.csv', newline='') as file:
+    with open(HERE / 'released.csv', encoding='utf-8', newline='') as file:
         return {
             row['reference']: {name: Figure(row[name], '% accuracy', row['evidence']) for name in ('top1', 'top5')}
             for row in csv.DictReader(file)

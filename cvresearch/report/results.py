@@ -73,7 +73,7 @@ def read_all(path: str | Path) -> list[Result]:
     """
     first, file = read(path), local(path) / EVALUATIONS
     results = {first.views: first}
-    for line in file.read_text().splitlines() if file.exists() else ():
+    for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
         record = json.loads(line)
         views = VIEWS.get(record['protocol'], record['protocol'])
         if record['split'] != 'test' or record['protocol'] == 'as_given' or 'ensemble' in record:

@@ -53,11 +53,11 @@ def read(path: Path) -> RunRecord:
     if not (path / 'config.json').is_file():
         raise UserError(f'{path} has no runs in it, and is none itself (it has no config.json)')
     metrics = path / 'metrics.jsonl'
-    lines = metrics.read_text().splitlines(keepends=True) if metrics.exists() else []
+    lines = metrics.read_text(encoding='utf-8').splitlines(keepends=True) if metrics.exists() else []
     rows = [json.loads(line) for line in lines if line.endswith('\n')]
     card = path / 'run.json'
-    config = configs.from_json((path / 'config.json').read_text())
-    written = dict(json.loads(card.read_text())) if card.exists() else {}
+    config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
+    written = dict(json.loads(card.read_text(encoding='utf-8'))) if card.exists() else {}
     return RunRecord(path.resolve().name, configs.flatten(config), written, rows, config)
 
 
@@ -77,7 +77,7 @@ def finished(path: Path) -> tuple[ConfigDict, dict]:
     card = read_card(path) if (path / 'config.json').is_file() else None
     if card is None or card['status'] != 'finished':
         raise UserError(f'{path} holds no finished run (it is {card["status"] if card else _kind(path)})')
-    return configs.from_json((path / 'config.json').read_text()), card
+    return configs.from_json((path / 'config.json').read_text(encoding='utf-8')), card
 
 
 def experiment(folder: Path) -> str:

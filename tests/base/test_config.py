@@ -20,7 +20,7 @@ def test_every_file_loads_locked_and_survives_json(file, argument):
 
 @pytest.mark.parametrize('file', FILES)
 def test_every_file_names_its_own_command_and_a_smoke_run_is_shorter(file):
-    assert f'--config {file}' in Path(file).read_text()
+    assert f'--config {file}' in Path(file).read_text(encoding='utf-8')
     assert configs.load(f'{file}:smoke').epochs < configs.load(file).epochs
 
 

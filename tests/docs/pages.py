@@ -55,12 +55,12 @@ class Block(NamedTuple):
 
 def blocks(page: Path) -> list[Block]:
     """Returns the fenced blocks of a page, in order."""
-    return [Block(*match) for match in re.findall(r'^```(\w*)\n(.*?)^```$', page.read_text(), re.S | re.M)]
+    return [Block(*match) for match in re.findall(r'^```(\w*)\n(.*?)^```$', page.read_text('utf-8'), re.S | re.M)]
 
 
 def pictures(page: Path) -> list[str]:
     """Returns the names of the pictures that a page makes and shows."""
-    return re.findall(r'\]\(\.\./pictures/tutorials/([^)]+)\)', page.read_text())
+    return re.findall(r'\]\(\.\./pictures/tutorials/([^)]+)\)', page.read_text(encoding='utf-8'))
 
 
 def clone(folder: Path) -> None:
@@ -104,10 +104,10 @@ def _bash(code: str, folder: Path) -> str:
         server.settimeout(0.05)
         for name in ('cvresearch', 'python'):
             shim = Path(place, name)
-            shim.write_text(SHIM.format(python=sys.executable, address=address))
+            shim.write_text(SHIM.format(python=sys.executable, address=address), encoding='utf-8')
             shim.chmod(0o755)
         path = os.pathsep.join([place, os.environ['PATH']])
-        with tempfile.TemporaryFile('w+') as output:
+        with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
             process = subprocess.Popen(
                 ['bash', '-euo', 'pipefail', '-c', code], cwd=folder, env=os.environ | {'PATH': path}, text=True,
                 stdout=output, stderr=subprocess.STDOUT,

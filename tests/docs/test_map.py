@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path('cvresearch')
-ROOMS = re.findall(r'^\| (\d) \| `cvresearch/(\w*)/?` \| (.*) \|$', Path('WORKSPACE.md').read_text(), re.M)
+ROOMS = re.findall(r'^\| (\d+) \| `cvresearch/(\w*)/?` \| (.*) \|$', Path('WORKSPACE.md').read_text('utf-8'), re.M)
 
 
 def absent(room, text):
@@ -24,7 +24,7 @@ def test_every_room_and_every_named_file_is_there():
 
 
 def test_every_path_in_the_recipes_is_there():
-    text = Path('CONTRIBUTING.md').read_text() + Path('WORKSPACE.md').read_text()
+    text = Path('CONTRIBUTING.md').read_text(encoding='utf-8') + Path('WORKSPACE.md').read_text(encoding='utf-8')
     paths = re.findall(r'`([\w/]+\.(?:py|toml|csv|md))(?::\w+)?`', text)
     roots = (Path(), *(ROOT / room for room in ('', 'models', 'report')), Path('configs'), Path('tests'))
     assert len(paths) > 10 and not [path for path in paths if not any((root / path).exists() for root in roots)]

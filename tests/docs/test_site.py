@@ -13,7 +13,7 @@ PAGES = sorted(path for path in DOCS.rglob('*.md'))
 
 
 def test_every_page_is_in_the_index_and_in_the_navigation():
-    index, navigation = (DOCS / 'index.md').read_text(), Path('mkdocs.yml').read_text()
+    index, navigation = (DOCS / 'index.md').read_text(), Path('mkdocs.yml').read_text(encoding='utf-8')
     for page in PAGES:
         name = str(page.relative_to(DOCS))
         assert f': {name}' in navigation, f'{name} is not in the navigation of mkdocs.yml'

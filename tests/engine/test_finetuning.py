@@ -22,7 +22,7 @@ from tests.engine.test_freezing import tiny
 from tests.kill_runs import rows
 from tests.seams import at_step
 
-GOLDEN = json.loads(Path('tests/goldens/timm_layer_decay.json').read_text())
+GOLDEN = json.loads(Path('tests/goldens/timm_layer_decay.json').read_text(encoding='utf-8'))
 
 
 def paths_of(name):

@@ -176,7 +176,7 @@ def test_half_written_checkpoint_and_half_written_record_are_cleared_away(alone,
         train.run(smoke(), tmp_path / 'run')
     checkpoints = tmp_path / 'run' / 'checkpoints'
     shutil.copytree(checkpoints / '4', checkpoints / '6.orbax-checkpoint-tmp')
-    with open(tmp_path / 'run' / 'metrics.jsonl', 'a') as file:
+    with open(tmp_path / 'run' / 'metrics.jsonl', 'a', encoding='utf-8') as file:
         file.write('{"step": 5, "spl')
     assert train.run(smoke(), tmp_path / 'run') == 0
     assert sorted(path.name for path in checkpoints.iterdir()) == ['4', '8']
@@ -204,7 +204,7 @@ def test_another_configuration_in_the_workdir_is_refused(alone, smoke):
 def test_another_process_in_the_workdir_is_refused(alone, smoke):
     import fcntl
 
-    with open(alone / 'lock', 'a') as lock:
+    with open(alone / 'lock', 'a', encoding='utf-8') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with pytest.raises(UserError, match='is in use by another process'):
             train.run(smoke(), alone)

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from cvresearch.inspect.summary import PARITY
 from cvresearch.interop import conversion
 from cvresearch.models import registry
-from cvresearch.summary import PARITY
 from tests.goldens import seeded
 from tests.models.test_parity import NAMES, load, relative_error
 
@@ -38,11 +38,11 @@ def main(names: list[str]) -> None:
     """Writes the rows of `names`, each as soon as it is there."""
     rows = {}
     if names and PARITY.exists():
-        with open(PARITY, newline='') as file:
+        with open(PARITY, encoding='utf-8', newline='') as file:
             rows = {row['reference']: row for row in csv.DictReader(file)}
     for name in tqdm(names or NAMES):
         rows[name] = measure(name)
-        with open(PARITY, 'w', newline='') as file:
+        with open(PARITY, 'w', encoding='utf-8', newline='') as file:
             writer = csv.DictWriter(file, rows[name], lineterminator='\n')
             writer.writeheader()
             writer.writerows(rows[each] for each in NAMES if each in rows)

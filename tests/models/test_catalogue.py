@@ -19,7 +19,7 @@ CATALOGUE = registry.catalogue()
 @functools.cache
 def documented():
     """Returns the rows of docs/catalogue.md by variant."""
-    lines = [line for line in Path('docs/catalogue.md').read_text().splitlines() if line.startswith('| ')]
+    lines = [line for line in Path('docs/catalogue.md').read_text('utf-8').splitlines() if line.startswith('| ')]
     head, _, *rows = ([cell.strip() for cell in line.strip('|').split(' | ')] for line in lines)
     return {row[0]: dict(zip(head, row, strict=True)) for row in rows}
 

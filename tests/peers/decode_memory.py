@@ -59,7 +59,7 @@ def measure(path: str) -> None:
 
 def _peak() -> int:
     """Returns the most bytes that this program has held; getrusage's are inherited from the process that began it."""
-    line = next(line for line in Path('/proc/self/status').read_text().splitlines() if line.startswith('VmHWM'))
+    line = next(line for line in Path('/proc/self/status').read_text('utf-8').splitlines() if line.startswith('VmHWM'))
     return 1024 * int(line.split()[1])
 
 

@@ -84,7 +84,7 @@ def main(rounds: int = 5) -> None:
         for name, each in found.items()
     ]  # fmt: skip
     write_measurement(OUT, rows, cold_compile_s=round(cold, 3), load_average=os.getloadavg())
-    print(OUT.read_text())
+    print(OUT.read_text(encoding='utf-8'))
 
 
 if __name__ == '__main__':

@@ -82,7 +82,7 @@ def keep(row: dict) -> None:
     same = ('machine', 'net', 'shard')
     rows = [old for old in rows if any(old[key] != str(row[key]) for key in same)] + [row]
     rows.sort(key=lambda each: (each['machine'] != 'v5e:16x16', list(NETS).index(each['net']), int(each['shard'])))
-    with open(RECORD, 'w', newline='') as file:
+    with open(RECORD, 'w', encoding='utf-8', newline='') as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)

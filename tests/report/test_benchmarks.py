@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import tables
 from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import cost
 from cvresearch.models import registry
-from cvresearch.report import benchmarks, render
+from cvresearch.report import benchmarks, render, tables
 from cvresearch.report.benchmarks import lines
 from cvresearch.report.published import HERE
 
@@ -62,11 +61,11 @@ def test_columns_begin_as_promised_and_every_published_row_is_there(finished, ca
     assert [key for key in rows[0] if 'evidence' not in key][:7] == [
         'net', 'paper', 'ours', 'difference', 'sd', 'seeds', 'n_seen'
     ]
-    with open(HERE / 'fashion_mnist.csv', newline='') as file:
+    with open(HERE / 'fashion_mnist.csv', encoding='utf-8', newline='') as file:
         facts = list(csv.DictReader(file))
     got = sorted((row['net'], float(row['paper']), row['source']) for row in rows)
     assert all(re.fullmatch(r'\d\d(\.\d+)?', row['paper']) for row in rows)
-    assert f'{len(facts)} published results' in Path('docs/evidence/fashion_mnist.md').read_text()
+    assert f'{len(facts)} published results' in Path('docs/evidence/fashion_mnist.md').read_text(encoding='utf-8')
     assert got == sorted((f['model'], round(100 * float(f['accuracy']), 2), f['source']) for f in facts)
 
 
@@ -118,7 +117,7 @@ def test_recipes_of_the_configs_fit_their_rows(finished, capsys, spec, row):
     ],
 )
 def test_nets_have_the_published_number_of_parameters(spec, row):
-    with open(HERE / 'fashion_mnist.csv', newline='') as file:
+    with open(HERE / 'fashion_mnist.csv', encoding='utf-8', newline='') as file:
         published = {fact['model']: fact['params'] for fact in csv.DictReader(file)}
     model = registry.build(**configs.load(f'configs/{spec}').model, num_classes=10)
     assert trees.count(cost.shapes(model, (28, 28, 1))['params']) == int(published[row])

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import evaluate, pictures, tables
+from cvresearch import evaluate
 from cvresearch.base.errors import UserError
-from cvresearch.report import ours, published, results, sweep_page
+from cvresearch.report import figures, ours, published, results, sweep_page, tables
 from cvresearch.report.published import Figure, Line
 
 RECORD = Path('docs/records/lenet5_mnist5k_seed0').absolute()
@@ -25,18 +25,18 @@ def folder(tmp_path, monkeypatch):
     for seed in (0, 1):
         shutil.copytree(f'docs/records/lenet5_mnist5k_seed{seed}', tmp_path / f'seed={seed},a')
     monkeypatch.chdir(tmp_path)
-    Path('sweep.json').write_text('{"runs": []}')
+    Path('sweep.json').write_text('{"runs": []}', encoding='utf-8')
     for name in ('running', 'no_card', 'cut_card', 'list_card', 'no_result', 'cut_config', 'bytes_config', 'sweep/a'):
         shutil.copytree(RECORD, name)
     Path('folder').mkdir()
     Path('gone').symlink_to('nowhere')
-    card = json.loads(Path('running/run.json').read_text())
-    Path('running/run.json').write_text(json.dumps(card | {'status': 'running'}))
+    card = json.loads(Path('running/run.json').read_text(encoding='utf-8'))
+    Path('running/run.json').write_text(json.dumps(card | {'status': 'running'}), encoding='utf-8')
     Path('no_card/run.json').unlink()
-    Path('cut_card/run.json').write_text(json.dumps(card)[:50])
-    Path('list_card/run.json').write_text('[]')
-    Path('no_result/run.json').write_text('{"status": "finished", "final": {}}')
-    Path('cut_config/config.json').write_text('{"seed": ')
+    Path('cut_card/run.json').write_text(json.dumps(card)[:50], encoding='utf-8')
+    Path('list_card/run.json').write_text('[]', encoding='utf-8')
+    Path('no_result/run.json').write_text('{"status": "finished", "final": {}}', encoding='utf-8')
+    Path('cut_config/config.json').write_text('{"seed": ', encoding='utf-8')
     Path('bytes_config/config.json').write_bytes(b'\xff\xfe{')
     return tmp_path
 
@@ -76,12 +76,12 @@ def test_a_copy_of_a_run_is_refused_in_both_tables(folder):
 
 
 def test_pictures_take_unfinished_runs_too_but_balls_do_not(folder, capsys):
-    assert pictures.main(['curves', '--runs', *names(folder), '--out', 'a.svg']) == 0
+    assert figures.main(['curves', '--runs', *names(folder), '--out', 'a.svg']) == 0
     err = capsys.readouterr().err
     assert 'running' not in err and 'no_card' not in err
     for name in ('sweep.json', 'folder', 'cut_card', 'cut_config', 'bytes_config', 'gone'):
         assert err.count(f'left out: {name} ') == 1
-    assert pictures.main(['balls', '--runs', 'running', '--runs', 'seed=0,a', '--out', 'b.svg']) == 0
+    assert figures.main(['balls', '--runs', 'running', '--runs', 'seed=0,a', '--out', 'b.svg']) == 0
     assert 'left out: running ' in capsys.readouterr().err
 
 
@@ -100,7 +100,7 @@ def test_runs_of_before_and_after_a_key_are_seeds_of_one_row(folder):
     """`mesh.rules` is absent in old runs, and [] in new ones."""
     for seed, mesh in ((0, {'data': 1}), (1, {'data': 1, 'shard': 1, 'least': 16384, 'rules': []})):
         path = Path(f'seed={seed},a/config.json')
-        path.write_text(json.dumps(json.loads(path.read_text()) | {'mesh': mesh}))
+        path.write_text(json.dumps(json.loads(path.read_text(encoding='utf-8')) | {'mesh': mesh}), encoding='utf-8')
     found = results.take(['seed=0,a', 'seed=1,a'])
     assert results.measured('a', found).seeds == 2
 
@@ -123,9 +123,9 @@ def test_a_run_is_beside_a_published_figure_only_where_a_table_would_set_it(chan
 
 
 def test_a_published_figure_is_not_averaged_with_runs_or_with_other_data():
-    options = pictures.cli.parse(['balls', '--table', 'DenseNet-T2'], '', (), positional='', places=('runs',),
+    options = figures.cli.parse(['balls', '--table', 'DenseNet-T2'], '', (), positional='', places=('runs',),
                                  repeated=('runs',), table='', runs='', x='', size='')  # fmt: skip
-    found = {ball['name']: ball for ball in pictures.points(options)}
+    found = {ball['name']: ball for ball in figures.points(options)}
     lines = [one for one in published.table('DenseNet-T2') if one.model and one.views == 'single']
     assert len(found) == len(lines) == len({one.label for one in lines})
     # Table 2 of the paper: DenseNet (L = 40, k = 12) has 5.24 % on C10+ and 24.42 % on C100+.

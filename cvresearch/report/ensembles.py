@@ -1,4 +1,4 @@
-"""Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR...
+"""Snapshot ensembles beside runs of the same cost, over seeds: cvresearch report ensembles DIR...
 
 Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE --control
 CONSTANT` printed for one seed, and average.json, of `--ensemble weights`; other folders are named on standard error.
@@ -43,7 +43,8 @@ def read(folders: list[str | Path]) -> list[dict]:
 
 def _record(folder: Path) -> tuple[Path, dict]:
     try:
-        record, average = (json.loads((folder / f'{name}.json').read_text()) for name in ('ensemble', 'average'))
+        files = (folder / 'ensemble.json', folder / 'average.json')
+        record, average = (json.loads(file.read_text(encoding='utf-8')) for file in files)
     except (OSError, ValueError) as error:
         raise UserError(f'{folder} holds no ensemble.json and average.json: {error}') from error
     _ = record['members'][0]['seed'], record['curve'], record['controls']  # a record without them is damaged
@@ -139,7 +140,3 @@ def main(argv: list[str]) -> int:
         raise UserError('expected the folders of at least two seeds')
     print(document(read(options.rest)))
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

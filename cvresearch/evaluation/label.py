@@ -101,7 +101,7 @@ def _claim(out: Path, record: dict) -> None:
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(out / RECORD, json.dumps(record, indent=2) + '\n')
         return
-    was = json.loads((out / RECORD).read_text())
+    was = json.loads((out / RECORD).read_text(encoding='utf-8'))
     if different := [key for key in ('digest', 'images_sha256', 'images', 'part') if was.get(key) != record[key]]:
         raise UserError(
             f'{out} holds labels by {was.get("net")} of {was.get("images"):,} images, and these differ in '
@@ -137,7 +137,3 @@ def main(argv: list[str]) -> int:
     print(*table(label(net, source.unlabelled, options.out)), sep='\n')
     print(f'{options.out / FILE}')
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)
