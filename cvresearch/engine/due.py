@@ -55,6 +55,7 @@ class Due:
     def early_stop(self, step: int) -> bool:
         """Whether the run ends here, before its last step: on all hosts the same."""
         rule = self.experiment.stopping
+        # An evaluation that a request to stop cut short is made by the next process, which then asks again.
         if rule is None or step == self.experiment.plan.steps or not self.evaluated(step):
             return False
         return rule.stops_at(self._selecting()) == step
@@ -80,4 +81,5 @@ class Due:
     def _evaluations(self, step: int) -> list[tuple[str, str]]:
         if not self.experiment.plan.due(step, every_epochs=self.experiment.config.evaluate_every_epochs):
             return []
+        # Training images have their metrics from the updates themselves.
         return [which for which in self.names if which[0] != 'train']

@@ -128,6 +128,7 @@ class Experiment:
         Raises:
           UserError: a value that is out of range or that does not fit the others.
         """
+        # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
         layout = layout or meshes.Layout.of(config.mesh)
@@ -139,6 +140,7 @@ class Experiment:
         facts = source.facts
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
+        # The configuration's number wins: a net may have more outputs than its data have classes.
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if not arguments.get('name'):
             raise UserError(
@@ -250,6 +252,7 @@ class Experiment:
           variables: {'params': ..., 'batch_stats': ...} on the host, in the layout of the run's state, to start from;
             initial ones if None.
         """
+        # The seed is an argument and no constant, so that all seeds share one compiled program.
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
 
     def training_at(self, step: int) -> tuple[nn.Module, steps.UpdateOptions]:
@@ -321,10 +324,12 @@ class Experiment:
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
+        # As in the last update: what was at rest then keeps its statistics.
         still = self.still_at(self.plan.steps - 1)
         net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
+        # The average is a net with activations, and so with statistics, of its own.
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
         exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]

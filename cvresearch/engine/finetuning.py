@@ -98,6 +98,7 @@ def of(config: ConfigDict) -> dict:
     spec = config.get('finetune', ConfigDict(dict(name='all')))
 
     def groups(by: str) -> Sequence[Group]:
+        # Without the number of classes: groups are the same for any, and the data may not be read yet.
         arguments = {key: value for key, value in config.model.items() if key not in ('name', 'num_classes')}
         variant = registry.variant(config.model.name)
         return param_groups(registry.build(config.model.name, **arguments), variant.input_shape, by)

@@ -46,6 +46,7 @@ class Freezing:
             rests = self.never_learns(path) or self.options.start(path, self.steps_per_epoch) > step
             parts = path.split('/')[:-1]
             (resting if rests else learning).update('/'.join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        # A module rests as a whole: where one of its parameters learns, its statistics and its dropout go on.
         return frozenset(resting - learning)
 
     def starts(self, params) -> list[int]:
@@ -56,6 +57,7 @@ class Freezing:
         starts = {
             self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)
         }  # fmt: skip
+        # What learns from the first update on begins no phase of its own.
         return sorted(starts - {0})
 
     def check(self, params, steps: int) -> None:

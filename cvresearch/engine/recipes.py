@@ -86,6 +86,7 @@ def statistics_net(model: nn.Module, frozen: frozenset[str] = frozenset()) -> nn
       frozen: paths of modules that keep their statistics.
     """
     if isinstance(model, Net):
+        # Renormalization would correct by the running statistics, which are what is to be found anew.
         kind = 'batch_norm' if model.norm.kind == 'batch_renorm' else model.norm.kind
         group_size = model.norm.group_size
         model = model.model

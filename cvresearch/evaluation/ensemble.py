@@ -32,6 +32,7 @@ def average(members: Sequence[Predictions], **record) -> Predictions:
     if first.multi_label:
         mean = multi_label.averaged([member.logits for member in members])
         return Predictions(mean.astype(np.float32), first.labels, record, first.class_names)
+    # In logarithms and float64: the probabilities of classes that nobody believes in would underflow.
     logs = np.logaddexp.reduce([scores.log_softmax(member.logits) for member in members]) - np.log(len(members))
     return Predictions(logs.astype(np.float32), first.labels, record, first.class_names)
 
@@ -156,6 +157,7 @@ def reestimate(
     """
     if not variables.get('batch_stats'):
         return variables
+    # Averaged weights have activations of their own, which the mean of the nets' statistics does not fit.
     net = recipes.statistics_net(model)
 
     @jax.jit

@@ -48,6 +48,7 @@ class Run(TrainedRun):
         """
         experiment = self.experiment
         batch_size = meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh)
+        # An average is kept in order to be evaluated; raw weights are asked for by name.
         weights = weights or experiment.weights[-1]
         lookup('weights', dict.fromkeys(experiment.weights), weights)
         images = {'images_sha256': identity.images_sha256(self.examples(split))}
@@ -106,6 +107,7 @@ def classes_of(facts, found: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
     if getattr(facts, 'classes', None) is None:
         return found
+    # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
     logits = np.full_like(found.logits, -np.inf)
     logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
     return dataclasses.replace(found, logits=logits)

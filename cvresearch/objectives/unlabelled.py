@@ -75,9 +75,9 @@ def check_numbers(
 
     Args:
       method: has them as attributes.
-      shares: names of those from 0 to 1, as probabilities are.
-      weights: names of those of at least 0.
-      temperatures: names of those above 0, since they divide.
+      shares: names of numbers from 0 to 1, such as probabilities.
+      weights: names of numbers of at least 0.
+      temperatures: names of numbers above 0, since they divide.
     """
     # Asked this way round, so that NaN is refused.
     fits = {name: (lambda value: 0 <= value <= 1, '0 to 1') for name in shares}

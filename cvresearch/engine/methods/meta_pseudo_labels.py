@@ -65,6 +65,7 @@ class MetaPseudoLabels:
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns the teacher at step 0: params, model_state, opt_state; and the baseline, float32 ()."""
+        # By a stream of its own: from the student's initial weights it would teach what the student answers.
         variables = model.init({'params': rng.key(seed, 'init teacher')}, jnp.zeros((1, *image_shape)), train=False)
         model_state = dict(variables)
         params = model_state.pop('params')
@@ -79,6 +80,7 @@ class MetaPseudoLabels:
             number, target, teacher = len(batch['label']), task.target(batch['label'], classes), state.method
             key = rng.step_key(state.seed, 'dropout of the teacher', state.step)
             teacher_of = _pass(parts, teacher['model_state'], number, (labelled, weak, strong), key)
+            # One pass serves twice: for the classes now, and for the gradient once the student's feedback is known.
             logits, pull, teacher_state = jax.vjp(teacher_of, teacher['params'], has_aux=True)
             taught = self._classes_of(logits[2], state, batch['unlabelled'])
 
@@ -92,6 +94,7 @@ class MetaPseudoLabels:
             waits = state.step < self.wait_steps
             new = _waiting(state, new, waits)
 
+            # With the dropout of before: another mask would be noise in the difference of the two losses.
             after = lambda params: jnp.mean(parts.loss(student_of(params)[0][0], target))  # noqa: E731
             if self.feedback == 'taylor':
                 h = jnp.mean(losses) - after(new.params)
@@ -115,6 +118,7 @@ class MetaPseudoLabels:
         teacher = state.method
         scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
         updates, opt_state = parts.tx.update(gradients, teacher['opt_state'], teacher['params'], **scaled)
+        # Of the update, since a rule such as Adam does not see by how much its gradients are multiplied.
         updates = jax.tree.map(lambda update: self.teacher_rate * update, updates)
         baseline = self.baseline * teacher['baseline'] + (1 - self.baseline) * h
         return dict(
@@ -165,6 +169,7 @@ def _pass(
 
 def _waiting(old: State, new: State, waits: jax.Array) -> State:
     """Returns the new state, with the student of the old one while it waits."""
+    # Not the step: schedules and the wait itself go by it, and the teacher's updates count.
     kept = ('params', 'model_state', 'opt_state', 'average')
     choose = lambda before, after: jnp.where(waits, before, after)  # noqa: E731
     return new.replace(**{name: jax.tree.map(choose, getattr(old, name), getattr(new, name)) for name in kept})
