@@ -63,7 +63,7 @@ def separated(
     return [part.reshape(-1, *joined.shape[1:]) for part in jnp.split(rows, ends, axis=1)]
 
 
-def ramp(step: Real[AnyArray, ''] | float, begin: float, end: float) -> Float[Array, '']:
+def ramp(step: Real[AnyArray, ''] | float | int, begin: float, end: float) -> Float[Array, '']:
     """Returns 0 until the update `begin`, 1 from `end` on, and a straight line between."""
     return jnp.clip((step - begin) / max(end - begin, 1e-9), 0.0, 1.0)
 
