@@ -20,7 +20,7 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -106,6 +106,7 @@ class Experiment:
     method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
+    watch: watching.Layers | None
     average: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -140,7 +141,6 @@ class Experiment:
         facts = source.facts
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
-        # The configuration's number wins: a net may have more outputs than its data have classes.
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if not arguments.get('name'):
             raise UserError(
@@ -173,6 +173,7 @@ class Experiment:
             freezing=freezing.Freezing(options, plan.steps_per_epoch),
             method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
+            watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
             average=config.average.name,
             **_normalization(config, facts),
@@ -324,7 +325,6 @@ class Experiment:
 
     def with_precise_statistics(self, state: states.State, batches: Iterable[dict]) -> states.State:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
-        # As in the last update: what was at rest then keeps its statistics.
         still = self.still_at(self.plan.steps - 1)
         net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
