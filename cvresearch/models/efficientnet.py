@@ -285,16 +285,21 @@ _KERAS = Names(
         'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn', '{layer}': '{layer}',
     }),
 )  # fmt: skip
-_LITE0 = (f'stage{i}_block{j}/' for i, stage in enumerate(BASELINE, 1) for j in range(stage.repeats))
-_LUKEMELAS = Names(
-    {'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc'},
-    *(
-        within(block, f'_blocks.{number}._', {
-            'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2', '{layer}': '{layer}',
-        })
-        for number, block in enumerate(_LITE0)
-    ),
-)  # fmt: skip
+
+
+def _lukemelas(depth: float) -> Names:
+    stages = scaled_stages(1.0, depth, fixed_ends=True)
+    blocks = (f'stage{i}_block{j}/' for i, stage in enumerate(stages, 1) for j in range(stage.repeats))
+    return Names(
+        {'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc'},
+        *(
+            within(block, f'_blocks.{number}._', {
+                'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2', '{layer}': '{layer}',
+            })
+            for number, block in enumerate(blocks)
+        ),
+    )  # fmt: skip
+
 
 _SMALL = functools.partial(Reference, input_shape=(72, 64, 3))
 _SAME = dict(bn_momentum=0.9, bn_unbiased=True)
@@ -316,7 +321,9 @@ REFERENCES = {
     f'keras/EfficientNet{b.upper()}': _SMALL(variant=f'efficientnet_{b}', rename=_KERAS)
     for b in list(NETS)[:8]
 } | {
-    'lukemelas/efficientnet-lite0': Reference(
-        variant='efficientnet_lite0', rename=_LUKEMELAS, arguments=dict(bn_unbiased=True)
-    ),
+    f'lukemelas/efficientnet-{net}': Reference(
+        variant=f'efficientnet_{net}', rename=_lukemelas(LITE_NETS[net][1]),
+        arguments=dict(bn_unbiased=True), input_shape=(LITE_NETS[net][2], LITE_NETS[net][2], 3),
+    )
+    for net in ('lite0', 'lite1', 'lite2', 'lite3')
 }  # fmt: skip
