@@ -164,9 +164,8 @@ def main(argv: list[str]) -> int:
     about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
     if options.data:
         about |= measured(small, net, measure.spec_of(options.data, options.root), limit)
-    record = compressed.save_classifier(
-        options.out, small, net, about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)}
-    )
+    notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
+    record = compressed.save_classifier(options.out, small, net, notes)
     rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
     print(tables.render(rows, ('layer', 'weights', 'kept', 'stored', 'distinct', 'bytes_before', 'bytes')))
     before, after = record['original']['bytes'], record['total_bytes']

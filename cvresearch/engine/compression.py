@@ -20,6 +20,7 @@ from cvresearch.nn import dropout, fake_quantised
 from cvresearch.optim import pruning, sharing
 from cvresearch.optim.compression import Compression
 from cvresearch.optim.kernels import require_share
+from cvresearch.optim.updates import OptimizerOptions
 
 SCOPES = ('layer', 'global')
 # Their steps of equal weights with equal gradients differ, as they depend on where in the matrix the weights are.
@@ -153,17 +154,17 @@ class Share(Compression):
       layers: patterns of the kernels, or pairs (pattern, its own bits); the first that matches counts. All kernels if
         empty.
       kmeans: lloyd, from centroids spread evenly over the range; or optimal.
-      optimizer: of the run.
+      uneven: whether the run's optimizer moves equal weights with equal gradients differently.
     """
 
     bits: int = 5
     kmeans: str = 'lloyd'
-    optimizer: Mapping = dataclasses.field(default_factory=dict)
+    uneven: bool = False
 
     def __post_init__(self):
         super().__post_init__()
         lookup('compress.kmeans', dict.fromkeys(('lloyd', 'optimal')), self.kmeans)
-        if self.optimizer.get('name') in NO_SHARING or self.optimizer.get('agc'):
+        if self.uneven:
             raise UserError('config.compress.name is share, and the optimizer moves equal weights differently (muon, '
                             'agc); expected another, such as sgd or adam')  # fmt: skip
 
@@ -242,21 +243,22 @@ def _none() -> None:
 
 
 COMPRESSIONS = {'none': _none, 'prune': Prune, 'share': Share, 'int8': Int8}
-SUPPLIED = ('steps_per_epoch', 'never_learns', 'optimizer')
+SUPPLIED = ('steps_per_epoch', 'never_learns', 'uneven')
 
 
-def make(config: ConfigDict, steps_per_epoch: float, never_learns: Callable[[str], bool]) -> Compression | None:
+def make(config: ConfigDict, steps_per_epoch: float, options: OptimizerOptions) -> Compression | None:
     """Returns what a config's `compress` names, None for nothing.
 
     Args:
       config: of the run.
       steps_per_epoch: for what is given in epochs.
-      never_learns: of a parameter's path, whether it is frozen for good.
+      options: what stands around the optimizer; what is frozen for good is left alone.
 
     Raises:
       UserError: an unknown name or argument, or one out of range.
     """
-    given = dict(steps_per_epoch=steps_per_epoch, never_learns=never_learns, optimizer=config.optimizer)
+    uneven = config.optimizer.get('name') in NO_SHARING or bool(options.agc)
+    given = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
     return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **given)
 
 

@@ -82,6 +82,7 @@ def create(
       compression: of the parameters, what is kept of their compression.
     """
     if variables is None:
+        # As in evaluation, so that initial values hang on one random stream and on no dropout.
         variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
     params = model_state.pop('params')

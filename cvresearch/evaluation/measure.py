@@ -1,5 +1,6 @@
 """Any classifier on any data, by any protocol: released weights are measured without a training."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,14 @@ from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives.tasks import MULTI
 
 BATCH_SIZE = 64
+PUBLISHED = 'as_published'
 EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
@@ -28,7 +30,8 @@ class View(NamedTuple):
     """How images are shown to the nets.
 
     Attributes:
-      protocol: in `evaluation/protocols.py`; 'as_given': as each net's weights were published with.
+      protocol: in `evaluation/protocols.py`; 'as_given': as `predict` shows them to each net; 'as_published': as its
+        accuracy was published with, which is another size for many weights of timm.
       resolution: side of the net's input; the net's own if None.
       scales: shorter sides before cropping; the protocol's if ().
       interpolation: of resizing; the protocol's if None.
@@ -63,7 +66,7 @@ def run(
         raise UserError(f'--out is {out}, which exists; name a new folder')
     given = spec_of(data, root) if data else None
     nets = (classifiers.load(name) for name in names)
-    members = [measure(net, given or _own_data(net), view=view, **how) for net in nets]
+    members = [measure(net, given or own_data(net), view=view, **how) for net in nets]
     found = members[0] if len(members) == 1 else together(members)
     record = metrics(found)
     if len(members) > 1:
@@ -126,7 +129,12 @@ def folder_of(name: str) -> str:
     return re.sub(r'[^\w.=]+', '-', words).strip('-')
 
 
-def _own_data(net: Classifier) -> dict:
+def own_data(net: Classifier) -> dict:
+    """Returns the data that a run was trained on, as its configuration names them.
+
+    Raises:
+      UserError: a net that is no run.
+    """
     if net.provenance.kind != 'run':
         raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
                         'image_folder with --root')  # fmt: skip
@@ -160,6 +168,8 @@ def of_variables(
     batch_size: int | None = None, limit: int = 0, every: int = 1,
 ) -> list[Predictions]:  # fmt: skip
     """Returns what a net says of a split with each of several variables in place of its own; see `measure`."""
+    if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
+        net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
     try:
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
@@ -180,8 +190,8 @@ def of_variables(
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
     members = ensemble.members_of(
-        net.module, variables, examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
-        net.preprocessing.mean, net.preprocessing.std, mesh, [record] * len(variables), False,
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), variables, examples, protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record] * len(variables), False,
     )  # fmt: skip
     return [classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
             for found in members]  # fmt: skip
@@ -195,7 +205,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     """
     knobs = {key: value for key, value in view._asdict().items() if key not in ('protocol', 'resolution') and value}
     prepared, side = net.preprocessing, net.input_shape[0]
-    if view.protocol != 'as_given':
+    if view.protocol not in ('as_given', PUBLISHED):
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
@@ -204,7 +214,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     else:
         resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
     scales = (resize,) if resize else ()
-    return Protocol('as_given', side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+    return Protocol(view.protocol, side, scales=scales, interpolation=interpolation, channels=prepared.channels)
 
 
 def together(members: Sequence[Predictions]) -> Predictions:

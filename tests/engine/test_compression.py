@@ -44,7 +44,7 @@ def nonzeros(params):
 
 @pytest.mark.parametrize(
     'more',
-    [{}, dict(optimizer__name='adamw', optimizer__weight_decay=0.1), dict(optimizer__sam=0.05), dict(accumulate=4)],
+    [{}, dict(optimizer__name='adamw', optimizer__weight_decay=0.1), dict(updates__sam=0.05), dict(updates__accumulate=4)],
     ids=['momentum', 'adamw', 'sam', 'parts'],
 )
 def test_the_masks_hold_through_training_in_the_weights_and_in_the_average(tmp_path, more):
@@ -99,7 +99,7 @@ def test_zeros_of_the_net_that_it_starts_from_stay_zero(tmp_path):
 
 def test_of_what_is_frozen_for_good_nothing_is_pruned(tmp_path):
     """Convolutions stay as they are while dense layers are pruned and retrained, and the reverse."""
-    config = tiny(**ITERATIVE, optimizer__freeze="('hidden1',)")
+    config = tiny(**ITERATIVE, updates__freeze="('hidden1',)")
     before = jax.device_get(Experiment.from_config(config).initial_state().params)
     after = ended(config, tmp_path / 'run').params
     assert np.array_equal(after['hidden1']['kernel'], before['hidden1']['kernel'])
