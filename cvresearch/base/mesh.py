@@ -122,7 +122,7 @@ class Layout:
     @classmethod
     def of_config(cls, config, devices: int | None = None) -> 'Layout':
         """Makes the layout of a run: with data=-1 over as many devices as divide what goes through the net at once."""
-        return cls.of(config.mesh, devices, config.batch_size // max(config.accumulate, 1))
+        return cls.of(config.mesh, devices, config.batch_size // max(config.updates.get('accumulate', 1), 1))
 
     @property
     def divides(self) -> bool:
@@ -142,9 +142,9 @@ class Layout:
         return placed
 
     def _of_array(self, name: str, shape: tuple[int, ...], unused: set[str]) -> NamedSharding:
-        blocks = trees.block_names(name)  # stacked: their first axis is the block
-        own, shards = shape[bool(blocks) :], self.mesh.shape['shard']
-        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in blocks or [name])]
+        stacked = trees.is_stacked(name)
+        own, shards = shape[stacked:], self.mesh.shape['shard']
+        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in trees.block_names(name))]
         divisible = [axis for axis, length in enumerate(own) if length % shards == 0]
         if matching:
             pattern, axis = matching[0]
@@ -160,7 +160,7 @@ class Layout:
                 f'config.mesh.rules divides {name}, of shape {own}, along axis {axis} over {shards} devices; expected '
                 'an axis whose length they divide, or None'
             )
-        before = bool(blocks) + axis % len(own)
+        before = stacked + axis % len(own)
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * before, 'shard'))
 
     def of_state(self, state, named: dict):
