@@ -44,7 +44,10 @@ def nonzeros(params):
 
 @pytest.mark.parametrize(
     'more',
-    [{}, dict(optimizer__name='adamw', optimizer__weight_decay=0.1), dict(updates__sam=0.05), dict(updates__accumulate=4)],
+    [
+        {}, dict(optimizer__name='adamw', optimizer__weight_decay=0.1), dict(updates__sam=0.05),
+        dict(updates__accumulate=4),
+    ],
     ids=['momentum', 'adamw', 'sam', 'parts'],
 )
 def test_the_masks_hold_through_training_in_the_weights_and_in_the_average(tmp_path, more):
