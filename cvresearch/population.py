@@ -150,7 +150,7 @@ class Population:
             group = [i for i in going if trainings[i].step == lowest]
             for i in group:
                 if not trainings[i].arrived:
-                    ended[i] = trainings[i].arrive()
+                    ended[i] = trainings[i].arrive(lowest)
                     trainings[i].arrived = True
             if all(ended[i] is None for i in group):
                 self._advance([trainings[i] for i in group])

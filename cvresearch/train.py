@@ -14,7 +14,6 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.session import Session
-from cvresearch.engine.state import State
 from cvresearch.engine.warm_start import WarmStart
 from cvresearch.evaluation.periodic import Evaluator
 
@@ -67,9 +66,12 @@ class Training:
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
+        ended = None
         with self.ending():
-            while not (ended := self.arrive()):
-                self.update()
+            for step in range(self.step, self.experiment.plan.steps + 1):
+                if ended := self.arrive(step):
+                    break
+                self.update(step)
             self.session.end(ended, self.state, self.step)
         return ended
 
@@ -83,31 +85,29 @@ class Training:
                 self.session.end('failed', self.state, self.step)
             raise
 
-    def update(self) -> None:
-        """Makes the update from this step."""
+    def update(self, step: int) -> None:
+        """Makes the update from a step to the next."""
         with self.clock.waiting():
             batch = next(self.batches)
-        with self.session.profile.update(self.step, self.state):
-            self.state = self.phases.update(self.step, self.state, batch)
-        self.step += 1
+        with self.session.profile.update(step, self.state):
+            self.state = self.phases.update(step, self.state, batch)
+        self.step = step + 1
         self.session.arrived(self.step, self.state)
 
-    def arrive(self) -> str | None:
-        """Does what is due at this step; returns 'finished' or 'preempted' if the run ends here, else None."""
-        step, due, session, last = self.step, self.due, self.session, self.step == self.experiment.plan.steps
+    def arrive(self, step: int) -> str | None:
+        """Does what is due at a step; returns 'finished' or 'preempted' if the run ends here, else None."""
+        due, session, last = self.due, self.session, step == self.experiment.plan.steps
         if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step):
             jax.block_until_ready(self.state)  # steps under way count as training
             session.check_finite(self.state)
         if due.log(step):
-            with self.clock.spent('log'):
-                self.state = session.log(step, self.state)
+            self.state = session.log(step, self.state)
         if due.data(step):
-            with self.clock.spent('log'):
-                session.record_data(step, self.phases.streams[0].digest)
+            session.record_data(step, self.phases.streams[0].digest)
         # Before the evaluations, which are of the net as it is kept.
         if due.precise_statistics(step):
             with self.clock.spent('evaluate'):
-                self.state = self._with_precise_statistics(self.state)
+                self.state = self.phases.with_precise_statistics(self.state)
         evaluations = due.evaluations(step)
         for split, weights in evaluations:
             with self.clock.spent('evaluate'):
@@ -115,22 +115,18 @@ class Training:
                 # The learning rate of the next step goes by this evaluation.
                 self._follow_plateau()
         if due.snapshot(step):
-            with self.clock.spent('save'):
-                session.snapshot(self.state, step)
+            session.snapshot(self.state, step)
         if due.early_stop(step) and not session.stopping:
-            with self.clock.spent('evaluate'):
-                last = self._finish_early()
+            last = self._finish_early(step)
         if not last:
             self._compiled(step)
-
         # Asked once for the rest of this turn: a signal that came between saving and leaving would otherwise end the
         # run without its last step.
         stop = session.stop_requested()
         best = due.best_step() if due.checkpoint(step) or evaluations or stop or last else None
         if due.checkpoint(step) or best == step or stop or last:
             session.check_finite(self.state)
-            with self.clock.spent('save'):
-                session.save(self.state, step, best, must=stop or last)
+            session.save(self.state, step, best, must=stop or last)
         if not (stop or last):
             return None
         return 'finished' if last and due.evaluated(step) else 'preempted'
@@ -140,22 +136,15 @@ class Training:
         with self.clock.spent('compile'):
             self.session.waits_for(self.phases.compiler, self.phases.begin(step))
 
-    def _finish_early(self) -> bool:
+    def _finish_early(self, step: int) -> bool:
         """Does what is due at the last step of any run; False if the run is asked to stop before."""
-        if not self.session.records.has(self.step, 'train'):
-            self.state = self.session.log(self.step, self.state)
-        kept = [self.evaluator.keep_predictions(self.step, self.state, *which)
-                for which in self.due.last_evaluations(self.step)]  # fmt: skip
-        return all(kept)
+        if not self.session.records.has(step, 'train'):
+            self.state = self.session.log(step, self.state)
+        with self.clock.spent('evaluate'):
+            evaluations = self.due.last_evaluations(step)
+            return all(self.evaluator.keep_predictions(step, self.state, *which) for which in evaluations)
 
     def _follow_plateau(self) -> None:
         """Sets the learning rate that the evaluations so far ask for, a function of the records."""
         if rule := self.experiment.plateau:
             self.state = self.experiment.with_plateau(self.state, self.session.records.of(rule.split))
-
-    def _with_precise_statistics(self, state: State) -> State:
-        """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
-        steps = self.experiment.plan.steps
-        last = range(steps - self.session.config.batch_norm.precise_batches, steps)
-        batches = (self.phases.batch(max(step, 0)) for step in last)
-        return self.phases.experiment(steps - 1).with_precise_statistics(state, batches)

@@ -59,6 +59,13 @@ class Phases:
         """Returns the compiled update of a step, after waiting for it if need be."""
         return self.compiler.result(self.begin(step))
 
+    def with_precise_statistics(self, state: State) -> State:
+        """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
+        steps = self._experiment.plan.steps
+        last = range(steps - self._config.batch_norm.precise_batches, steps)
+        batches = (self.batch(max(step, 0)) for step in last)
+        return self.experiment(steps - 1).with_precise_statistics(state, batches)
+
     def begin(self, step: int) -> tuple[str, int]:
         """Begins to compile the updates of a step's phase and of the next; returns the name of the first."""
         number = resizing.stage_at(self.phases, step)
