@@ -32,8 +32,8 @@ class Phases:
         plan, config = experiment.plan, experiment.config
         sizes = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         self.phases = _divided(sizes, self._thaws())
-        of_size = [self._program_of(phase) for phase in sizes]
-        self._experiments = [of_size[resizing.stage_at(sizes, phase.first)] for phase in self.phases]
+        of_size = [self._experiment_of(phase) for phase in sizes]
+        self._experiments = [of_size[resizing.phase_at(sizes, phase.first)] for phase in self.phases]
         self.streams = [stream_of(part) for part in self._experiments]
         self.workers = WORKERS if experiment.source.encoded else 1
 
@@ -44,12 +44,12 @@ class Phases:
         return [start for start in starts if start < self._experiment.plan.steps]
 
     def experiment(self, step: int) -> Experiment:
-        """Returns the program of a step's phase."""
-        return self._experiments[resizing.stage_at(self.phases, step)]
+        """Returns the experiment of a step's phase."""
+        return self._experiments[resizing.phase_at(self.phases, step)]
 
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
-        return meshes.place(self.streams[resizing.stage_at(self.phases, step)].batch(step), self._experiment.mesh)
+        return meshes.place(self.streams[resizing.phase_at(self.phases, step)].batch(step), self._experiment.mesh)
 
     def update(self, step: int, state: State, batch: dict) -> State:
         """Makes one update. On the first of a phase, the next phase's begins to be compiled."""
@@ -68,7 +68,7 @@ class Phases:
 
     def begin(self, step: int) -> tuple[str, int]:
         """Begins to compile the updates of a step's phase and of the next; returns the name of the first."""
-        number = resizing.stage_at(self.phases, step)
+        number = resizing.phase_at(self.phases, step)
         for wanted in range(number, min(number + 2, len(self.phases))):
             self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))
         return 'update', number
@@ -83,8 +83,8 @@ class Phases:
         update = experiment.train_step(self._teacher, self.phases[number].first)
         return update.lower(experiment.abstract_state(), batch).compile()
 
-    def _program_of(self, phase: resizing.Stage) -> Experiment:
-        """Returns the run's program with the size and the strengths of a phase."""
+    def _experiment_of(self, phase: resizing.Phase) -> Experiment:
+        """Returns the run's experiment with the size and the strengths of a phase."""
         if phase.size is None and not phase.values:
             return self._experiment
         source = self._experiment.source
@@ -99,7 +99,7 @@ class Phases:
         return Experiment.from_config(config, source)
 
 
-def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> ConfigDict:
+def config_of(config: ConfigDict, phase: resizing.Phase, encoded: bool) -> ConfigDict:
     """Returns the configuration of a run that were all of one phase.
 
     Args:
@@ -119,10 +119,10 @@ def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> Confi
     return config
 
 
-def _divided(phases: tuple[resizing.Stage, ...], steps: list[int]) -> tuple[resizing.Stage, ...]:
+def _divided(phases: tuple[resizing.Phase, ...], steps: list[int]) -> tuple[resizing.Phase, ...]:
     """Returns the phases, divided at some steps too."""
     firsts = sorted({*steps, *(phase.first for phase in phases)})
-    return tuple(dataclasses.replace(phases[resizing.stage_at(phases, first)], first=first) for first in firsts)
+    return tuple(dataclasses.replace(phases[resizing.phase_at(phases, first)], first=first) for first in firsts)
 
 
 def stream_of(experiment: Experiment) -> Stream | Paired:
