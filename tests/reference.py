@@ -177,6 +177,8 @@ def strangers(code: str) -> list[str]:
     if words[0] != 'cvresearch' or len(words) == 1 or words[1].isupper():  # VERB
         return []
     known = commands()
+    if ' '.join(words[1:]) in verbs.FORMER:
+        return []
     verb = next((name for length in (2, 1) if (name := ' '.join(words[1 : 1 + length])) in known), None)
     if verb is None:
         return [' '.join(words[:3])]
