@@ -143,8 +143,8 @@ class Population:
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
-        ended: list[str | None] = [None] * len(trainings)
-        while going := [i for i, how in enumerate(ended) if how is None]:
+        ended = [''] * len(trainings)
+        while going := [i for i, how in enumerate(ended) if not how]:
             # After a kill members may be at different steps: the ones behind catch up first.
             lowest = min(trainings[i].step for i in going)
             group = [i for i in going if trainings[i].step == lowest]
@@ -152,7 +152,7 @@ class Population:
                 if not trainings[i].arrived:
                     ended[i] = trainings[i].arrive(lowest)
                     trainings[i].arrived = True
-            if all(ended[i] is None for i in group):
+            if not any(ended[i] for i in group):
                 self._advance([trainings[i] for i in group])
         return ended
 

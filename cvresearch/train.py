@@ -66,7 +66,7 @@ class Training:
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
-        ended = None
+        ended = ''
         with self.ending():
             for step in range(self.step, self.experiment.plan.steps + 1):
                 if ended := self.arrive(step):
@@ -94,8 +94,8 @@ class Training:
         self.step = step + 1
         self.session.arrived(self.step, self.state)
 
-    def arrive(self, step: int) -> str | None:
-        """Does what is due at a step; returns 'finished' or 'preempted' if the run ends here, else None."""
+    def arrive(self, step: int) -> str:
+        """Does what is due at a step; returns 'finished' or 'preempted' if the run ends here, else ''."""
         due, session, last = self.due, self.session, step == self.experiment.plan.steps
         if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step):
             jax.block_until_ready(self.state)  # steps under way count as training
@@ -128,7 +128,7 @@ class Training:
             session.check_finite(self.state)
             session.save(self.state, step, best, must=stop or last)
         if not (stop or last):
-            return None
+            return ''
         return 'finished' if last and due.evaluated(step) else 'preempted'
 
     def _compiled(self, step: int) -> None:
