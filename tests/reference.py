@@ -174,7 +174,7 @@ def flags_of(module: str) -> tuple[str, dict[str, str], dict[str, str], tuple[st
 def strangers(code: str) -> list[str]:
     """Returns the command, or the flags of it, in `cvresearch VERB --flag VALUE` that do not exist."""
     words = code.split()
-    if words[0] != 'cvresearch' or len(words) == 1 or words[1].isupper():  # VERB
+    if words[0] != 'cvresearch' or len(words) == 1 or words[1].isupper() or words[1].startswith('-'):  # VERB, --help
         return []
     known = commands()
     if ' '.join(words[1:]) in verbs.FORMER:
