@@ -67,7 +67,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
             trainings.append(Member(population, place, session, starts[i]))
         with contextlib.ExitStack() as ending:
             for training in trainings:
-                ending.enter_context(training.ending())
+                ending.enter_context(training.session.ending(training))
             ended = population.train(trainings)
             for training, how in zip(trainings, ended, strict=True):
                 training.session.end(how, training.state, training.step)

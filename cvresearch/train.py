@@ -1,20 +1,19 @@
 """Training, from a configuration to a finished run: at each step what is due, then the update."""
 
-import contextlib
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from cvresearch.base import settings
-from cvresearch.base.errors import PREEMPTED, RunError
+from cvresearch.base import hosts, settings
+from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.speed import Observation
-from cvresearch.data.stream import prefetch
 from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
+from cvresearch.evaluation import layers
 from cvresearch.evaluation.periodic import Evaluator
 
 
@@ -38,6 +37,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
     start = WarmStart.of(config, workdir)  # what the configuration leaves open follows from the weights
     experiment = Experiment.from_config(start.config)  # mesh, data, model, optimizer: built and checked
     experiment.check_training()
+    layers.check(experiment)
     experiment.freezing.check(experiment.abstract_state().params, experiment.plan.all_steps)
     with Session.open(experiment, workdir, observation, extend) as session:
         ended = Training(session, start).loop() if session else 'finished'
@@ -56,34 +56,24 @@ class Training:
                 state, origin = start.started(self.experiment) if start else (self.experiment.initial_state(), None)
         self.phases = session.closes(Phases(self.experiment, teacher.of(self.experiment)))
         self.evaluator = Evaluator(session, self.phases.compiler)
+        self.watcher = layers.Watcher(session, self.phases)
         self.due = session.begin(state, self.phases, origin)
         self.state, self.step = state, int(state.position)
         self._follow_plateau()
         if self.step < self.experiment.plan.steps:
             self._compiled(self.step)
-        batches = prefetch(self.phases.batch, self.step, self.experiment.plan.steps, workers=self.phases.workers)
-        self.batches = session.closes(batches)
+        self.batches = session.closes(self.phases.batches(self.step))
 
     def loop(self) -> str:
         """Trains to the end, or to a request to stop; returns 'finished' or 'preempted'."""
         ended = ''
-        with self.ending():
+        with self.session.ending(self):
             for step in range(self.step, self.experiment.plan.steps + 1):
                 if ended := self.arrive(step):
                     break
                 self.update(step)
             self.session.end(ended, self.state, self.step)
         return ended
-
-    @contextlib.contextmanager
-    def ending(self):
-        """Writes the run card of a run that fails in the block."""
-        try:
-            yield
-        except BaseException:
-            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
-                self.session.end('failed', self.state, self.step)
-            raise
 
     def update(self, step: int) -> None:
         """Makes the update from a step to the next."""
@@ -97,11 +87,13 @@ class Training:
     def arrive(self, step: int) -> str:
         """Does what is due at a step; returns 'finished' or 'preempted' if the run ends here, else ''."""
         due, session, last = self.due, self.session, step == self.experiment.plan.steps
-        if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step):
+        if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step) or due.layers(step):
             jax.block_until_ready(self.state)  # steps under way count as training
             session.check_finite(self.state)
         if due.log(step):
             self.state = session.log(step, self.state)
+        if due.layers(step) and not session.stopping:
+            self._look_at_layers(step)
         if due.data(step):
             session.record_data(step, self.phases.streams[0].digest)
         # Before the evaluations, which are of the net as it is kept.
@@ -129,7 +121,15 @@ class Training:
             session.save(self.state, step, best, must=stop or last)
         if not (stop or last):
             return ''
-        return 'finished' if last and due.evaluated(step) else 'preempted'
+        return 'finished' if last and due.evaluated(step) and not due.layers(step) else 'preempted'
+
+    def _look_at_layers(self, step: int) -> None:
+        """Records what the layers give at a step, and draws it over the run so far."""
+        with self.clock.spent('watch'):
+            if self.watcher.record(step, self.state) and hosts.is_primary():
+                from cvresearch.report import layers as drawn  # Matplotlib, which no other run needs
+
+                drawn.keep(self.session.records.of(layers.SPLIT), self.session.path)
 
     def _compiled(self, step: int) -> None:
         """Waits until the update from a step is compiled, or until the run is asked to stop."""

@@ -11,7 +11,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, sources, transforms
-from cvresearch.data.stream import Paired, Stream
+from cvresearch.data.stream import Paired, Stream, prefetch
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
@@ -49,7 +49,15 @@ class Phases:
 
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
-        return meshes.place(self.streams[resizing.phase_at(self.phases, step)].batch(step), self._experiment.mesh)
+        return meshes.place(self.own_batch(step), self._experiment.mesh)
+
+    def batches(self, start: int):
+        """Returns the batches from a step to the end of the run, the next ones made in threads while one is used."""
+        return prefetch(self.batch, start, self._experiment.plan.steps, workers=self.workers)
+
+    def own_batch(self, step: int) -> dict:
+        """Returns this host's part of a batch, in its memory."""
+        return self.streams[resizing.phase_at(self.phases, step)].batch(step)
 
     def update(self, step: int, state: State, batch: dict) -> State:
         """Makes one update. On the first of a phase, the next phase's begins to be compiled."""

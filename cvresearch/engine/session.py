@@ -12,6 +12,7 @@ from cvresearch.base import compile_cache, hosts, plugins, trees
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
+from cvresearch.base.errors import RunError
 from cvresearch.base.hosts import Agreement
 from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
@@ -213,6 +214,16 @@ class Session:
             self.checkpoints.save(state, step, best, must=must)
             if must:
                 self.checkpoints.wait()
+
+    @contextlib.contextmanager
+    def ending(self, training) -> Iterator[None]:
+        """Writes the run card of a training that fails in the block; `training` has its `state` and `step`."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
+                self.end('failed', training.state, training.step)
+            raise
 
     def end(self, how: str, state: State, step: int) -> None:
         """Writes the run card: `how` is 'finished', 'preempted' or 'failed'."""
