@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -51,7 +51,7 @@ class Phases:
         """Returns a batch, on the mesh."""
         return meshes.place(self.own_batch(step), self._experiment.mesh)
 
-    def batches(self, start: int):
+    def batches(self, start: int) -> Iterator[dict]:
         """Returns the batches from a step to the end of the run, the next ones made in threads while one is used."""
         return prefetch(self.batch, start, self._experiment.plan.steps, workers=self.workers)
 
