@@ -70,7 +70,7 @@ class Phases:
     def with_precise_statistics(self, state: State) -> State:
         """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
         steps = self._experiment.plan.steps
-        last = range(steps - self._config.batch_norm.precise_batches, steps)
+        last = range(steps - self._config.precise_batches, steps)
         batches = (self.batch(max(step, 0)) for step in last)
         return self.experiment(steps - 1).with_precise_statistics(state, batches)
 

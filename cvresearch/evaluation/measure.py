@@ -1,5 +1,6 @@
 """Any classifier on any data, by any protocol: released weights are measured without a training."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -14,13 +15,14 @@ from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives.tasks import MULTI
 
 BATCH_SIZE = 64
+PUBLISHED = 'as_published'
 EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
@@ -28,7 +30,8 @@ class View(NamedTuple):
     """How images are shown to the nets.
 
     Attributes:
-      protocol: in `evaluation/protocols.py`; 'as_given': as each net's weights were published with.
+      protocol: in `evaluation/protocols.py`; 'as_given': as `predict` shows them to each net; 'as_published': as its
+        accuracy was published with, which is another size for many weights of timm.
       resolution: side of the net's input; the net's own if None.
       scales: shorter sides before cropping; the protocol's if ().
       interpolation: of resizing; the protocol's if None.
@@ -152,6 +155,8 @@ def measure(
     Raises:
       UserError: an unknown source, split or protocol; data with a class that the net does not know.
     """
+    if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
+        net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
     try:
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
@@ -172,8 +177,8 @@ def measure(
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
     (found,) = ensemble.members_of(
-        net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
-        net.preprocessing.mean, net.preprocessing.std, mesh, [record],
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), [net.variables], examples, protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record],
     )  # fmt: skip
     return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
 
@@ -186,7 +191,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     """
     knobs = {key: value for key, value in view._asdict().items() if key not in ('protocol', 'resolution') and value}
     prepared, side = net.preprocessing, net.input_shape[0]
-    if view.protocol != 'as_given':
+    if view.protocol not in ('as_given', PUBLISHED):
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
@@ -195,7 +200,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     else:
         resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
     scales = (resize,) if resize else ()
-    return Protocol('as_given', side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+    return Protocol(view.protocol, side, scales=scales, interpolation=interpolation, channels=prepared.channels)
 
 
 def together(members: Sequence[Predictions]) -> Predictions:
