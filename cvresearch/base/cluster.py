@@ -45,7 +45,7 @@ def hosts() -> tuple[int, int, str]:
         return int(os.environ['SLURM_NTASKS']), int(os.environ['SLURM_PROCID']), f'{first}:{port}'
     server = metadata.server()
     number = metadata.value(server, 'attributes/agent-worker-number') if server else ''
-    if number:
+    if server and number:
         # A worker each, in order: 'name:id:10.0.0.2,...', or on newer machines 'name,...'.
         workers = metadata.value(server, 'attributes/worker-network-endpoints').split(',')
         parts = workers[0].split(':')
@@ -58,5 +58,6 @@ def hosts() -> tuple[int, int, str]:
 
 def first_node(nodes: str) -> str:
     """Returns the first of SLURM's list of nodes: of 'node[003-007,9],other' it is 'node003'."""
-    prefix, numbers = re.match(r'([^,\[]*)(?:\[([^,\-\]]+))?', nodes).groups()
-    return prefix + (numbers or '')
+    match = re.match(r'([^,\[]*)(?:\[([^,\-\]]+))?', nodes)
+    assert match is not None  # it matches anything
+    return match[1] + (match[2] or '')

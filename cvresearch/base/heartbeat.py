@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from typing import cast
 
 from cvresearch.base.errors import FAILED, HOST_LOST
 
@@ -45,7 +46,7 @@ class Coordinator(threading.Thread):
         beat, waited = time.monotonic(), 0
         while True:
             for key, _ in self._connections.select(BEAT_SECONDS / 4):
-                self._accept() if key.fileobj is self._listening else self._read(key.fileobj)
+                self._accept() if key.fileobj is self._listening else self._read(cast(socket.socket, key.fileobj))
             if time.monotonic() - beat < BEAT_SECONDS:
                 continue
             beat, waited = time.monotonic(), waited + 1

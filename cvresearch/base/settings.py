@@ -28,9 +28,9 @@ def check() -> None:
 
 def changed() -> dict[str, object]:
     """Returns what differs from JAX's defaults, by the name of the setting, and XLA_FLAGS where there are any."""
-    found = {name: getattr(jax.config, name) for name in DEFAULTS}
+    found: dict[str, object] = {name: getattr(jax.config, name) for name in DEFAULTS}
     found = {name: getattr(value, 'value', value) for name, value in found.items()}  # some are enums
-    differing = {name: value for name, value in found.items() if value != DEFAULTS[name]}
+    differing: dict[str, object] = {name: value for name, value in found.items() if value != DEFAULTS[name]}
     flags = os.environ.get('XLA_FLAGS', '').split()
     return differing | ({'XLA_FLAGS': flags} if flags else {})
 

@@ -144,7 +144,7 @@ def _drawn(space: Space, places: np.ndarray) -> list[Setting]:
 
 def _settings(part: Part, combine) -> list[Setting]:
     if not isinstance(part, Mapping):
-        return list(part)
+        return [*part]
     for key, values in part.items():
         if isinstance(values, str | Span | Choice) or not isinstance(values, Iterable):
             raise UserError(f'sweep: {key} is {values!r}; expected a list of values (or random or sobol for a span)')

@@ -13,7 +13,7 @@ import numpy as np
 from cvresearch.base.errors import RunError
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
-from cvresearch.data.examples import Encoded, Example, Subset, ids, labels_of
+from cvresearch.data.examples import Encoded, Example, Index, Subset, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
 from cvresearch.data.transforms import Transform
@@ -85,7 +85,7 @@ class Pictures:
     def __getitem__(self, index: int) -> Example:
         return self.encoded[index]
 
-    def ids(self, index: np.ndarray) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.encoded, index)
 

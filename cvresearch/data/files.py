@@ -4,13 +4,12 @@ import dataclasses
 import hashlib
 import os
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Example
+from cvresearch.data.examples import Example, Index
 from cvresearch.data.names import hidden, is_image, printable
 
 
@@ -41,7 +40,7 @@ class Files:
         path = self.root / self.folders[self.folder[index]] / os.fsdecode(self.names[index])
         return Example(path.read_bytes(), self.labels[index], self.ids([index])[0])
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the files at `index`."""
         names = [printable(name) for name in self.names[np.asarray(index)]]
         if not self.full_ids or self.folders == ('',):
@@ -99,7 +98,7 @@ class Members:
         data = os.pread(self._open[0].fileno(), int(self.sizes[index]), int(self.offsets[index]))
         return Example(data, self.labels[index], printable(self.names[index]))
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the names of the members at `index`."""
         return [printable(name) for name in self.names[np.asarray(index)]]
 

@@ -100,7 +100,7 @@ class _CifarFiles:
         ))  # fmt: skip
         self._folder = next((place / entry for entry in (binary, pickled) if (place / entry).is_dir()), None)
         self._archive = next((place / entry for entry in archives if (place / entry).is_file()), None)
-        self.binary = 'bin' in (self._folder or self._archive).name
+        self.binary = 'bin' in str((self._folder or self._archive or place).name)
         self._held: dict[str, bytes] = {}
 
     def __call__(self, name: str) -> bytes:
@@ -112,7 +112,7 @@ class _CifarFiles:
         try:
             if self._folder:
                 return (self._folder / name).read_bytes()
-            if not self._held:  # once: going through the archive takes a second
+            if not self._held and self._archive:  # once: going through the archive takes a second
                 with tarfile.open(self._archive) as tar:
                     self._held = dict(_members(tar))
             return self._held[name]
@@ -165,7 +165,7 @@ class _Harmless(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module.replace('._core', '.core'), name) in _ARRAYS:
-            return {'_reconstruct': np._core.multiarray._reconstruct, 'ndarray': np.ndarray, 'dtype': np.dtype,
+            return {'_reconstruct': np.empty(0).__reduce__()[0], 'ndarray': np.ndarray, 'dtype': np.dtype,
                     'encode': _encode}[name]  # fmt: skip
         raise UserError(f'a file of CIFAR asks for {module}.{name}; it is not the original')
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,11 +30,11 @@ SOURCES = {
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
-HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
-EVERY = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
+HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of encoded images, beside their own
+EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
 # that a net has given them.
-UNLABELLED = dict(ratio=1, policy=None, cutout=0, labels='', **given_labels.SELECTION)
+UNLABELLED: dict[str, Any] = dict(ratio=1, policy=None, cutout=0, labels='', **given_labels.SELECTION)
 
 
 def table() -> dict[str, Callable[..., Source]]:
@@ -165,7 +166,7 @@ def unlabelled_table() -> dict[str, Callable]:
     return {'none': lambda: None, 'rest': lambda: None, 'images': unlabelled.images, **table()}
 
 
-def _unlabelled(spec, source: Source, rest: Examples | Encoded | None) -> Examples | Encoded:
+def _unlabelled(spec, source: Source, rest: Encoded | None) -> Encoded:
     """Returns the images that a config's `unlabelled` names, in the form of a source's before they are decoded."""
     own = {key: value for key, value in spec.items() if key not in UNLABELLED}
     check_arguments('config.unlabelled', {key: spec[key] for key in spec if key in UNLABELLED}, UNLABELLED)

@@ -109,7 +109,7 @@ def look(examples: Encoded, number: int, threads: int = 1) -> Look:
         decode.decode(data, known)
         with modes.opened(data) as image:
             turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-            other = '' if _fits(name, image.format) else image.format
+            other = '' if _fits(name, image.format or '') else image.format or ''
             mode = image.mode
     except Exception as error:
         if decoded.is_lack_of_memory(error):

@@ -227,7 +227,8 @@ class Transform:
     def _put(self, part: np.ndarray, u: float) -> None:
         if self.fill == 'noise':
             random = np.random.Generator(np.random.Philox(key=int(u * 2**53)))
-            noise = random.standard_normal(part.shape, np.float32) * np.float32(STD) + np.float32(MEAN)
+            noise = random.standard_normal(part.shape, np.float32) * np.array(STD, np.float32)
+            noise += np.array(MEAN, np.float32)
             part[:] = np.rint(noise).clip(0, 255).astype(np.uint8)
         else:
             part[:] = MEAN if self.fill == 'mean' else 0

@@ -128,7 +128,7 @@ class StrongView:
     def __getitem__(self, index: int) -> Example:
         return self.base[index]
 
-    def take(self, index: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the changed images, uint8, and the labels of the examples."""
         shown, labels = self.base.take(index, keys)
         numbers = uniforms(keys, 'policy', self.policy.numbers)

@@ -124,8 +124,9 @@ def _opencv_window(pixels: np.ndarray, size: Size, interpolation: str, window: W
     for axis, (index, weights) in enumerate(taps):
         # The place of the axis comes last, so that a tap's weights are multiplied along it.
         lines = pixels.swapaxes(axis, 2)
-        pixels = sum(lines[..., index[:, tap] - index.min()] * weights[:, tap] for tap in range(index.shape[1]))
-        pixels = pixels.swapaxes(axis, 2)
+        pixels = np.asarray(
+            sum(lines[..., index[:, tap] - index.min()] * weights[:, tap] for tap in range(index.shape[1]))
+        ).swapaxes(axis, 2)
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 

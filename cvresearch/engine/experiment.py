@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import hosts, plugins, trees
@@ -31,6 +31,7 @@ from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
 from cvresearch.optim import optimizers, param_filters, schedules
 from cvresearch.optim.plateau import Plateau
+from cvresearch.optim.schedules import Schedule
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -96,7 +97,7 @@ class Experiment:
     plan: Plan
     model: nn.Module
     tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    schedule: Schedule
     loss: Loss
     task: Task
     sampling: Sampling
@@ -193,7 +194,7 @@ class Experiment:
         return experiment
 
     @property
-    def mesh(self) -> Mesh:
+    def mesh(self) -> meshes.AnyMesh:
         """The devices of the run."""
         return self.layout.mesh
 
@@ -239,8 +240,8 @@ class Experiment:
         return self._abstract_state
 
     @property
-    def _placements(self) -> states.State | NamedSharding:
-        """Of the state's leaves; one for all where none is divided."""
+    def _placements(self) -> Any:
+        """Of the state's leaves, as a state; one `NamedSharding` for all where none is divided."""
         if not self.layout.divides:
             return meshes.replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract_state())

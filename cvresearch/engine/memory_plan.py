@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import memory, trees
@@ -15,7 +14,8 @@ from cvresearch.data import sources
 from cvresearch.engine import steps
 from cvresearch.engine.experiment import Experiment
 
-COLUMNS = ('parameter', 'arrays', 'shape', 'axis', 'params', 'optimizer', 'average')
+PARTS: tuple[str, ...] = ('params', 'optimizer', 'average')
+COLUMNS = ('parameter', 'arrays', 'shape', 'axis', *PARTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Footprint:
         return sum(dataclasses.astuple(self))
 
 
-def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -> Experiment:
+def experiment_for(config: ConfigDict, devices: int, mesh: meshes.AnyMesh | None = None) -> Experiment:
     """Returns the parts of a run on so many devices; neither they nor its images need be there.
 
     Args:
@@ -111,8 +111,8 @@ def rows(experiment: Experiment) -> Iterator[dict]:
     that one device holds of them, of their moments and of their averages."""
     state = experiment.abstract_state()
     named = dict(trees.named_leaves(state.params))
-    held: dict[str, dict[str, int]] = {name: dict.fromkeys(COLUMNS[-3:], 0) for name in named}
-    others = dict.fromkeys(COLUMNS[-3:], 0)
+    held: dict[str, dict[str, int]] = {name: dict.fromkeys(PARTS, 0) for name in named}
+    others = dict.fromkeys(PARTS, 0)
     for part, tree in (('params', state.params), ('optimizer', state.opt_state),
                        ('average', (state.average, state.model_state))):  # fmt: skip
         for path, x in trees.named_leaves(tree):
@@ -123,7 +123,7 @@ def rows(experiment: Experiment) -> Iterator[dict]:
         axis = next((axis for axis, over in enumerate(x.sharding.spec) if over), None)
         groups.setdefault((re.sub(r'\d+', '*', name), x.shape, axis), []).append(name)
     for (pattern, shape, axis), names in groups.items():
-        sums = {part: sum(held[name][part] for name in names) for part in COLUMNS[-3:]}
+        sums = {part: sum(held[name][part] for name in names) for part in PARTS}
         yield dict(
             parameter=pattern if len(names) > 1 else names[0], arrays=len(names), shape='x'.join(map(str, shape)),
             axis='whole' if axis is None else axis, **sums,

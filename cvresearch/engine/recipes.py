@@ -5,7 +5,6 @@ import dataclasses
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
@@ -35,7 +34,7 @@ SIGMOID = 'sigmoid_cross_entropy'  # the loss of images with any number of label
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
-def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> UpdateOptions:
+def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: meshes.AnyMesh) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
 
     Raises:
@@ -182,7 +181,7 @@ def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
     )
 
 
-def _check_division(config: ConfigDict, mesh: Mesh) -> None:
+def _check_division(config: ConfigDict, mesh: meshes.AnyMesh) -> None:
     parts, size, group = config.accumulate, config.batch_size, norms.make(config.batch_norm).group_size
     if parts < 1 or size % parts or (size // parts) % mesh.size:
         raise UserError(

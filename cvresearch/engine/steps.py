@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -17,6 +18,7 @@ from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
 from cvresearch.optim import param_filters
+from cvresearch.optim.schedules import Schedule
 
 NOT_MIXED = Mixing()
 
@@ -48,7 +50,7 @@ class UpdateOptions:
     gather: Callable = lambda params: params
     scatter: Callable = lambda gradients: gradients
     sam: float = 0.0
-    average: optax.Schedule | None = None
+    average: Schedule | None = None
     skip: int = 0
     teacher: Callable[[jax.Array], jax.Array] | None = None
     distillation: Distillation | None = None
@@ -80,7 +82,7 @@ class UpdateParts:
     std: tuple[float, ...]
     options: UpdateOptions
     task: Task
-    schedule: optax.Schedule
+    schedule: Schedule
 
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
@@ -212,7 +214,7 @@ def updated(
     params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
     average = state.average
     if options.average:
-        new = {'params': params, 'model_state': model_state}
+        new: Any = {'params': params, 'model_state': model_state}
         new = optax.incremental_update(new, average, options.average(state.step))
         average = {
             'params': options.settled(average['params'], new['params']),
@@ -272,7 +274,7 @@ def objective(
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)
         objectives = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
-        if options.distillation:
+        if options.distillation and options.teacher:
             objectives = options.distillation(objectives, logits, options.teacher(images))
         return jnp.mean(objectives), (logits, losses, model_state)
 
@@ -317,7 +319,7 @@ def make_eval_step(
 
     def eval_step(state: State, batch: dict) -> metrics.Sums:
         images = normalize(batch['image'], mean, std)
-        logits = model.apply({'params': state.params, **state.model_state}, images, train=False)
+        logits: Any = model.apply({'params': state.params, **state.model_state}, images, train=False)
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         return metrics.of_batch(logits, batch['label'], loss(logits, target), batch['mask'])
 

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from cvresearch.base import memory, trees
+from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
 from cvresearch.engine import recipes, steps
@@ -87,7 +87,7 @@ def stack(variables: Sequence[dict]) -> dict:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
 
 
-def fit(variables: Sequence[dict], mesh: Mesh) -> bool:
+def fit(variables: Sequence[dict], mesh: meshes.AnyMesh) -> bool:
     """Whether members can be evaluated at once: of one structure, and no more than their share of the memory."""
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
@@ -98,7 +98,8 @@ def fit(variables: Sequence[dict], mesh: Mesh) -> bool:
 
 def members_of(
     model: nn.Module, variables: Sequence[dict], examples: Examples, protocol: Protocol, batch_size: int,
-    mean: tuple[float, ...], std: tuple[float, ...], mesh: Mesh, records: Sequence[dict], stacked: bool | None = None,
+    mean: tuple[float, ...], std: tuple[float, ...], mesh: meshes.AnyMesh, records: Sequence[dict],
+    stacked: bool | None = None,
 ) -> list[Predictions]:  # fmt: skip
     """Returns what each net of one architecture says of a split.
 

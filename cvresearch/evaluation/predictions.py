@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
@@ -191,7 +191,7 @@ class Net:
 
 
 def forward(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], protocol: Protocol, mesh: Mesh,
+    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], protocol: Protocol, mesh: meshes.AnyMesh,
     members: bool = False,
 ) -> 'Net':  # fmt: skip
     """Returns the jitted logits of a batch of views, given variables: variables -> (images -> (batch, classes)).
@@ -215,7 +215,7 @@ def forward(
 
 
 def predict(
-    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: Mesh,
+    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: meshes.AnyMesh,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """Returns the logits of a split's images, views averaged as the protocol says, and their labels.

@@ -7,7 +7,7 @@ What may stand around any of them is in `OptimizerOptions`.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from optax import contrib
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.optim import param_filters, transforms
 from cvresearch.optim.param_filters import matches
+from cvresearch.optim.schedules import Schedule
 from cvresearch.optim.transforms import Transform
 
 Decayed = Callable[[float], Transform]
@@ -179,7 +180,9 @@ def _beside_adam(
         # Stacked blocks are taken together.
         return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
 
-    rules = {'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate))}
+    rules: dict[Hashable, Transform] = {
+        'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate)),
+    }  # fmt: skip
     return optax.partition(rules, labels)
 
 
@@ -278,7 +281,7 @@ def around(spec: Mapping) -> OptimizerOptions:
     Raises:
       UserError: an unknown argument, or a value out of range.
     """
-    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name'))
+    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name', ''))
     given = ('rate', 'decayed', 'where')
     own = {name: one.default for name, one in inspect.signature(rule).parameters.items() if name not in given}
     arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
@@ -287,7 +290,7 @@ def around(spec: Mapping) -> OptimizerOptions:
 
 
 def make(
-    spec: Mapping, schedule: optax.Schedule, steps_per_epoch: float = 1.0, prune: bool = False
+    spec: Mapping, schedule: Schedule, steps_per_epoch: float = 1.0, prune: bool = False
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer that a config's `optimizer` names.
 
