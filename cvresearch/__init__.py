@@ -22,6 +22,9 @@ _PUBLIC = {
 }
 __all__ = ['Classifier', 'create_model', 'list_models', 'load', 'param_groups']
 
+# For `python -m cvresearch.tables` and the like: each former name of a command is a file there.
+__path__.append(f'{__path__[0]}/former')
+
 
 def __getattr__(name: str):
     if name not in _PUBLIC:

@@ -2,77 +2,112 @@
 
 import importlib
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import partial
 
 from cvresearch import __version__
 from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, nearest
 
-# A verb is (its module, what it is for); a group of verbs is a table of its own. Modules are imported when called.
-VERBS = {
-    'train': ('cvresearch.main', 'trains an experiment file'),
-    'sweep': ('launch.sweep', 'trains every setting of a file\'s sweep(): here, on SLURM, TPU VMs, Kubernetes'),
-    'evaluate': ('cvresearch.evaluate', 'evaluates a checkpoint or an ensemble by any protocol'),
-    'score': ('cvresearch.score', 'computes further metrics and tests from kept predictions'),
-    'robustness': ('cvresearch.robustness', 'measures errors under the corruptions of ImageNet-C'),
-    'predict': ('cvresearch.predict', 'says what is on a photograph'),
-    'label': ('cvresearch.label', 'labels a whole source of images by any net, for a student to learn from'),
-    'export': ('cvresearch.export', 'writes a net as ONNX, StableHLO, a hub folder, or weights of another library'),
-    'serve': ('cvresearch.serve', 'answers over HTTP what is on a photograph; with a page for people'),
-    'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),
-    'features': ('cvresearch.features', 'writes what layers of a net give for a whole data set'),
-    'probe': ('cvresearch.probe', 'fits a linear classifier or nearest neighbours to such features'),
-    'summary': ('cvresearch.summary', 'shows a net layer by layer, or all variants against their facts'),
-    'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, codes, int8'),
-    'track': ('cvresearch.track', 'sends the records of runs to Weights & Biases, MLflow, or a tracker of yours'),
-    'doctor': ('cvresearch.doctor', 'says whether a run would start on this machine'),
-    'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
-    'plan': ('cvresearch.plan', 'compiles a recipe for a machine that is not here: memory, bytes, least time'),
-    'data': {
-        'prepare': ('cvresearch.data.prepare', 'checks a folder of images or a copy of ImageNet'),
-        'explain': ('cvresearch.data.explain', 'shows what is done to an image'),
+# By subject: a command of one or two words is (its module, what it does). Modules are imported when called.
+SUBJECTS = {
+    'Train': {
+        'train': ('cvresearch.main', 'trains an experiment file'),
+        'sweep': ('launch.sweep', 'trains every setting of a file\'s sweep(): here, on SLURM, TPU VMs, Kubernetes'),
+        'doctor': ('cvresearch.engine.doctor', 'says whether a run would start on this machine'),
+        'plan': ('cvresearch.engine.plan', 'compiles a recipe for a machine that is not here: memory, least time'),
+        'track': ('cvresearch.base.track', 'sends the records of runs to Weights & Biases, MLflow, a tracker of yours'),
+        'benchmark': ('cvresearch.benchmark', 'times a training step and the loop around it'),
+        'benchmark ensemble': ('cvresearch.evaluation.ensemble_speed', 'times members in one pass and one by one'),
     },
-    'report': {
-        'tables': ('cvresearch.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
-        'plots': ('cvresearch.pictures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
+    'Measure and use a net': {
+        'evaluate': ('cvresearch.evaluate', 'evaluates a run, an ensemble or any net by any protocol'),
+        'evaluate score': ('cvresearch.evaluation.score', 'computes further metrics and tests from kept predictions'),
+        'evaluate robustness': ('cvresearch.evaluation.robustness', 'measures errors under ImageNet-C\'s corruptions'),
+        'predict': ('cvresearch.predict', 'says what is on a photograph'),
+        'label': ('cvresearch.evaluation.label', 'labels a whole source of images, for a student to learn from'),
+        'features': ('cvresearch.evaluation.feature_files', 'writes what layers give for a whole data set'),
+        'probe': ('cvresearch.evaluation.probes', 'fits a linear classifier or nearest neighbours to such features'),
     },
+    'Look inside': {
+        'look': ('cvresearch.look', 'shows why a net answers as it does, and what it has learned'),
+        'summary': ('cvresearch.inspect.summary', 'shows a net layer by layer, or all variants against their facts'),
+    },
+    'Make small, ship': {
+        'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, int8'),
+        'export': ('cvresearch.interop.export', 'writes a net as ONNX, StableHLO, a hub folder, other files'),
+        'serve': ('cvresearch.interop.serve', 'answers over HTTP what is on a photograph; with a page for people'),
+    },
+    'Data': {
+        'data prepare': ('cvresearch.data.prepare', 'checks a folder of images or a copy of ImageNet'),
+        'data explain': ('cvresearch.data.explain', 'shows what is done to an image'),
+    },
+    'Tables and plots for papers': {
+        'report tables': ('cvresearch.report.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
+        'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
+        'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
+    },
+}  # fmt: skip
+COMMANDS = {words: entry for commands in SUBJECTS.values() for words, entry in commands.items()}
+# Words that commands had before, and have still; each says the new ones.
+FORMER = {
+    'score': 'evaluate score', 'robustness': 'evaluate robustness', 'ensembles': 'report ensembles',
+    'tables': 'report tables', 'pictures': 'report plots', 'report pictures': 'report plots',
 }  # fmt: skip
 
 
-def start() -> None:
-    """Runs the verb on the command line and exits with its code."""
-    cli.run(main)
+def start(*room: str) -> None:
+    """Runs the command on the command line and exits with its code; `room` is its first word, if that is known."""
+    cli.run(lambda argv: main([*room, *argv]))
+
+
+def former(words: str, name: str) -> Callable[[list[str]], int]:
+    """Returns the main of a command by the name of a former module, and runs it if `name` is '__main__'."""
+    again = partial(_again, words)
+    if name == '__main__':
+        cli.run(again)
+    return again
+
+
+def _again(words: str, argv: list[str]) -> int:
+    cli.tell_new_name(f'cvresearch {words}')
+    return main([*words.split(), *argv])
 
 
 def main(argv: list[str]) -> int:
-    """Runs a verb; returns its exit code.
+    """Runs a command; returns its exit code.
 
     Raises:
-      UserError: an unknown verb, or a group without one of its verbs.
+      UserError: an unknown command, or the first word alone of one with two.
     """
-    table, path = VERBS, []
-    while isinstance(table, Mapping):
-        if not argv or argv[0] in ('-h', '--help', '--version'):
-            print(f'cvresearch {__version__}' if argv and argv[0] == '--version' else usage(table, path))
-            return 0 if argv else BAD_INPUT
-        verb, *argv = argv
-        if verb not in table:
-            raise UserError(f'unknown command {" ".join(["cvresearch", *path, verb])!r}; {nearest(verb, table)}')
-        table = table[verb]
-        path.append(verb)
-    sys.argv = [' '.join(['cvresearch', *path]), *argv]
-    return importlib.import_module(table[0]).main(argv)
+    if argv and argv[0] == '--version':
+        print(f'cvresearch {__version__}')
+        return 0
+    for length in (2, 1):
+        words, rest = ' '.join(argv[:length]), argv[length:]
+        if words in FORMER:
+            return _again(FORMER[words], rest)
+        if words in COMMANDS:
+            sys.argv = [f'cvresearch {words}', *rest]
+            return importlib.import_module(COMMANDS[words][0]).main(rest)
+    room = argv[0] if argv and any(words.startswith(f'{argv[0]} ') for words in COMMANDS) else ''
+    rest = argv[1:] if room else argv
+    if not rest or rest[0] in ('-h', '--help'):
+        print(usage(room))
+        return 0 if rest else BAD_INPUT
+    asked = f'{room} {rest[0]}'.strip()
+    raise UserError(f'unknown command {f"cvresearch {asked}"!r}; {nearest(asked, COMMANDS)}')
 
 
-def usage(table: Mapping, path: list[str]) -> str:
-    """Returns the verbs of a table, a line each."""
-    rows = [
-        (verb, entry[1] if isinstance(entry, tuple) else f'{", ".join(entry)}: see cvresearch {verb} --help')
-        for verb, entry in table.items()
-    ]
-    lines = [f'  {verb:<12}{text}' for verb, text in rows]
-    command = ' '.join(['cvresearch', *path])
-    return '\n'.join([f'usage: {command} VERB ...; {command} VERB --help tells its flags', '', *lines])
+def usage(room: str = '') -> str:
+    """Returns a line for each command, by subject; `room`: of those that begin with this word."""
+    command = f'cvresearch {room}'.strip()
+    lines = [f'usage: {command} VERB ...; {command} VERB --help tells its flags']
+    for subject, commands in SUBJECTS.items():
+        shown = [(words, text) for words, (_, text) in commands.items() if words.startswith(f'{room} ' * bool(room))]
+        if shown:
+            lines += ['', f'{subject}:', *(f'  {words:<21}{text}' for words, text in shown)]
+    return '\n'.join(lines)
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@
     cvresearch evaluate --weights NAME --data SOURCE [--root DIR] [--protocol NAME] [--out DIR]
 
 Prints one line of JSON that states the protocol. Of a run the predictions are kept in DIR/predictions, from which
-`python -m cvresearch.score` makes further metrics. Every image of the split counts exactly once, at any batch size;
+`cvresearch evaluate score` makes further metrics. Every image of the split counts exactly once, at any batch size;
 with --limit N or --every K it is a part of them, spread evenly over the classes, and the record says so (`subset`).
 
 NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path; the images are prepared as the net

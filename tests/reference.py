@@ -146,12 +146,8 @@ def keys_table() -> str:
 
 
 def commands() -> dict[str, str]:
-    """Returns the module of each verb, 'report tables': 'cvresearch.tables'."""
-    flat: dict[str, str] = {}
-    for verb, entry in verbs.VERBS.items():
-        many = {f'{verb} {name}': one for name, one in entry.items()} if isinstance(entry, Mapping) else {verb: entry}
-        flat |= {name: one[0] for name, one in many.items()}
-    return flat
+    """Returns the module of each command, 'report tables': 'cvresearch.report.tables'."""
+    return {words: module for words, (module, _) in verbs.COMMANDS.items()}
 
 
 class _Parsed(Exception):  # noqa: N818

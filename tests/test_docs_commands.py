@@ -34,7 +34,9 @@ python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { not
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
 set -eu
 """
-QUICK = re.compile(r'launch\.sweep .*(--dry-run|--status)|(cvresearch\.(tables|pictures|summary)|launch\.report) ')
+QUICK = re.compile(
+    r'launch\.sweep .*(--dry-run|--status)|(cvresearch\.(report\.(tables|figures)|inspect\.summary)|launch\.report) '
+)
 OTHERS = ('tests.stamps', 'tests.peers.', 'tests.engine.mesh_curves', 'venv', 'pytest')  # parse arguments themselves
 
 
@@ -104,7 +106,7 @@ def check(words, monkeypatch):
         assert all(Path(word).exists() for word in files if word), words
         return
     if program == 'cvresearch':
-        (verb,) = [verb for verb in reference.commands() if [*verb.split()] == rest[: len(verb.split())]]
+        verb = max((words for words in reference.commands() if words.split() == rest[: len(words.split())]), key=len)
         program, rest = 'python', ['-m', reference.commands()[verb], *rest[len(verb.split()) :]]
     if program != 'python' or rest[0] == '-c':
         return
@@ -138,7 +140,7 @@ def test_commands_are_ones_that_the_programs_take(path, clone, monkeypatch, caps
         'python -m cvresearch.main --config configs/none.py --workdir DIR',
         'python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir DIR --config.lr=1',
         'python -m cvresearch.evaluate --workdirs DIR', 'python tests/nothing.py', 'pytest tests/nothing.py',
-        'python -m cvresearch.tables docs/tables/digits.toml --runs docs/records/*',
+        'cvresearch report tables docs/tables/digits.toml --runs docs/records/*',
     ],
 )  # fmt: skip
 def test_a_command_that_fails_is_found(command, clone, monkeypatch, capsys):

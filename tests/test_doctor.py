@@ -8,8 +8,9 @@ import sys
 
 import pytest
 
-from cvresearch import doctor, main
+from cvresearch import main
 from cvresearch.base.errors import BAD_INPUT, FAILED
+from cvresearch.engine import doctor
 from tests.environment import DEVICES, xla_flags
 
 SMOKE = ['--config', 'configs/lenet5_fake.py:smoke', '--config.model.name=softmax_regression', '--config.mesh.data=1']

@@ -5,12 +5,13 @@ import jax
 import numpy as np
 import pytest
 
-from cvresearch import label, train
+from cvresearch import train
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data import sources
 from cvresearch.data.given_labels import LabelFile
 from cvresearch.engine import classifiers
+from cvresearch.evaluation import label
 
 
 @pytest.fixture(scope='module')

@@ -75,7 +75,7 @@ def test_an_installed_package_trains(installed):
 
 
 def test_an_installed_package_counts_a_net_against_its_facts(installed):
-    done = installed('-m', 'cvresearch.summary', '--model', 'lenet5')
+    done = installed('-m', 'cvresearch', 'summary', '--model', 'lenet5')
     assert done.returncode == 0 and '61,706' in done.stdout, done.stderr
 
 

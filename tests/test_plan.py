@@ -7,11 +7,10 @@ import sys
 
 import pytest
 
-from cvresearch import plan
 from cvresearch.base import config as configs
 from cvresearch.base import machines
 from cvresearch.base.errors import UserError
-from cvresearch.engine import ahead, forecast
+from cvresearch.engine import ahead, forecast, plan
 
 SMOKE = ('--config', 'configs/lenet5_fake.py:smoke')
 needs_libtpu = pytest.mark.skipif(
@@ -101,5 +100,5 @@ def test_a_batch_that_does_not_fit_ends_with_code_2(capsys):
 
 
 def test_the_program_leaves_jax_alone_until_flags_are_read():
-    code = "import sys, cvresearch.plan; assert 'jax' not in sys.modules"
+    code = "import sys, cvresearch.engine.plan; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, '-c', code], check=True)

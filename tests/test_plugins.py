@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import evaluate, summary, train
+from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect import summary
 from cvresearch.models import registry
 
 PAGE = Path('docs/own_images.md').read_text('utf-8')

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvresearch import ensembles, score
 from cvresearch.base.errors import UserError
+from cvresearch.evaluation import score
 from cvresearch.evaluation.predictions import Predictions
+from cvresearch.report import ensembles
 
 
 @pytest.fixture

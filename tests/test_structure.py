@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from cvresearch.cli import COMMANDS
+
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
 ROOMS = (  # from the lowest floor up
@@ -15,9 +17,11 @@ ROOMS = (  # from the lowest floor up
     ('evaluation',), ('compress', 'report'),
 )  # fmt: skip
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
-PROGRAMS = len(ROOMS)  # train, evaluate, predict, summary, tables
+PROGRAMS = len(ROOMS)  # train, evaluate, predict; and the commands, in whichever room they lie
+MODULES_OF_COMMANDS = {module for module, _ in COMMANDS.values()}
 NO_MODELS = ('registry', 'variant')  # what is beside the models in their room
-ABOVE_TRAIN = ('main', 'benchmark', 'population', '__main__')
+ABOVE_TRAIN = ('main', 'benchmark', 'population', 'cli')
+DOORS = ('former', '__main__')  # to cli
 
 
 def module_of(path):
@@ -47,6 +51,10 @@ def floor(module):
     parts = module.split('.')
     if len(parts) == 1:
         return 0
+    if module in MODULES_OF_COMMANDS and parts[1] in FLOORS:
+        return PROGRAMS
+    if parts[1] in DOORS or parts[-1] in DOORS:
+        return PROGRAMS + 2
     if parts[1] in FLOORS:
         return FLOORS[parts[1]]
     return PROGRAMS + (parts[1] in ABOVE_TRAIN)
@@ -77,7 +85,32 @@ def test_imports_by_name_go_down_too(module):
 def test_a_file_imports_only_from_lower_floors_or_its_own_room(module):
     room = module.split('.')[:2]
     for name in imports(module):
+        if name in MODULES_OF_COMMANDS:
+            assert floor(module) >= PROGRAMS, f'{module} imports the command {name}'
         assert name.split('.')[:2] == room or floor(name) < floor(module), f'{module} imports {name}'
+
+
+def lines_of_code(path):
+    """Returns how many statements a file has at its top, without its docstring."""
+    body = ast.parse(path.read_text()).body
+    return len(body) - (isinstance(body[0], ast.Expr) and isinstance(body[0].value, ast.Constant))
+
+
+def test_there_are_few_programs():
+    programs = {path.stem for path in (ROOT / 'cvresearch').glob('*.py')} - {'__init__', '__main__'}
+    assert len(programs) <= 8, sorted(programs)
+
+
+@pytest.mark.parametrize('path', sorted((ROOT / 'cvresearch/former').glob('*.py')), ids=lambda path: path.stem)
+def test_a_former_name_is_a_line_that_says_the_new_one(path):
+    assert lines_of_code(path) <= 2
+
+
+@pytest.mark.parametrize('words', COMMANDS)
+def test_a_command_is_a_module_with_a_main(words):
+    module = COMMANDS[words][0]
+    path = MODULES.get(module) or ROOT / f'{module.replace(".", "/")}.py'
+    assert 'main' in {node.name for node in ast.parse(path.read_text()).body if isinstance(node, ast.FunctionDef)}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +129,7 @@ def test_chains_are_short_and_there_is_no_cycle():
 @pytest.mark.parametrize(
     ('modules', 'absent'),
     [
-        ('cvresearch.main, cvresearch.train, cvresearch.evaluate, cvresearch.summary', 'tensorflow'),
+        ('cvresearch.main, cvresearch.train, cvresearch.evaluate, cvresearch.inspect.summary', 'tensorflow'),
         ('cvresearch.data.sources, cvresearch.data.stream', 'jax'),
         ('configs.lenet5_mnist5k', 'jax'),
     ],

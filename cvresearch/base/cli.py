@@ -130,8 +130,17 @@ def integer(flag: str, text: str, least: int = 1) -> int:
     return int(text)
 
 
-def run(main: Callable[[list[str]], int]) -> None:
+def tell_new_name(command: str) -> None:
+    """Says on standard error what the command that was typed is called now."""
+    print(f'note: this command is now: {command}', file=sys.stderr)
+
+
+def run(main: Callable[[list[str]], int], now: str = '') -> None:
     """Runs a program and exits with its code; a UserError is one line on standard error.
+
+    Args:
+      main: of the program: from the command line to the exit code.
+      now: the command's name, if it was typed by a former one; it is said.
 
     Under `python -X dev` it is a traceback. Where whatever reads the output has closed it, as `head` does, the program
     ends silently with 141, as a shell reports a program that SIGPIPE ended.
@@ -142,6 +151,8 @@ def run(main: Callable[[list[str]], int]) -> None:
         # Files and pipes get UTF-8, as all that is written; on a terminal without the letters of a name it is escaped.
         file = cast(io.TextIOWrapper, stream)
         file.reconfigure(errors='backslashreplace', encoding=None if stream.isatty() else 'utf-8')
+    if now:
+        tell_new_name(now)
     try:
         code = _code_of(main)
         sys.stdout.flush()

@@ -275,7 +275,7 @@ def without_secrets(arguments: list[str]) -> list[str]:
 def write_measurement(path: Path, rows: list[dict], **facts) -> None:
     """Writes the record of a measurement, the rows of a table and how they came about, as JSON.
 
-    `python -m cvresearch.tables FILE.json` prints the table.
+    `cvresearch report tables FILE.json` prints the table.
 
     Args:
       path: of the record, docs/records/NAME.json.

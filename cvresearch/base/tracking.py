@@ -69,7 +69,7 @@ class Tracking:
                 code = process.wait()
             if code:
                 print(f'warning: the tracker {name} has not taken all of {self._path}; to send the rest: '
-                      f'python -m cvresearch.track {self._path} --to {name}', file=sys.stderr)  # fmt: skip
+                      f'cvresearch track {self._path} --to {name}', file=sys.stderr)  # fmt: skip
 
 
 def send(

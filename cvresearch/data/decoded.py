@@ -63,7 +63,7 @@ class Damage:
                 raise RunError(
                     f'{len(self.found)} of {self._size} training images cannot be decoded, more than the share '
                     f'config.data.most_damaged={self._most:g} ({_few(self.found)}); '
-                    'python -m cvresearch.data.prepare FOLDER names them all'
+                    'cvresearch data prepare FOLDER names them all'
                 )
 
 

@@ -1,4 +1,4 @@
-"""Shows what is done to images: python -m cvresearch.data.explain --config configs/efficientnet_b0.py:smoke.
+"""Shows what is done to images: cvresearch data explain --config configs/efficientnet_b0.py:smoke.
 
 Prints shape, type, range and time after each step for one example, the first batches, and writes a contact sheet: a
 row for each example, the image as it is and as the net sees it in the first epochs.
@@ -145,4 +145,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(main, now='cvresearch data explain')

@@ -22,7 +22,7 @@ NEEDED = (
 HOW = (
     f'log in at image-net.org, download {TRAIN_TAR} (138 GB) and {VALIDATION_TAR} (6.3 GB) of ILSVRC2012,',
     'and lay them there as they are: nothing is unpacked or converted. Unpacked copies, train/<wnid>/*.JPEG and',
-    'val/*.JPEG or val/<wnid>/*.JPEG, serve as well. Check with python -m cvresearch.data.prepare FOLDER',
+    'val/*.JPEG or val/<wnid>/*.JPEG, serve as well. Check with cvresearch data prepare FOLDER',
 )
 
 

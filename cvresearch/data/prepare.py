@@ -1,4 +1,4 @@
-"""Checks images before a run: python -m cvresearch.data.prepare FOLDER|LIST.csv [--every 100] [--format json].
+"""Checks images before a run: cvresearch data prepare FOLDER|LIST.csv [--every 100] [--format json].
 
 FOLDER is any that `image_folder` reads (a folder for each class; train/ and test/ or val/), or a copy of ILSVRC2012:
 its two tars, or train/ and val/ as unpacked. A LIST has a path and a label a line, below --root or the list's folder.
@@ -177,4 +177,4 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == '__main__':
-    cli.run(main)
+    cli.run(main, now='cvresearch data prepare')

@@ -92,7 +92,7 @@ def _model(name: str | None) -> dict[str, object]:
     from cvresearch.models import registry
 
     if name is None:
-        raise UserError('config.model has no name; see `python -m cvresearch.summary --all`')
+        raise UserError('config.model has no name; see `cvresearch summary --all`')
     # The program chooses their number by the data, where a configuration does not.
     return {'num_classes': registry.variant(name).num_classes, **registry.arguments_of(name)}
 

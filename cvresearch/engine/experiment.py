@@ -144,7 +144,7 @@ class Experiment:
         arguments = {'num_classes': facts.num_classes} | config.model.to_dict()
         if not arguments.get('name'):
             raise UserError(
-                'config.model has no name; see `python -m cvresearch.summary --all`, or start from a net that is '
+                'config.model has no name; see `cvresearch summary --all`, or start from a net that is '
                 'trained: --config.init.weights=run:DIR, file:PATH#LIBRARY/NET or hub:OWNER/NET'
             )
         classes = arguments['num_classes']

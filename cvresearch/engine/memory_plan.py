@@ -141,7 +141,7 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
     return (
         f'on a mesh of {sizes} this run needs about {need.total / 2**20:,.0f} MiB of each device ({parts}), which has '
         f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.accumulate, or config.remat=True '
-        'need less of each (python -m cvresearch.summary --mesh --config ...)'
+        'need less of each (cvresearch summary --mesh --config ...)'
     )
 
 

@@ -1,12 +1,18 @@
-"""Classifiers on features of a net that stays as it is: logistic regression, linear SVM, nearest neighbours.
+"""A linear classifier, or nearest neighbours, on features of `cvresearch features`.
 
-scikit-learn fits them. The strength of each is chosen on held-out training images, and the chosen one is fitted to all
-training images; test images decide nothing.
+    cvresearch probe FEATURES [--at NAME] [--method logistic|svm|knn] [--strengths 0.1,1,10]
+
+Prints one line of JSON: the test images' top-1, and the strength that was chosen on held-out training images. logistic
+is multinomial logistic regression and svm a linear SVM (strength: C, the inverse of the L2 penalty), knn nearest
+neighbours (strength: their number); scikit-learn fits them. The chosen one is fitted to all training
+images; test images decide nothing.
 """
 
 import dataclasses
+import json
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -15,7 +21,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import LinearSVC
 
+from cvresearch.base import cli
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.paths import local
+from cvresearch.base.workdir import write_atomically
+from cvresearch.evaluation import feature_files
 from cvresearch.evaluation.feature_files import Features
 
 
@@ -98,3 +108,40 @@ def _fit(kind: Method, strength: float, x: np.ndarray, y: np.ndarray):
         # Weak strengths of the grid need not converge to be compared.
         warnings.simplefilter('ignore', ConvergenceWarning)
         return kind.make(strength).fit(x, y)
+
+
+def main(argv: list[str]) -> int:
+    """Fits a classifier to features and prints its record; returns the exit code."""
+    options = cli.parse(
+        argv, __doc__, required=(), positional='the file of features', places=('out',),
+        switches=dict(unit_length='divide each image\'s features by their length first'),
+        at='which features; the first by default', method='logistic (default), svm or knn',
+        strengths='among which one is chosen, with commas between',
+        held_out='share of training images to choose by (0.2)',
+        seed='which images these are (0)', out='file for the record, JSON',
+    )  # fmt: skip
+    if len(options.rest) != 1:
+        raise UserError(f'got {len(options.rest)} files of features; expected one: cvresearch probe FEATURES')
+    if options.out and options.out.exists():
+        raise UserError(f'--out is {options.out}, which exists; name another file')
+    found = feature_files.load(Path(local(options.rest[0], 'the file of features')))
+    strengths = [_number('strengths', text) for text in options.strengths.split(',')] if options.strengths else None
+    record = probe(
+        found, options.at or next(iter(found.values)), options.method or 'logistic', strengths,
+        _number('held_out', options.held_out or '0.2'), cli.integer('seed', options.seed or '0', least=0),
+        options.unit_length,
+    )  # fmt: skip
+    if options.out:
+        write_atomically(options.out, json.dumps(record, indent=2) + '\n')
+    print(json.dumps(record))
+    return 0
+
+
+def _number(flag: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float('inf'):
+        raise UserError(f'--{flag} has {text!r}; expected a number above 0')
+    return value

@@ -60,7 +60,7 @@ def variant(name: str) -> Variant:
     Raises:
       UserError: there is none; the message names the nearest.
     """
-    return lookup('model', catalogue(), name, 'all: python -m cvresearch.summary --all')
+    return lookup('model', catalogue(), name, 'all: cvresearch summary --all')
 
 
 def resolve(name: str) -> str:
@@ -88,7 +88,7 @@ def resolve(name: str) -> str:
         if len(similar) == 1:
             return similar.pop()
     known = dict.fromkeys(catalogue()) | dict.fromkeys(alias for alias in aliases if slash or '/' not in alias)
-    return lookup('model', known, name, 'all: python -m cvresearch.summary --all')
+    return lookup('model', known, name, 'all: cvresearch summary --all')
 
 
 def list_models(pattern: str = '*') -> list[str]:

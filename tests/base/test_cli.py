@@ -16,7 +16,8 @@ def piped_into_head(*command):
 
 
 @pytest.mark.parametrize('program', [
-    ['cvresearch.tables', '--list'], ['cvresearch.tables', '--help'], ['launch.sweep', '--help'],
+    ['cvresearch', 'report', 'tables', '--list'], ['cvresearch', 'report', 'tables', '--help'],
+    ['launch.sweep', '--help'],
 ], ids=' '.join)  # fmt: skip
 def test_output_that_nobody_reads_on_ends_the_program_silently(program):
     slow = 'import sys, time; print("first", flush=True); time.sleep(0.5); '  # until head is gone

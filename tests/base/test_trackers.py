@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import main, track
-from cvresearch.base import plugins, trackers, tracking
+from cvresearch import main
+from cvresearch.base import plugins, track, trackers, tracking
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import read_card, read_metrics, scalars
 from tests import seams
@@ -101,7 +101,7 @@ def test_a_tracker_that_is_down_costs_the_run_nothing_and_gets_all_of_it_later(b
     flags = [*SMOKE, f'--config.plugins={plugin}', '--workdir', str(lab / 'run'), '--track', 'shared']
     assert main.main(flags) == 0 and read_card(lab / 'run')['status'] == 'finished'
     said = capfd.readouterr().err
-    assert f'python -m cvresearch.track {lab / "run"} --to shared' in said and 'Traceback' not in said
+    assert f'cvresearch track {lab / "run"} --to shared' in said and 'Traceback' not in said
     plugin.write_text(EXAMPLE)
     plugins._LOADED.clear()
     assert track.main([str(lab / 'run'), '--to', 'shared']) == 0
@@ -140,7 +140,7 @@ def tracked(path, name, lines, **environment):
     """Sends the first lines of a run's records as a session of its own."""
     whole = (RECORD / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (path / 'metrics.jsonl').write_text(''.join(whole[:lines]))
-    subprocess.run([sys.executable, '-m', 'cvresearch.track', str(path), '--to', name], check=True, timeout=240,
+    subprocess.run([sys.executable, '-m', 'cvresearch', 'track', str(path), '--to', name], check=True, timeout=240,
                    cwd=path.parent, env=os.environ | {'PYTHONPATH': os.getcwd()} | environment)  # fmt: skip
     return [json.loads(line) for line in whole[:lines]]
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 ROOT = Path('cvresearch')
-ROOMS = re.findall(r'^\| (\d) \| `cvresearch/(\w*)/?` \| (.*) \|$', Path('WORKSPACE.md').read_text('utf-8'), re.M)
+ROOMS = re.findall(r'^\| (\d+) \| `cvresearch/(\w*)/?` \| (.*) \|$', Path('WORKSPACE.md').read_text('utf-8'), re.M)
 
 
 def absent(room, text):

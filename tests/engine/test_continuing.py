@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 
-from cvresearch import main, tables, train
+from cvresearch import main, train
 from cvresearch.base import config as configs
 from cvresearch.base import workdir
 from cvresearch.base.errors import PREEMPTED, UserError
@@ -15,7 +15,7 @@ from cvresearch.engine import continuing
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
-from cvresearch.report import results
+from cvresearch.report import results, tables
 from tests.conftest import SMOKE
 from tests.seams import at_step
 

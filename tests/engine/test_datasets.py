@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 from configs import common
-from cvresearch import ensembles, evaluate, robustness, score, train
+from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
+from cvresearch.evaluation import robustness, score
 from cvresearch.evaluation.predictions import Predictions
+from cvresearch.report import ensembles
 
 COLOURS = {'cat': (220, 40, 40), 'dog': (40, 220, 40), 'horse': (40, 40, 220)}
 NFC, NFD = 'caf\xe9', 'cafe\u0301'

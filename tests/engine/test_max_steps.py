@@ -2,12 +2,13 @@
 
 import pytest
 
-from cvresearch import tables, train
+from cvresearch import train
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.evaluation.predictions import Predictions
+from cvresearch.report import tables
 from tests.engine.test_continuing import digest, rows
 
 

@@ -2,11 +2,12 @@
 
 import pytest
 
-from cvresearch import summary, train
+from cvresearch import train
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import Layout
 from cvresearch.engine import memory_plan
 from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect import summary
 
 KERNEL, BIAS, BATCH = 784 * 10 * 4, 10 * 4, 64
 

@@ -9,13 +9,14 @@ import pytest
 from PIL import Image
 from sklearn.metrics import average_precision_score
 
-from cvresearch import evaluate, score, tables, train
+from cvresearch import evaluate, train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.experiment import Experiment
+from cvresearch.evaluation import score
 from cvresearch.evaluation.predictions import Predictions
-from cvresearch.report import sweep_page
+from cvresearch.report import sweep_page, tables
 from launch import plan, progress
 from tests.data.test_folders import classes
 from tests.seams import at_step

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 
-from cvresearch import evaluate, score
+from cvresearch import evaluate
 from cvresearch.base.errors import UserError
 from cvresearch.data import sources
 from cvresearch.data.examples import Arrays, Facts, Source
+from cvresearch.evaluation import score
 from cvresearch.evaluation.predictions import Predictions, check_same_images
 from tests.engine.test_datasets import finished, paint  # noqa: F401
 

@@ -9,13 +9,13 @@ import jax
 import numpy as np
 import pytest
 
-from cvresearch import evaluate, robustness, train
+from cvresearch import evaluate, train
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
 from cvresearch.engine.experiment import Experiment, Plan
-from cvresearch.evaluation import ensemble, predictions, protocols, totals
+from cvresearch.evaluation import ensemble, predictions, protocols, robustness, totals
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.evaluation.runs import Run, classes_of, variables_of
 from cvresearch.nn.norms import BatchNorm, Normalization

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from cvresearch import features, probe, train
+from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
 from cvresearch.engine import classifiers
@@ -107,7 +107,7 @@ def test_bad_input_is_refused_in_one_line(net, found, tmp_path):
 def test_programs_write_a_file_and_a_line_of_json(net, tmp_path, capsys):
     weights, out = f'run:{net.provenance.name.removeprefix("run:")}', tmp_path / 'f.npz'
     command = ['--weights', weights, '--data', 'digits', '--at', 'F6', '--out', str(out)]
-    assert features.main(command) == 0 and json.loads(capsys.readouterr().out)['shapes'] == {'F6': [1797, 84]}
-    assert probe.main([str(out), '--method', 'knn', '--out', str(tmp_path / 'p.json')]) == 0
+    assert feature_files.main(command) == 0 and json.loads(capsys.readouterr().out)['shapes'] == {'F6': [1797, 84]}
+    assert probes.main([str(out), '--method', 'knn', '--out', str(tmp_path / 'p.json')]) == 0
     record = json.loads(capsys.readouterr().out)
     assert record['n_seen'] == 355 and record == json.loads((tmp_path / 'p.json').read_text())

@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from cvresearch.inspect.summary import PARITY
 from cvresearch.interop import conversion
 from cvresearch.models import registry
-from cvresearch.summary import PARITY
 from tests.goldens import seeded
 from tests.models.test_parity import NAMES, load, relative_error
 

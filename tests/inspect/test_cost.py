@@ -5,9 +5,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from cvresearch import summary
 from cvresearch.base.errors import UserError
-from cvresearch.inspect import cost
+from cvresearch.inspect import cost, summary
 from cvresearch.models import registry
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.pool import max_pool

@@ -9,14 +9,14 @@ import onnxruntime
 import pytest
 import safetensors
 
-from cvresearch import cli, export
+from cvresearch import cli
 from cvresearch.base import outputs
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.data import crops, transforms
 from cvresearch.data.preparation import AsEvaluated
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
-from cvresearch.interop import exports, weight_files
+from cvresearch.interop import export, exports, weight_files
 from cvresearch.interop.classifier import Classifier, Provenance
 from tests.interop.nets import relative_error, small_net
 

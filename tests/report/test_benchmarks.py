@@ -9,13 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import tables
 from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import cost
 from cvresearch.models import registry
-from cvresearch.report import benchmarks, render
+from cvresearch.report import benchmarks, render, tables
 from cvresearch.report.benchmarks import lines
 from cvresearch.report.published import HERE
 

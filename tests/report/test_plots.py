@@ -5,9 +5,8 @@ import re
 
 import pytest
 
-from cvresearch import pictures as program
 from cvresearch.base.errors import UserError
-from cvresearch.report import plots, sweep_page
+from cvresearch.report import figures, plots, sweep_page
 
 RECORDS = ['docs/records/lenet5_mnist5k_seed0', 'docs/records/lenet5_mnist5k_seed1', 'docs/records/mlp_mnist5k_seed0']
 
@@ -28,7 +27,7 @@ def test_pictures_are_drawn_and_repeat(argv, words, tmp_path):
     curve.write_text(json.dumps({'curve': [{'m': 1, 'top1': 95.0}, {'m': 2, 'top1': 95.8}], 'members': members}))
     argv = [str(curve) if word == 'CURVE' else word for word in argv]
     for name in ('a.svg', 'b.svg', 'a.pdf', 'a.png'):
-        assert program.main([*argv, '--out', str(tmp_path / name)]) == 0
+        assert figures.main([*argv, '--out', str(tmp_path / name)]) == 0
     text = (tmp_path / 'a.svg').read_text()
     for word in words:
         assert word.removeprefix('model.') in text, word
@@ -56,12 +55,12 @@ def test_neighbours_in_the_palette_differ_in_luminance_or_line():
 def test_bad_requests_are_one_line(argv, message, tmp_path):
     argv = [str(tmp_path / word) if word.startswith('a.') else word for word in argv]
     with pytest.raises(UserError, match=message):
-        program.main(argv)
+        figures.main(argv)
     assert not [path for path in tmp_path.iterdir() if path.suffix != '.tmp']
 
 
 def test_measured_axes_are_of_the_compiled_program():
-    found = program.measured('lenet5')
+    found = figures.measured('lenet5')
     # At least the weights: 61,706 in float32.
     assert found['memory_mib'] * 2**20 >= 61_706 * 4 and found['latency_ms'] > 0
 

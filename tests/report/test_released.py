@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from cvresearch import evaluate, tables
+from cvresearch import evaluate
 from cvresearch.base.errors import UserError
 from cvresearch.interop import conversion
 from cvresearch.models import registry
-from cvresearch.report import evaluations, published
+from cvresearch.report import evaluations, published, tables
 from tests.data.photographs import ilsvrc
 from tests.interop.nets import seeded_variables
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import evaluate, pictures, tables
+from cvresearch import evaluate
 from cvresearch.base.errors import UserError
-from cvresearch.report import ours, published, results, sweep_page
+from cvresearch.report import figures, ours, published, results, sweep_page, tables
 from cvresearch.report.published import Figure, Line
 
 RECORD = Path('docs/records/lenet5_mnist5k_seed0').absolute()
@@ -76,12 +76,12 @@ def test_a_copy_of_a_run_is_refused_in_both_tables(folder):
 
 
 def test_pictures_take_unfinished_runs_too_but_balls_do_not(folder, capsys):
-    assert pictures.main(['curves', '--runs', *names(folder), '--out', 'a.svg']) == 0
+    assert figures.main(['curves', '--runs', *names(folder), '--out', 'a.svg']) == 0
     err = capsys.readouterr().err
     assert 'running' not in err and 'no_card' not in err
     for name in ('sweep.json', 'folder', 'cut_card', 'cut_config', 'bytes_config', 'gone'):
         assert err.count(f'left out: {name} ') == 1
-    assert pictures.main(['balls', '--runs', 'running', '--runs', 'seed=0,a', '--out', 'b.svg']) == 0
+    assert figures.main(['balls', '--runs', 'running', '--runs', 'seed=0,a', '--out', 'b.svg']) == 0
     assert 'left out: running ' in capsys.readouterr().err
 
 
@@ -123,9 +123,9 @@ def test_a_run_is_beside_a_published_figure_only_where_a_table_would_set_it(chan
 
 
 def test_a_published_figure_is_not_averaged_with_runs_or_with_other_data():
-    options = pictures.cli.parse(['balls', '--table', 'DenseNet-T2'], '', (), positional='', places=('runs',),
+    options = figures.cli.parse(['balls', '--table', 'DenseNet-T2'], '', (), positional='', places=('runs',),
                                  repeated=('runs',), table='', runs='', x='', size='')  # fmt: skip
-    found = {ball['name']: ball for ball in pictures.points(options)}
+    found = {ball['name']: ball for ball in figures.points(options)}
     lines = [one for one in published.table('DenseNet-T2') if one.model and one.views == 'single']
     assert len(found) == len(lines) == len({one.label for one in lines})
     # Table 2 of the paper: DenseNet (L = 40, k = 12) has 5.24 % on C10+ and 24.42 % on C100+.

@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cvresearch import tables
 from cvresearch.base.errors import UserError
 from cvresearch.models import registry
-from cvresearch.report import published, render
+from cvresearch.report import published, render, tables
 from cvresearch.report.compare import compare
 from cvresearch.report.results import read, read_all
 

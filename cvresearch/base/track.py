@@ -1,4 +1,4 @@
-"""Sends the records of runs to a tracker: python -m cvresearch.track WORKDIR [WORKDIR ...] --to wandb.
+"""Sends the records of runs to a tracker: cvresearch track WORKDIR [WORKDIR ...] --to wandb.
 
 What the tracker has of them already is not sent again. A run that trains sends them by itself with
 `cvresearch.main --track`.
@@ -27,7 +27,3 @@ def main(argv: list[str]) -> int:
 
 def _warn(line: str) -> None:
     print(f'warning: {line}', file=sys.stderr)
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Errors under the corruptions of ImageNet-C, made locally: python -m cvresearch.robustness --workdir DIR.
+"""Errors under the corruptions of ImageNet-C, made locally: cvresearch evaluate robustness --workdir DIR.
 
 Prints one line of JSON: the clean error, the top-1 errors of each corruption at severities 1 to 5, and for nets of the
 1,000 classes of ImageNet mCE, whose denominators are AlexNet's errors (Hendrycks & Dietterich 2019, arXiv:1903.12261).
@@ -70,7 +70,3 @@ def main(argv: list[str]) -> int:
     seed = cli.integer('seed', options.seed) if options.seed else 1
     print(json.dumps(measure(options.workdir, names, options.split or 'test', seed)))
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""What a net is made of: python -m cvresearch.summary lenet5 [--format text|markdown|csv|latex].
+"""What a net is made of: cvresearch summary lenet5 [--format text|markdown|csv|latex].
 
 Layer by layer output shape, parameters, multiply-adds, activation memory and receptive field,
 counted from the traced program; every parameter with --parameters; or all variants against their
@@ -28,7 +28,7 @@ CATALOGUE_COLUMNS = (
 )  # fmt: skip
 # The largest difference from a reference's logits over the largest logit, as measured by
 # tests/goldens/measure.py.
-PARITY = Path(__file__).parent / 'report' / 'parity.csv'
+PARITY = Path(__file__).parent.parent / 'report' / 'parity.csv'
 UNITS = {'': 1, 'KiB': 2**10, 'MiB': 2**20, 'GiB': 2**30, 'KB': 10**3, 'MB': 10**6, 'GB': 10**9}
 
 
@@ -176,7 +176,3 @@ def main(argv: list[str]) -> int:
             f'batch norms and biases not counted as multiply-adds'
         )
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -45,7 +45,3 @@ def main(argv: list[str]) -> int:
     except OSError as error:
         raise RunError(f'cannot listen on {host}:{port}: {error.strerror or error}') from error
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Snapshot ensembles beside runs of the same cost, over seeds: python -m cvresearch.ensembles DIR...
+"""Snapshot ensembles beside runs of the same cost, over seeds: cvresearch report ensembles DIR...
 
 Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE --control
 CONSTANT` printed for one seed, and average.json, of `--ensemble weights`; other folders are named on standard error.
@@ -140,7 +140,3 @@ def main(argv: list[str]) -> int:
         raise UserError('expected the folders of at least two seeds')
     print(document(read(options.rest)))
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

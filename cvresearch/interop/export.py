@@ -79,7 +79,3 @@ def _push(folder: Path, repository: str) -> None:
     except (OSError, ValueError, huggingface_hub.errors.HfHubHTTPError) as error:
         why = ' '.join(str(error).split())
         raise UserError(f'{folder} is written, but not uploaded to {repository}: {why}') from error
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""How fast members of an ensemble answer together: python -m cvresearch.benchmark_ensemble [--members 8].
+"""How fast members of an ensemble answer together: cvresearch benchmark ensemble [--members 8].
 
 One pass over images with the nets' parameters stacked, against one pass for each net, in turns: median seconds of a
 pass over all images, and the median of the ratios of neighbouring rounds. Both are compiled before.
@@ -83,7 +83,3 @@ def main(argv: list[str]) -> int:
         rows = [dict(what=key, value=str(value)) for key, value in result.items()]
         print(tables.render(rows, ('what', 'value'), options.format or 'text'))
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

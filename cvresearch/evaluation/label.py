@@ -137,7 +137,3 @@ def main(argv: list[str]) -> int:
     print(*table(label(net, source.unlabelled, options.out)), sep='\n')
     print(f'{options.out / FILE}')
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Pictures for papers: python -m cvresearch.pictures KIND --out FILE.pdf [--runs DIR...].
+"""Pictures for papers: cvresearch report plots KIND --out FILE.pdf [--runs DIR...].
 
 KIND is `balls` (accuracy against --x macs, params, latency_ms or memory_mib, balls as large as the net: of
 --table EfficientNet-T2, or of runs; latency and memory are measured on this machine), `curves` (learning
@@ -165,7 +165,3 @@ def _inches(flag: str, text: str | None, usual: float) -> float:
     if not 1 <= value <= 40:
         raise UserError(f'--{flag} is {text!r}; expected inches, 1 to 40')
     return value
-
-
-if __name__ == '__main__':
-    cli.run(main)

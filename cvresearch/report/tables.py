@@ -1,4 +1,4 @@
-"""Tables for papers: python -m cvresearch.tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
+"""Tables for papers: cvresearch report tables NAME --runs DIR... [--format latex|markdown|csv|html|text].
 
 NAME is a published table ('ResNet-T3'; --list names them all), a data set with all that was published for it
 ('Fashion-MNIST'), a TOML file that describes a table (`report/published.py` shows how), the record of a measurement
@@ -184,7 +184,3 @@ def _is_table(word: str, alone: bool) -> bool:
 def _print(rows: list[dict], columns: tuple[str, ...], style: str, title: str) -> None:
     text = tables.render(rows, columns, style)
     print(render.page(title, text) if style == 'html' else text)
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -112,7 +112,3 @@ def _lines(found: dict) -> list[str]:
         f'at the most {found["most_images_per_second"]:,.0f} images/s; an epoch takes at least '
         f'{found["least_epoch_seconds"]:,.1f} s',
     ]  # fmt: skip
-
-
-if __name__ == '__main__':
-    cli.run(main)

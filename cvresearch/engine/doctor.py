@@ -1,4 +1,4 @@
-"""Says whether a run would start on this machine: python -m cvresearch.doctor [--config FILE] [--workdir DIR].
+"""Says whether a run would start on this machine: cvresearch doctor [--config FILE] [--workdir DIR].
 
 One line for each thing that a run needs: versions, devices, memory, disk, clock, compile cache; with --config also its
 data, its net, and whether both fit; with --hosts, on every host at once, the network to host 0, and that all hosts have
@@ -305,7 +305,3 @@ def _existing(path: Path) -> Path:
     while not path.is_dir() and path != path.parent:
         path = path.parent
     return path
-
-
-if __name__ == '__main__':
-    cli.run(main)

@@ -1,4 +1,4 @@
-"""Metrics of kept predictions, without a new pass: python -m cvresearch.score FILE.npz [OTHER.npz].
+"""Metrics of kept predictions, without a new pass: cvresearch evaluate score FILE.npz [OTHER.npz].
 
 FILE is one of WORKDIR/predictions. Prints one line of JSON: top-1, top-5, NLL, Brier score, ECE, precision, recall and
 F1 (macro, micro), and a bootstrap interval of the top-1; of images with any number of labels mAP, exact match and F1
@@ -135,7 +135,3 @@ def main(argv: list[str]) -> int:
         rows = scores.calibration(found.probabilities, found.labels, bins)[1]
         write_atomically(options.calibration, tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
     return 0
-
-
-if __name__ == '__main__':
-    cli.run(main)
