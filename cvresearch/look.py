@@ -23,6 +23,7 @@ the panels. Of gradients, a map is the largest absolute value of the channels.
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -38,6 +39,7 @@ from cvresearch.interop.classifier import NAMING, Classifier
 from cvresearch.objectives import scores
 from cvresearch.report import looks
 
+CLASS: dict[str, Any] = {'class': 'classes by name or number, with commas between; the likeliest by default'}
 BATCH = 16  # images that a net is given at once
 TOP = 5
 EXCITING, MOST_CHANNELS = 9, 64  # pictures a channel, channels of a sheet
@@ -155,10 +157,10 @@ def exciting(net: Classifier, paths: Sequence[str], options: SimpleNamespace) ->
     crops, titles = [], []
     for c, channel in enumerate(channels):
         for i, box, value in zip(found.index[c], found.box[c], found.value[c], strict=True):
-            photograph = preprocessing.open_image(paths[i])
+            photograph = preprocessing.open_image(paths[int(i)])
             crops.append(_crop(photograph, _box(net, photograph.shape[:2]), box, first.shape[1:3]))
             titles.append(f'{channel}: {value:.3g}')
-            print(f'{layer} channel {channel}: {value:.4g} in {line(paths[i])}')
+            print(f'{layer} channel {channel}: {value:.4g} in {line(paths[int(i)])}')
     _write(options, looks.contact_sheet(crops, titles, columns=found.index.shape[1]),
            dict(index=found.index, value=found.value, box=found.box))  # fmt: skip
 
@@ -227,7 +229,7 @@ def main(argv: list[str]) -> int:
         stride='pixels from square to square',
         samples='noisy copies of smoothgrad, steps of integrated (50)',
         other='the second net of cka',
-        **{'class': 'classes by name or number, with commas between; the likeliest by default'},
+        **CLASS,
     )  # fmt: skip
     options.classes = getattr(options, 'class')
     if not options.rest:

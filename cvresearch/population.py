@@ -154,7 +154,7 @@ class Population:
                     trainings[i].arrived = True
             if all(ended[i] is None for i in group):
                 self._advance([trainings[i] for i in group])
-        return ended
+        return [how for how in ended if how is not None]
 
     def _advance(self, group: Sequence['Member']) -> None:
         places = [training.place for training in group]

@@ -3,6 +3,7 @@
 import os
 import re
 from types import SimpleNamespace
+from typing import Any
 
 from cvresearch.base import cli, metadata
 from cvresearch.base.errors import UserError
@@ -10,7 +11,7 @@ from cvresearch.base.errors import UserError
 TPU_PORT = 7733
 # Beside the range of ephemeral ports, so that nothing else has it, and two jobs on one machine seldom the same.
 SLURM_PORTS = range(20000, 28000)
-FLAGS = dict(
+FLAGS: dict[str, Any] = dict(
     hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',
     host='the number of this one, from 0',
     coordinator='ADDRESS:PORT of host 0, the same for all',

@@ -8,7 +8,7 @@ sharded (ZeRO stage 3: Rajbhandari et al. 2020, arXiv:1910.02054), (A, B) is bot
 import dataclasses
 import math
 import re
-from typing import Any
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -61,6 +61,11 @@ def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
 def abstract(data: int, shard: int, devices: int) -> AbstractMesh:
     """Returns the mesh of `shape` over so many devices that need not be there: for shapes and sizes alone."""
     return AbstractMesh(shape(data, shard, devices), AXES)
+
+
+def devices(mesh: AnyMesh) -> list[Any]:
+    """Returns the devices of a mesh that are there."""
+    return [*cast(Mesh, mesh).devices.flat]
 
 
 def replicated(mesh: AnyMesh) -> NamedSharding:

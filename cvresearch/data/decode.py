@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cvresearch.data import modes
 from cvresearch.data.modes import DamagedError
@@ -183,7 +183,7 @@ def _height_of_sequential(data: bytes) -> int | None:
     return None
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> ImageFile.ImageFile:
     try:
         return modes.opened(data)
     except MemoryError:

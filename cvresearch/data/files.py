@@ -5,6 +5,7 @@ import hashlib
 import os
 import tarfile
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -169,7 +170,7 @@ def _members(file, start: int, name: str, cut: list[str], size: int | None = Non
     """
     some = False
     try:
-        with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, _Part(file, start, size)), mode='r:') as tar:
             while (member := tar.next()) is not None:
                 some = True
                 tar.members.clear()  # or a million of them stay

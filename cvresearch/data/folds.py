@@ -77,7 +77,7 @@ def fold_of(examples: Encoded, class_names: Sequence[str], folds: int) -> np.nda
     order = np.lexsort((hashes, group))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    names = ['\n'.join(sorted(class_names[label] for label in row if label >= 0)) for row in groups.tolist()]
+    names = ['\n'.join(sorted(str(class_names[label]) for label in row if label >= 0)) for row in groups.tolist()]
     first = np.array([_hash(name) % folds for name in names], np.int64)
     return (rank * folds // sizes[group] + first[group]) % folds
 

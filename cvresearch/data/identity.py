@@ -10,6 +10,7 @@ import difflib
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -293,7 +294,7 @@ def _content(examples: Encoded) -> Iterator[bytes]:
         if isinstance(base, WithIds) and not stamp:
             yield ''.join(f'{_normal(name)}\n' for name in base.ids(part)).encode(errors='surrogateescape')
         elif isinstance(base, WithLabels) and not stamp:
-            yield np.ascontiguousarray(pixels(base).take(part)[0]).tobytes()
+            yield np.ascontiguousarray(pixels(cast(Encoded, base)).take(part)[0]).tobytes()
         else:
             yield part.astype('<i8').tobytes()
 

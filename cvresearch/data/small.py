@@ -133,15 +133,17 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
         left -= member.size  # also of what is passed over: it is unpacked on the way
         if left < 0:
             raise UserError(f'{tar.name} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
-        if member.isreg() and not member.issparse():
-            yield Path(member.name).name, tar.extractfile(member).read()
+        if member.isreg() and not member.issparse() and (file := tar.extractfile(member)):
+            yield Path(member.name).name, file.read()
 
 
 def _cifar(facts: tuple, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> Source:
     counts = dict(train=50_000, test=10_000)
     for split, count in counts.items():
         _check_count(f'{facts[0]}, {split}', len(arrays[split][0]), count)
-    return Source(Facts(*facts, counts), {split: Arrays(*both) for split, both in arrays.items()})
+    name, classes, shape, mean, std = facts
+    splits = {split: Arrays(*both) for split, both in arrays.items()}
+    return Source(Facts(name, classes, shape, mean, std, counts), splits)
 
 
 def _cifar_binary(data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:

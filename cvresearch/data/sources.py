@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from cvresearch.data.preparation import AsTransform, Preparation, PreparedArrays
 from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, svhn
 from cvresearch.data.tfds import tfds
+from cvresearch.data.transforms import Transform
 
 SOURCES = {
     'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
@@ -120,7 +121,7 @@ def told(source: Source) -> list[str]:
     return [f'{source.facts.name}: {len(names):,} classes{shown}; images: {splits}', *source.notes]
 
 
-def without_images(spec, minival: int = 0, transform=None) -> Source:
+def without_images(spec, minival: int = 0, transform: Any = None) -> Source:
     """Returns a source whose splits have lengths and no images, for plans: ImageNet need not be there.
 
     Arguments and errors are as in `load`, which makes any other source.
@@ -199,7 +200,8 @@ def strong_view(examples: Examples, spec) -> Examples:
     policy = policies.make(spec['policy']) if spec.get('policy') else policies.Policy()
     cutout = spec.get('cutout', 0)
     if isinstance(examples, Pictures):
-        return examples.with_transform(dataclasses.replace(examples.transform, policy=policy, cutout=cutout))
+        transform = cast(Transform, examples.transform)
+        return examples.with_transform(dataclasses.replace(transform, policy=policy, cutout=cutout))
     return unlabelled.StrongView(examples, policy, cutout)
 
 

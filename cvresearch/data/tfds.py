@@ -8,6 +8,8 @@ Preparing one needs TensorFlow, once, on any machine; it must be done in a forma
 for which ILSVRC's two tars lie in DIR/downloads/manual/.
 """
 
+from typing import Any, cast
+
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Example, Facts, Source
@@ -41,13 +43,13 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
         builder = library.builder(dataset, data_dir=folder, try_gcs=False)
     except Exception as error:  # the package has many errors for a name that it does not know
         raise UserError(f'tfds {dataset!r}: {type(error).__name__}: {str(error).splitlines()[0]}') from error
-    features = builder.info.features or {}
+    features: Any = builder.info.features or {}
     if not {'image', 'label'} <= set(features):
         raise UserError(f'tfds {dataset!r} has the features {sorted(features)}; expected image and label')
     # The test split of ImageNet has no labels.
     usual = ('validation', 'test') if builder.info.name == 'imagenet2012' else ('test', 'validation')
     test = test or next((name for name in usual if name in builder.info.splits), 'test')
-    decoders = {'image': library.decode.SkipDecoding()}
+    decoders = {'image': cast(Any, library.decode.SkipDecoding)()}
     splits = {}
     for name, split in (('train', train), ('test', test)):
         if split:

@@ -130,6 +130,7 @@ class StrongView:
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the changed images, uint8, and the labels of the examples."""
+        assert keys is not None  # a training's
         shown, labels = self.base.take(index, keys)
         numbers = uniforms(keys, 'policy', self.policy.numbers)
         places = uniforms(keys, 'cutout', 2)

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt8
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.objectives.mixing import Mixing
 
@@ -48,8 +50,10 @@ class Augment:
                 raise UserError(f'config.augment.{name} is {limits}; expected two numbers, the smaller first, above 0')
         lookup('augment.border', BORDERS, self.border)
 
-    def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
+    def images(
+        self, images: UInt8[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
+    ) -> UInt8[AnyArray, 'batch to_height to_width channels']:
+        """Returns resized, translated and mirrored images."""
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])
             smooth = jax.image.resize(images.astype(jnp.float32), shape, 'bilinear')
@@ -61,8 +65,10 @@ class Augment:
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
 
-    def erase(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns normalized images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
+    def erase(
+        self, images: Float[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
+    ) -> Float[AnyArray, 'batch height width channels']:
+        """Returns normalized images with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
 
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:

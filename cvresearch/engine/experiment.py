@@ -293,7 +293,7 @@ class Experiment:
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
-        facts, device = self.source.facts, self.mesh.devices.flat[0].device_kind
+        facts, device = self.source.facts, meshes.devices(self.mesh)[0].device_kind
         return (
             f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
             f'{self.plan.examples:,} images; {self.plan.steps - step:,} of {self.plan.steps:,} steps '

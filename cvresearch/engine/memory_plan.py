@@ -3,9 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
+from jax.extend import core
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import memory, trees
@@ -13,6 +16,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.data import sources
 from cvresearch.engine import steps
 from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect.jaxprs import shaped
 
 PARTS: tuple[str, ...] = ('params', 'optimizer', 'average')
 COLUMNS = ('parameter', 'arrays', 'shape', 'axis', *PARTS)
@@ -100,10 +104,10 @@ def activations(experiment: Experiment) -> int:
     traced = jax.make_jaxpr(residuals)(images, target, state.params).jaxpr
     dependent = set(traced.invars[:2])
     for equation in traced.eqns:
-        if any(x in dependent for x in equation.invars if not hasattr(x, 'val')):  # literals have values
+        if any(x in dependent for x in equation.invars if isinstance(x, core.Var)):
             dependent.update(equation.outvars)
-    kept = {x for x in traced.outvars if not hasattr(x, 'val') and x in dependent}
-    return _bytes(x.aval for x in kept) // experiment.mesh.size
+    kept = {x for x in traced.outvars if isinstance(x, core.Var) and x in dependent}
+    return _bytes(map(shaped, kept)) // experiment.mesh.size
 
 
 def rows(experiment: Experiment) -> Iterator[dict]:
@@ -120,7 +124,7 @@ def rows(experiment: Experiment) -> Iterator[dict]:
             of[part] += meshes.bytes_per_device(x, x.sharding)
     groups: dict[tuple, list[str]] = {}
     for name, x in named.items():
-        axis = next((axis for axis, over in enumerate(x.sharding.spec) if over), None)
+        axis = next((axis for axis, over in enumerate(cast(NamedSharding, x.sharding).spec) if over), None)
         groups.setdefault((re.sub(r'\d+', '*', name), x.shape, axis), []).append(name)
     for (pattern, shape, axis), names in groups.items():
         sums = {part: sum(held[name][part] for name in names) for part in PARTS}
@@ -147,7 +151,7 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
 
 def check(experiment: Experiment) -> str | None:
     """Returns `complaint` for the devices of a program's mesh."""
-    here = [device for device in experiment.mesh.devices.flat if device.process_index == jax.process_index()]
+    here = [device for device in meshes.devices(experiment.mesh) if device.process_index == jax.process_index()]
     return complaint(experiment, of(experiment), memory.of_device(here[0], len(here)))
 
 

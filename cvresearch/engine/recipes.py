@@ -1,6 +1,7 @@
 """From a configuration to what a recipe adds to plain training, each part checked against the others."""
 
 import dataclasses
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -130,7 +131,7 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
     Raises:
       UserError: an unknown name or argument, or weights that do not fit the classes.
     """
-    spec, train = config.loss.to_dict(), source.splits['train']
+    spec, train = config.loss.to_dict(), cast(Any, source.splits['train'])
     if source.facts.multi_label and spec.get('name') != SIGMOID:
         raise UserError(
             f'config.loss.name is {spec.get("name")!r}, and the images of {source.facts.name} have any number of '
@@ -152,7 +153,7 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
     Raises:
       UserError: an unknown name or argument, or images that do not have one label each.
     """
-    train = source.splits['train']
+    train: Any = source.splits['train']
     plain = isinstance(train, range)  # a plan without images
     return sampling.make({'name': 'shuffle'} if plain else config.sampling, len(train), labels_of(train))
 

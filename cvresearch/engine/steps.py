@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray, Real, UInt32
 
 from cvresearch.base import rng
+from cvresearch.base.arrays import AnyArray
 from cvresearch.engine.augment import Augment
 from cvresearch.engine.state import State
 from cvresearch.objectives import metrics, unlabelled
@@ -21,6 +23,8 @@ from cvresearch.optim import param_filters
 from cvresearch.optim.schedules import Schedule
 
 NOT_MIXED = Mixing()
+Batch = dict[str, Any]  # of `Stream.batch`: image, label, epoch, index, and at 'unlabelled' another batch
+Images = Float[Array, 'batch height width channels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +89,9 @@ class UpdateParts:
     schedule: Schedule
 
 
-def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+def normalize(
+    images: Real[AnyArray, '*batch channels'], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[Array, '*batch channels']:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
@@ -123,7 +129,7 @@ def _settled(options: UpdateOptions, old: dict, new: dict) -> dict:
     return {name: options.settled(old[name], new[name]) for name in new}
 
 
-def views(parts: UpdateParts, state: State, batch: dict, strong: bool) -> list[jax.Array]:
+def views(parts: UpdateParts, state: State, batch: Batch, strong: bool) -> list[Images]:
     """Returns the images that the net sees: the labelled, the unlabelled, and these augmented strongly if asked.
 
     The strong view is cropped, shifted and mirrored by random numbers of its own.
@@ -175,9 +181,9 @@ def make_joint_train_step(
 
 
 def shown(
-    batch: dict, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
+    batch: Batch, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: UInt32[AnyArray, ''],
     purpose: str = 'augment', view: str = 'image',
-) -> jax.Array:  # fmt: skip
+) -> Images:  # fmt: skip
     """Returns the images of a batch as the net is to see them: augmented on the device, and normalized.
 
     Args:
@@ -194,7 +200,7 @@ def shown(
 
 
 def updated(
-    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: jax.Array,
+    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: Float[Array, ''],
     sums: metrics.Sums, options: UpdateOptions,
 ) -> State:  # fmt: skip
     """Returns the state after the optimizer's step: parameters, statistics, average, sums, and whether all is finite.
@@ -214,8 +220,8 @@ def updated(
     params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
     average = state.average
     if options.average:
-        new: Any = {'params': params, 'model_state': model_state}
-        new = optax.incremental_update(new, average, options.average(state.step))
+        new = {'params': params, 'model_state': model_state}
+        new = cast(dict, optax.incremental_update(new, average, options.average(state.step)))
         average = {
             'params': options.settled(average['params'], new['params']),
             'model_state': _settled(options, average['model_state'], new['model_state']),
@@ -259,8 +265,8 @@ def _gradients(
 
 
 def objective(
-    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: jax.Array, target: jax.Array,
-    key: jax.Array,
+    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: Images,
+    target: Real[Array, 'batch classes'], key: PRNGKeyArray,
 ) -> Callable:
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
@@ -319,7 +325,7 @@ def make_eval_step(
 
     def eval_step(state: State, batch: dict) -> metrics.Sums:
         images = normalize(batch['image'], mean, std)
-        logits: Any = model.apply({'params': state.params, **state.model_state}, images, train=False)
+        logits = cast(jax.Array, model.apply({'params': state.params, **state.model_state}, images, train=False))
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         return metrics.of_batch(logits, batch['label'], loss(logits, target), batch['mask'])
 

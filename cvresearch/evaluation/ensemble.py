@@ -92,7 +92,7 @@ def fit(variables: Sequence[dict], mesh: meshes.AnyMesh) -> bool:
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         return False
-    whole = memory.of_device(mesh.devices.flat[0])
+    whole = memory.of_device(meshes.devices(mesh)[0])
     return 4 * len(variables) * trees.count(variables[0]) * SHARE_OF_MEMORY <= whole
 
 
@@ -115,12 +115,17 @@ def members_of(
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
         results up to rounding. Where they fit, by default.
     """
+    def seen_by(net: predictions.Forward) -> tuple[np.ndarray, np.ndarray]:
+        found = predictions.predict(net, examples, protocol, batch_size, mesh)
+        assert found is not None  # nothing asks it to stop
+        return found
+
     one = predictions.forward(model, mean, std, protocol, mesh)
     if stacked if stacked is not None else len(variables) > 1 and fit(variables, mesh):
         together = predictions.forward(model, mean, std, protocol, mesh, members=True)
-        logits, labels = predictions.predict(together(stack(variables)), examples, protocol, batch_size, mesh)
+        logits, labels = seen_by(together(stack(variables)))
     else:
-        found = [predictions.predict(one(each), examples, protocol, batch_size, mesh) for each in variables]
+        found = [seen_by(one(each)) for each in variables]
         logits, labels = np.stack([part for part, _ in found]), found[0][1]
     return [Predictions(part, labels, record) for part, record in zip(logits, records, strict=True)]
 

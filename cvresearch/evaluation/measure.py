@@ -10,7 +10,6 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity, sources
-from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
@@ -185,12 +184,8 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
-    if isinstance(prepared, Preprocessing):
-        resize, interpolation = prepared.resize, prepared.interpolation
-    else:
-        resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
-    scales = (resize,) if resize else ()
-    return Protocol('as_given', side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+    scales = (prepared.resize,) if prepared.resize else ()
+    return Protocol('as_given', side, scales=scales, interpolation=prepared.interpolation, channels=prepared.channels)
 
 
 def together(members: Sequence[Predictions]) -> Predictions:

@@ -43,7 +43,7 @@ def evaluate(
             totals = metrics.total(totals, pending.pop(0))
     for sums in pending:
         totals = metrics.total(totals, sums)
-    values = metrics.means(totals)
+    values = metrics.means(totals or {})
     if values['n_seen'] != len(examples):
         raise RunError(f'evaluation saw {values["n_seen"]} images of {len(examples)}; the result is not written')
     return values

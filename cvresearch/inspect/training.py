@@ -8,9 +8,10 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from cvresearch.base import trees
-from cvresearch.inspect.program import separate, trace
+from cvresearch.inspect.program import Images, separate, trace
 
 BINS = 50
 
@@ -30,12 +31,12 @@ class Distribution:
     mean: float
     std: float
     dead: float
-    counts: np.ndarray
-    edges: np.ndarray
+    counts: Int[np.ndarray, ' bins']
+    edges: Float[np.ndarray, ' bins+1']
 
 
 def activations(
-    module: nn.Module, variables: dict, images: jax.Array, layers: Sequence[str]
+    module: nn.Module, variables: dict, images: Images, layers: Sequence[str]
 ) -> dict[str, Distribution]:  # fmt: skip
     """Returns the distribution of what each layer gives, in evaluation mode.
 
@@ -56,7 +57,7 @@ def activations(
 
 
 def gradients(
-    module: nn.Module, variables: dict, images: jax.Array, layers: Sequence[str],
+    module: nn.Module, variables: dict, images: Images, layers: Sequence[str],
     loss: Callable[[jax.Array], jax.Array],
 ) -> dict[str, Distribution]:  # fmt: skip
     """Returns the distribution of the gradient of a loss by what each layer gives, in evaluation mode.
@@ -131,7 +132,7 @@ def direction(params: dict, seed: int) -> dict:
 def loss_surface(
     loss: Callable[[dict], jax.Array], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
     number: int = 21,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[Float[np.ndarray, ' {number}'], Float[np.ndarray, '{number} {number}']]:  # fmt: skip
     """Returns the loss on a grid around the parameters, along two directions of `direction`.
 
     Args:

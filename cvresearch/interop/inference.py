@@ -1,6 +1,7 @@
 """What a net computes when it has left: logits, from normalized images or from raw pixels."""
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -32,11 +33,11 @@ def function(
     module = _in_float32(module)
 
     def logits(variables: dict, images: jax.Array) -> jax.Array:
-        if mean is not None:
+        if mean is not None and std is not None:
             images = images[..., ::-1] if channels.step == -1 else images
-            images = (images.astype(jnp.float32) / 255 - np.float32(mean)) / np.float32(std)
+            images = (images.astype(jnp.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
         with plain_lowering():
-            return module.apply(variables, images, train=False)
+            return cast(jax.Array, module.apply(variables, images, train=False))
 
     return logits if variables is None else lambda images: logits(variables, images)
 

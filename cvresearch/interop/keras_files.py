@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import h5py
 import numpy as np
@@ -57,9 +57,9 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
 def _read(file: Path | BinaryIO, size: int, names: dict[str, str]) -> dict[str, np.ndarray]:
     with h5py.File(file, 'r') as root:
         if _has_group(root, 'layers'):
-            datasets = _keras_3(root['layers'], names)
+            datasets = _keras_3(cast(h5py.Group, root['layers']), names)
         elif _has_group(root, 'model_weights'):
-            datasets = _keras_2(root['model_weights'])
+            datasets = _keras_2(cast(h5py.Group, root['model_weights']))
         elif _layer_names(root):
             datasets = _keras_2(root)
         else:
@@ -94,7 +94,7 @@ def _keras_3(layers: h5py.Group, names: dict[str, str]) -> dict[str, h5py.Datase
         place, _, index = path.rpartition('/vars/')
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
-        group = layers[f'{place}/vars']
+        group = cast(h5py.Group, layers[f'{place}/vars'])
         layer = group.attrs.get('name') or names.get(stored)
         if not layer:
             raise ValueError(f'it does not say which layer {stored!r} is; give the .keras file')
@@ -113,7 +113,8 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
         *scopes, weight = path.split('/')
         above = list(itertools.accumulate(scopes, '{}/{}'.format))
         layer = next((name for name in above if name in names), above[0])  # a name may have a '/', conv1/bn
-        if layer != above[-1] and len(layers[layer]) > 1:  # a model in the model: its layers' scopes tell them apart
+        # Of a model in the model, its layers' scopes tell them apart.
+        if layer != above[-1] and len(cast(h5py.Group, layers[layer])) > 1:
             layer = scopes[-1]
         # VGG's file is from Keras 1: block1_conv1_W_1:0
         weight = re.sub(r'^.*_([Wb])(_\d+)?$', lambda m: {'W': 'kernel', 'b': 'bias'}[m[1]], weight.partition(':')[0])
@@ -127,7 +128,7 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
 
 def _layer_names(root: h5py.Group) -> set[str]:
     """Returns the names of all layers; where they are many, they lie in several attributes."""
-    lists = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
+    lists: list[Any] = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
     return {name.decode() if isinstance(name, bytes) else name for names in lists for name in names}
 
 

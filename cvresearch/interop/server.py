@@ -107,7 +107,7 @@ class Server:
         logits_of = jax.jit(net.logits)
         self._logits_of = lambda images: np.asarray(logits_of(images), np.float64)
         self._decoders = concurrent.futures.ThreadPoolExecutor(_DECODERS)
-        self._batcher: Batcher | None = None
+        self._batcher: Batcher
         self._answers: collections.Counter = collections.Counter()
         self._seconds = 0.0
 

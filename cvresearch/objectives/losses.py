@@ -106,7 +106,7 @@ class Distillation:
         if self.temperature <= 0:
             raise UserError(f'config.distillation.temperature is {self.temperature}; expected more than 0')
 
-    def __call__(self, losses: Real[AnyArray, '*batch'], logits: Logits, teacher: Logits) -> Losses:
+    def __call__(self, losses: Losses, logits: Logits, teacher: Logits) -> Losses:
         """Returns (1 - weight) * losses + weight * temperature^2 * KL(teacher || net), (batch,)."""
         student = jax.nn.log_softmax(logits / self.temperature)
         taught = jax.nn.log_softmax(teacher / self.temperature)

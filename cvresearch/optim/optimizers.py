@@ -310,10 +310,11 @@ def make(
     outer = around(spec)
     own = {name: value for name, value in dict(spec).items() if name not in (*COMMON, 'name')}
     rule = OPTIMIZERS[spec['name']]
-    given = dict(
-        rate=transforms.learning_rate(schedule), decayed=lambda amount: transforms.weight_decay(amount, outer.decays),
-        where=outer.decays,
-    )  # fmt: skip
+
+    def decayed(amount: float) -> Transform:
+        return transforms.weight_decay(amount, outer.decays)
+
+    given = dict(rate=transforms.learning_rate(schedule), decayed=decayed, where=outer.decays)
     taken = inspect.signature(rule).parameters
     frozen = transforms.scale_by_path(lambda path: float(outer.factor(path) > 0)) if outer.freeze else None
     tx = optax.chain(*filter(None, (

@@ -161,7 +161,7 @@ def scale_by_path(factor_of: Callable[[str], float]) -> Transform:
 def thaw(start_of: Callable[[str], int]) -> Transform:
     """Sets updates to zero before the step at which their parameter begins to learn."""
 
-    def update(updates, state, params):
+    def update(updates: Any, state: Any, params: Any = None):
         starts = param_filters.values(params, start_of)
         updates = jax.tree.map(lambda g, start: jnp.where(state.count >= start, g, jnp.zeros_like(g)), updates, starts)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))

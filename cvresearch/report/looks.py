@@ -7,11 +7,13 @@ import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from cvresearch.base.errors import UserError, lookup
@@ -20,7 +22,7 @@ from cvresearch.base.paths import local
 from cvresearch.report import fonts
 from cvresearch.report.plots import LINES, MARKERS, PALETTE, PAPER, WHEN
 
-STYLE = PAPER | {'axes.grid': False, 'savefig.bbox': None}
+STYLE: dict[Any, Any] = PAPER | {'axes.grid': False, 'savefig.bbox': None}
 SIDE = 2.2  # inches of a panel
 CLIPPED = 0.998  # share of a map's pixels within its colour bar
 MOST_LABELS = 20  # in a legend
@@ -90,7 +92,8 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
         )
         beyond = 'neither' if end > 0.8 * largest else 'both' if signed else 'max'
         bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02, extend=beyond)
-        bar.solids.set_alpha(1)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=5)
         bar.ax.yaxis.get_offset_text().set_fontsize(5)
     if row.box is not None:
@@ -134,7 +137,7 @@ def contact_sheet(
         for axes, image, title in zip(grid, images, titles, strict=False):
             _show(axes, image, ends)
             axes.set_title(_lines(title), fontsize=5, pad=1)
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     return figure
 
 

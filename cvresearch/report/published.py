@@ -180,7 +180,7 @@ def _column(column: str, unit: str) -> tuple[str, str | None]:
         if re.fullmatch(pattern, column):
             return metric, ''
         if match := re.fullmatch(rf'(.*) (?:{pattern})|(?:{pattern}) (.*)', column):
-            return metric, next(text for text in (match[1], match[match.lastindex]) if text)
+            return metric, next(text for text in (match[1], match[match.lastindex or 1]) if text)
     return 'top1', column
 
 

@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from cvresearch.base import config as configs
 from cvresearch.base import plugins
@@ -55,7 +56,7 @@ class Result:
 
 
 # How an image is looked at, by the protocol that an evaluation was made by.
-VIEWS = {
+VIEWS: dict[str, str] = {
     'as_given': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop', 'googlenet_144': '144-crop',
     'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale', 'vgg_dense_jittered': 'dense, multi-scale',
     'resnet_dense': 'dense, multi-scale',
@@ -172,7 +173,8 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
                 f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
                 'a row takes runs that differ in the seed alone: leave one out'
             )
-    check_seeds(f'row {label!r}', [tuple(result.config.get(key) for key in runs.REPEATS) for result in results])
+    repeats = [tuple(result.config.get(key) for key in runs.REPEATS) for result in results]
+    check_seeds(f'row {label!r}', cast(Any, repeats))
     values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},
