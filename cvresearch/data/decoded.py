@@ -166,7 +166,7 @@ def is_lack_of_memory(error: Exception) -> bool:
     """Returns whether what went wrong with an image is the machine's memory, and no fault of the image."""
     if isinstance(error, cv2.error):
         return error.code == cv2.Error.StsNoMem
-    return isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def lack_of_memory(name: str, data: bytes, threads: int) -> RunError:

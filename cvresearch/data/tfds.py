@@ -43,7 +43,7 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
         builder = library.builder(dataset, data_dir=folder, try_gcs=False)
     except Exception as error:  # the package has many errors for a name that it does not know
         raise UserError(f'tfds {dataset!r}: {type(error).__name__}: {str(error).splitlines()[0]}') from error
-    features: Any = builder.info.features or {}
+    features = cast(Any, builder.info.features or {})
     if not {'image', 'label'} <= set(features):
         raise UserError(f'tfds {dataset!r} has the features {sorted(features)}; expected image and label')
     # The test split of ImageNet has no labels.

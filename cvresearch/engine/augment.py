@@ -71,13 +71,13 @@ class Augment:
         """Returns normalized images with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
 
-    def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
+    def _shifted(self, image: AnyArray, key: jax.Array) -> jax.Array:
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
         margins = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
         padded = jnp.pad(image, margins, BORDERS[self.border])
         return jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
 
-    def _erased(self, image: jax.Array, key: jax.Array) -> jax.Array:
+    def _erased(self, image: AnyArray, key: jax.Array) -> jax.Array:
         height, width, _ = image.shape
         row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
         erase = jnp.zeros((height, width), bool)

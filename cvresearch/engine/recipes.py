@@ -1,7 +1,6 @@
 """From a configuration to what a recipe adds to plain training, each part checked against the others."""
 
 import dataclasses
-from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -15,6 +14,7 @@ from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms, overrides
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.settings import Rematerialises, Repeats
 from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses
 from cvresearch.objectives.losses import Distillation, Loss
@@ -63,10 +63,10 @@ def whole_net(model: nn.Module, config: ConfigDict, one_by_one: bool = False) ->
     """
     how = norms.make(config.batch_norm)
     if one_by_one:
-        model = model.clone(scan=False, stacked=False) if hasattr(model, 'scan') else model
+        model = model.clone(scan=False, stacked=False) if isinstance(model, Repeats) else model
     elif 'stacked' not in config.model:
         model = with_stacked(model)
-    if config.remat and hasattr(model, 'remat'):
+    if config.remat and isinstance(model, Rematerialises):
         model = model.clone(remat=True)
     return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
@@ -131,7 +131,7 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
     Raises:
       UserError: an unknown name or argument, or weights that do not fit the classes.
     """
-    spec, train = config.loss.to_dict(), cast(Any, source.splits['train'])
+    spec, train = config.loss.to_dict(), source.splits['train']
     if source.facts.multi_label and spec.get('name') != SIGMOID:
         raise UserError(
             f'config.loss.name is {spec.get("name")!r}, and the images of {source.facts.name} have any number of '
@@ -141,10 +141,11 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
         raise UserError(
             'config.distillation.teacher teaches one class an image, and these have any number of labels; expected none'
         )
+    labels = None if isinstance(train, range) else labels_of(train)
     if isinstance(train, range):  # a plan without images
         spec.pop('class_weights', None)
     weights = spec.get('class_weights')
-    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels_of(train), classes))
+    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels, classes))
 
 
 def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
@@ -153,9 +154,10 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
     Raises:
       UserError: an unknown name or argument, or images that do not have one label each.
     """
-    train: Any = source.splits['train']
-    plain = isinstance(train, range)  # a plan without images
-    return sampling.make({'name': 'shuffle'} if plain else config.sampling, len(train), labels_of(train))
+    train = source.splits['train']
+    if isinstance(train, range):  # a plan without images
+        return sampling.make({'name': 'shuffle'}, len(train), None)
+    return sampling.make(config.sampling, len(train), labels_of(train))
 
 
 def check_labels(config: ConfigDict, source: Source) -> None:

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, PRNGKeyArray, Real, UInt32
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from cvresearch.base import rng
 from cvresearch.base.arrays import AnyArray
@@ -24,7 +24,7 @@ from cvresearch.optim.schedules import Schedule
 
 NOT_MIXED = Mixing()
 Batch = dict[str, Any]  # of `Stream.batch`: image, label, epoch, index, and at 'unlabelled' another batch
-Images = Float[Array, 'batch height width channels']
+Images = Float[AnyArray, 'batch height width channels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,7 +91,7 @@ class UpdateParts:
 
 def normalize(
     images: Real[AnyArray, '*batch channels'], mean: tuple[float, ...], std: tuple[float, ...]
-) -> Float[Array, '*batch channels']:
+) -> Float[AnyArray, '*batch channels']:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
@@ -181,7 +181,7 @@ def make_joint_train_step(
 
 
 def shown(
-    batch: Batch, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: UInt32[AnyArray, ''],
+    batch: Batch, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
     purpose: str = 'augment', view: str = 'image',
 ) -> Images:  # fmt: skip
     """Returns the images of a batch as the net is to see them: augmented on the device, and normalized.
@@ -266,7 +266,7 @@ def _gradients(
 
 def objective(
     model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: Images,
-    target: Real[Array, 'batch classes'], key: PRNGKeyArray,
+    target: Real[AnyArray, 'batch classes'], key: PRNGKeyArray,
 ) -> Callable:
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 

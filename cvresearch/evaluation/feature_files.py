@@ -200,7 +200,8 @@ def save(found: Features, path: Path) -> None:
         if path.suffix == '.npz':
             with open(temporary, 'wb') as file:
                 arrays: dict[str, Any] = {**found.values, 'labels': found.labels}
-                np.savez(file, **arrays, **{k: np.array(v) for k, v in texts.items()})
+                arrays |= {key: np.array(text) for key, text in texts.items()}
+                np.savez(file, **arrays)
         else:
             import h5py
 

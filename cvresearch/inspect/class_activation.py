@@ -108,8 +108,8 @@ def grad_cam(
     return ClassMap(np.asarray(maps), name, np.asarray(logits), of)
 
 
-def chosen(logits: np.ndarray, classes: int | Sequence[int] | None) -> np.ndarray:
-    """Returns the class of each image, int (images,).
+def chosen(logits: Float[np.ndarray, 'images classes'], classes: Classes) -> Int[np.ndarray, ' images']:
+    """Returns the class of each image.
 
     Args:
       logits: (images, classes).

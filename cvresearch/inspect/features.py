@@ -16,6 +16,7 @@ from jaxtyping import Array, Float
 from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.settings import Repeats
 from cvresearch.nn.stacked import unstack
 
 
@@ -85,4 +86,4 @@ def unrolled(model: nn.Module) -> nn.Module:
     """Returns the net with its blocks one by one: those inside a scan cannot be looked at."""
     if isinstance(model, Net):
         return model.clone(model=unrolled(model.model))
-    return model.clone(scan=False) if hasattr(model, 'scan') else model
+    return model.clone(scan=False) if isinstance(model, Repeats) else model

@@ -12,6 +12,7 @@ from jax import export
 from cvresearch.base.errors import UserError
 from cvresearch.nn.conv import plain_lowering
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.settings import OfDtype
 
 
 def function(
@@ -45,7 +46,7 @@ def function(
 def _in_float32(module: nn.Module) -> nn.Module:
     if isinstance(module, Net):
         return module.clone(model=_in_float32(module.model))
-    return module.clone(dtype=jnp.float32) if hasattr(module, 'dtype') else module
+    return module.clone(dtype=jnp.float32) if isinstance(module, OfDtype) else module
 
 
 def image_spec(input_shape: tuple[int, int, int], raw: bool) -> jax.ShapeDtypeStruct:

@@ -194,7 +194,7 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], labe
 
 def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str) -> Figure:
     """Returns lines by name, each (x, y)."""
-    with matplotlib.rc_context(STYLE | {'axes.grid': True}):
+    with matplotlib.rc_context({**STYLE, 'axes.grid': True}):
         figure = Figure(figsize=(3.4, 2.4), layout='constrained')
         axes = figure.subplots()
         for i, (name, (x, y)) in enumerate(series.items()):

@@ -76,7 +76,8 @@ def read_all(path: str | Path) -> list[Result]:
     results = {first.views: first}
     for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
         record = json.loads(line)
-        views = VIEWS.get(record['protocol'], record['protocol'])
+        protocol = str(record['protocol'])
+        views = VIEWS.get(protocol, protocol)
         if record['split'] != 'test' or record['protocol'] == 'as_given' or 'ensemble' in record:
             continue
         if other := _other_images(record, first):
