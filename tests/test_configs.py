@@ -22,7 +22,7 @@ from tests import smokes
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
     'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
-    'mnist500': 500, 'digits': 1_442, 'fake': 1_024,
+    'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
@@ -42,7 +42,8 @@ def cost(config):
     """Returns 'images; device-hours', as docs/experiments.md defines them."""
     if config.data.name == 'image_folder':
         return f'{config.epochs:g} times the training images'
-    images = config.epochs * (TRAINING_IMAGES[config.data.name] - config.minival)
+    labelled = config.data.get('labels') or TRAINING_IMAGES[config.data.name]
+    images = config.epochs * (labelled - config.minival)
     if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
         return f'{images:,.0f} images'
     variant = registry.variant(config.model.name)

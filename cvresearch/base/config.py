@@ -67,11 +67,24 @@ def sweep_of(spec: str):
     Raises:
       UserError: as `load`; the file has no sweep().
     """
+    return _called(spec, 'sweep', 'cvresearch/base/sweeps.py')
+
+
+def chain_of(spec: str) -> list[dict]:
+    """Returns what the `chain()` of an experiment file does: the settings of each generation, the first one first.
+
+    Raises:
+      UserError: as `load`; the file has no chain().
+    """
+    return list(_called(spec, 'chain', 'launch/chain.py'))
+
+
+def _called(spec: str, name: str, explained: str):
     path, argument = parts_of(spec)
-    module = _module(path)
-    if not hasattr(module, 'sweep'):
-        raise UserError(f'{path} defines no sweep(); see cvresearch/base/sweeps.py')
-    return module.sweep(argument) if inspect.signature(module.sweep).parameters else module.sweep()
+    function = getattr(_module(path), name, None)  # an experiment file has it or not
+    if function is None:
+        raise UserError(f'{path} defines no {name}(); see {explained}')
+    return function(argument) if inspect.signature(function).parameters else function()
 
 
 def parts_of(spec: str) -> tuple[str, str]:

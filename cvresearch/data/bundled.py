@@ -108,6 +108,35 @@ def digits(image_size: int = 8) -> Source:
     return Source(facts, stratified(images, table[:, -1].astype(np.int32)))
 
 
+MOONS_CENTRE, MOONS_SCALE = (0.5, 0.25), (1.0, 2.0)  # of the coordinates; a unit is GREYS_PER_UNIT of 256 grey values
+GREYS_PER_UNIT = 45
+
+
+def two_moons(train: int = 2000, test: int = 2000, noise: float = 0.1, seed: int = 0) -> Source:
+    """Two crescents in the plane, half of the points each, as grey images of 1 x 2 pixels: the two coordinates.
+
+    The toy of learning from unlabelled points (Pham et al. 2020, arXiv:2003.10580, section 3.1: 1,000 points each, six
+    of them labelled), drawn by scikit-learn's `make_moons`.
+
+    Args:
+      train, test: points of the splits.
+      noise: standard deviation of the noise on a crescent of radius 1.
+      seed: of the points; the test points are drawn by seed + 1,000,000.
+    """
+    from sklearn.datasets import make_moons  # takes a second to load
+
+    if min(train, test) < 2 or noise < 0:
+        raise UserError('data two_moons: train and test must be at least 2, noise at least 0')
+    splits = {}
+    for name, points, drawn_by in (('train', train, seed), ('test', test, seed + 1_000_000)):
+        places, labels = make_moons(points, noise=noise, random_state=drawn_by)
+        greys = 128 + GREYS_PER_UNIT * (places - MOONS_CENTRE) * MOONS_SCALE
+        images = np.clip(np.rint(greys), 0, 255).astype(np.uint8).reshape(-1, 1, 2, 1)
+        splits[name] = Arrays(images, labels.astype(np.int32))
+    facts = Facts('two_moons', ('upper', 'lower'), (1, 2, 1), (128 / 255,), (GREYS_PER_UNIT / 255,))
+    return Source(facts, splits)
+
+
 def fake(
     image_size: int = 32, channels: int = 3, classes: int = 10, train: int = 1024, test: int = 256,
     noise: float = 0.25, seed: int = 0,

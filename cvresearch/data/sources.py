@@ -10,7 +10,7 @@ from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
-from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500
+from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500, two_moons
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
 from cvresearch.data.folders import image_folder
@@ -26,6 +26,7 @@ from cvresearch.data.transforms import Transform
 
 SOURCES = {
     'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
+    'two_moons': two_moons,
     'mnist': mnist, 'fashion_mnist': fashion_mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
     'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
@@ -35,7 +36,7 @@ HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of 
 EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
 # that a net has given them.
-UNLABELLED: dict[str, Any] = dict(ratio=1, policy=None, cutout=0, labels='', **given_labels.SELECTION)
+UNLABELLED: dict[str, Any] = dict(ratio=1, policy=None, cutout=0, noise=0.0, labels='', **given_labels.SELECTION)
 
 
 def table() -> dict[str, Callable[..., Source]]:
@@ -195,14 +196,19 @@ def strong_view(examples: Examples, spec) -> Examples:
     Args:
       examples: a source's unlabelled images, as the training shows them.
       spec: a config's `unlabelled`; its `policy` takes the place of the training's own, `cutout` is the side of a grey
-        square in pixels (0 for none).
+        square in pixels, `noise` the standard deviation of Gaussian noise in grey values of 0 to 255 (0 for none).
+
+    Raises:
+      UserError: noise below 0, or for encoded images.
     """
     policy = policies.make(spec['policy']) if spec.get('policy') else policies.Policy()
-    cutout = spec.get('cutout', 0)
+    cutout, noise = spec.get('cutout', 0), spec.get('noise', 0.0)
+    if noise < 0 or (noise and isinstance(examples, Pictures)):
+        raise UserError(f'config.unlabelled.noise is {noise}; expected 0 or more for arrays, 0 for encoded images')
     if isinstance(examples, Pictures):
         transform = cast(Transform, examples.transform)
         return examples.with_transform(dataclasses.replace(transform, policy=policy, cutout=cutout))
-    return unlabelled.StrongView(examples, policy, cutout)
+    return unlabelled.StrongView(examples, policy, cutout, noise)
 
 
 def namings(class_names: tuple[str, ...]) -> list[Sequence[str]]:

@@ -18,7 +18,7 @@ from cvresearch.base.paths import local
 from cvresearch.data.examples import Encoded, Example, Examples, Source, Subset, Unlabelled, ids, labels_of
 from cvresearch.data.files import Files, Members, list_tar
 from cvresearch.data.policies import Policy
-from cvresearch.data.prng import uniforms
+from cvresearch.data.prng import normals, uniforms
 from cvresearch.data.walk import LeftOut, images_below, packed
 
 KEY = b'cvresearch: labels that are used'
@@ -116,11 +116,13 @@ class StrongView:
       base: the examples.
       policy: of data/policies.py, on grey images as on their three equal channels.
       cutout: side of the square in pixels; 0 for none.
+      noise: standard deviation of Gaussian noise, in grey values of 0 to 255; 0 for none.
     """
 
     base: Examples
     policy: Policy
     cutout: int
+    noise: float = 0.0
 
     def __len__(self) -> int:
         return len(self.base)
@@ -132,6 +134,13 @@ class StrongView:
         """Returns the changed images, uint8, and the labels of the examples."""
         assert keys is not None  # a training's
         shown, labels = self.base.take(index, keys)
+        changed = self._changed(shown, keys) if self.cutout or self.policy != Policy() else shown
+        if self.noise:
+            noise = self.noise * normals(keys, 'noise', shown[0].size).reshape(shown.shape)
+            changed = np.clip(np.rint(changed + noise), 0, 255).astype(np.uint8)
+        return changed, labels
+
+    def _changed(self, shown: np.ndarray, keys: np.ndarray) -> np.ndarray:
         numbers = uniforms(keys, 'policy', self.policy.numbers)
         places = uniforms(keys, 'cutout', 2)
         changed = np.empty_like(shown)
@@ -141,7 +150,7 @@ class StrongView:
             if self.cutout:
                 top, left = (int(u * side) - self.cutout // 2 for u, side in zip(place, image.shape[:2], strict=True))
                 out[max(top, 0) : max(top + self.cutout, 0), max(left, 0) : max(left + self.cutout, 0)] = 127
-        return changed, labels
+        return changed
 
 
 def _shares(labels: int, names: tuple[str, ...], seed: int) -> np.ndarray:

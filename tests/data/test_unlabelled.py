@@ -130,3 +130,23 @@ def test_the_strong_view_is_of_the_same_image_and_a_function_of_its_key():
     cut = sources.strong_view(source.unlabelled, dict(cutout=4)).take(batch['index'], np.arange(8, dtype=np.uint64))[0]
     differs = (cut != batch['image']).any(-1).sum((1, 2))
     assert (differs <= 16).all() and differs.max() > 4  # a square of four pixels, cut at the borders
+
+
+def test_noise_of_the_strong_view_has_the_deviation_that_is_said():
+    images = np.full((64, 16, 16, 1), 128, np.uint8)
+    strong = sources.strong_view(Arrays(images, np.zeros(64, np.int32)), dict(noise=12.0))
+    noise = strong.take(np.arange(64), np.arange(64, dtype=np.uint64))[0].astype(np.float64) - 128
+    # 16,384 numbers: the deviation of a deviation is 12 / sqrt(2 n) = 0.07, rounding adds 1/12 to the variance.
+    assert abs(noise.std() - 12) < 0.3 and abs(noise.mean()) < 0.4
+    assert len({row.tobytes() for row in noise}) == 64
+
+
+def test_moons_are_half_each_and_six_of_them_labelled():
+    source = sources.load(dict(name='two_moons', labels=6), without_labels=dict(name='rest', ratio=1))
+    assert len(source.splits['train']) == 6 and len(source.unlabelled) == 1994
+    images, labels = source.splits['test'].take(np.arange(2000))
+    assert images.shape == (2000, 1, 2, 1) and labels.sum() == 1000
+    upper = images[labels == 0].reshape(-1, 2).astype(float)
+    # scikit-learn's upper crescent is cos t, sin t for t in 0 to pi: it lies about its centre (0, 2 / pi).
+    x, y = (upper[:, 0] - 128) / 45 + 0.5, (upper[:, 1] - 128) / 90 + 0.25
+    assert abs(x.mean()) < 0.05 and abs(y.mean() - 2 / np.pi) < 0.02
