@@ -129,7 +129,7 @@ def two_moons(train: int = 2000, test: int = 2000, noise: float = 0.1, seed: int
         raise UserError('data two_moons: train and test must be at least 2, noise at least 0')
     splits = {}
     for name, points, drawn_by in (('train', train, seed), ('test', test, seed + 1_000_000)):
-        places, labels = make_moons(points, noise=noise, random_state=drawn_by)
+        places, labels = map(np.asarray, make_moons(points, noise=noise, random_state=drawn_by))
         greys = 128 + GREYS_PER_UNIT * (places - MOONS_CENTRE) * MOONS_SCALE
         images = np.clip(np.rint(greys), 0, 255).astype(np.uint8).reshape(-1, 1, 2, 1)
         splits[name] = Arrays(images, labels.astype(np.int32))

@@ -6,7 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -75,7 +75,7 @@ class Prepares(Protocol):
 
     def draw(self, keys: np.ndarray) -> list[dict]: ...
 
-    def __call__(self, data: bytes, u: dict, out: np.ndarray) -> None: ...
+    def __call__(self, data: bytes, u: dict, out: np.ndarray) -> Any: ...
 
 
 class Pictures:

@@ -90,7 +90,7 @@ def explain(config: ConfigDict, rows: int, epochs: int, output: Path) -> str:
     stages = resizing.make(config.resize, round(config.epochs * size / config.batch_size), size / config.batch_size)
     lines += [f'from step {stage.first:,}: {stage.size} pixels {stage.values or ""}' for stage in stages if stage.size]
     if isinstance(train, Pictures):
-        knobs = [name for name, _ in train.transform.steps]
+        knobs = [name for name, _ in cast(Transform, train.transform).steps]
         lines.append(f'on the host: {", ".join(knobs)}; then, on the device: {_on(config.augment)}')
         if train.damage and train.damage.found:
             lines.append(f'damaged: {train.damage.found}')

@@ -5,7 +5,7 @@ import hashlib
 import os
 import tarfile
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -173,7 +173,7 @@ def _members(file, start: int, name: str, cut: list[str], size: int | None = Non
         with tarfile.open(fileobj=cast(BinaryIO, _Part(file, start, size)), mode='r:') as tar:
             while (member := tar.next()) is not None:
                 some = True
-                tar.members.clear()  # or a million of them stay
+                cast(Any, tar).members.clear()  # or a million of them stay
                 if member.isfile() and not member.issparse():
                     yield member, start + member.offset_data
     except tarfile.ReadError as error:

@@ -40,16 +40,16 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
     import tensorflow_datasets as library
 
     try:
-        builder = library.builder(dataset, data_dir=folder, try_gcs=False)
+        builder = cast(Any, library.builder(dataset, data_dir=folder, try_gcs=False))
     except Exception as error:  # the package has many errors for a name that it does not know
         raise UserError(f'tfds {dataset!r}: {type(error).__name__}: {str(error).splitlines()[0]}') from error
-    features = cast(Any, builder.info.features or {})
+    features = builder.info.features or {}
     if not {'image', 'label'} <= set(features):
         raise UserError(f'tfds {dataset!r} has the features {sorted(features)}; expected image and label')
     # The test split of ImageNet has no labels.
     usual = ('validation', 'test') if builder.info.name == 'imagenet2012' else ('test', 'validation')
     test = test or next((name for name in usual if name in builder.info.splits), 'test')
-    decoders = {'image': cast(Any, library.decode.SkipDecoding)()}
+    decoders = {'image': library.decode.SkipDecoding()}
     splits = {}
     for name, split in (('train', train), ('test', test)):
         if split:

@@ -56,7 +56,7 @@ class UpdateOptions:
     sam: float = 0.0
     average: Schedule | None = None
     skip: int = 0
-    teacher: Callable[[jax.Array], jax.Array] | None = None
+    teacher: Callable[[Any], jax.Array] | None = None
     distillation: Distillation | None = None
     never_learns: Callable[[str], bool] | None = None
     held: Callable[[str], bool] | None = None

@@ -167,7 +167,8 @@ def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     found = {layer: match for layer in layers if (match := _NUMBERED.fullmatch(layer))}
     first: dict[str, int] = {}
     for match in found.values():
-        first[match[1]] = min(int(match[2] or 0), first.get(str(match[1]), 2**62))
+        kind = str(match[1])
+        first[kind] = min(int(match[2] or 0), first.get(kind, 2**62))
 
     def renamed(layer: str) -> str:
         if layer not in found:

@@ -22,7 +22,7 @@ Logits = Float[AnyArray, '*batch classes']
 Targets = Real[AnyArray, '*batch classes']
 Losses = Float[Array, '*batch']
 ClassWeights = Real[AnyArray, ' classes'] | Sequence[float] | None
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[AnyArray, AnyArray], jax.Array]
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, class_weights: ClassWeights = None) -> Loss:

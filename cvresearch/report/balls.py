@@ -95,7 +95,7 @@ def _lead(axes: Axes, centre: Sequence[float] | np.ndarray, radius: float, box: 
     """Draws a hairline from a ball to a name that stands away from it."""
     near = [min(max(centre[0], box.x0), box.x1), min(max(centre[1], box.y0), box.y1)]
     if math.dist(near, centre) > 1.2 * radius + FAR * axes.figure.dpi / 72:
-        ends = axes.transAxes.inverted().transform([centre, near])
+        ends = axes.transAxes.inverted().transform(np.array([centre, near]))
         axes.plot(*ends.T, transform=axes.transAxes, color='black', linewidth=0.4, zorder=3)
 
 

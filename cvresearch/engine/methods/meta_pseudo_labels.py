@@ -157,7 +157,7 @@ def _on_classes(loss: Callable, classes: jax.Array, answer: tuple) -> tuple:
 
 
 def _pass(
-    parts: steps.UpdateParts, model_state: dict, number: int, groups: Sequence[jax.Array], key: jax.Array
+    parts: steps.UpdateParts, model_state: dict, number: int, groups: Sequence[AnyArray], key: jax.Array
 ) -> Callable:
     """Returns params -> (logits of each group, new model state): a net's pass over all groups, as it trains."""
     images, sizes = interleaved(number, groups), [len(group) for group in groups]
