@@ -260,23 +260,29 @@ def smoke(c: ConfigDict, size: int) -> None:
     `size` pixels, and go through the same transforms. Whatever is told in epochs (all such keys end in `epochs`) is
     shortened with the run.
     """
-    shorter, c.epochs = 0.5 / c.epochs, 0.5
     c.log_every_steps = 5
-    c.evaluate_every_epochs = 0.25
-    c.save_every_epochs = 0.25
-    if c.data.name in ('imagenet', 'image_folder', 'cifar10', 'cifar100', 'fashion_mnist'):
+    if c.data.name in ('imagenet', 'image_folder', 'cifar10', 'cifar100', 'svhn', 'fashion_mnist'):
         batch = 2 if c.transform and size > 128 else 8
+        few = c.unlabelled.name != 'none'
+        parts = dict(classes=10, train=8 * batch, test=batch)
+        parts |= dict(train=64 * batch, labels=8 * batch) if few else {}
         if c.transform:
             set_image_size(c, size)
-            c.data = dict(name='fake_photographs', classes=10, train=8 * batch, test=batch)
+            c.data = dict(name='fake_photographs', **parts)
         else:
-            c.data = dict(name='fake', **array_shape(c.data), classes=10, train=8 * batch, test=batch)
+            c.data = dict(name='fake', **array_shape(c.data), **parts)
+        if few:
+            c.unlabelled = dict(name='rest', ratio=1)
         c.batch_size = c.eval_batch_size = batch
         c.batch_norm.group_size = 0  # of the whole batch, which is smaller than the paper's
         c.minival = batch if c.minival else 0
         c.log_every_steps = 1
         if c.resize.name != 'none':
             c.resize.size = (size // 2, size)
+    labels = c.data.get('labels', 0)
+    before, c.epochs = c.epochs, 4 * c.batch_size / labels if labels else 0.5  # four updates, where labels are few
+    c.evaluate_every_epochs = c.save_every_epochs = c.epochs / 2
+    shorter = c.epochs / before
     for group in (c.schedule, c.average, c.resize):
         for key, value in group.items():
             if key == 'warmup_epochs':

@@ -52,16 +52,20 @@ def generations(spec: str, overrides: dict[str, str | None], folder: Path) -> li
     if not settings:
         raise UserError(f'chain() of {spec} has no generations')
     runs: list[SweepRun] = []
+    without_labels = configs.load(spec).unlabelled.name
     for number, setting in enumerate(settings):
+        own = overrides
+        if setting.get('unlabelled.name', without_labels) == 'none':  # --config.unlabelled.root is for the students
+            own = {key: text for key, text in overrides.items() if not key.startswith('unlabelled.')}
         name, previous = f'generation{number}', f'run:{folder}/generation{number - 1}'
-        if not number and _needs_one_before(plan.make(spec, overrides, setting, name, folder)):
+        if not number and _needs_one_before(plan.make(spec, own, setting, name, folder)):
             raise UserError(f'{spec}: generation 0 of chain() needs one before it; expected one that learns by itself')
         setting = {key: value.replace(PREVIOUS, previous) if isinstance(value, str) else value
                    for key, value in setting.items()}  # fmt: skip
-        run = plan.make(spec, overrides, setting, name, folder)
+        run = plan.make(spec, own, setting, name, folder)
         if run.config.method.name == 'soft_labels':
             given = {'unlabelled.labels': str(folder / f'labels{number}' / LABELS)}
-            run = plan.make(spec, overrides, setting | given, name, folder)
+            run = plan.make(spec, own, setting | given, name, folder)
         runs.append(run)
     return runs
 

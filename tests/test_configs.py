@@ -21,7 +21,7 @@ from tests import smokes
 
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'svhn': 73_257, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
     'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
 }  # fmt: skip
 SEPARABLE = (
@@ -44,7 +44,7 @@ def cost(config):
         return f'{config.epochs:g} times the training images'
     labelled = config.data.get('labels') or TRAINING_IMAGES[config.data.name]
     images = config.epochs * (labelled - config.minival)
-    if config.data.name not in ('imagenet', 'cifar10', 'cifar100'):
+    if config.data.name not in ('imagenet', 'cifar10', 'cifar100') or config.data.get('labels'):
         return f'{images:,.0f} images'
     variant = registry.variant(config.model.name)
     size = config.transform.train.crop.size if config.transform else variant.input_shape[0]
@@ -139,12 +139,15 @@ def test_list_of_smoke_runs_is_whole():
 def on_synthetic_data(config):
     """Puts as many synthetic images in place of those that are not bundled, and a net where the weights decide."""
     config.model.name = config.model.name or 'resnet18'
-    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'fashion_mnist': 10}
+    classes = {'image_folder': 5, 'imagenet': 1000, 'cifar10': 10, 'cifar100': 100, 'svhn': 10, 'fashion_mnist': 10}
     if config.data.name in classes:
         name, count = 'fake_photographs' if config.transform else 'fake', TRAINING_IMAGES.get(config.data.name, 1000)
         with config.unlocked():
             shape = common.array_shape(config.data) if config.data.name == 'fashion_mnist' else {}
-            config.data = dict(name=name, **shape, classes=classes[config.data.name], train=count)
+            if config.unlabelled.name == 'images':
+                config.unlabelled = dict(name='fake_photographs', ratio=1)
+            labels = config.data.get('labels', 0)
+            config.data = dict(name=name, **shape, classes=classes[config.data.name], train=count, labels=labels)
     return config
 
 
