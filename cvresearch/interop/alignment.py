@@ -42,7 +42,7 @@ def net_in(
     return inside
 
 
-def _prefix(tensors: Mapping, wanted: Set[str], named: Callable[[dict], Mapping]) -> str:
+def _prefix(tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping]) -> str:
     sizes: Counter[str] = Counter()
     for name in tensors:
         parts = name.split('.')[:-1][:DEEPEST]

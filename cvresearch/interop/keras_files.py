@@ -168,7 +168,7 @@ def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     first: dict[str, int] = {}
     for match in found.values():
         kind = str(match[1])
-        first[kind] = min(int(match[2] or 0), first.get(kind, 2**62))
+        first[kind] = min(int(match[2] or 0), first.get(kind, 1 << 62))
 
     def renamed(layer: str) -> str:
         if layer not in found:
