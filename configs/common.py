@@ -50,6 +50,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
             least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
         ),
         non_finite=dict(name='stop'),   # gradients that are not: or skip the batch; in_a_row such batches stop the run
+        watch=dict(name='none'),        # or layers: activations, gradients and updates, every_steps
         log_every_steps=50,
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,          # 0: at the end alone

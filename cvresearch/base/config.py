@@ -25,6 +25,7 @@ NEWER = {
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
     'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
     'frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
+    'watch.name': 'none',
 }  # fmt: skip
 
 

@@ -214,6 +214,12 @@ def _finetune() -> Group:
     return Group(finetuning.METHODS, supplied=('groups', 'epochs'))
 
 
+def _watch() -> Group:
+    from cvresearch.engine import watching
+
+    return Group(watching.WATCHES)
+
+
 def _mesh() -> Group:
     from cvresearch.base import mesh
 
@@ -233,7 +239,7 @@ _GROUPS: dict[str, Callable[[], Group]] = {
     'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
     'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'method': _method,
-    'unlabelled': _unlabelled, 'unlabelled.policy': _policy,
+    'unlabelled': _unlabelled, 'unlabelled.policy': _policy, 'watch': _watch,
 }  # fmt: skip
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from cvresearch.base.records import Metrics
-from cvresearch.engine.early_stopping import SPLIT, best_step
+from cvresearch.engine import early_stopping, watching
 from cvresearch.engine.experiment import Experiment
 
 
@@ -30,6 +30,13 @@ class Due:
         """Whether the metrics of training are due."""
         every = self.experiment.config.log_every_steps
         return self.experiment.plan.due(step, every_steps=every) and not self.records.has(step, 'train')
+
+    def layers(self, step: int) -> bool:
+        """Whether layers are to be looked at: before the first update, every so often, and at the end."""
+        watch = self.experiment.watch
+        if watch is None or self.records.has(step, watching.SPLIT):
+            return False
+        return step == 0 or self.experiment.plan.due(step, every_steps=watch.every_steps)
 
     def data(self, step: int) -> bool:
         """Whether the digests of the epochs that ended here are due."""
@@ -72,10 +79,10 @@ class Due:
 
         If the run averages its weights, it is the average's: that is what an average is for.
         """
-        return best_step(self._selecting(), self.experiment.selection)
+        return early_stopping.best_step(self._selecting(), self.experiment.selection)
 
     def _selecting(self) -> list[dict]:
-        return self.records.of(SPLIT, self.experiment.weights[-1])
+        return self.records.of(early_stopping.SPLIT, self.experiment.weights[-1])
 
     def _evaluations(self, step: int) -> list[tuple[str, str]]:
         if not self.experiment.plan.due(step, every_epochs=self.experiment.config.evaluate_every_epochs):

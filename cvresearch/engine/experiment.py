@@ -20,7 +20,7 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -107,6 +107,7 @@ class Experiment:
     method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
+    watch: watching.Layers | None
     teacher: str
     average: str
     mean: tuple[float, ...]
@@ -173,6 +174,7 @@ class Experiment:
             freezing=frozen,
             method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
+            watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
             teacher=config.distillation.teacher,
             average=config.average.name,

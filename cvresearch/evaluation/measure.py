@@ -63,7 +63,7 @@ def run(
     whole = {'every': 1} if data == 'image_folder' else {}
     given = {'name': data, **whole, **({'root': str(root)} if root else {})} if data else None
     nets = (classifiers.load(name) for name in names)
-    members = [measure(net, given or _own_data(net), view=view, **how) for net in nets]
+    members = [measure(net, given or own_data(net), view=view, **how) for net in nets]
     found = members[0] if len(members) == 1 else together(members)
     record = metrics(found)
     if len(members) > 1:
@@ -120,7 +120,12 @@ def folder_of(name: str) -> str:
     return re.sub(r'[^\w.=]+', '-', words).strip('-')
 
 
-def _own_data(net: Classifier) -> dict:
+def own_data(net: Classifier) -> dict:
+    """Returns the data that a run was trained on, as its configuration names them.
+
+    Raises:
+      UserError: a net that is no run.
+    """
     if net.provenance.kind != 'run':
         raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
                         'image_folder with --root')  # fmt: skip

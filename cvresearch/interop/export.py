@@ -1,46 +1,53 @@
 """Writes a net in a format of others, with its preprocessing and the names of its classes.
 
-    cvresearch export --weights NAME --to FORMAT --out PATH [--uint8] [--float16]
+    cvresearch export --weights NAME --to FORMAT --out PATH [--uint8] [--probabilities] [--float16]
 
-NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path. FORMAT is one of
+NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, compressed:DIR or a path; run:DIR@ema
+is the average that a run keeps. Several --weights are an ensemble, whose probabilities are the mean. FORMAT is one of
 
     onnx         one file, opset 18: `images`, float32 (batch, height, width, channels), normalized, to `logits`
     stablehlo    one file for CPU, GPU and TPU: jax.export.deserialize(...).call(images)
+    savedmodel   a folder for TensorFlow, any batch; tflite one file, of one image at a time
     hub          a folder: timm.create_model('local-dir:PATH', pretrained=True)
-    torchvision, timm, keras    a .safetensors file under the names that the library has, if the net is one of its nets
+    torchvision, timm, keras    weights under the names that the library has, if the net is one of its nets: a file
+                 .safetensors, of PyTorch .pth, of Keras .h5, which load_weights(PATH, by_name=True) takes
 
-With --uint8, `images` are raw pixels in RGB, normalized inside, and `probabilities` come beside the logits (ONNX).
+With --uint8, `images` are raw pixels in RGB, normalized inside. With --probabilities an ONNX file gives `probabilities`
+beside the logits (with --uint8 too), other programs in their place. A net of int8 keeps its integers in ONNX.
 Whatever exists at PATH stays; a file that cannot be finished is not there.
 """
 
 import dataclasses
 import importlib.util
+import json
 from pathlib import Path
 
 from cvresearch.base import cli, records
 from cvresearch.base.errors import UserError
 from cvresearch.engine import classifiers
-from cvresearch.interop import classifier, exports
+from cvresearch.interop import classifier, ensembled, exports
 
 
 def main(argv: list[str]) -> int:
     """Writes the net; prints a line for it."""
     options = cli.parse(
         argv, __doc__, required=('weights', 'to', 'out'), places=('out',),
-        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
+        repeated=('weights',),
+        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path; several are an ensemble',
         to=f'the format: {", ".join(exports.FORMATS)}',
         out='the file or the folder to be made',
         model='name of a variant; of a file that does not say whose weights it holds',
         license='of the weights, for the model card of a hub folder: apache-2.0',
         push='of a hub folder: OWNER/NAME on the Hugging Face hub, to which it is uploaded as well',
         switches={
-            'uint8': 'the net takes raw pixels, and gives probabilities too (onnx, stablehlo)',
+            'uint8': 'the net takes raw pixels',
+            'probabilities': 'the net gives probabilities',
             'float16': 'the net computes in float16 (onnx)',
             'weights_beside': 'the weights lie in a file of their own, OUT.safetensors (stablehlo)',
         },
     )  # fmt: skip
     asked = exports.Options(
-        raw=options.uint8, half=options.float16, beside=options.weights_beside,
+        raw=options.uint8, probabilities=options.probabilities, half=options.float16, beside=options.weights_beside,
         license=options.license or '',
     )  # fmt: skip
     exports.check(options.to, options.out, asked)
@@ -48,8 +55,9 @@ def main(argv: list[str]) -> int:
         raise UserError(f'--push is for --to hub, not for --to {options.to}')
     if options.push and importlib.util.find_spec('huggingface_hub') is None:
         raise UserError("--push needs the package huggingface_hub; pip install 'cvresearch[hub]'")
-    net = classifiers.load(options.weights, options.model or '')
-    exports.export(net, options.to, options.out, dataclasses.replace(asked, facts=_facts(options.weights)))
+    net = ensembled.of([classifiers.load(name, options.model or '') for name in options.weights])
+    facts = _facts(options.weights[0]) if len(options.weights) == 1 else {}
+    exports.export(net, options.to, options.out, dataclasses.replace(asked, facts=facts))
     what = f'{net.provenance.variant}, {net.num_classes} classes, {options.to}'
     print(f'{options.out}: {what}, {_size(options.out):,} bytes')
     if options.push:
@@ -58,12 +66,14 @@ def main(argv: list[str]) -> int:
 
 
 def _facts(name: str) -> dict:
-    """Returns what a run's card says of its making, as rows of a model card; {} for other nets."""
+    """Returns what a run's records say of its making: what a model card has; {} for other nets."""
     place = Path(classifier.parse(name).place)
     found = records.read_card(place) if place.is_dir() else None
     if not found:
         return {}
-    return {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
+    facts = {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
+    recipe = place / 'config.json'
+    return facts | ({'recipe': json.loads(recipe.read_text(encoding='utf-8'))} if recipe.exists() else {})
 
 
 def _size(path: Path) -> int:

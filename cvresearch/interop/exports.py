@@ -16,6 +16,7 @@ from cvresearch.interop.classifier import Classifier
 from cvresearch.interop.stablehlo import flat, to_stablehlo
 from cvresearch.models import registry
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.stored import Stored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Options:
     """What an export is asked for beside the format.
 
     Attributes:
-      raw: the program takes raw pixels, uint8, and gives probabilities too.
+      raw: the program takes raw pixels, uint8; an ONNX file gives probabilities too.
+      probabilities: the program gives probabilities: beside the logits (ONNX), in their place (the others).
       half: the program computes in float16.
       beside: the weights lie in a file of their own, which the program takes as an argument.
       license: of the weights, for the model card; what their source says of it if ''.
@@ -31,10 +33,15 @@ class Options:
     """
 
     raw: bool = False
+    probabilities: bool = False
     half: bool = False
     beside: bool = False
     license: str = ''
     facts: Mapping[str, object] = dataclasses.field(default_factory=dict)
+
+
+# How the command calls what it may be asked for.
+FLAGS = {'raw': 'uint8', 'probabilities': 'probabilities', 'half': 'float16', 'beside': 'weights_beside'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,14 +51,16 @@ class Format:
     Attributes:
       write: writes a classifier: (classifier, path, options).
       options: the options that it has.
-      package: what must be installed, of the extra `export`; '' for nothing.
+      package: what must be installed; '' for nothing.
       endings: that the path may have; none for a folder.
+      extra: of this project that has the package.
     """
 
     write: Callable[[Classifier, Path, Options], None]
     options: tuple[str, ...] = ()
     package: str = ''
     endings: tuple[str, ...] = ()
+    extra: str = 'export'
 
 
 def export(net: Classifier, form: str, path: Path, options: Options = Options()) -> None:
@@ -81,8 +90,8 @@ def check(form: str, path: Path, options: Options) -> None:
     """
     known = lookup('format', FORMATS, form)
     if known.package and importlib.util.find_spec(known.package) is None:
-        raise UserError(f"--to {form} needs the package {known.package}; pip install 'cvresearch[export]'")
-    for name, flag in (('raw', 'uint8'), ('half', 'float16'), ('beside', 'weights_beside')):
+        raise UserError(f"--to {form} needs the package {known.package}; pip install 'cvresearch[{known.extra}]'")
+    for name, flag in FLAGS.items():
         if getattr(options, name) and name not in known.options:
             having = ', '.join(other for other, entry in FORMATS.items() if name in entry.options)
             raise UserError(f'--{flag} is not for --to {form}; formats that have it: {having}')
@@ -124,13 +133,27 @@ def _function(net: Classifier, options: Options, weights_inside: bool = True):
     )
 
 
+def _answer(net: Classifier, options: Options, weights_inside: bool = True):
+    """Returns the function whose one result the options choose: logits or probabilities."""
+    function = _function(net, options, weights_inside)
+    if not options.probabilities:
+        return function
+    of_logits = inference.PROBABILITIES[_probabilities(net)]
+    return lambda *arguments: of_logits(function(*arguments))
+
+
+def _probabilities(net: Classifier) -> str:
+    return 'sigmoid' if net.multi_label else 'softmax'
+
+
 def _onnx(net: Classifier, path: Path, options: Options) -> None:
     from cvresearch.interop.onnx_export import to_onnx  # needs the package onnx
 
     metadata = {'provenance': net.provenance.record, 'preprocessing': sidecar(net), 'classes': list(net.class_names)}
     model = to_onnx(
         _function(net, options), inference.image_spec(net.input_shape, options.raw),
-        'float16' if options.half else 'float32', options.raw, metadata,
+        'float16' if options.half else 'float32',
+        _probabilities(net) if options.raw or options.probabilities else '', metadata,
     )  # fmt: skip
     path.write_bytes(model.SerializeToString())
 
@@ -138,10 +161,30 @@ def _onnx(net: Classifier, path: Path, options: Options) -> None:
 def _stablehlo(net: Classifier, path: Path, options: Options) -> None:
     weights = flat(net.variables) if options.beside else None
     spec = inference.image_spec(net.input_shape, options.raw)
-    path.write_bytes(to_stablehlo(_function(net, options, not options.beside), spec, weights))
+    path.write_bytes(to_stablehlo(_answer(net, options, not options.beside), spec, weights))
     _write_json(path, sidecar(net))
     if weights is not None:
         weight_files.write(path.with_name(f'{path.name}.safetensors'), weights, metadata=_provenance(net))
+
+
+def _savedmodel(net: Classifier, path: Path, options: Options) -> None:
+    from cvresearch.interop.tensorflow_export import to_savedmodel  # needs TensorFlow
+
+    spec = inference.image_spec(net.input_shape, options.raw)
+    to_savedmodel(path, _answer(net, options), spec, _result(options))
+    (path / 'cvresearch.json').write_text(_as_json(sidecar(net)), encoding='utf-8')
+
+
+def _tflite(net: Classifier, path: Path, options: Options) -> None:
+    from cvresearch.interop.tensorflow_export import to_tflite  # needs TensorFlow
+
+    spec = inference.image_spec(net.input_shape, options.raw)
+    path.write_bytes(to_tflite(_answer(net, options), spec, _result(options)))
+    _write_json(path, sidecar(net))
+
+
+def _result(options: Options) -> str:
+    return 'probabilities' if options.probabilities else 'logits'
 
 
 def _hub(net: Classifier, path: Path, options: Options) -> None:
@@ -164,6 +207,11 @@ def _library(library: str):
 
 
 def _reference(net: Classifier, library: str) -> str:
+    if isinstance(net.module, Stored):
+        raise UserError(
+            f'layers of {net.provenance.name} are narrower, products of two or of int8, which no net of {library} has; '
+            'export it to onnx or stablehlo'
+        )
     module = net.module.model if isinstance(net.module, Net) and net.module.norm.kind == 'batch_norm' else net.module
     origin = net.provenance
     return libraries.reference_in(library, module, origin.variant, net.input_shape, origin.reference)
@@ -174,15 +222,20 @@ def _provenance(net: Classifier) -> dict[str, str]:
 
 
 def _write_json(path: Path, value: dict) -> None:
-    text = json.dumps(value, indent=1, ensure_ascii=False) + '\n'
-    path.with_name(f'{path.name}.json').write_text(text, encoding='utf-8')
+    path.with_name(f'{path.name}.json').write_text(_as_json(value), encoding='utf-8')
+
+
+def _as_json(value: dict) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False) + '\n'
 
 
 FORMATS: dict[str, Format] = {
-    'onnx': Format(_onnx, ('raw', 'half'), 'onnx', ('.onnx',)),
-    'stablehlo': Format(_stablehlo, ('raw', 'beside'), 'flatbuffers', ('.stablehlo',)),
+    'onnx': Format(_onnx, ('raw', 'probabilities', 'half'), 'onnx', ('.onnx',)),
+    'stablehlo': Format(_stablehlo, ('raw', 'probabilities', 'beside'), 'flatbuffers', ('.stablehlo',)),
+    'savedmodel': Format(_savedmodel, ('raw', 'probabilities'), 'tensorflow', extra='tensorflow'),
+    'tflite': Format(_tflite, ('raw', 'probabilities'), 'tensorflow', ('.tflite',), 'tensorflow'),
     'hub': Format(_hub),
     'torchvision': Format(_library('torchvision'), endings=('.safetensors', '.pth')),
     'timm': Format(_library('timm'), endings=('.safetensors', '.pth')),
-    'keras': Format(_library('keras'), endings=('.safetensors',)),
+    'keras': Format(_library('keras'), endings=('.safetensors', '.h5')),
 }

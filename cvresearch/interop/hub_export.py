@@ -14,6 +14,7 @@ from cvresearch.interop import conversion, weight_files
 from cvresearch.models import registry
 
 UNKNOWN_LICENSE = 'unknown'
+METRICS = ('top1', 'top5', 'mAP', 'loss')
 
 
 def write(
@@ -65,7 +66,7 @@ def configuration(
         'label_names': list(class_names),
         'pretrained_cfg': {
             'input_size': [in_channels, preprocessing.crop, preprocessing.crop],
-            'fixed_input_size': bool(found.flatten),
+            'fixed_input_size': False,  # what is true of nets that take their size as an argument; VGG is none
             'interpolation': preprocessing.interpolation,
             'crop_pct': crop_share(preprocessing.crop, preprocessing.resize),
             'crop_mode': 'squash' if preprocessing.squash else 'center',
@@ -88,9 +89,18 @@ def crop_share(crop: int, resize: int) -> float:
 
 
 def card(config: Mapping, facts: Mapping[str, object], license_: str) -> str:
-    """Returns the model card: front matter, how to use the net, and what is known about its making."""
+    """Returns the model card: front matter, how to use the net, its results, and what is known about its making.
+
+    Args:
+      config: as `configuration` returns it.
+      facts: by name; of them `final` is {split: {'top1': percent, 'n_seen': images, ...}}, `recipe` a configuration.
+      license_: of the weights.
+    """
+    facts = dict(facts)
+    results, recipe = facts.pop('final', None) or {}, facts.pop('recipe', None)
     head = ['---', 'tags:', '- image-classification', '- timm', 'library_name: timm']
-    head += ['pipeline_tag: image-classification', f'license: {license_}', '---']
+    head += ['pipeline_tag: image-classification', *(['metrics:', '- accuracy'] if results else [])]
+    head += [f'license: {license_}', '---']
     rows = [f'| {_cell(name)} | {_cell(value)} |' for name, value in facts.items()]
     prepared = config['pretrained_cfg']
     size = 'x'.join(str(n) for n in prepared['input_size'][1:])
@@ -107,8 +117,24 @@ model = timm.create_model('local-dir:FOLDER', pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 ```
 '''
-    table = ['', '| | |', '|---|---|', *rows] if rows else []
-    return '\n'.join([*head, text.rstrip('\n'), *table]) + '\n'
+    table = ['', '## Making', '', '| | |', '|---|---|', *rows] if rows else []
+    parts = [*head, text.rstrip('\n'), *_results(results), *table]
+    if recipe:
+        parts += ['', '## Recipe', '', '```json', json.dumps(recipe, indent=1), '```']
+    return '\n'.join(parts) + '\n'
+
+
+def _results(results: Mapping[str, Mapping]) -> list[str]:
+    """Returns the table of the last evaluations; percentages as they are recorded."""
+    names = [name for name in METRICS if any(name in row for row in results.values())]
+    if not names:
+        return []
+    lines = ['', '## Results', '', f'| split | {" | ".join(names)} | images seen |']
+    lines.append(f'|---|{"---|" * (len(names) + 1)}')
+    for split, row in results.items():
+        cells = [split, *(_cell(row.get(name, '')) for name in names), _cell(row.get('n_seen', ''))]
+        lines.append(f'| {" | ".join(cells)} |')
+    return lines
 
 
 def _cell(value: object) -> str:

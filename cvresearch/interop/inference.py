@@ -10,9 +10,13 @@ import numpy as np
 from jax import export
 
 from cvresearch.base.errors import UserError
+from cvresearch.interop.ensembled import Ensemble
 from cvresearch.nn.conv import plain_lowering
 from cvresearch.nn.overrides import Net
 from cvresearch.nn.settings import OfDtype
+from cvresearch.nn.stored import Stored
+
+PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}  # of logits
 
 
 def function(
@@ -44,8 +48,10 @@ def function(
 
 
 def _in_float32(module: nn.Module) -> nn.Module:
-    if isinstance(module, Net):
+    if isinstance(module, (Net, Stored)):
         return module.clone(model=_in_float32(module.model))
+    if isinstance(module, Ensemble):
+        return module.clone(members=tuple(map(_in_float32, module.members)))
     return module.clone(dtype=jnp.float32) if isinstance(module, OfDtype) else module
 
 

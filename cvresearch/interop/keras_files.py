@@ -9,7 +9,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
@@ -26,6 +26,10 @@ VARIABLES = {
     'batch_normalization': ('gamma', 'beta', 'moving_mean', 'moving_variance'),
     'normalization': ('mean', 'variance', 'count'),
 }
+_ORDER = (
+    'depthwise_kernel', 'pointwise_kernel', 'kernel', 'bias', 'gamma', 'beta', 'moving_mean', 'moving_variance',
+)  # fmt: skip
+_MOST_OF_ATTRIBUTE = 64_000  # bytes; Keras cuts at 64,512
 KERNEL_AND_BIAS = ('kernel', 'bias')
 _NUMBERED = re.compile(r'(conv2d|dense|depthwise_conv2d|separable_conv2d|batch_normalization)(?:_(\d+))?')
 
@@ -177,3 +181,33 @@ def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
         return f'{kind}_{number - first[kind]}' if number > first[kind] else kind
 
     return {f'{renamed(name.rpartition("/")[0])}/{name.rpartition("/")[2]}': array for name, array in tensors.items()}
+
+
+def write_h5(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
+    """Writes tensors by 'layer/weight' as Keras 2 laid them out; `model.load_weights(path, by_name=True)` takes them.
+
+    Keras 3 reads that layout; its own numbers layers by their order in a model, which tensors do not tell.
+    """
+    layers: dict[str, list[str]] = {}
+    for name in tensors:
+        layers.setdefault(name.rpartition('/')[0], []).append(name)
+    with h5py.File(path, 'w') as root:
+        root.attrs['backend'], root.attrs['keras_version'] = 'cvresearch', '2.15.0'
+        _write_names(root, 'layer_names', list(layers))
+        for layer, names in layers.items():
+            # Keras assigns a layer's weights in the order in which it makes them, whatever they are called.
+            names.sort(key=lambda name: _ORDER.index(name.rpartition('/')[2]))
+            group = root.create_group(layer)
+            _write_names(group, 'weight_names', [f'{name}:0' for name in names])
+            for name in names:
+                group[f'{name}:0'] = tensors[name]
+
+
+def _write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:
+    """Writes names as an attribute, or as several where one would be larger than HDF5 allows."""
+    encoded = [name.encode() for name in names]
+    longest = max(map(len, encoded), default=1)
+    most = max(1, _MOST_OF_ATTRIBUTE // longest)
+    parts = [encoded[start : start + most] for start in range(0, len(encoded), most)]
+    for number, part in enumerate(parts):
+        group.attrs[attribute if len(parts) == 1 else f'{attribute}{number}'] = np.array(part, f'S{longest}')

@@ -20,28 +20,31 @@ from cvresearch.inspect.jaxprs import opened, shaped
 from cvresearch.interop import onnx_moves as moves
 from cvresearch.interop.onnx_graph import Graph, Tensor
 from cvresearch.interop.onnx_primitives import FOLDED, RULES
+from cvresearch.interop.onnx_quantised import int8_layer
 from cvresearch.nn.stacked import block_path
 
 OPSET = 18  # of September 2022: ReduceMean takes its axes as an input since then
 _IR_VERSION = 8  # which belongs to it; runtimes refuse files that are newer than they are
 MOST_BYTES = 2**31 - 1  # of a message of Protocol Buffers
+NAMED = {'int8_layer': int8_layer}  # functions that are written as a whole
+PROBABILITIES = {'softmax': ('Softmax', {'axis': -1}), 'sigmoid': ('Sigmoid', {})}
 _FLOATS = {'float32': (np.float32, TensorProto.FLOAT), 'float16': (np.float16, TensorProto.FLOAT16)}
 
 
 def to_onnx(
-    logits_of: Callable, images: jax.ShapeDtypeStruct, float_type: str = 'float32', probabilities: bool = False,
+    logits_of: Callable, images: jax.ShapeDtypeStruct, float_type: str = 'float32', probabilities: str = '',
     metadata: Mapping[str, object] | None = None,
 ) -> onnx.ModelProto:  # fmt: skip
     """Returns a function of images as an ONNX model, checked.
 
     Its input is `images`, of the given shape and type; its output `logits`, float32 (batch, classes), and if asked
-    for `probabilities`, their softmax. The batch is free.
+    for `probabilities`, what that function makes of them. The batch is free.
 
     Args:
       logits_of: images -> logits, with the weights inside; see `inference.function`.
       images: shape, with a symbol as batch, and type; see `inference.image_spec`.
       float_type: 'float32' or 'float16', in which the net computes and its weights are stored.
-      probabilities: write the second output.
+      probabilities: 'softmax' or 'sigmoid', '' for logits alone.
       metadata: kept in the file as text; whatever is not text, as JSON.
 
     Raises:
@@ -55,7 +58,8 @@ def to_onnx(
         raise UserError('the logits do not depend on the images; there is no net to export')
     outputs = {'logits': graph.arranged(logits)}
     if probabilities:
-        outputs['probabilities'] = graph.node('Softmax', [outputs['logits']], axis=-1)
+        operation, attributes = PROBABILITIES[probabilities]
+        outputs['probabilities'] = graph.node(operation, [outputs['logits']], **attributes)
     for name, inner in outputs.items():
         graph.node('Cast', [inner], name=name, to=TensorProto.FLOAT)
     model = _model(graph, images, dict.fromkeys(outputs, logits.shape), metadata or {})
@@ -120,6 +124,8 @@ def _results(graph: Graph, equation: core.JaxprEqn, operands: list, path: str) -
     if name == 'cond' and not isinstance(operands[0], Tensor):
         branch = parameters['branches'][min(max(int(operands[0]), 0), len(parameters['branches']) - 1)]
         return _walk(graph, branch.jaxpr, branch.consts, operands[1:], path)
+    if parameters.get('name') in NAMED and 'jaxpr' in parameters:
+        return [NAMED[parameters['name']](graph, equation, *operands)]
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
         if key in parameters and not name.startswith('reduce'):  # a reduction's is its operator
             body = parameters[key]

@@ -13,6 +13,7 @@ import importlib.util
 from cvresearch.base import cli
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.engine import classifiers
+from cvresearch.interop import ensembled
 
 LOOPBACK, PORT = '127.0.0.1', 8000
 SECONDS_TO_END = 10.0
@@ -22,7 +23,8 @@ def main(argv: list[str]) -> int:
     """Serves until it is told to end."""
     options = cli.parse(
         argv, __doc__, required=('weights',),
-        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
+        repeated=('weights',),
+        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path; several are an ensemble',
         model='name of a variant; of a file that does not say whose weights it holds',
         host=f'address that it listens on ({LOOPBACK}: this machine alone; 0.0.0.0: everybody)',
         port=f'port that it listens on ({PORT})',
@@ -32,7 +34,7 @@ def main(argv: list[str]) -> int:
     host, port = options.host or LOOPBACK, cli.integer('port', options.port or str(PORT))
     if port > 65535:
         raise UserError(f'--port is {port}; expected at most 65535')
-    net = classifiers.load(options.weights, options.model or '')
+    net = ensembled.of([classifiers.load(name, options.model or '') for name in options.weights])
     from aiohttp import web
 
     from cvresearch.interop.server import Server

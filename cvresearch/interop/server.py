@@ -2,6 +2,7 @@
 
     GET  /          a page on which a photograph is dropped
     POST /predict   an image file as the body, or as the field `image` of a form; the most likely classes as JSON
+    POST /explain   likewise, with ?class=N or for the most likely: what speaks for it by Grad-CAM, as a PNG in JSON
     GET  /health    200 while the net answers, with its name and digest
     GET  /metrics   counts and times in Prometheus' text format
 
@@ -9,6 +10,7 @@ Images of requests that come together are one batch. Whatever is wrong with a re
 """
 
 import asyncio
+import base64
 import collections
 import concurrent.futures
 import contextlib
@@ -19,18 +21,22 @@ from collections.abc import AsyncIterator, Callable
 import jax
 import numpy as np
 from aiohttp import hdrs, web
+from scipy.special import expit
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.decode import DamagedError
+from cvresearch.interop import explained
 from cvresearch.interop.classifier import Classifier
 from cvresearch.objectives import scores
 
 TOP = 5
 MOST_BYTES = 16 * 2**20  # of an upload
 MOST_WAITING = 256  # images that wait for the net; more are told to come again
+MOST_EXPLAINED = 8  # that wait for an explanation, which costs a backward pass and a picture
 SECONDS_TO_SEND = 20.0  # that a client may take for its upload
 BATCHES = (1, 4, 16)  # sizes that are compiled; a batch is filled up to the next
 SECONDS_TO_GATHER = 0.003  # that the first image of a batch waits for others
+PATHS = ('/', '/predict', '/explain', '/health', '/metrics')
 _DECODERS = 2
 
 
@@ -92,6 +98,10 @@ class Batcher:
                 else:
                     answer.set_result(result)
 
+    async def between(self, function: Callable, *arguments):
+        """Returns what a function gives that needs the device, when the batch that it has is done."""
+        return await asyncio.get_running_loop().run_in_executor(self._device, function, *arguments)
+
     def close(self) -> None:
         """Ends the thread."""
         self._device.shutdown(wait=True)
@@ -106,8 +116,10 @@ class Server:
         self._seconds_to_send = seconds_to_send
         logits_of = jax.jit(net.logits)
         self._logits_of = lambda images: np.asarray(logits_of(images), np.float64)
+        self._of_logits = expit if net.multi_label else scores.softmax
         self._decoders = concurrent.futures.ThreadPoolExecutor(_DECODERS)
         self._batcher: Batcher
+        self._explained = 0  # that wait
         self._answers: collections.Counter = collections.Counter()
         self._seconds = 0.0
 
@@ -118,6 +130,7 @@ class Server:
         application.router.add_get('/health', self._health)
         application.router.add_get('/metrics', self._metrics)
         application.router.add_post('/predict', self._predict)
+        application.router.add_post('/explain', self._explain)
         application.cleanup_ctx.append(self._running)
         return application
 
@@ -125,6 +138,9 @@ class Server:
         """Compiles before the first request, and ends after the last."""
         for size in BATCHES:
             await asyncio.to_thread(self._logits_of, np.zeros((size, *self._net.input_shape), np.uint8))
+        blank = np.zeros(self._net.input_shape, np.uint8)
+        with contextlib.suppress(UserError):  # a net without maps; who asks is told
+            await asyncio.to_thread(explained.picture, self._net, blank, 0)
         self._batcher = Batcher(self._logits_of)
         task = asyncio.create_task(self._batcher.run())
         yield
@@ -144,35 +160,68 @@ class Server:
             response = web.json_response({'error': error.text or error.reason}, status=error.status)
             if hdrs.ALLOW in error.headers:
                 response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-        path = request.path if request.path in ('/', '/predict', '/health', '/metrics') else 'other'
+        path = request.path if request.path in PATHS else 'other'
         self._answers[path, response.status] += 1
         if (path, response.status) == ('/predict', 200):
             self._seconds += time.monotonic() - started
         return response
 
-    async def _predict(self, request: web.Request) -> web.Response:
+    async def _prepared(self, request: web.Request) -> np.ndarray:
+        """Returns the pixels of a request's image as the net sees them.
+
+        A body that says that it is too large is not read.
+
+        Raises:
+          web.HTTPException: what is wrong with it.
+        """
+        if (size := request.content_length or 0) > self._most_bytes:
+            most = f'the image has {size:,} bytes; expected at most {self._most_bytes:,}'
+            raise web.HTTPRequestEntityTooLarge(self._most_bytes, size, text=most)
         try:
             data = await asyncio.wait_for(_image_of(request), self._seconds_to_send)
         except TimeoutError as error:
             raise web.HTTPRequestTimeout(text=f'the image did not come within {self._seconds_to_send:g} s') from error
         except ConnectionResetError as error:
             raise web.HTTPBadRequest(text='the client left before its image had come') from error
-        loop = asyncio.get_running_loop()
         try:
-            image = await loop.run_in_executor(self._decoders, self._net.prepare, data)
+            return await asyncio.get_running_loop().run_in_executor(self._decoders, self._net.prepare, data)
         except (DamagedError, UserError, OSError, ValueError) as error:
             why = ' '.join(str(error).split())
             raise web.HTTPUnprocessableEntity(text=f'the image cannot be decoded ({why})') from error
         except MemoryError as error:
             raise web.HTTPRequestEntityTooLarge(self._most_bytes, len(data), text='the image is too large') from error
+
+    async def _probabilities(self, image: np.ndarray) -> np.ndarray:
         try:
-            logits = await self._batcher.logits(image)
+            return self._of_logits(await self._batcher.logits(image))
         except asyncio.QueueFull as error:
             raise web.HTTPServiceUnavailable(text='too many images wait; come again') from error
-        probabilities = scores.softmax(logits)
+
+    async def _predict(self, request: web.Request) -> web.Response:
+        probabilities = await self._probabilities(await self._prepared(request))
         best, names = np.argsort(-probabilities, kind='stable')[:TOP], self._net.class_names
         top = [{'class': int(c), 'name': names[c], 'probability': float(probabilities[c])} for c in best]
         return web.json_response({'top': top})
+
+    async def _explain(self, request: web.Request) -> web.Response:
+        text, classes = request.query.get('class'), self._net.num_classes
+        if text is not None and not (text.isascii() and text.isdigit() and len(text) < 9 and int(text) < classes):
+            raise web.HTTPBadRequest(text=f'class is {text[:20]!r}; expected a number from 0 to {classes - 1}')
+        image = await self._prepared(request)
+        number = int((await self._probabilities(image)).argmax()) if text is None else int(text)
+        if self._explained >= MOST_EXPLAINED:
+            raise web.HTTPServiceUnavailable(text='too many explanations wait; come again')
+        self._explained += 1
+        try:
+            picture, evidence = await self._batcher.between(explained.picture, self._net, image, number)
+        except UserError as error:
+            raise web.HTTPUnprocessableEntity(text=f'this net cannot be explained: {error}') from error
+        finally:
+            self._explained -= 1
+        return web.json_response({
+            'class': number, 'name': self._net.class_names[number], 'method': 'gradcam', 'evidence': evidence,
+            'picture': f'data:image/png;base64,{base64.b64encode(picture).decode()}',
+        })  # fmt: skip
 
     async def _health(self, _: web.Request) -> web.Response:
         origin = self._net.provenance

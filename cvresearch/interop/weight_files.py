@@ -75,7 +75,8 @@ def write(
     """Writes arrays under their names; the file is at every instant the old one or the new one.
 
     Args:
-      path: ends in .safetensors, .npz, .pth or .pt (as torch.save writes a state dict).
+      path: ends in .safetensors, .npz, .pth or .pt (as torch.save writes a state dict), or .h5 (as Keras 2 wrote
+        weights, 'layer/weight').
       tensors: arrays by name.
       version: of the net's class, which PyTorch keeps beside the tensors (.pth and .pt alone can hold it).
       metadata: text by name, kept beside the tensors (.safetensors alone can hold it).
@@ -204,9 +205,16 @@ def _write_torch(path: Path, tensors: Arrays, version: int | None, metadata: Map
     torch_writer.write(path, tensors, version)
 
 
+def _write_keras(path: Path, tensors: Arrays, version: int | None, metadata: Mapping[str, str] | None) -> None:
+    from cvresearch.interop import keras_files  # HDF5 takes its time to import
+
+    keras_files.write_h5(path, tensors)
+
+
 WRITERS: dict[str, Callable[[Path, Arrays, int | None, Mapping[str, str] | None], None]] = {
     '.safetensors': _write_safetensors,
     '.npz': _write_npz,
     '.pth': _write_torch,
     '.pt': _write_torch,
+    '.h5': _write_keras,
 }

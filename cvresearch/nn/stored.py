@@ -101,18 +101,45 @@ def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Arra
 
 
 def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:
-    """Applies a layer of int8. Padding is with real zeros: levels are counted from the zero point."""
-    kind = jnp.int32 if integers else jnp.float32
-    levels = (to_levels(x, params['input_scale'], params['input_zero_point']) - params['input_zero_point']).astype(kind)
-    kernel = params['kernel'].astype(kind)
-    if kernel.ndim == 2:
-        total = jnp.matmul(levels, kernel, precision=lax.Precision.HIGHEST)
-    else:
+    """Applies a layer of int8."""
+    window = None
+    if params['kernel'].ndim == 4:
         padding = explicit(layer.padding)
+        padding = padding if isinstance(padding, str) else tuple(padding)
+        window = (pair(layer.strides), padding, pair(layer.dilation), getattr(layer, 'groups', 1))
+    names = ('kernel', 'kernel_scale', 'input_scale', 'input_zero_point')
+    return int8_layer(x, *(params[name] for name in names), params.get('bias'), window=window, integers=integers)
+
+
+@functools.partial(jax.jit, static_argnames=('window', 'integers'))
+def int8_layer(
+    x: jax.Array, kernel: jax.Array, kernel_scale: jax.Array, input_scale: jax.Array, input_zero_point: jax.Array,
+    bias: jax.Array | None, window: tuple | None, integers: bool = False,
+) -> jax.Array:  # fmt: skip
+    """Returns a layer's output, its input rounded to levels. Padding is with real zeros: levels count from the zero
+    point.
+
+    A function with a name in the traced program: what leaves in a format with quantised operators is written by it.
+
+    Args:
+      x: float32 input.
+      kernel: int8.
+      kernel_scale: (features,) or ().
+      input_scale: ().
+      input_zero_point: ().
+      bias: (features,), or None.
+      window: (strides, padding, dilation, groups) of a convolution, None for a dense layer.
+      integers: sum in int32.
+    """
+    kind = jnp.int32 if integers else jnp.float32
+    levels = (to_levels(x, input_scale, input_zero_point) - input_zero_point).astype(kind)
+    if window is None:
+        total = jnp.matmul(levels, kernel.astype(kind), precision=lax.Precision.HIGHEST)
+    else:
+        strides, padding, dilation, groups = window
         total = lax.conv_general_dilated(
-            levels, kernel, pair(layer.strides), padding, rhs_dilation=pair(layer.dilation),
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=getattr(layer, 'groups', 1),
-            precision=lax.Precision.HIGHEST,
+            levels, kernel.astype(kind), strides, padding, rhs_dilation=dilation,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=groups, precision=lax.Precision.HIGHEST,
         )  # fmt: skip
-    y = total.astype(jnp.float32) * (params['input_scale'] * params['kernel_scale'])
-    return y + params['bias'] if 'bias' in params else y
+    y = total.astype(jnp.float32) * (input_scale * kernel_scale)
+    return y if bias is None else y + bias

@@ -4,6 +4,7 @@ import json
 
 import jax
 import numpy as np
+import onnxruntime
 import pytest
 from PIL import Image
 
@@ -14,7 +15,7 @@ from cvresearch.data import transforms
 from cvresearch.data.preparation import AsEvaluated
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
-from cvresearch.interop import compressed
+from cvresearch.interop import compressed, exports
 from cvresearch.interop.classifier import Classifier, Provenance
 from cvresearch.models import registry
 
@@ -75,6 +76,25 @@ def test_int8_is_a_quarter_and_near_the_original(net, tmp_path):
     assert record['total_bytes'] < record['original']['bytes'] / 3.8
     expected = np.asarray(net.logits(pixels[..., None]))
     assert np.abs(np.asarray(small.logits(pixels[..., None])) - expected).max() < 0.05 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize(
+    'flags', [['--bits', '4'], ['--svd', 'size=0.5'], ['--scope', 'channels', '--prune', '0.4'],
+              ['--int8', 'minmax', '--images', 'photos']],
+)  # fmt: skip
+def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'photos').mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 28, 28, 1), np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image[..., 0]).save(tmp_path / 'photos' / f'{number}.png')
+    small, _ = run(tmp_path, *flags)
+    exports.export(small, 'onnx', tmp_path / 'net.onnx', exports.Options(raw=True))
+    options = onnxruntime.SessionOptions()  # as written: operations on integers are rounded once more
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(tmp_path / 'net.onnx', options, providers=['CPUExecutionProvider'])
+    expected = np.asarray(small.logits(pixels))
+    assert np.abs(session.run(['logits'], {'images': pixels})[0] - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """What leaves the project: every format of a classifier, the command, and what it refuses."""
 
+import dataclasses
 import json
 import os
 
@@ -18,6 +19,7 @@ from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.interop import export, exports, weight_files
 from cvresearch.interop.classifier import Classifier, Provenance
+from cvresearch.nn.stored import Stored
 from tests.interop.nets import relative_error, small_net
 
 PREPARED = dict(crop=32, resize=40, interpolation='bicubic', mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 0.4))
@@ -93,9 +95,9 @@ def test_the_command_writes_what_it_says(weights, tmp_path, capsys):
 
 
 REFUSED = {
-    'tflite': 'unknown format',
+    'coreml': 'unknown format',
     'onnx --out x.pb': 'ends in .onnx',
-    'hub --uint8': 'formats that have it: onnx, stablehlo',
+    'hub --uint8': 'formats that have it: onnx, stablehlo, savedmodel, tflite',
     'stablehlo --float16 --out x.stablehlo': 'formats that have it: onnx',
     'hub --out taken': 'taken exists',
     'hub --out nowhere/net': 'there is no folder',
@@ -123,6 +125,14 @@ def test_a_missing_package_is_said_with_its_extra(net, tmp_path, monkeypatch):
 def test_a_net_without_the_library_leaves_nothing(net, tmp_path):
     with pytest.raises(UserError, match='timm has no net like toy_inception'):
         exports.export(net, 'hub', tmp_path / 'folder')
+    assert not os.listdir(tmp_path)
+
+
+def test_a_net_with_other_layers_is_none_of_a_library(weights, tmp_path):
+    found = classifiers.load(f'file:{weights}#torchvision/shufflenet_v2_x0_5')
+    narrower = dataclasses.replace(found, module=Stored(found.module))
+    with pytest.raises(UserError, match='which no net of torchvision has; export it to onnx'):
+        exports.export(narrower, 'torchvision', tmp_path / 'net.safetensors')
     assert not os.listdir(tmp_path)
 
 

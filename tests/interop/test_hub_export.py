@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -13,7 +15,7 @@ import yaml
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
-from cvresearch.interop import conversion, hub_export, libraries
+from cvresearch.interop import conversion, export, hub_export, libraries
 from cvresearch.models import registry
 from tests.interop.nets import small_net
 
@@ -58,6 +60,19 @@ def test_the_card_has_front_matter_and_the_facts(folder):
         'license': 'mit',
     }  # fmt: skip
     assert '| top-1 | 0.75 |' in text and '| a\\|b | x y |' in text
+
+
+def test_the_card_of_a_run_has_results_with_the_number_of_images_and_the_recipe():
+    run = Path(__file__).parents[2] / 'docs' / 'records' / 'lenet5_mnist5k_seed0'
+    fc = {'fc.weight': np.zeros((10, 512))}
+    config = hub_export.configuration(fc, 'timm/resnet18', PREPARED, 'abcdefghij', 'mit')
+    text = hub_export.card(config, export._facts(f'run:{run}'), 'mit')
+    front = yaml.safe_load(text.split('---\n', 2)[1])
+    assert front['metrics'] == ['accuracy']
+    assert '| split | top1 | top5 | loss | images seen |' in text and '| test | 98.4 | 100.0 | 0.0571' in text
+    assert re.search(r'^\| test \|.*\| 1000 \|$', text, re.M) and '| data | mnist5k |' in text
+    assert '| command | python -m cvresearch.main --config configs/lenet5_mnist5k.py' in text and '| revision |' in text
+    assert json.loads(text.split('```json\n')[1].split('```')[0])['batch_size'] == 64
 
 
 def test_channels_that_timm_cannot_give_are_refused():

@@ -1,6 +1,7 @@
 """ONNX files give our logits in onnxruntime."""
 
 import itertools
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,8 @@ from cvresearch.interop.onnx_export import OPSET, to_onnx
 from cvresearch.models import registry
 from cvresearch.nn.norms import Normalization
 from cvresearch.nn.overrides import Net
+from cvresearch.nn.stored import Stored
+from tests.compress import test_int8 as int8_net
 from tests.goldens import seeded
 from tests.interop.nets import CHEAPEST, logits, relative_error, small_net
 
@@ -106,7 +109,7 @@ def test_raw_pixels_are_normalised_inside(channels):
     module, variables, shape = small_net('toy_inception')
     mean, std = (0.1, 0.5, 0.7), (0.2, 0.3, 0.4)
     function = inference.function(module, variables, mean, std, channels)
-    model = to_onnx(function, inference.image_spec(shape, raw=True), probabilities=True)
+    model = to_onnx(function, inference.image_spec(shape, raw=True), probabilities='softmax')
     pixels = np.random.default_rng(0).integers(0, 256, (2, *shape), np.uint8)
     seen = (pixels[..., channels] / 255 - np.float32(mean)) / np.float32(std)
     expected = logits(module, variables, seen.astype(np.float32))
@@ -185,3 +188,24 @@ def test_operations_in_either_order_of_axes(case, after_convolution):
 def test_what_has_no_rule_is_refused_by_name(function, named):
     with pytest.raises(UserError, match=named):
         result_of(function, seeded.image((2, 4, 4, 3)))
+
+
+def test_int8_is_written_as_pairs_around_each_layer_and_computes_the_same():
+    module, variables = Stored(int8_net.Net()), int8_net.quantised()
+    model = export(module, variables, int8_net.SIZE)
+    operations = Counter(node.op_type for node in model.graph.node)
+    assert (operations['QuantizeLinear'], operations['DequantizeLinear'], operations['Conv']) == (4, 8, 3)
+    kernels = {tuple(t.dims): t.data_type for t in model.graph.initializer if len(t.dims) == 4}
+    assert set(kernels.values()) == {onnx.TensorProto.INT8}
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=['CPUExecutionProvider'])
+    expected = logits(module, variables, int8_net.IMAGES)
+    assert relative_error(session.run(None, {'images': int8_net.IMAGES})[0], expected) <= 1e-5
+    # As one operation on integers between two layers, each output is rounded once more.
+    assert relative_error(run(model, int8_net.IMAGES), int8_net.GOLDEN['by_channel']) <= 0.05
+
+
+def test_int8_has_no_float16():
+    with pytest.raises(UserError, match='without --float16'):
+        export(Stored(int8_net.Net()), int8_net.quantised(), int8_net.SIZE, float_type='float16')

@@ -34,7 +34,7 @@ def free_port():
 @pytest.fixture
 def address():
     """The address of a server of a small net, in a thread."""
-    module, variables, _ = small_net('softmax_regression_cifar10')
+    module, variables, _ = small_net('toy_inception', num_classes=10)
     names = tuple(f'{name} & <b>' for name in 'abcdefghij')
     net = Classifier(module, variables, Preprocessing(crop=32, resize=32), names, Provenance('file', 'x', 'x', '0'))
     port, loop, ready = free_port(), asyncio.new_event_loop(), threading.Event()
@@ -108,6 +108,13 @@ def test_a_person_sees_five_classes_and_then_an_error(browser, address, tmp_path
     browser(f'/element/{chooser}/value', text=str(tmp_path / 'photograph.png'))
     rows = until(lambda: text_of(browser, '#answer tr'))
     assert len(rows) == 5 and all('& <b>' in row and row.endswith('%') for row in rows)
+    # What speaks for the most likely class stands beside the photograph, and then for the one that is chosen.
+    caption = until(lambda: text_of(browser, '#explained figcaption'))
+    assert until(lambda: '(Grad-CAM)' in text_of(browser, '#caption')[0]), caption
+    second = browser('/elements', using='css selector', value='#answer button')[1][ELEMENT]
+    name = browser(f'/element/{second}/text', 'GET')
+    browser(f'/element/{second}/click')
+    assert until(lambda: name in text_of(browser, '#caption')[0])
     picture = base64.b64decode(browser('/screenshot', 'GET'))
     (tmp_path / 'page.png').write_bytes(picture)
     assert np.asarray(Image.open(tmp_path / 'page.png')).std() > 10

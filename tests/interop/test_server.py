@@ -1,6 +1,7 @@
 """The server: answers, batches, bounds, and every bad request a 4xx with a line."""
 
 import asyncio
+import base64
 import io
 
 import aiohttp
@@ -10,6 +11,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image
 
 from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.inspect import class_activation
 from cvresearch.interop.classifier import Classifier, Provenance
 from cvresearch.interop.server import BATCHES, Batcher, Server
 from cvresearch.objectives import scores
@@ -144,6 +146,52 @@ def test_other_addresses_and_methods(net):
     assert (wrong_method, missing, by_form) == (405, 404, 200)
     assert health == {'status': 'ok', 'net': 'softmax_regression_cifar10', 'digest': '00ff'}
     assert 'Drop a photograph' in page
+
+
+@pytest.fixture(scope='module')
+def convolutional():
+    """A net that has maps, of images of 32 x 32."""
+    module, variables, _ = small_net('toy_inception', num_classes=10)
+    provenance = Provenance('file', 'file:x', 'toy_inception', '00ff')
+    return Classifier(module, variables, Preprocessing(crop=32, resize=32), tuple('abcdefghij'), provenance)
+
+
+def test_what_speaks_for_a_class_is_grad_cams_picture(convolutional):
+    pixels, data = photograph()
+
+    async def ask(client):
+        send = dict(data=data, headers={'Content-Type': 'image/png'})
+        first, chosen = [await (await client.post(f'/explain{query}', **send)).json() for query in ('', '?class=3')]
+        return first, chosen, (await (await client.post('/predict', **send)).json())['top'][0]
+
+    first, chosen, top = served(convolutional, ask)
+    assert (first['class'], first['name']) == (top['class'], top['name']) and chosen['name'] == 'd'
+    seen = convolutional.prepare(pixels)
+    found = class_activation.grad_cam(
+        convolutional.module, convolutional.variables, convolutional.normalize(seen[None]), [top['class']]
+    )
+    assert first['evidence'] == bool(found.has_evidence[0])
+    head, _, body = first['picture'].partition(',')
+    picture = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))), np.float64)
+    assert head == 'data:image/png;base64' and picture.shape == (448, 448, 3)
+    # Brighter where the map is: without the grey photograph beneath, the colours rise with it.
+    times = 448 // found.map.shape[1]
+    grey = seen.mean(-1).repeat(14, 0).repeat(14, 1)
+    colour = ((picture - 0.4 * grey[..., None]) / 0.6).sum(-1)
+    cells = colour[times // 2 :: times, times // 2 :: times]
+    assert np.corrcoef(cells.ravel(), found.map[0].ravel())[0, 1] > 0.95
+
+
+def test_a_wrong_class_and_a_net_without_maps_are_told(net, convolutional):
+    async def ask(client, query):
+        response = await client.post(f'/explain{query}', data=PNG, headers={'Content-Type': 'image/png'})
+        return response.status, (await response.json())['error']
+
+    for text in ('10', '-1', 'x', '%C2%B2', '9' * 5000):
+        status, error = served(convolutional, lambda client, text=text: ask(client, f'?class={text}'))
+        assert status == 400 and 'expected a number from 0 to 9' in error
+    status, error = served(net, lambda client: ask(client, ''))
+    assert status == 422 and 'cannot be explained' in error
 
 
 def test_a_client_that_sends_too_slowly_is_let_go(net):

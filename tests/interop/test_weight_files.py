@@ -176,7 +176,7 @@ def test_a_missing_file_and_an_unknown_ending_are_said(tmp_path):
     refused(tmp_path / 'missing.npz')
     refused(tmp_path)
     with pytest.raises(UserError, match=r'none of .safetensors, .npz'):
-        weight_files.write(tmp_path / 'weights.h5', {})
+        weight_files.write(tmp_path / 'weights.bin', {})
     with pytest.raises(UserError, match='cannot write'):
         weight_files.write(tmp_path / 'missing' / 'weights.npz', {'a': eighths(1)})
 
@@ -493,3 +493,28 @@ def test_configurations_of_keras_are_only_read(files, tmp_path):
         new.writestr('config.json', json.dumps(config))
         new.writestr('model.weights.h5', old.read('model.weights.h5'))
     assert_equal(weight_files.read(path), KERAS)
+
+
+def test_h5_is_laid_out_as_keras_2_did(tmp_path):
+    """Keras assigns a layer's weights in the order of `weight_names`. That it takes them: peers/strict_loads.py."""
+    names = [
+        'bn/moving_variance', 'bn/beta', 'a_separable/bias', 'bn/gamma', 'a_separable/pointwise_kernel',
+        'bn/moving_mean', 'a_separable/depthwise_kernel',
+    ]  # fmt: skip
+    tensors = {name: np.full((2, 3), number, np.float32) for number, name in enumerate(names)}
+    weight_files.write(tmp_path / 'net.h5', tensors)
+    with h5py.File(tmp_path / 'net.h5') as file:
+        assert {name.decode() for name in file.attrs['layer_names']} == {'bn', 'a_separable'}
+        assert [name.decode() for name in file['bn'].attrs['weight_names']] == [
+            f'bn/{name}:0' for name in ('gamma', 'beta', 'moving_mean', 'moving_variance')
+        ]
+        assert file['a_separable'].attrs['weight_names'][0] == b'a_separable/depthwise_kernel:0'
+    assert_equal(weight_files.read(tmp_path / 'net.h5'), tensors)
+
+
+def test_names_of_many_layers_are_several_attributes(tmp_path):
+    tensors = {f'{"x" * 90}{number}/kernel': np.zeros(1, np.float32) for number in range(1500)}
+    weight_files.write(tmp_path / 'net.h5', tensors)
+    with h5py.File(tmp_path / 'net.h5') as file:
+        assert set(file.attrs) >= {'layer_names0', 'layer_names1'} and 'layer_names' not in file.attrs
+    assert_equal(weight_files.read(tmp_path / 'net.h5'), tensors)
