@@ -86,8 +86,8 @@ class Probe:
 
 
 def probe(
-    module: nn.Module, variables: dict, images: jax.Array, loss: Callable, layers: Sequence[str] | None = None,
-    train: bool = False,
+    module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, loss: Callable,
+    layers: Sequence[str] | None = None, train: bool = False,
 ) -> Probe:  # fmt: skip
     """Returns a probe of a net; nothing is computed.
 
@@ -102,8 +102,8 @@ def probe(
       UserError: a layer that the net does not have.
     """
     program = trace(module, variables, images, train)
-    layers = tuple(layers or main_layers(program, variables['params']))
-    places = [program.place(name) for name in layers]
+    wanted = tuple(layers or main_layers(program, variables['params']))
+    places = [program.place(name) for name in wanted]
 
     def measure(variables, images, target):
         run = functools.partial(program.run, variables, images)
@@ -119,7 +119,7 @@ def probe(
         (total, values), gradients = jax.value_and_grad(objective, has_aux=True)(zeros)
         return total, values, [gradients[place] for place in places]
 
-    return Probe(layers, measure)
+    return Probe(wanted, measure)
 
 
 def main_layers(program: Program, params: Mapping) -> list[str]:
