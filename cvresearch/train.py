@@ -169,6 +169,6 @@ class Training:
     def _with_precise_statistics(self, state: State) -> State:
         """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
         steps = self.experiment.plan.steps
-        last = range(steps - self.session.config.batch_norm.precise_batches, steps)
+        last = range(steps - self.session.config.precise_batches, steps)
         batches = (self.phases.batch(max(step, 0)) for step in last)
         return self.phases.experiment(steps - 1).with_precise_statistics(state, batches)

@@ -162,7 +162,7 @@ def _is_free(key: str, config: ConfigDict) -> bool:
     stopping = config.get('early_stopping', {}).get('name', 'none')
     if key == 'eval_batch_size' and (config.schedule.get('name') == 'plateau' or stopping != 'none'):
         return False  # the order of float32 sums, and so a loss in its last digit, would have a say in the training
-    if key == 'frozen' and not config.optimizer.get('freeze', ()):
+    if key == 'updates.frozen' and not config.updates.get('freeze', ()):
         return True  # it says what is done with frozen parts, and nothing is frozen
     return is_free(key)
 

@@ -57,11 +57,12 @@ class Due:
 
     def precise_statistics(self, step: int) -> bool:
         """Whether the statistics of norms are to be computed anew, at the end."""
-        return step == self.experiment.plan.steps and bool(self.experiment.config.batch_norm.get('precise_batches', 0))
+        return step == self.experiment.plan.steps and bool(self.experiment.config.precise_batches)
 
     def early_stop(self, step: int) -> bool:
         """Whether the run ends here, before its last step: on all hosts the same."""
         rule = self.experiment.stopping
+        # An evaluation that a request to stop cut short is made by the next process, which then asks again.
         if rule is None or step == self.experiment.plan.steps or not self.evaluated(step):
             return False
         return rule.stops_at(self._selecting()) == step
@@ -87,4 +88,5 @@ class Due:
     def _evaluations(self, step: int) -> list[tuple[str, str]]:
         if not self.experiment.plan.due(step, every_epochs=self.experiment.config.evaluate_every_epochs):
             return []
+        # Training images have their metrics from the updates themselves.
         return [which for which in self.names if which[0] != 'train']

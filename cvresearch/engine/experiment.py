@@ -29,7 +29,7 @@ from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, param_filters, schedules
+from cvresearch.optim import optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
 from cvresearch.optim.schedules import Schedule
 
@@ -108,7 +108,6 @@ class Experiment:
     plateau: Plateau | None
     stopping: Patience | None
     watch: watching.Layers | None
-    teacher: str
     average: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -131,6 +130,7 @@ class Experiment:
         Raises:
           UserError: a value that is out of range or that does not fit the others.
         """
+        # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
         layout = layout or meshes.Layout.of(config.mesh)
@@ -157,26 +157,25 @@ class Experiment:
         task = MULTI if facts.multi_label else SINGLE
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
         schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
-        frozen = freezing.of(config, plan.steps_per_epoch)
+        options = updates.make(config.updates)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config, frozen.inference),
-            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
+            model=recipes.whole_net(model, config, options.inference),
+            tx=optimizers.make(config.optimizer, schedule, options, plan.steps_per_epoch),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
-            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
-            freezing=frozen,
+            recipe=recipes.make(config, options, plan.all_steps, plan.steps_per_epoch, mesh),
+            freezing=freezing.Freezing(options, plan.steps_per_epoch),
             method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
             watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
-            teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalization(config, facts),
             seed=config.seed,
@@ -255,6 +254,7 @@ class Experiment:
           variables: {'params': ..., 'batch_stats': ...} on the host, in the layout of the run's state, to start from;
             initial ones if None.
         """
+        # The seed is an argument and no constant, so that all seeds share one compiled program.
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
 
     def training_at(self, step: int) -> tuple[nn.Module, steps.UpdateOptions]:
@@ -330,6 +330,7 @@ class Experiment:
         net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
+        # The average is a net with activations, and so with statistics, of its own.
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
         exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]
@@ -364,7 +365,7 @@ def _check_numbers(config: ConfigDict) -> None:
         if config[name] < 1:
             raise UserError(f'config.{name} is {config[name]}; expected at least 1')
     numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
-    for name in (*numbers, 'minival'):
+    for name in (*numbers, 'minival', 'precise_batches'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 

@@ -144,8 +144,8 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
     sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     return (
         f'on a mesh of {sizes} this run needs about {need.total / 2**20:,.0f} MiB of each device ({parts}), which has '
-        f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.accumulate, or config.remat=True '
-        'need less of each (cvresearch summary --mesh --config ...)'
+        f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.updates.accumulate, or '
+        'config.remat=True need less of each (cvresearch summary --mesh --config ...)'
     )
 
 

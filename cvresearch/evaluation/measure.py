@@ -13,7 +13,7 @@ from cvresearch.data import identity, sources
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier, parse
@@ -171,8 +171,8 @@ def measure(
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
     (found,) = ensemble.members_of(
-        net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
-        net.preprocessing.mean, net.preprocessing.std, mesh, [record],
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), [net.variables], examples, protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record],
     )  # fmt: skip
     return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
 

@@ -19,7 +19,7 @@ class Group(NamedTuple):
     Attributes:
       name: 'stem', 'stage2' or 'stage2_block0', 'last' (what is between the stages and the head), 'head'; in a net
         without stages a layer's name.
-      pattern: a regular expression for the paths of its modules, as `optimizer.freeze` takes it.
+      pattern: a regular expression for the paths of its modules, as `updates.freeze` takes it.
     """
 
     name: str

@@ -80,14 +80,11 @@ def make(spec) -> Normalization:
       UserError: an unknown name or argument, or a value out of range.
     """
     arguments = dict(spec)
-    precise = arguments.pop('precise_batches', 0)  # for the end of a run
     if not arguments.get('group_size', 0):
         arguments.pop('group_size', None)  # of norms that have no groups of examples too
     how = construct('batch_norm', NORMALIZATIONS, arguments)
     if how.group_size < 0:
         raise UserError(f'config.batch_norm.group_size is {how.group_size}; expected at least 0')
-    if precise and how.kind not in ('batch_norm', 'batch_renorm'):
-        raise UserError(f'config.batch_norm.precise_batches is {precise}, but {how.kind!r} keeps no statistics')
     return how
 
 

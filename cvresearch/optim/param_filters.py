@@ -84,7 +84,7 @@ def check(what: str, patterns: Iterable[str], params) -> None:
     """Checks that every pattern matches a parameter.
 
     Args:
-      what: has them, for the message ("config.optimizer.freeze").
+      what: has them, for the message ("config.updates.freeze").
 
     Raises:
       UserError: a pattern is not a regular expression, or matches nothing (the nearest paths are shown).
