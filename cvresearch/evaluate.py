@@ -324,7 +324,8 @@ def main(argv: list[str]) -> int:
         control='a workdir of the same cost; may be given several times',
         format='json (default), of an ensemble also text',
         data='another data set: imagenet_real, imagenet_a, ...', root='of that data set',
-        protocol='alexnet_10, vgg_dense, ... (default: as the source gives images)',
+        protocol='alexnet_10, vgg_dense, ... (default: as the source gives images); of --weights also '
+                 'as_published, with the size of their published accuracy',
         resolution='side of the net\'s input; of training by default',
         scales='shorter sides before cropping: 256,384,512',
         interpolation='of resizing: bilinear (default), bicubic or nearest',

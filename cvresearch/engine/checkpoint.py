@@ -244,6 +244,12 @@ def _stored(state: State) -> dict:
     return {name: value for name, value in fields.items() if name not in _NEWER or jax.tree.leaves(value)}
 
 
+def count_and_digest(params) -> tuple[int, str]:
+    """Returns the number of parameters and the SHA-256 of their blocks, each under its name."""
+    own = unstack(hosts.to_host(params))
+    return trees.count(own), trees.sha256(own)
+
+
 def _leaves(state) -> dict[str, str]:
     return {name: f'{leaf.dtype}{list(leaf.shape)}' for name, leaf in trees.named_leaves(state)}
 

@@ -133,7 +133,7 @@ class Experiment:
         # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
-        layout = layout or meshes.Layout.of(config.mesh)
+        layout = layout or meshes.Layout.of_config(config)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)
         source = source or sources.load(
@@ -295,11 +295,13 @@ class Experiment:
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
-        facts, device = self.source.facts, meshes.devices(self.mesh)[0].device_kind
+        facts, device, there = self.source.facts, meshes.devices(self.mesh)[0].device_kind, jax.device_count()
+        all_used = self.mesh.size == there or self.config.mesh.data != -1
         return (
             f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
             f'{self.plan.examples:,} images; {self.plan.steps - step:,} of {self.plan.steps:,} steps '
             f'on {self.mesh.size} x {device}'
+            f'{"" if all_used else f" (of {there}, which do not divide a batch of {self.plan.batch_size})"}'
         )
 
     def training_flops(self) -> int:

@@ -53,7 +53,7 @@ class Freezing:
         """Returns the steps at which something begins to learn, after the first."""
         if not self.options.freeze:
             return []
-        paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name) or [name])
+        paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name))
         starts = {
             self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)
         }  # fmt: skip
@@ -71,7 +71,7 @@ class Freezing:
                 'epoch, or a pattern alone for what never learns'
             )
         if all(self.never_learns(block) for name, _ in trees.named_leaves(params)
-               for block in trees.block_names(name) or [name]):  # fmt: skip
+               for block in trees.block_names(name)):  # fmt: skip
             raise UserError('config.updates.freeze freezes every parameter for good; expected some that learn')
 
 

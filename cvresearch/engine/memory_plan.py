@@ -61,7 +61,7 @@ def experiment_for(config: ConfigDict, devices: int, mesh: meshes.AnyMesh | None
       UserError: as `Experiment.from_config`.
     """
     source = sources.without_images(config.data, config.minival, config.transform)
-    layout = meshes.Layout.of(config.mesh, devices)
+    layout = meshes.Layout.of_config(config, devices)
     return Experiment.from_config(config, source, dataclasses.replace(layout, mesh=mesh) if mesh else layout)
 
 

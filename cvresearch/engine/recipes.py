@@ -10,10 +10,8 @@ from cvresearch.base.errors import RunError, UserError, construct
 from cvresearch.data import sampling
 from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
-from cvresearch.nn import norms, overrides
+from cvresearch.nn import norms, overrides, stacked
 from cvresearch.nn.overrides import Net
-from cvresearch.nn.settings import Rematerialises, Repeats
-from cvresearch.nn.stacked import with_stacked
 from cvresearch.objectives import class_weights, losses, mixing
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import Task
@@ -70,11 +68,10 @@ def whole_net(model: nn.Module, config: ConfigDict, one_by_one: bool = False) ->
     if config.precise_batches and how.kind not in ('batch_norm', 'batch_renorm'):
         raise UserError(f'config.precise_batches is {config.precise_batches}, but {how.kind!r} keeps no statistics')
     if one_by_one:
-        model = model.clone(scan=False, stacked=False) if isinstance(model, Repeats) else model
+        model = stacked.unrolled(model)
     elif 'stacked' not in config.model:
-        model = with_stacked(model)
-    if config.remat and isinstance(model, Rematerialises):
-        model = model.clone(remat=True)
+        model = stacked.with_stacked(model)
+    model = stacked.with_remat(model) if config.remat else model
     return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 

@@ -9,7 +9,7 @@ from typing import cast
 
 import jax
 
-from cvresearch.base import compile_cache, hosts, plugins, trees
+from cvresearch.base import compile_cache, hosts, plugins
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
@@ -24,14 +24,13 @@ from cvresearch.base.workdir import claim
 from cvresearch.data import sources
 from cvresearch.data.decoded import Pictures
 from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
-from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.checkpoint import Checkpoints, count_and_digest
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.due import Due
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, without_optimizer
-from cvresearch.nn.stacked import unstack
 from cvresearch.objectives import metrics
 
 
@@ -224,8 +223,8 @@ class Session:
         early = early_stopping.card(stopping, step, plan, self.due.best_step()) if how == 'finished' else None
         # A run that failed has no digest: its parameters may not be finite, or their memory may be reused already.
         if how != 'failed':
-            params = unstack(hosts.to_host(state.params))
-            good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **_skipped(state))
+            params, digest = count_and_digest(state.params)
+            good = dict(params=params, params_sha256=digest, **_skipped(state))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         ended = {'stopped_early': early} if early else {}
         self.card.end(

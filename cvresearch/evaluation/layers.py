@@ -17,8 +17,8 @@ from cvresearch.engine.state import State
 from cvresearch.engine.trained import variables_of
 from cvresearch.engine.watching import SPLIT
 from cvresearch.inspect import cost, program, training
-from cvresearch.inspect.features import unrolled
 from cvresearch.inspect.training import Distribution
+from cvresearch.nn.overrides import unrolled
 from cvresearch.nn.stacked import unstack
 
 _SEEN = ('image', 'label', 'epoch', 'index')  # of a batch

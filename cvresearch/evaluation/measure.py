@@ -1,5 +1,6 @@
 """Any classifier on any data, by any protocol: released weights are measured without a training."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity, sources
+from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
@@ -20,6 +22,7 @@ from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives.tasks import MULTI
 
 BATCH_SIZE = 64
+PUBLISHED = 'as_published'
 EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
@@ -27,7 +30,8 @@ class View(NamedTuple):
     """How images are shown to the nets.
 
     Attributes:
-      protocol: in `evaluation/protocols.py`; 'as_given': as each net's weights were published with.
+      protocol: in `evaluation/protocols.py`; 'as_given': as `predict` shows them to each net; 'as_published': as its
+        accuracy was published with, which is another size for many weights of timm.
       resolution: side of the net's input; the net's own if None.
       scales: shorter sides before cropping; the protocol's if ().
       interpolation: of resizing; the protocol's if None.
@@ -151,6 +155,8 @@ def measure(
     Raises:
       UserError: an unknown source, split or protocol; data with a class that the net does not know.
     """
+    if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
+        net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
     try:
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
@@ -185,12 +191,14 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     """
     knobs = {key: value for key, value in view._asdict().items() if key not in ('protocol', 'resolution') and value}
     prepared, side = net.preprocessing, net.input_shape[0]
-    if view.protocol != 'as_given':
+    if view.protocol not in ('as_given', PUBLISHED):
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
     scales = (prepared.resize,) if prepared.resize else ()
-    return Protocol('as_given', side, scales=scales, interpolation=prepared.interpolation, channels=prepared.channels)
+    return Protocol(
+        view.protocol, side, scales=scales, interpolation=prepared.interpolation, channels=prepared.channels
+    )
 
 
 def together(members: Sequence[Predictions]) -> Predictions:

@@ -16,7 +16,8 @@ from jaxtyping import Float
 
 from cvresearch.base.errors import UserError
 from cvresearch.inspect.class_activation import Classes, chosen
-from cvresearch.inspect.program import ACTIVATIONS, Images, logits, outline, separate, trace
+from cvresearch.inspect.program import ACTIVATIONS, Images, logits, outline, trace
+from cvresearch.nn.overrides import separate
 
 Seen = Float[np.ndarray, 'batch height width channels']
 Maps = Float[np.ndarray, 'batch height width']

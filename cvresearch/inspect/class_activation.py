@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Images, Program, last_map, outline, separate, trace
+from cvresearch.inspect.program import Images, Program, last_map, outline, trace
+from cvresearch.nn.overrides import separate
 
 Classes = int | Sequence[int] | np.ndarray | None
 Maps = Float[Array, 'batch rows columns channels']

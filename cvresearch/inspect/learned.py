@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Int, Shaped
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Images, Program, outline, separate, trace
+from cvresearch.inspect.program import Images, Program, outline, trace
 from cvresearch.inspect.receptive import Field, field
+from cvresearch.nn.overrides import separate
 
 Kernels = Float[np.ndarray, 'features height width channels']
 

@@ -26,10 +26,8 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.inspect.features import unrolled
 from cvresearch.inspect.jaxprs import shaped
-from cvresearch.nn.overrides import Net
-from cvresearch.nn.stacked import unstack
+from cvresearch.nn.overrides import Net, separate
 
 # Functions that are one step of the program, by the name that JAX gives them.
 ACTIVATIONS = ('relu', 'relu6', 'silu', 'elu', 'leaky_relu', 'hard_swish', 'hard_sigmoid')
@@ -189,11 +187,6 @@ def outline(module: nn.Module, variables: dict, images: Images) -> Program:
 def _outline(module: nn.Module, structure, leaves: tuple) -> Program:
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
     return trace(module, *structure.unflatten(shapes))
-
-
-def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
-    """Returns the net and its variables with blocks one by one: those inside a scan cannot be looked at."""
-    return unrolled(module), unstack(variables)
 
 
 @functools.partial(jax.jit, static_argnames='module')

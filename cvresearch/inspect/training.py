@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from cvresearch.base import trees
-from cvresearch.inspect.program import ACTIVATIONS, Images, Program, separate, trace
+from cvresearch.inspect.program import ACTIVATIONS, Images, Program, trace
+from cvresearch.nn.overrides import separate
 
 BINS = 50
 # What a net may apply to a layer; of these a layer's values are looked at.
@@ -78,7 +79,7 @@ class Probe:
     Attributes:
       layers: names of values (inspect/program.py), in the order in which they are computed.
       measure: (variables, images, target) -> (loss, what each layer gives, the gradient of the loss by it). A pure
-        function to be compiled; variables are those of `program.separate`.
+        function to be compiled; variables are those of `nn.overrides.separate`.
     """
 
     layers: tuple[str, ...]
@@ -92,7 +93,7 @@ def probe(
     """Returns a probe of a net; nothing is computed.
 
     Args:
-      module, variables: a net with its blocks one by one (`program.separate`); the variables may be shapes.
+      module, variables: a net with its blocks one by one (`nn.overrides.separate`); the variables may be shapes.
       images: (images, height, width, channels), or their shape.
       loss: (logits, target) -> a number. Auxiliary heads add theirs, times the net's `aux_weight`.
       layers: names of values; `main_layers` if None.

@@ -1,7 +1,7 @@
 """What a net computes when it has left: logits, from normalized images or from raw pixels."""
 
 from collections.abc import Callable
-from typing import cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -13,10 +13,16 @@ from cvresearch.base.errors import UserError
 from cvresearch.interop.ensembled import Ensemble
 from cvresearch.nn.conv import plain_lowering
 from cvresearch.nn.overrides import Net
-from cvresearch.nn.settings import OfDtype
 from cvresearch.nn.stored import Stored
 
 PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}  # of logits
+
+
+@runtime_checkable
+class OfDtype(Protocol):
+    """A net that computes in a dtype of its choice."""
+
+    dtype: Any
 
 
 def function(

@@ -18,6 +18,7 @@ from cvresearch.engine import classifiers
 from cvresearch.inspect import attribution, class_activation, learned, placing, program, training
 from cvresearch.inspect.training import Distribution
 from cvresearch.interop.classifier import Classifier
+from cvresearch.nn import overrides
 from cvresearch.objectives import scores
 from cvresearch.report import layers as drawn
 from cvresearch.report import looks
@@ -244,7 +245,7 @@ def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
 
 def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
     """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.outline(*program.separate(net.module, net.variables), images)
+    made = program.outline(*overrides.separate(net.module, net.variables), images)
     if options.layer is None:
         return made.name(program.last_map(made))
     made.map_place(options.layer)

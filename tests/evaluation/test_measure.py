@@ -72,6 +72,16 @@ def test_a_protocol_shows_the_images_in_its_own_way(colour, capsys):
     assert (record['top1'], record['crops'], record['n_seen']) == (100.0, 10, 12)
 
 
+def test_as_published_is_the_size_of_the_published_accuracy(colour, capsys):
+    name = f'{colour}/colour.npz#torch/colour'
+    sidecar = colour / 'colour.npz.json'
+    sidecar.write_text(json.dumps(json.loads(sidecar.read_text()) | {'crop': 8, 'test_crop': 16, 'test_resize': 20}))
+    given, published = (measured(capsys, *flags(colour, name, protocol=each)) for each in ('as_given', 'as_published'))
+    assert (given['resolution'], given['scales']) == (8, [40])
+    assert (published['protocol'], published['resolution'], published['scales']) == ('as_published', 16, [20])
+    assert published['top1'] == 100.0
+
+
 def test_several_nets_are_an_ensemble_in_the_order_of_the_first(colour, capsys):
     one = f'file:{colour}/colour.npz#torch/colour'
     other = save(colour / 'other.npz', np.eye(3)[[0, 0, 2]])  # takes green for red
