@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -83,7 +84,7 @@ class Probe:
     """
 
     layers: tuple[str, ...]
-    measure: Callable[[dict, jax.Array, object], tuple[jax.Array, list[jax.Array], list[jax.Array]]]
+    measure: Callable[[dict, Any, Any], tuple[jax.Array, list[jax.Array], list[jax.Array]]]
 
 
 def probe(
@@ -176,7 +177,7 @@ def _measured(module, variables, images, loss, layers, train) -> dict[str, tuple
     made = probe(module, variables, images, loss, layers, train)
     _, values, slopes = jax.jit(made.measure)(variables, images, None)
     pairs = zip(values, slopes, strict=True)
-    return {name: tuple(map(np.asarray, pair)) for name, pair in zip(made.layers, pairs, strict=True)}
+    return {name: (np.asarray(a), np.asarray(b)) for name, (a, b) in zip(made.layers, pairs, strict=True)}
 
 
 def update_ratios(before: dict, after: dict) -> dict[str, float]:
@@ -219,7 +220,7 @@ def direction(params: dict, seed: int) -> dict:
 
 
 def loss_surface(
-    loss: Callable[[dict], jax.Array], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
+    loss: Callable[[dict], Any], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
     number: int = 21,
 ) -> tuple[Float[np.ndarray, ' {number}'], Float[np.ndarray, '{number} {number}']]:  # fmt: skip
     """Returns the loss on a grid around the parameters, along two directions of `direction`.

@@ -13,6 +13,7 @@ from typing import Any, cast
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
@@ -23,7 +24,7 @@ from cvresearch.base.paths import local
 from cvresearch.report import fonts
 from cvresearch.report.plots import LINES, MARKERS, PALETTE, PAPER, WHEN
 
-STYLE: dict[Any, Any] = PAPER | {'axes.grid': False, 'savefig.bbox': None}
+STYLE: Any = PAPER | {'axes.grid': False, 'savefig.bbox': None}
 SIDE = 2.2  # inches of a panel
 CLIPPED = 0.998  # share of a map's pixels within its colour bar
 MOST_LABELS = 20  # in a legend
@@ -201,7 +202,7 @@ def surface(places: np.ndarray, losses: np.ndarray, title: str = '') -> Figure:
     # By equal ratios where the loss spans more than a decade, or the valley would be one colour.
     far = low > 0 and high > 10 * low
     levels = np.geomspace(low, high, 25) if far else np.linspace(low, high if high > low else low + 1, 25)
-    norm = matplotlib.colors.LogNorm() if far else None
+    norm = LogNorm() if far else None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 3.3), layout='constrained')
         axes = figure.subplots()

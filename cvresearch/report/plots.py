@@ -26,7 +26,7 @@ from cvresearch.report import fonts
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 LINES = ('-', '--', '-.', ':')
 MARKERS = 'osD^vP*'
-PAPER: dict[Any, Any] = {
+PAPER: Any = {
     'font.size': 8, 'axes.titlesize': 8, 'legend.fontsize': 7, 'figure.dpi': 200, 'savefig.bbox': 'tight',
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3, 'grid.linewidth': 0.5,
     'pdf.fonttype': 42, 'svg.fonttype': 'none', 'svg.hashsalt': 'cvresearch', 'legend.frameon': False,
