@@ -167,7 +167,7 @@ def _described_line(path: Path, row: dict) -> Line:
     unit, evidence = paper.pop('unit', '% accuracy'), paper.pop('evidence', 'recalled')
     figures = {metric: Figure(str(value), unit, evidence) for metric, value in paper.items()}
     views = row.get('views', SINGLE)
-    where = {RENAMED.get(key, key): value for key, value in row.get('where', {}).items()}
+    where = {RENAMED.get(str(key), str(key)): value for key, value in row.get('where', {}).items()}
     return Line(row.get('label', row['model']), row.get('protocol', f'{row["data"]} test, {views} view'), figures,
                 row['model'], row['data'], views, where=where)  # fmt: skip
 
