@@ -119,7 +119,7 @@ def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5
         places[place][index] = dataset
     # A layer that goes on in the next file has its name in the first.
     given = {place: group.attrs['name'] for layers in files for place in places
-             if (group := layers.get(f'{place}/vars')) is not None and 'name' in group.attrs}  # fmt: skip
+             if (group := cast(Any, layers.get(f'{place}/vars'))) is not None and 'name' in group.attrs}  # fmt: skip
     for place, index, dataset in ((place, *item) for place, group in places.items() for item in group.items()):
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
