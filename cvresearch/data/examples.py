@@ -59,6 +59,13 @@ class WithIds(Protocol):
 
 
 @runtime_checkable
+class Decoded(Protocol):
+    """Examples that are made of encoded ones, as `decoded.Pictures` are."""
+
+    encoded: Encoded
+
+
+@runtime_checkable
 class Stamped(Protocol):
     """Examples that a line of text determines; it may be empty."""
 

@@ -15,8 +15,8 @@ from typing import cast
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import (
+    Decoded,
     Encoded,
     Example,
     Facts,
@@ -312,7 +312,7 @@ def _base(examples: Encoded) -> tuple[Encoded, np.ndarray]:
 
 
 def _undecoded(examples: Encoded) -> Encoded:
-    return examples.encoded if isinstance(examples, Pictures) else examples
+    return examples.encoded if isinstance(examples, Decoded) else examples
 
 
 def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
