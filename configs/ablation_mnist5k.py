@@ -22,6 +22,6 @@ def get_config(arg=''):
 
 def sweep():
     return sweeps.product({
-        'augment.mixup': (0.0, 0.2), 'loss.label_smoothing': (0.0, 0.1), 'resize.size': ((28, 28), (20, 28)),
+        'mixing.mixup': (0.0, 0.2), 'loss.label_smoothing': (0.0, 0.1), 'resize.size': ((28, 28), (20, 28)),
         'seed': range(3),
     })  # fmt: skip

@@ -6,6 +6,8 @@ from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError, nearest
 
+UPDATES = dict(accumulate=1, frozen='inference')  # of plain training; frozen: the mode of what `freeze` holds
+
 
 def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
     """Returns the knobs of every experiment, at their plainest."""
@@ -27,29 +29,30 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
             skip=(), input='adapt',     # patterns of what is new all the same; strict: refuse other input channels
         ),
         finetune=dict(name='all'),      # which parameters learn, and when: probe, last, discriminative, gradual, lpft
-        frozen='inference',             # mode of what optimizer.freeze holds; train: statistics and dropout go on
         minival=0,                      # training images held out, on which the best checkpoint is chosen
         early_stopping=dict(name='none'),  # or patience: ends the run when minival gains nothing more
         normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
         augment=dict(                   # on the device
             shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0,
-            mixup=0.0, cutmix=0.0, mix_per_example=False,
         ),
+        mixing=dict(mixup=0.0, cutmix=0.0, per_example=False),  # of images and targets, on the device
         resize=dict(name='none'),       # progressive resizing: sizes and strengths as functions of the step
         loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
         model=dict(),
         optimizer=dict(),
+        updates=dict(UPDATES),          # what stands around the optimizer's rule: clipping, SAM, what is frozen, rates
         schedule=dict(),
         average=dict(name='none'),      # of the weights: ema, swa or polyak, evaluated beside the weights themselves
-        batch_norm=dict(name='batch_norm', group_size=0, precise_batches=0),  # 0 examples: of the whole batch
+        batch_norm=dict(name='batch_norm', group_size=0),  # 0 examples: of the whole batch
         distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
-        accumulate=1,                   # parts in which a batch goes through the net, where it does not fit at once
+        precise_batches=0,              # training batches over which statistics of norms are found anew at the end
         remat=False,                    # compute blocks anew in the backward pass, instead of keeping their values
         mesh=dict(                      # devices: `data` (-1: all) times `shard`
             data=-1, shard=1,           # copies of the parameters; devices over which each copy is divided
             least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
         ),
         non_finite=dict(name='stop'),   # gradients that are not: or skip the batch; in_a_row such batches stop the run
+        watch=dict(name='none'),        # or layers: activations, gradients and updates, every_steps
         log_every_steps=50,
         evaluate_every_epochs=1.0,
         save_every_epochs=1.0,          # 0: at the end alone
@@ -141,10 +144,10 @@ def modern_residual(c: ConfigDict) -> None:
     c.transform.train.crop = dict(name='random_resized_crop', size=size)
     c.transform.train.policy = dict(name='trivial_augment')
     c.transform.train.update(brightness=0.0, contrast=0.0, saturation=0.0, lighting=0.0, erasing=0.1)
-    c.augment.update(mixup=0.2, cutmix=1.0)
+    c.mixing.update(mixup=0.2, cutmix=1.0)
     c.batch_norm.group_size = 128
     c.loss = dict(name='softmax_cross_entropy', label_smoothing=0.1)
-    c.optimizer = dict(name='sgd', momentum=0.9, weight_decay=2e-5)
+    c.optimizer, c.updates = dict(name='sgd', momentum=0.9, weight_decay=2e-5), dict(UPDATES)
     c.schedule = dict(name='cosine', peak=0.5, warmup_epochs=5.0, batch_scaling='linear', reference_batch=1024)
     c.average = dict(name='ema', decay=0.9993)  # 0.99998 ** 32, at each step
 
@@ -164,6 +167,7 @@ def modern_mobile(c: ConfigDict) -> None:
     c.batch_norm.group_size = 384
     c.loss = dict(name='softmax_cross_entropy', label_smoothing=0.1)
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
+    c.updates = dict(UPDATES)  # without the clipping of the recipe before
     c.schedule = dict(
         name='exponential', peak=0.048, every_epochs=2.4, rate=0.97, warmup_epochs=3.0, batch_scaling='linear',
         reference_batch=768,
@@ -177,7 +181,7 @@ def modern_plain(c: ConfigDict) -> None:
     c.transform.train.crop.size = c.transform.eval.crop.size
     c.epochs = 300.0
     c.batch_norm.group_size = 0
-    c.optimizer.update(weight_decay=1e-4, clip_norm=1.0)
+    c.optimizer.weight_decay, c.updates.clip_norm = 1e-4, 1.0
     c.schedule.peak = 0.01
 
 
@@ -188,7 +192,8 @@ def modern_cifar(c: ConfigDict) -> None:
     """
     c.epochs, c.batch_size = 200.0, 128
     c.augment.update(shift=4, flip=True)
-    c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=5e-4, sam=0.05)
+    c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=5e-4)
+    c.updates.sam = 0.05
     c.schedule = dict(name='cosine', peak=0.1, batch_scaling='linear', reference_batch=128)
 
 

@@ -27,9 +27,10 @@ def get_config(arg=''):
     c.model = dict(name='dm_nfnet_f0')
     c.transform.eval.crop = dict(name='resize', size=256)
     c.transform.train.policy = dict(name='rand_augment', layers=4, magnitude=5)
-    c.augment.update(mixup=0.2, cutmix=1.0)
+    c.mixing.update(mixup=0.2, cutmix=1.0)
     c.loss.label_smoothing = 0.1
-    c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=2e-5, agc=0.01)
+    c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=2e-5)
+    c.updates.agc = 0.01
     c.schedule = dict(name='cosine', peak=0.1, warmup_epochs=5.0, batch_scaling='linear', reference_batch=256)
     c.average = dict(name='ema', decay=0.99999)
     nets = {f'dm_nfnet_{name}': net(name) for name in SIZES}
@@ -45,7 +46,7 @@ def net(name):
 
 
 def sam(c):
-    c.optimizer.sam = 0.05
+    c.updates.sam = 0.05
 
 
 def sweep():

@@ -35,9 +35,10 @@ def get_config(arg=''):
         train=dict(crop=dict(name='random_resized_crop', scale=SCALE), antialias=True, flip=0.5),
         eval=dict(crop=dict(name='resize_center_crop'), fast=False, antialias=True),
     )
-    c.optimizer = dict(name='adamw', weight_decay=0.05, lr_scale=HEAD)
+    c.optimizer = dict(name='adamw', weight_decay=0.05)
+    c.updates.lr_scale = HEAD
     c.schedule = dict(name='cosine', peak=3e-4, warmup_epochs=1.0)
-    c.batch_norm.precise_batches = 20  # running means of pretrained nets are slow, and small folders give few steps
+    c.precise_batches = 20  # running means of pretrained nets are slow, and small folders give few steps
     c.log_every_steps = 10
     c.evaluate_every_epochs = c.save_every_epochs = 5.0
     if 'smoke' in arg.split(','):
@@ -53,7 +54,7 @@ def sweep(arg=''):
 
 def probe(c):
     c.finetune = dict(name='probe')
-    c.optimizer = dict(name='adamw', weight_decay=0.05)
+    c.updates = dict(common.UPDATES)
     c.schedule.peak = 3e-3
 
 
@@ -67,7 +68,7 @@ def everything(c):
 
 def discriminative(c):
     c.finetune = dict(name='discriminative', factor=2.6, by='stage')
-    c.optimizer = dict(name='adamw', weight_decay=0.05)
+    c.updates = dict(common.UPDATES)
     c.schedule.peak = 3e-3
 
 
@@ -81,7 +82,7 @@ def lpft(c):
 
 def scratch(c):
     c.init.skip = ('.*',)
-    c.optimizer = dict(name='adamw', weight_decay=0.05)
+    c.updates = dict(common.UPDATES)
     c.schedule.peak = 1e-3
 
 

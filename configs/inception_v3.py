@@ -23,7 +23,8 @@ def get_config(arg=''):
     c.transform.train.update(brightness=0.4, contrast=0.4, saturation=0.4)
     c.batch_norm.group_size = 32
     c.loss.label_smoothing = 0.1
-    c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5, clip_norm=2.0)
+    c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5)
+    c.updates.clip_norm = 2.0
     c.schedule = dict(
         name='exponential', peak=0.045, every_epochs=2.0, rate=0.94, batch_scaling='linear', reference_batch=1600
     )

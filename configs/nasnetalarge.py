@@ -18,7 +18,8 @@ def get_config(arg=''):
     c.model = dict(name='nasnetalarge')
     c.batch_norm.group_size = 16
     c.loss.label_smoothing = 0.1
-    c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5, clip_norm=10.0)
+    c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5)
+    c.updates.clip_norm = 10.0
     c.schedule = dict(
         name='exponential', peak=0.015, every_epochs=2.4, rate=0.97, batch_scaling='linear', reference_batch=1600
     )

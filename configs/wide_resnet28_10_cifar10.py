@@ -43,7 +43,7 @@ def sgdr(c):
 
 
 def mixup(c):
-    c.augment.mixup = 1.0
+    c.mixing.mixup = 1.0
     c.optimizer.weight_decay = 1e-4
     c.schedule.update(epochs=(100, 150), rate=0.1)
 

@@ -64,7 +64,11 @@ class Step:
         """Compiles the update of a variant; see `step_benchmark` for the arguments."""
         shape = registry.variant(name).input_shape
         shape = (image_size, image_size, shape[2]) if image_size else shape
-        model = with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype)))
+        return cls.of_net(with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype))), shape, batch_size)
+
+    @classmethod
+    def of_net(cls, model: nn.Module, shape: tuple[int, int, int], batch_size: int) -> 'Step':
+        """Compiles the update of a net for images (height, width, channels)."""
         tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
         loss = losses.make({'name': 'softmax_cross_entropy'})
         train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))

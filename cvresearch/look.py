@@ -1,17 +1,27 @@
-"""Looks inside a net: why it answers so, and what it has learned.
+"""Looks inside a net: why it answers so, what it has learned, and how it trains.
 
     cvresearch look KIND --weights NAME IMAGE... --out FILE.png [--arrays FILE.npz]
+    cvresearch look KIND RUN... --out FILE.png
 
-KIND; several of the first row may come with commas between, side by side in one sheet:
+KIND, of a net and images; several of the first row may come with commas between, side by side in one sheet:
     cam gradcam gradcam++ gradcam++exp saliency smoothgrad integrated guided deconv occlusion
         which places of the IMAGEs speak for a class (--class; the likeliest by default)
     maps        the feature maps of one IMAGE at --layer
     exciting    the IMAGEs, or what of them --channel of --layer looks at, in which its value is largest
     pca tsne umap   the IMAGEs as points, by what --layer says of them, averaged over the image
     cka         how alike the layers of two nets are (--weights and --other), by the IMAGEs
+    activations gradients   how they are distributed in each layer (of the cross entropy of --class)
+of a net alone:
     filters     of the first convolution
     templates   of a dense layer on the pixels, one for each class of a linear classifier
+    surface     the loss around the parameters along two filter-normalised directions; of --data, or a run's own
     layers      prints the names of the layers and their shapes
+of runs, in place of --weights and IMAGEs:
+    training    sizes of activations and gradients, dead units and updates along a RUN that was trained with
+                --config.watch.name=layers; activations, gradients: their histograms
+    curves      the losses of the RUNs in one picture, such as of several learning rates
+    confusion calibration classes mistakes   what a net says of a split: of the predictions that a RUN, or the --out of
+                cvresearch evaluate, keeps, or of a file of predictions
 
 --weights is 'run:DIR', 'file:PATH#torchvision/resnet50', 'hub:NAME', or a path. An IMAGE may be a folder or a quoted
 pattern. FILE.npz has, for the first row, `map`, float32 (images, height, width) of the photographs' own size, zero
@@ -20,203 +30,62 @@ where the net saw nothing; `class`, (images,); `logits`, (images, classes); `lay
 the panels. Of gradients, a map is the largest absolute value of the channels.
 """
 
-from collections.abc import Sequence
-from pathlib import Path
+import functools
+from collections.abc import Callable
 from types import SimpleNamespace
 
-import numpy as np
-
 from cvresearch.base import cli
-from cvresearch.base.errors import UserError, lookup, nearest
-from cvresearch.base.escape import line
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
-from cvresearch.data import preprocessing
 from cvresearch.data.walk import images_of
 from cvresearch.engine import classifiers
-from cvresearch.inspect import attribution, class_activation, learned, placing, program
+from cvresearch.inspect import learned, program
 from cvresearch.interop.classifier import NAMING, Classifier
-from cvresearch.objectives import scores
-from cvresearch.report import looks
-
-BATCH = 16  # images that a net is given at once
-TOP = 5
-EXCITING, MOST_CHANNELS = 9, 64  # pictures a channel, channels of a sheet
+from cvresearch.report import look_inside, look_training, looks
+from cvresearch.report.look_inside import MAPS
 
 
-def _class_maps(method: str):
-    def maps(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-        found = class_activation.grad_cam(net.module, net.variables, images, classes, options.layer, method)
-        return found.map, found.layer
-
-    return maps
+def _print_layers(net: Classifier, options: SimpleNamespace) -> None:
+    for name, shape in program.layers(net.module, net.variables, net.input_shape).items():
+        print(f'{name:<48}{"x".join(map(str, shape))}')
 
 
-def _cam(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-    found = class_activation.cam(net.module, net.variables, images, classes)
-    return found.map, found.layer
-
-
-def _pixels(method, **named: str):
-    """Returns the maps of an attribution; `named` is (its argument: the flag that sets it)."""
-
-    def maps(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-        arguments = {key: cli.integer(flag, text) for key, flag in named.items() if (text := getattr(options, flag))}
-        found = method(net.module, net.variables, images, classes, **arguments)
-        return attribution.as_map(found), 'the pixels'
-
-    return maps
-
-
-def _occlusion(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-    window = cli.integer('window', options.window) if options.window else max(min(images.shape[1:3]) // 7, 1)
-    stride = cli.integer('stride', options.stride) if options.stride else max(window // 2, 1)
-    found = attribution.occlusion(net.module, net.variables, images, classes, window=window, stride=stride)
-    return found, 'the pixels'
-
-
-# Of each: (net, images, classes, options) -> (maps of the net's input or coarser, what they are of).
-MAPS = {
-    'cam': _cam,
-    'gradcam': _class_maps('gradcam'),
-    'gradcam++': _class_maps('gradcam++'),
-    'gradcam++exp': _class_maps('gradcam++exp'),
-    'saliency': _pixels(attribution.gradient),
-    'smoothgrad': _pixels(attribution.smooth_gradient, samples='samples'),
-    'integrated': _pixels(attribution.integrated_gradients, steps='samples'),
-    'guided': _pixels(attribution.guided_backpropagation),
-    'deconv': _pixels(attribution.deconvolution),
-    'occlusion': _occlusion,
+# (net, images, options)
+OF_IMAGES: dict[str, Callable] = {
+    'maps': look_inside.maps, 'exciting': look_inside.exciting, 'cka': look_inside.compare,
+    **{name: functools.partial(look_inside.embed, method=name) for name in learned.EMBEDDINGS},
+    **{name: functools.partial(look_inside.distributions, what=name) for name in ('activations', 'gradients')},
 }  # fmt: skip
-
-
-def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options: SimpleNamespace) -> None:
-    """Draws which places of photographs speak for classes, and writes the arrays."""
-    photographs, images = _read(net, paths)
-    if options.arrays and len({photograph.shape for photograph in photographs}) > 1:
-        sizes = sorted({f'{height}x{width}' for height, width, _ in (p.shape for p in photographs)})
-        raise UserError(f'--arrays holds maps of one size and the images have {", ".join(sizes)}; name them one by one')
-    logits = _in_batches(lambda x: program.logits(net.module, net.variables, x), images)
-    wanted = [None] if not options.classes else [_class(net, text) for text in _parts(options.classes)]
-    panels = [(kind, c) for kind in kinds for c in wanted]
-    maps, classes, layers = [], [], []
-    for kind, c in panels:
-        own = class_activation.chosen(logits, c)
-        batches = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
-        done = [MAPS[kind](net, images[batch], own[batch], options) for batch in batches]
-        maps.append(np.concatenate([part for part, _ in done]))
-        classes.append(own)
-        layers.append(done[0][1])
-    boxes = [_box(net, photograph.shape[:2]) for photograph in photographs]
-    placed = [
-        [placing.placed(own[i : i + 1], box, photograph.shape[:2])[0] for own in maps]
-        for i, (photograph, box) in enumerate(zip(photographs, boxes, strict=True))
-    ]
-    rows = []
-    for i, (path, photograph, box) in enumerate(zip(paths, photographs, boxes, strict=True)):
-        shown = []
-        for j, (kind, _) in enumerate(panels):
-            name = net.class_names[classes[j][i]]
-            note = '' if np.abs(maps[j][i]).max() > 0 else f'no positive evidence\nfor {name}'
-            print(f'{line(path)}: {kind} of {name} ({classes[j][i]}) at {layers[j]}{f": {line(note)}" if note else ""}')
-            shown.append(looks.Panel(f'{kind}: {name}\nat {layers[j]}', placed[i][j], note))
-        rows.append(looks.Row(photograph, _top(net, logits[i]), shown, box))
-    one = len(panels) == 1
-    arrays = dict(logits=logits.astype(np.float32), layer=np.asarray(layers), kind=np.asarray([k for k, _ in panels]))
-    if options.arrays:
-        arrays['map'] = np.asarray([own[0] if one else own for own in placed], np.float32)
-        arrays['class'] = classes[0] if one else np.stack(classes, 1)
-    _write(options, looks.overlays(rows), arrays)
-
-
-def maps(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> None:
-    """Draws the feature maps of a photograph."""
-    if len(paths) != 1:
-        raise UserError(f'maps are of one image, and {len(paths)} are given')
-    _, images = _read(net, paths)
-    layer = _layer(net, options, images)
-    values = learned.feature_maps(net.module, net.variables, images, layer)
-    shown = values[0, ..., :MOST_CHANNELS]
-    print(f'{layer}: {values.shape[-1]} channels of {values.shape[1]}x{values.shape[2]}; {shown.shape[-1]} are shown')
-    sheet = looks.contact_sheet(
-        list(np.moveaxis(shown, -1, 0)), list(map(str, range(shown.shape[-1]))), shared=options.shared
-    )
-    _write(options, sheet, {'maps': values})
-
-
-def exciting(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> None:
-    """Draws, for each channel, what of the images excites it most."""
-    if not options.channel:
-        raise UserError('--channel is missing: the channels of --layer, such as 0,5,17')
-    channels = [cli.integer('channel', text, least=0) for text in _parts(options.channel)]
-    first = _read(net, paths[:1])[1]
-    layer = _layer(net, options, first)
-    batches = (_read(net, paths[i : i + BATCH])[1] for i in range(0, len(paths), BATCH))
-    found = learned.exciting(net.module, net.variables, batches, layer, channels, EXCITING)
-    crops, titles = [], []
-    for c, channel in enumerate(channels):
-        for i, box, value in zip(found.index[c], found.box[c], found.value[c], strict=True):
-            photograph = preprocessing.open_image(paths[i])
-            crops.append(_crop(photograph, _box(net, photograph.shape[:2]), box, first.shape[1:3]))
-            titles.append(f'{channel}: {value:.3g}')
-            print(f'{layer} channel {channel}: {value:.4g} in {line(paths[i])}')
-    _write(options, looks.contact_sheet(crops, titles, columns=found.index.shape[1]),
-           dict(index=found.index, value=found.value, box=found.box))  # fmt: skip
-
-
-def embed(net: Classifier, paths: Sequence[str], options: SimpleNamespace, method: str) -> None:
-    """Draws the images as points by a layer, maps averaged; a folder's name is the label of the images in it."""
-    layer = options.layer or _layer(net, options, _read(net, paths[:1])[1])
-    values = _in_batches_of_paths(net, paths, layer)
-    values = values.mean((1, 2)) if values.ndim == 4 else values
-    places = learned.embedding(values, method)
-    folders = [Path(path).parent.name for path in paths]
-    _write(options, looks.points(places, folders if len(set(folders)) > 1 else None), {method: places})
-
-
-def compare(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> None:
-    """Draws the similarity of the layers of two nets."""
-    if not options.other:
-        raise UserError('--other is missing: the weights of the second net, named as --weights')
-    sides = []
-    for each in (net, classifiers.load(options.other)):
-        names = [name for name in _layers(each) if '/' not in name and '+' not in name]
-        sides.append((names, [_in_batches_of_paths(each, paths, name) for name in names]))
-    (rows, left), (columns, right) = sides
-    values = np.asarray([[learned.cka(a, b) for b in right] for a in left])
-    _write(options, looks.matrix(values, rows, columns, 'linear CKA'), dict(cka=values, rows=rows, columns=columns))
-
-
-def filters(net: Classifier, options: SimpleNamespace) -> None:
-    """Draws the filters of the first convolution."""
-    found = learned.filters(net.module, net.variables, net.input_shape)
-    _write(options, looks.contact_sheet(list(found), shared=options.shared), dict(filters=found))
-
-
-def templates(net: Classifier, options: SimpleNamespace) -> None:
-    """Draws the templates of a linear classifier."""
-    found = learned.templates(net.module, net.variables, net.input_shape)
-    names = net.class_names if len(found) == len(net.class_names) else list(map(str, range(len(found))))
-    _write(options, looks.contact_sheet(list(found), names, shared=options.shared), dict(templates=found))
-
-
-OF_IMAGES = {
-    'maps': maps, 'exciting': exciting, 'cka': compare,
-    **{name: lambda net, paths, options, name=name: embed(net, paths, options, name) for name in learned.EMBEDDINGS},
+# (net, options)
+OF_THE_NET: dict[str, Callable] = {
+    'filters': look_inside.filters, 'templates': look_inside.templates, 'surface': look_training.surface,
+    'layers': _print_layers,
 }  # fmt: skip
-OF_THE_NET = {'filters': filters, 'templates': templates}
+# (folders or files, options)
+OF_RUNS: dict[str, Callable] = {
+    **{name: functools.partial(look_training.layers, name) for name in ('training', 'activations', 'gradients')},
+    'curves': look_training.curves,
+    **{name: functools.partial(look_training.answered, name)
+       for name in ('confusion', 'calibration', 'classes', 'mistakes')},
+}  # fmt: skip
+KINDS = tuple(dict.fromkeys((*MAPS, *OF_IMAGES, *OF_THE_NET, *OF_RUNS)))
 # Which kinds a flag is for.
 FLAGS = {
-    'layer': ('gradcam', 'gradcam++', 'gradcam++exp', 'maps', 'exciting', *learned.EMBEDDINGS), 'class': tuple(MAPS),
-    'window': ('occlusion',), 'stride': ('occlusion',), 'samples': ('smoothgrad', 'integrated'),
-    'channel': ('exciting',), 'other': ('cka',), 'shared': ('maps', 'filters', 'templates'),
+    'layer': ('gradcam', 'gradcam++', 'gradcam++exp', 'maps', 'exciting', *learned.EMBEDDINGS, 'activations',
+              'gradients'),
+    'class': (*MAPS, 'gradients'), 'window': ('occlusion',), 'stride': ('occlusion',),
+    'samples': ('smoothgrad', 'integrated'), 'channel': ('exciting',), 'other': ('cka',),
+    'shared': ('maps', 'filters', 'templates'), 'points': ('surface',), 'reach': ('surface',), 'limit': ('surface',),
+    'data': ('surface', 'mistakes'), 'root': ('surface', 'mistakes'),
+    'split': ('surface', 'curves', 'confusion', 'calibration', 'classes', 'mistakes'),
+    'bins': ('calibration',), 'number': ('mistakes',),
 }  # fmt: skip
-KINDS = (*MAPS, *OF_IMAGES, *OF_THE_NET, 'layers')
 
 
 def main(argv: list[str]) -> int:
     """Draws what a KIND says of a net; bad input is one line."""
     options = cli.parse(
-        argv, __doc__, required=('weights',), positional='KIND and images', places=('arrays',),
+        argv, __doc__, required=(), positional='KIND, and images or runs', places=('arrays',),
         switches=dict(shared='one scale for all pictures of a sheet, rather than one for each'),
         weights=f'the net: {NAMING}',
         out='the picture: .png, .pdf or .svg; it must not be there yet',
@@ -227,12 +96,18 @@ def main(argv: list[str]) -> int:
         stride='pixels from square to square',
         samples='noisy copies of smoothgrad, steps of integrated (50)',
         other='the second net of cka',
+        data='data set of surface and of mistakes, such as image_folder; a run\'s own by default',
+        root='folder of that data set',
+        split='train, test or minival',
+        limit='images of surface (256)', points='places along each direction of surface (21)',
+        reach='how far surface goes to either side, in norms of the filters (1)',
+        bins='of calibration (15)', number='images of mistakes (25)',
         **{'class': 'classes by name or number, with commas between; the likeliest by default'},
     )  # fmt: skip
     options.classes = getattr(options, 'class')
     if not options.rest:
         raise UserError(f'no KIND is given; valid: {", ".join(KINDS)}')
-    kind, *images = options.rest
+    kind, *named = options.rest
     kinds = kind.split(',')
     for name in kinds:
         lookup('KIND', dict.fromkeys(KINDS if len(kinds) == 1 else MAPS), name)
@@ -241,22 +116,34 @@ def main(argv: list[str]) -> int:
             raise UserError(f'{kind} takes no --{flag}; it is for {", ".join(takers)}')
     if kind != 'layers':
         _check_places(options)
-    if (kind in OF_THE_NET or kind == 'layers') and images:
-        raise UserError(f'{kind} takes no image, and {images[0]!r} is given')
-    if kind not in OF_THE_NET and kind != 'layers' and not images:
+    if kind in OF_RUNS and not options.weights:
+        if not named:
+            raise UserError(f'no run is given; name the folder of one after {kind}')
+        OF_RUNS[kind](named, options)
+        return 0
+    _of_net(kind, named, options)
+    return 0
+
+
+def _of_net(kind: str, named: list[str], options: SimpleNamespace) -> None:
+    """Draws a kind of a net, and of images if it takes any."""
+    if kind not in (*OF_IMAGES, *OF_THE_NET) and kind in OF_RUNS:
+        raise UserError(f'{kind} takes no --weights, but the folder of a run: cvresearch look {kind} RUN')
+    if not options.weights:
+        raise UserError(f'--weights is missing: the net: {NAMING}')
+    if kind in OF_THE_NET:
+        if named:
+            raise UserError(f'{kind} takes no image, and {named[0]!r} is given')
+        OF_THE_NET[kind](classifiers.load(options.weights), options)
+        return
+    if not named:
         raise UserError(f'no image is given; name image files after {kind}')
-    paths = [found for text in images for found in _expanded(text)]
+    paths = [found for text in named for found in _expanded(text)]
     net = classifiers.load(options.weights)
-    if kind == 'layers':
-        for name, shape in _layers(net).items():
-            print(f'{name:<48}{"x".join(map(str, shape))}')
-    elif kind in OF_THE_NET:
-        OF_THE_NET[kind](net, options)
-    elif kind in OF_IMAGES:
+    if kind in OF_IMAGES:
         OF_IMAGES[kind](net, paths, options)
     else:
-        explain(net, paths, kinds, options)
-    return 0
+        look_inside.explain(net, paths, kind.split(','), options)
 
 
 def _check_places(options: SimpleNamespace) -> None:
@@ -266,20 +153,7 @@ def _check_places(options: SimpleNamespace) -> None:
     options.out = local(options.out, '--out')
     looks.check(options.out)
     if options.arrays:
-        if options.arrays.suffix != '.npz':
-            raise UserError(f'--arrays is {str(options.arrays)!r}; expected a name that ends in .npz')
-        if options.arrays.exists():
-            raise UserError(f'{options.arrays} is there already and is not overwritten; choose another --arrays')
-
-
-def _write(options: SimpleNamespace, figure, arrays: dict) -> None:
-    if options.arrays:
-        options.arrays.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = options.arrays.with_name(f'{options.arrays.name}.tmp')
-        with open(unfinished, 'wb') as file:
-            np.savez_compressed(file, **arrays)
-        unfinished.rename(options.arrays)
-    print(looks.saved(figure, options.out))
+        looks.check_arrays(options.arrays)
 
 
 def _expanded(text: str) -> list[str]:
@@ -287,82 +161,6 @@ def _expanded(text: str) -> list[str]:
         return images_of(str(local(text)))
     except UserError as error:
         raise UserError(f'{text}: {error}') from error
-
-
-def _read(net: Classifier, paths: Sequence[str]) -> tuple[list[np.ndarray], np.ndarray]:
-    """Returns the photographs, and the net's inputs, (images, height, width, channels)."""
-    photographs, images = [], []
-    for path in paths:
-        try:
-            photographs.append(preprocessing.open_image(path))
-            images.append(np.asarray(net.normalize(preprocessing.of_file(path, net.prepare))))
-        except UserError as error:
-            raise UserError(f'{line(path)}: {error}') from error
-        if images[-1].shape != tuple(net.input_shape):
-            got, expected = ('x'.join(map(str, shape)) for shape in (images[-1].shape, net.input_shape))
-            raise UserError(f'{line(path)} is prepared as {got}, and the net takes {expected}')
-    return photographs, np.stack(images)
-
-
-def _in_batches(function, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([np.asarray(function(images[i : i + BATCH])) for i in range(0, len(images), BATCH)])
-
-
-def _in_batches_of_paths(net: Classifier, paths: Sequence[str], layer: str) -> np.ndarray:
-    def values(i: int) -> np.ndarray:
-        return learned.feature_maps(net.module, net.variables, _read(net, paths[i : i + BATCH])[1], layer)
-
-    return np.concatenate([values(i) for i in range(0, len(paths), BATCH)])
-
-
-def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
-    return program.layers(net.module, net.variables, net.input_shape)
-
-
-def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
-    """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.outline(*program.separate(net.module, net.variables), images)
-    if options.layer is None:
-        return made.name(program.last_map(made))
-    made.map_place(options.layer)
-    return options.layer
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(',') if part.strip()]
-
-
-def _class(net: Classifier, text: str) -> int:
-    """Returns the number of a class by its number or name."""
-    if text.lstrip('-').isdecimal():
-        return int(text)
-    numbers = {name.lower(): c for c, name in reversed(list(enumerate(net.class_names)))}
-    if text.lower() not in numbers:
-        raise UserError(f'unknown class {text!r}; {nearest(text, net.class_names)}')
-    return numbers[text.lower()]
-
-
-def _box(net: Classifier, size: tuple[int, int]) -> placing.Box:
-    """Returns the box of a photograph that the net sees."""
-    return net.preprocessing.seen(size)
-
-
-def _crop(photograph: np.ndarray, seen: placing.Box, box: Sequence[int], size: tuple[int, int]) -> np.ndarray:
-    """Returns what of a photograph lies in a box of the net's input, which has `size`."""
-    rows, columns = (extent / side for extent, side in zip(seen[2:], size, strict=True))
-    top, left = seen[0] + box[0] * rows, seen[1] + box[1] * columns
-    ends = [round(top + box[2] * rows), round(left + box[3] * columns)]
-    first = [max(round(top), 0), max(round(left), 0)]
-    return photograph[first[0] : max(ends[0], first[0] + 1), first[1] : max(ends[1], first[1] + 1)]
-
-
-def _top(net: Classifier, logits: np.ndarray) -> str:
-    """Returns the likeliest classes and their probabilities, a line each."""
-    logits = logits.astype(np.float64)
-    # With any number of labels an image each class has a probability of its own.
-    probabilities = 1 / (1 + np.exp(-logits)) if net.multi_label else scores.softmax(logits)
-    best = np.argsort(-probabilities, kind='stable')[:TOP]
-    return '\n'.join(f'{probabilities[c]:.1%} {net.class_names[c]}' for c in best)
 
 
 if __name__ == '__main__':

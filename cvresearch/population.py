@@ -27,12 +27,12 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
-from cvresearch.optim import optimizers
+from cvresearch.optim import updates
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
 NUMBERS = (
-    'schedule.peak', 'optimizer.weight_decay', 'loss.label_smoothing', 'augment.mixup', 'optimizer.momentum',
+    'schedule.peak', 'optimizer.weight_decay', 'loss.label_smoothing', 'mixing.mixup', 'optimizer.momentum',
     'optimizer.b1', 'optimizer.b2',
 )  # fmt: skip
 
@@ -81,7 +81,7 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
       UserError: a key that is no number of `NUMBERS`, or one that is 0 for some and not for others, where 0
         is another program.
     """
-    if any(epoch for _, epoch in optimizers.around(members[0].optimizer).thaws):
+    if any(epoch for _, epoch in updates.make(members[0].updates).thaws):
         raise UserError('members of a population unfreeze nothing on the way: train these --on local')
     if members[0].resize.name != 'none':
         raise UserError('members of a population are not resized on the way: set config.resize.name to none')

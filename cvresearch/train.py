@@ -6,16 +6,17 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from cvresearch.base import settings
+from cvresearch.base import hosts, settings
 from cvresearch.base.errors import PREEMPTED, RunError
 from cvresearch.base.speed import Observation
 from cvresearch.data.stream import prefetch
-from cvresearch.engine import teacher
+from cvresearch.engine import teacher, watching
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.session import Session
 from cvresearch.engine.state import State
 from cvresearch.engine.warm_start import WarmStart
+from cvresearch.evaluation import layers
 from cvresearch.evaluation.periodic import Evaluator
 
 
@@ -39,6 +40,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
     start = WarmStart.of(config, workdir)  # what the configuration leaves open follows from the weights
     experiment = Experiment.from_config(start.config)  # mesh, data, model, optimizer: built and checked
     experiment.check_training()
+    layers.check(experiment)
     experiment.freezing.check(experiment.abstract_state().params, experiment.plan.all_steps)
     with Session.open(experiment, workdir, observation, extend) as session:
         ended = Training(session, start).loop() if session else 'finished'
@@ -57,6 +59,7 @@ class Training:
                 state, origin = start.started(self.experiment) if start else (self.experiment.initial_state(), None)
         self.phases = session.closes(Phases(self.experiment, teacher.of(self.experiment)))
         self.evaluator = Evaluator(session, self.phases.compiler)
+        self.watcher = layers.Watcher(session, self.phases)
         self.due = session.begin(state, self.phases, origin)
         self.state, self.step = state, int(state.position)
         self._follow_plateau()
@@ -95,12 +98,15 @@ class Training:
     def arrive(self) -> str | None:
         """Does what is due at this step; returns 'finished' or 'preempted' if the run ends here, else None."""
         step, due, session, last = self.step, self.due, self.session, self.step == self.experiment.plan.steps
-        if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step):
+        if due.log(step) or due.evaluations(step) or due.checkpoint(step) or due.snapshot(step) or due.layers(step):
             jax.block_until_ready(self.state)  # steps under way count as training
             session.check_finite(self.state)
         if due.log(step):
             with self.clock.spent('log'):
                 self.state = session.log(step, self.state)
+        if due.layers(step) and not session.stopping:
+            with self.clock.spent('watch'):
+                self._look_at_layers()
         if due.data(step):
             with self.clock.spent('log'):
                 session.record_data(step, self.phases.streams[0].digest)
@@ -133,7 +139,14 @@ class Training:
                 session.save(self.state, step, best, must=stop or last)
         if not (stop or last):
             return None
-        return 'finished' if last and due.evaluated(step) else 'preempted'
+        return 'finished' if last and due.evaluated(step) and not due.layers(step) else 'preempted'
+
+    def _look_at_layers(self) -> None:
+        """Records what the layers give at this step, and draws it over the run so far."""
+        if self.watcher.record(self.step, self.state) and hosts.is_primary():
+            from cvresearch.report import layers as drawn  # Matplotlib, which no other run needs
+
+            drawn.keep(self.session.records.of(watching.SPLIT), self.session.path)
 
     def _compiled(self, step: int) -> None:
         """Waits until the update from a step is compiled, or until the run is asked to stop."""
@@ -156,6 +169,6 @@ class Training:
     def _with_precise_statistics(self, state: State) -> State:
         """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
         steps = self.experiment.plan.steps
-        last = range(steps - self.session.config.batch_norm.precise_batches, steps)
+        last = range(steps - self.session.config.precise_batches, steps)
         batches = (self.phases.batch(max(step, 0)) for step in last)
         return self.phases.experiment(steps - 1).with_precise_statistics(state, batches)

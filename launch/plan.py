@@ -153,8 +153,9 @@ def make(spec: str, overrides: Mapping[str, str | None], setting: sweeps.Setting
         raise UserError(f'sweep, run {name}: {error}') from error
     flat = configs.flatten(config)
     for key, value in setting.items():
-        if key not in STAND_FOR and (key not in flat or _plain(flat[key]) != _plain(value)):
-            raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(key)!r}; {nearest(key, flat, see=LIST_KEYS)}')
+        now = configs.RENAMED.get(key, key)
+        if key not in STAND_FOR and (now not in flat or _plain(flat[now]) != _plain(value)):
+            raise UserError(f'sweep: {key} = {value!r} reads as {flat.get(now)!r}; {nearest(key, flat, see=LIST_KEYS)}')
     flags = cli.override_flags({**overrides, **texts})
     return SweepRun(name, folder, dict(setting), config, ('--config', spec, *flags))
 

@@ -10,6 +10,8 @@ from pathlib import Path
 
 from configs import common
 
+HERE = Path(__file__).parent
+RUNS, LABELS = HERE / 'engine/data/runs', HERE / 'engine/data/kill_labels.npz'
 STEPS, RESTARTS, SIZE_CHANGES = 16, (4, 8, 12), (6, 11)
 
 
@@ -33,7 +35,7 @@ def plain(c):
 
 
 def mixing(c):
-    c.augment.update(mixup=0.2, cutmix=1.0)
+    c.mixing.update(mixup=0.2, cutmix=1.0)
 
 
 def ema(c):
@@ -41,7 +43,7 @@ def ema(c):
 
 
 def sam(c):
-    c.optimizer.sam = 0.05
+    c.updates.sam = 0.05
 
 
 def stochastic_depth(c):
@@ -58,7 +60,7 @@ def resizing(c):
 
 
 def accumulation(c):
-    c.accumulate = 4
+    c.updates.accumulate = 4
 
 
 def snapshots(c):
@@ -68,7 +70,7 @@ def snapshots(c):
 
 def freezing(c):
     """The dense layer learns from the middle of the run on, and the stem never."""
-    c.optimizer.freeze = (('stage1_block0', 0.5), 'stem_conv')
+    c.updates.freeze = (('stage1_block0', 0.5), 'stem_conv')
 
 
 def warm_start(c):
@@ -76,21 +78,103 @@ def warm_start(c):
     c.data.update(image_size=4, classes=5)
     c.augment.shift = 0
     c.model = dict(name='')
-    c.init.weights = f'run:{Path(__file__).parent / "engine/data/runs/softmax_ema_plateau"}'
+    c.init.weights = f'run:{RUNS / "softmax_ema_plateau"}'
+
+
+def _tuned(c, **method):
+    """From the weights of another run of the same net; a method of fine-tuning says what learns when."""
+    c.data.image_size = 6
+    c.model = dict(name='')
+    c.init.weights = f'run:{RUNS / "densenet_one_optimizer_group"}'
+    c.finetune = method
 
 
 def probe(c):
     """The head alone learns; statistics of norms stay."""
-    c.optimizer.freeze = ('stem_conv', 'stage1_.*', 'last_.*')
+    _tuned(c, name='probe')
 
 
 def gradual(c):
-    """The dense block learns from a quarter of the run on, the stem from its middle on."""
-    c.optimizer.freeze = (('stage1_block0', 0.25), ('stem_conv', 0.5))
+    """One group of layers more learns after each period, all from the middle of the run on."""
+    _tuned(c, name='gradual', until=0.5)
+
+
+def lpft(c):
+    """The head alone learns until the middle of the run, then all."""
+    _tuned(c, name='lpft', until=0.5)
+
+
+def _half_labelled(c, **method):
+    """64 images keep their labels, the other 64 lose them; 16 steps and their saves and evaluations as before."""
+    c.data.labels = 4 * STEPS
+    c.epochs, c.evaluate_every_epochs, c.save_every_epochs = 2.0, 0.5, 0.25
+    c.unlabelled = dict(name='rest', cutout=3)
+    c.method = method
+
+
+def pseudo_labels(c):
+    _half_labelled(c, name='pseudo_labels', begin_epochs=0.5, full_epochs=1.5)
+
+
+def fixmatch(c):
+    _half_labelled(c, name='fixmatch', threshold=0.11)
+
+
+def uda(c):
+    _half_labelled(c, name='uda', threshold=0.11, warmup_steps=8)
+
+
+def meta_pseudo_labels(c):
+    _half_labelled(c, name='meta_pseudo_labels', wait_steps=4, uda_warmup_steps=8, uda_threshold=0.11)
+
+
+def soft_labels(c):
+    """Labels of a file, which `python -m tests.kill_config` writes."""
+    _half_labelled(c, name='soft_labels')
+    c.unlabelled = dict(name='rest', labels=str(LABELS))
+
+
+def balanced(c):
+    """Classes by shares; the images have as many of each, so that it is the order that differs."""
+    c.sampling = dict(name='balanced')
+
+
+def early_stopping(c):
+    """Ends after two evaluations without a gain, which no evaluation is: at step 12 of 16."""
+    c.data.train, c.minival = 8 * (STEPS + 4), 32
+    c.early_stopping = dict(name='patience', patience=2, min_delta=100.0)
+
+
+def multi_label(c):
+    """Two labels an image; evaluations keep the logits, of which the mean average precision is made."""
+    c.plugins = (str(HERE / 'kill_sources.py'),)
+    c.data = dict(name='fake_several', train=8 * STEPS, test=32)
+    c.loss = dict(name='sigmoid_cross_entropy')
 
 
 FEATURES = dict(
     plain=plain, mixing=mixing, ema=ema, sam=sam, stochastic_depth=stochastic_depth, resizing=resizing,
     accumulation=accumulation, snapshots=snapshots, freezing=freezing, warm_start=warm_start, probe=probe,
-    gradual=gradual,
+    gradual=gradual, lpft=lpft, pseudo_labels=pseudo_labels, fixmatch=fixmatch, uda=uda,
+    meta_pseudo_labels=meta_pseudo_labels, soft_labels=soft_labels, balanced=balanced, early_stopping=early_stopping,
+    multi_label=multi_label,
 )  # fmt: skip
+
+
+def main():
+    """Writes the labels of `soft_labels`: random distributions of the images that are without a label."""
+    import numpy as np
+
+    from cvresearch.data import identity, sources
+    from cvresearch.data.given_labels import LabelFile
+
+    config = get_config('pseudo_labels')
+    source = sources.load(config.data, without_labels=config.unlabelled)
+    random, images = np.random.default_rng(0), source.unlabelled
+    probabilities = random.dirichlet(np.ones(len(source.facts.class_names)), len(images)).astype(np.float32)
+    digest = identity.images_sha256(images.base)
+    LabelFile(probabilities, source.facts.class_names, digest, 'no net: random numbers').save(LABELS)
+
+
+if __name__ == '__main__':
+    main()

@@ -42,7 +42,10 @@ COLUMNS = dict(
 )  # fmt: skip
 NAMES = dict(
     mixing='mixup + CutMix', ema='EMA', sam='SAM', stochastic_depth='stochastic depth + dropout',
-    resizing='progressive resizing', warm_start='warm start', gradual='gradual unfreezing',
+    resizing='progressive resizing', warm_start='warm start', gradual='gradual unfreezing', lpft='LP-FT',
+    pseudo_labels='pseudo-labels', fixmatch='FixMatch', uda='UDA', meta_pseudo_labels='Meta Pseudo Labels',
+    soft_labels='labels of a net', balanced='class-balanced sampling', early_stopping='early stopping',
+    multi_label='any number of labels',
 )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Prints a part of the reference: python -m tests.reference keys|commands.
+"""Prints a part of the reference: python -m tests.reference keys|renamed|commands.
 
 Everything is read from the code: keys and defaults from the constructors, meanings from their docstrings, flags from
 the programs. `python -m tests.ledger docs/reference/config.md` writes it into the document, and a test fails where the
@@ -18,7 +18,7 @@ from pathlib import Path
 from configs import common
 from cvresearch import cli as verbs
 from cvresearch.base import cli
-from cvresearch.base.config import NEWER
+from cvresearch.base.config import NEWER, RENAMED
 from cvresearch.base.errors import lookup
 from cvresearch.base.overrides import flatten
 from cvresearch.data.crops import Crop
@@ -29,8 +29,9 @@ from cvresearch.engine.augment import Augment
 from cvresearch.nn.norms import Normalization
 from cvresearch.objectives.losses import Distillation
 from cvresearch.objectives.mixing import Mixing
-from cvresearch.optim.optimizers import OptimizerOptions
+from cvresearch.optim.optimizers import Decay
 from cvresearch.optim.schedules import ScheduleOptions
+from cvresearch.optim.updates import OptimizerOptions
 
 MEANINGS = Path(__file__).with_suffix('.toml')  # of keys that no docstring explains
 REQUIRED = inspect.Parameter.empty
@@ -40,7 +41,8 @@ SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 SHARED = {
     'unlabelled.policy': (Policy,),
     'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
-    'augment': (Augment, Mixing), 'distillation': (Distillation,), 'optimizer': (OptimizerOptions,),
+    'augment': (Augment,), 'mixing': (Mixing,), 'distillation': (Distillation,), 'optimizer': (Decay,),
+    'updates': (OptimizerOptions,),
     'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
 }  # fmt: skip
 
@@ -145,6 +147,12 @@ def keys_table() -> str:
     return '\n'.join(lines) + '\n'
 
 
+def renamed_table() -> str:
+    """Returns the table of older names of keys in Markdown."""
+    rows = [f'| `{old}` | `{new}` |' for old, new in RENAMED.items()]
+    return '\n'.join(['| older name | name |', '| --- | --- |', *rows]) + '\n'
+
+
 def commands() -> dict[str, str]:
     """Returns the module of each command, 'report tables': 'cvresearch.report.tables'."""
     return {words: module for words, (module, _) in verbs.COMMANDS.items()}
@@ -184,7 +192,7 @@ def commands_text() -> str:
     return '\n'.join(part for part in parts if part)
 
 
-PARTS: dict[str, Callable[[], str]] = {'keys': keys_table, 'commands': commands_text}
+PARTS: dict[str, Callable[[], str]] = {'keys': keys_table, 'renamed': renamed_table, 'commands': commands_text}
 
 
 def main(argv: list[str]) -> int:

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from configs import common
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError
+from cvresearch.base.mesh import Layout, check_batch, fitting
 from cvresearch.data import sources
 from cvresearch.engine.experiment import Experiment
 from cvresearch.models import registry
@@ -21,8 +22,8 @@ from tests import smokes
 
 FILES = {path.stem: path for path in smokes.files()}
 TRAINING_IMAGES = {
-    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'svhn': 73_257, 'fashion_mnist': 60_000, 'mnist5k': 4_000,
-    'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
+    'imagenet': 1_281_167, 'cifar10': 50_000, 'cifar100': 50_000, 'svhn': 73_257, 'fashion_mnist': 60_000,
+    'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
 }  # fmt: skip
 SEPARABLE = (
     'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
@@ -97,6 +98,17 @@ def test_what_sweeps_is_in_the_file(name):
         overrides = {key: str(value) for key, value in setting.items()}
         config = configs.flatten(configs.load(str(FILES[name]), overrides))
         assert all(str(config[key]) == str(value) for key, value in setting.items())
+
+
+@pytest.mark.parametrize('devices', [1, 2, 4, 8, 256])
+def test_every_file_runs_on_any_number_of_devices_as_it_is(devices):
+    for name, file in FILES.items():
+        config = configs.load(str(file))
+        mesh = Layout.of_config(config, devices).mesh
+        check_batch('batch_size', config.batch_size, mesh)
+        most = max(n for n in range(1, devices + 1) if config.batch_size // config.updates.accumulate % n == 0)
+        evaluated = fitting(config.eval_batch_size, mesh)
+        assert mesh.size == most and evaluated % most == 0 and evaluated >= config.eval_batch_size, name
 
 
 def test_all_are_printed_without_jax():

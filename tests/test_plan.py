@@ -58,7 +58,7 @@ def resnet():
 def test_what_does_not_fit_says_how_much_is_missing_and_what_would_mend_it(resnet):
     said = forecast.complaint(*resnet)
     assert 'needs 20.00 GiB of each device, which has 15.75: 4.25 GiB are missing' in said
-    for cure in ('--config.batch_size=512', '--config.accumulate=2', '--config.remat=True'):
+    for cure in ('--config.batch_size=512', '--config.updates.accumulate=2', '--config.remat=True'):
         assert cure in said
     assert 'shard' not in said  # the parameters are not what fills the memory
 

@@ -45,7 +45,7 @@ def same(a, b):
         [{'schedule.peak': 1e-3}, {'schedule.peak': 5e-3, 'seed': 3}],
         [{'optimizer.weight_decay': 0.01}, {'optimizer.weight_decay': 3.0}],
         [{'loss.label_smoothing': 0.1}, {'loss.label_smoothing': 0.4}],
-        [{'augment.mixup': 0.2}, {'augment.mixup': 2.0}],
+        [{'mixing.mixup': 0.2}, {'mixing.mixup': 2.0}],
         [{'optimizer.b1': 0.5, 'optimizer.b2': 0.9}, {'optimizer.b1': 0.9, 'optimizer.b2': 0.99}],
         [{'optimizer.name': 'sgd', 'optimizer.momentum': m} for m in (0.5, 0.95)],
     ],
@@ -96,7 +96,7 @@ def test_a_population_that_is_killed_goes_on(tmp_path):
     ('changes', 'message'),
     [
         ([{'epochs': 1.0}, {'epochs': 2.0}], 'differ in epochs'),
-        ([{'augment.mixup': 0.0}, {'augment.mixup': 0.2}], 'is left out'),
+        ([{'mixing.mixup': 0.0}, {'mixing.mixup': 0.2}], 'is left out'),
         ([{'optimizer.name': 'sgd'}, {'optimizer.name': 'adamw'}], 'differ in optimizer.name'),
     ],
 )

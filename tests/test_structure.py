@@ -19,7 +19,7 @@ ROOMS = (  # from the lowest floor up
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 PROGRAMS = len(ROOMS)  # train, evaluate, predict; and the commands, in whichever room they lie
 MODULES_OF_COMMANDS = {module for module, _ in COMMANDS.values()}
-NO_MODELS = ('registry', 'variant')  # what is beside the models in their room
+NO_MODELS = ('names', 'registry', 'variant')  # what is beside the models in their room
 ABOVE_TRAIN = ('main', 'benchmark', 'population', 'cli')
 DOORS = ('former', '__main__')  # to cli
 
@@ -118,7 +118,42 @@ def test_a_command_is_a_module_with_a_main(words):
 )
 def test_models_import_no_sibling(module):
     siblings = {name for name in imports(module) if name.startswith('cvresearch.models')}
-    assert siblings <= {'cvresearch.models.variant'}
+    assert siblings <= {'cvresearch.models.names', 'cvresearch.models.variant'}
+
+
+# Blocks of a net may lie stacked in one entry. Who knows of it, beside nn/stacked.py: the nets that are so made, what
+# takes any net apart, what leaves or enters a run's state, and what goes by the names of parameters.
+OF_STACKED_NETS = {
+    *(f'cvresearch.models.{name}' for name in ('preact_resnet', 'resnet_cifar', 'wide_resnet')),
+    'cvresearch.nn.overrides', 'cvresearch.inspect.cost', 'cvresearch.interop.conversion',
+    'cvresearch.engine.checkpoint', 'cvresearch.engine.recipes', 'cvresearch.engine.warm_start',
+    'cvresearch.evaluation.layers', 'cvresearch.benchmark',
+}  # fmt: skip
+OF_NAMES_OF_BLOCKS = {
+    'cvresearch.base.mesh', 'cvresearch.optim.param_filters', 'cvresearch.engine.freezing', 'cvresearch.nn.stacked',
+}  # fmt: skip
+
+
+def test_few_files_know_of_stacked_blocks():
+    assert {module for module in MODULES if 'cvresearch.nn.stacked' in imports(module)} == OF_STACKED_NETS
+
+
+def own_means(module):
+    """Yields what a file has from `base/trees.py`, and the arguments of nets that it asks for or sets."""
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding='utf-8'))):
+        if isinstance(node, ast.ImportFrom) and node.module == 'cvresearch.base.trees':
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.Attribute) and ast.unparse(node.value) == 'trees':
+            yield node.attr
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(('.clone', 'hasattr', 'getattr')):
+            values = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            yield from (f'{name} of a net' for name in [*values, *(keyword.arg for keyword in node.keywords)])
+
+
+@pytest.mark.parametrize('module', sorted(MODULES.keys() - OF_NAMES_OF_BLOCKS - {'cvresearch.base.trees'}))
+def test_no_other_file_tells_stacked_blocks_by_its_own_means(module):
+    telling = {'STACKED', 'is_stacked', 'block_names', 'scan of a net', 'stacked of a net'}
+    assert not telling & set(own_means(module))
 
 
 def test_chains_are_short_and_there_is_no_cycle():

@@ -1,5 +1,6 @@
 """Experiment files: loading one, overriding its values, comparing two. A config file is code."""
 
+import functools
 import importlib.util
 import inspect
 import json
@@ -23,7 +24,19 @@ NEWER = {
     'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
     'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
-    'frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
+    'updates.frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
+    'watch.name': 'none',
+}  # fmt: skip
+# Keys by an older name, and what they are called now. Files of runs, experiment files, command lines, sweeps and tables
+# that have the older name are read as if they had the new one.
+RENAMED = {
+    'augment.mixup': 'mixing.mixup', 'augment.cutmix': 'mixing.cutmix',
+    'augment.mix_per_example': 'mixing.per_example', 'batch_norm.precise_batches': 'precise_batches',
+    'accumulate': 'updates.accumulate', 'frozen': 'updates.frozen',
+    'optimizer.clip_norm': 'updates.clip_norm', 'optimizer.agc': 'updates.agc', 'optimizer.agc_eps': 'updates.agc_eps',
+    'optimizer.agc_exclude': 'updates.agc_exclude', 'optimizer.sam': 'updates.sam',
+    'optimizer.freeze': 'updates.freeze', 'optimizer.lr_scale': 'updates.lr_scale',
+    'optimizer.layer_decay': 'updates.layer_decay', 'optimizer.layers': 'updates.layers',
 }  # fmt: skip
 
 
@@ -40,8 +53,12 @@ def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> Config
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
     path, argument = parts_of(spec)
-    config = _module(path).get_config(argument)
-    overrides = dict(overrides or {})
+    module = _module(path)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
+    config = module.get_config(argument)
+    _rename_in(config)
+    overrides = renamed(overrides or {})
     if 'plugins' in config or 'plugins' in overrides:  # first of all, since other values may name what is theirs
         text = overrides.pop('plugins', None)
         with config.unlocked():
@@ -111,14 +128,45 @@ def _module(path: str) -> ModuleType:
         module_spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f'{path} is not Python: {error}') from error
-    if not hasattr(module, 'get_config'):
-        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
     return module
 
 
 def override(config: ConfigDict, key: str, text: str) -> None:
     """Sets `config.key`, a dotted path, to what `text` says; see `overrides.apply`."""
-    changes.apply(config, {key: text})
+    changes.apply(config, renamed({key: text}))
+
+
+def renamed(overrides: Mapping[str, str | None]) -> dict[str, str | None]:
+    """Returns overrides by the keys' names of today; a line says which of them had an older one.
+
+    Raises:
+      UserError: a key is given by both names.
+    """
+    if both := sorted(key for key in overrides if RENAMED.get(key) in overrides):
+        raise UserError(f'config.{both[0]} is the older name of config.{RENAMED[both[0]]}; give one of them')
+    for key in overrides:
+        if key in RENAMED:
+            changes.note(f'config.{key} is now config.{RENAMED[key]}')
+    return {RENAMED.get(key, key): text for key, text in overrides.items()}
+
+
+def _rename_in(config: ConfigDict) -> None:
+    """Gives the values that an experiment file sets by older names of keys the names of today, and says so."""
+    with config.unlocked():
+        for old, new in RENAMED.items():
+            *groups, last = old.split('.')
+            node = functools.reduce(lambda node, group: node.get(group, {}), groups, config)
+            if last not in node:
+                continue
+            value = node[last]
+            del node[last]
+            *groups, last = new.split('.')
+            node = config
+            for group in groups:
+                node[group] = node.get(group, ConfigDict())
+                node = node[group]
+            node[last] = value
+            changes.note(f'the config file sets {old}, which is now {new}')
 
 
 def to_json(config: ConfigDict) -> str:
@@ -127,20 +175,27 @@ def to_json(config: ConfigDict) -> str:
 
 
 def from_json(text: str) -> ConfigDict:
-    """Returns what `to_json` wrote, also in an older version: keys that it lacks are filled in.
+    """Returns what `to_json` wrote, also in an older version: keys have their names of today, and none is missing.
 
     Raises:
       json.JSONDecodeError: the text is damaged.
     """
     plain = json.loads(text)
+    for old, new in RENAMED.items():
+        *groups, last = old.split('.')
+        node = functools.reduce(lambda node, group: node.get(group, {}), groups, plain)
+        if last in node:
+            _set_default(plain, new, node.pop(last))
+    # After the names, since `frozen` of a run that has it is no default.
     for key, value in NEWER.items():
-        *parents, last = key.split('.')
-        node = plain
-        for parent in parents:
-            node = node.setdefault(parent, {})
         # As JSON has it, so that runs of before and after the key compare equal.
-        node.setdefault(last, list(value) if isinstance(value, tuple) else value)
+        _set_default(plain, key, list(value) if isinstance(value, tuple) else value)
     return ConfigDict(plain)
+
+
+def _set_default(plain: dict, key: str, value) -> None:
+    *groups, last = key.split('.')
+    functools.reduce(lambda node, group: node.setdefault(group, {}), groups, plain).setdefault(last, value)
 
 
 def differences(old: str, new: str) -> list[str]:

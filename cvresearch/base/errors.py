@@ -3,6 +3,9 @@
 import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+T = TypeVar('T')
 
 FAILED = 1  # the run itself went wrong: a loss that is not finite, a full disk
 BAD_INPUT = 2  # the user must change something; nothing was written
@@ -88,6 +91,17 @@ def construct(kind: str, table: Mapping[str, Callable], spec: Mapping, **given):
         return make(**arguments, **{key: value for key, value in given.items() if key in parameters})
     except TypeError as error:
         raise UserError(f'{kind} {name!r}: {error}') from error
+
+
+def construct_only(group: str, constructor: Callable[..., T], spec: Mapping) -> T:
+    """Calls `constructor(**spec)`, the only constructor of a group of a configuration, which so has no name.
+
+    Raises:
+      UserError: an argument that the constructor does not take, or of another type.
+    """
+    parameters = inspect.signature(constructor).parameters
+    check_arguments(f'config.{group}', spec, {name: one.default for name, one in parameters.items()})
+    return constructor(**spec)
 
 
 def check_arguments(what: str, arguments: Mapping, defaults: Mapping) -> None:

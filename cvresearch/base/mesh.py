@@ -21,13 +21,14 @@ LEAST = 1 << 14  # numbers in an array that is worth dividing
 KNOBS = dict(data=-1, shard=1, least=LEAST, rules=())  # of a config's `mesh`, and their defaults
 
 
-def shape(data: int, shard: int, devices: int) -> tuple[int, int]:
+def shape(data: int, shard: int, devices: int, batch: int = 0) -> tuple[int, int]:
     """Returns (copies of the parameters, devices over which each is divided).
 
     Args:
-      data: the first; -1 for as many as there are devices for.
+      data: the first; -1 for as many as there are devices for, or as divide the batch.
       shard: the second.
       devices: how many there are.
+      batch: images that they share out; 0 if any number will do.
 
     Raises:
       UserError: they do not fit the devices.
@@ -38,17 +39,20 @@ def shape(data: int, shard: int, devices: int) -> tuple[int, int]:
             f'config.mesh has data={data} and shard={shard}, but there are {devices} devices; expected a product of at '
             'most that, or data=-1 for all of them and a shard that divides them'
         )
+    if data == -1 and batch:
+        copies = max((c for c in range(1, copies + 1) if batch % (c * shard) == 0), default=copies)
     return copies, shard
 
 
-def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
+def make_mesh(data: int = -1, shard: int = 1, batch: int = 0) -> Mesh:
     """Returns the mesh of `shape`, over the first of the devices.
 
     Devices of one host are neighbours along 'shard'. So a host's part of a batch is one piece of it.
     """
     devices = jax.devices()
-    copies, shard = shape(data, shard, len(devices))
-    if jax.process_count() > 1 and copies * shard < len(devices):
+    several = jax.process_count() > 1  # each has its part of a batch to compute
+    copies, shard = shape(data, shard, len(devices), 0 if several else batch)
+    if several and copies * shard < len(devices):
         raise UserError(
             f'config.mesh takes {copies * shard} of the {len(devices)} devices of {jax.process_count()} hosts; '
             'expected all of them, as each host computes its part'
@@ -56,9 +60,9 @@ def make_mesh(data: int = -1, shard: int = 1) -> Mesh:
     return Mesh(np.array(devices[: copies * shard]).reshape(copies, shard), AXES)
 
 
-def abstract(data: int, shard: int, devices: int) -> AbstractMesh:
+def abstract(data: int, shard: int, devices: int, batch: int = 0) -> AbstractMesh:
     """Returns the mesh of `shape` over so many devices that need not be there: for shapes and sizes alone."""
-    return AbstractMesh(shape(data, shard, devices), AXES)
+    return AbstractMesh(shape(data, shard, devices, batch), AXES)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -94,12 +98,13 @@ class Layout:
     rules: tuple = ()
 
     @classmethod
-    def of(cls, spec, devices: int | None = None) -> 'Layout':
+    def of(cls, spec, devices: int | None = None, batch: int = 0) -> 'Layout':
         """Makes the layout that a config's `mesh` describes.
 
         Args:
           spec: `data` and `shard` of `shape`, `least` and `rules`.
           devices: on so many that need not be there; on those that are, by default.
+          batch: images that the devices share out at once; see `shape`.
 
         Raises:
           UserError: an unknown key, a value of another type, more devices than there are.
@@ -107,12 +112,17 @@ class Layout:
         check_arguments('config.mesh', dict(spec), KNOBS)
         knobs = KNOBS | dict(spec)
         axes = {axis: knobs.pop(axis) for axis in AXES}
-        mesh = make_mesh(**axes) if devices is None else abstract(**axes, devices=devices)
+        mesh = make_mesh(**axes, batch=batch) if devices is None else abstract(**axes, devices=devices, batch=batch)
         rules = tuple(map(tuple, knobs.pop('rules')))
         for rule in rules:
             if len(rule) != 2 or not isinstance(rule[0], str) or not isinstance(rule[1], int | None):
                 raise UserError(f"config.mesh.rules has {rule!r}; expected pairs such as ('head/kernel', 0)")
         return cls(mesh, rules=rules, **knobs)
+
+    @classmethod
+    def of_config(cls, config, devices: int | None = None) -> 'Layout':
+        """Makes the layout of a run: with data=-1 over as many devices as divide what goes through the net at once."""
+        return cls.of(config.mesh, devices, config.batch_size // max(config.updates.get('accumulate', 1), 1))
 
     @property
     def divides(self) -> bool:
@@ -132,9 +142,9 @@ class Layout:
         return placed
 
     def _of_array(self, name: str, shape: tuple[int, ...], unused: set[str]) -> NamedSharding:
-        blocks = trees.block_names(name)  # stacked: their first axis is the block
-        own, shards = shape[bool(blocks) :], self.mesh.shape['shard']
-        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in blocks or [name])]
+        stacked = trees.is_stacked(name)
+        own, shards = shape[stacked:], self.mesh.shape['shard']
+        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in trees.block_names(name))]
         divisible = [axis for axis, length in enumerate(own) if length % shards == 0]
         if matching:
             pattern, axis = matching[0]
@@ -150,7 +160,7 @@ class Layout:
                 f'config.mesh.rules divides {name}, of shape {own}, along axis {axis} over {shards} devices; expected '
                 'an axis whose length they divide, or None'
             )
-        before = bool(blocks) + axis % len(own)
+        before = stacked + axis % len(own)
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * before, 'shard'))
 
     def of_state(self, state, named: dict):

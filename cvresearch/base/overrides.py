@@ -17,7 +17,7 @@ ALIASES = {
     'lr': 'schedule.peak', 'learning_rate': 'schedule.peak', 'base_lr': 'schedule.peak', 'max_lr': 'schedule.peak',
     'wd': 'optimizer.weight_decay', 'weight_decay': 'optimizer.weight_decay', 'momentum': 'optimizer.momentum',
     'opt': 'optimizer.name', 'optimizer': 'optimizer.name', 'optim': 'optimizer.name',
-    'grad_clip': 'optimizer.clip_norm', 'clip_grad': 'optimizer.clip_norm', 'clip_grad_norm': 'optimizer.clip_norm',
+    'grad_clip': 'updates.clip_norm', 'clip_grad': 'updates.clip_norm', 'clip_grad_norm': 'updates.clip_norm',
     'sched': 'schedule.name', 'scheduler': 'schedule.name', 'lr_scheduler': 'schedule.name',
     'schedule': 'schedule.name', 'warmup': 'schedule.warmup_epochs', 'lr_warmup_epochs': 'schedule.warmup_epochs',
     'model': 'model.name', 'arch': 'model.name', 'architecture': 'model.name', 'net': 'model.name',
@@ -28,11 +28,12 @@ ALIASES = {
     'img_size': 'image_size', 'input_size': 'image_size', 'resolution': 'image_size', 'size': 'image_size',
     'smoothing': 'loss.label_smoothing', 'loss': 'loss.name', 'criterion': 'loss.name', 'ema': 'average.name',
     'model_ema': 'average.name', 'random_seed': 'seed', 'precision': 'dtype', 'amp': 'dtype', 'drop': 'model.dropout',
-    'grad_accum_steps': 'accumulate', 'random_erase': 'transform.train.erasing', 'reprob': 'transform.train.erasing',
+    'grad_accum_steps': 'updates.accumulate', 'accumulate': 'updates.accumulate',
+    'random_erase': 'transform.train.erasing', 'reprob': 'transform.train.erasing',
     'hflip': 'transform.train.flip', 'color_jitter': 'transform.train.brightness', 'val_split': 'minival',
 }  # fmt: skip
 TOP_KEYS = ('epochs', 'max_steps', 'batch_size', 'eval_batch_size', 'seed', 'dtype', 'minival', 'image_size',
-            'accumulate', 'remat', 'keep', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs')  # fmt: skip
+            'remat', 'keep', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs')  # fmt: skip
 LIST_KEYS = 'all keys: python -m cvresearch.main --config FILE --print_config'
 
 
@@ -150,10 +151,12 @@ def _rename(config: ConfigDict, key: str, overrides: Mapping[str, str | None]) -
         if name in takes and value == takes[name]:
             node[name] = value
         elif f'{group}.{name}' not in overrides and (name in takes or value != before.get(name)):
-            dropped.append(f'{name}={value!r}')
+            # With its value from now on: an argument of the same name need not mean the same, as weight decay does not.
+            now = '' if name not in takes else f', now {takes[name]!r}'
+            dropped.append(f'{name}={value!r}{now}')
     if dropped:
         more = f' and {len(dropped) - 6} more' if len(dropped) > 6 else ''
-        _note(
+        note(
             f'{group} is {new}, not {old}: what the file says for {old} is dropped ({", ".join(dropped[:6])}{more}); '
             f'set what {new} is to have by --config.{group}.ARGUMENT=VALUE, or it has its defaults'
         )
@@ -234,5 +237,6 @@ def unknown(config: ConfigDict, key: str, value=None) -> UserError:
 
 
 @functools.cache  # a sweep loads its file once a run
-def _note(text: str) -> None:
+def note(text: str) -> None:
+    """Says a line on standard error, once in a process."""
     print(f'note: {text}', file=sys.stderr)

@@ -132,11 +132,18 @@ class Metrics:
 
 def scalars(row: dict) -> dict[str, float]:
     """Returns the numbers of a row by the names that they have in TensorBoard and other trackers, 'test_ema/top1'."""
+    found: dict[str, float] = {}
+
+    def note(tag: str, values: dict) -> None:
+        for name, value in values.items():
+            if isinstance(value, dict):  # of layers
+                note(f'{tag}/{name}', value)
+            elif isinstance(value, int | float) and not isinstance(value, bool):
+                found[f'{tag}/{name}'] = value
+
     tag = named(row['split'], row.get('weights', 'raw'))
-    return {
-        f'{tag}/{name}': value for name, value in row.items()
-        if name not in ('step', 'epoch') and isinstance(value, int | float) and not isinstance(value, bool)
-    }  # fmt: skip
+    note(tag, {name: value for name, value in row.items() if name not in ('step', 'epoch')})
+    return found
 
 
 def read_metrics(path: Path) -> list[dict]:

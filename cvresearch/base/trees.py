@@ -57,8 +57,13 @@ def sha256(tree) -> str:
     return digest.hexdigest()
 
 
-def block_names(path: str) -> list[str] | None:
-    """Returns the paths of the blocks that a path stands for, None where it is of one thing only.
+def is_stacked(path: str) -> bool:
+    """Whether the first axis of the leaf of this path is the block."""
+    return any(STACKED.fullmatch(part) for part in path.split('/'))
+
+
+def block_names(path: str) -> list[str]:
+    """Returns the paths of the blocks that a path stands for; the path alone where it stands for itself.
 
     Args:
       path: 'stage1_block1-2/conv1/kernel' gives ['stage1_block1/conv1/kernel', 'stage1_block2/conv1/kernel'].
@@ -71,4 +76,4 @@ def block_names(path: str) -> list[str] | None:
                 '/'.join([*parts[:place], f'{prefix}{number}', *parts[place + 1 :]])
                 for number in range(int(first), int(last) + 1)
             ]
-    return None
+    return [path]

@@ -21,7 +21,8 @@ FREE = (
     'data.cache', 'data.data_dir', 'data.threads', 'plugins',
 )  # fmt: skip
 LENGTH = ('epochs', 'max_steps')  # keys that say how long a run is: it may go on with larger ones, if it is told to
-_ANYWHERE = 'mesh.'  # keys that say where a run computes, and not what: it may go on elsewhere
+# Groups of which the same is true: where a run computes, and what is watched of it.
+_FREE_GROUPS = ('mesh.', 'watch.')
 HISTORY = 'config_history.jsonl'
 _BEFORE_CONFIG = ('lock', 'config.json.tmp')  # what a run killed in its first instant leaves
 
@@ -125,7 +126,8 @@ def _refuse_foreign(path: Path) -> None:
 def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
     """Raises UserError if a workdir holds a run of another configuration; without config.json it does not.
 
-    The mesh may be another, as a checkpoint is restored on any, and what is in `FREE`. With `extend` it may be longer.
+    The mesh may be another, as a checkpoint is restored on any, and what is watched, and what is in `FREE`. With
+    `extend` it may be longer.
     """
     _refuse_foreign(path)
     file, text = path / 'config.json', configs.to_json(config)
@@ -160,9 +162,14 @@ def _is_free(key: str, config: ConfigDict) -> bool:
     stopping = config.get('early_stopping', {}).get('name', 'none')
     if key == 'eval_batch_size' and (config.schedule.get('name') == 'plateau' or stopping != 'none'):
         return False  # the order of float32 sums, and so a loss in its last digit, would have a say in the training
-    if key == 'frozen' and not config.optimizer.get('freeze', ()):
+    if key == 'updates.frozen' and not config.updates.get('freeze', ()):
         return True  # it says what is done with frozen parts, and nothing is frozen
-    return key in FREE or key.startswith(_ANYWHERE)
+    return is_free(key)
+
+
+def is_free(key: str) -> bool:
+    """Whether no result of any run depends on a key."""
+    return key in FREE or key.startswith(_FREE_GROUPS)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -121,9 +121,8 @@ def main(argv: list[str]) -> int:
     net = classifiers.load(options.weights, options.model or '')
     small = compressed_classifier(net, settings, options.images)
     about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
-    record = compressed.save_classifier(
-        options.out, small, net, about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)}
-    )
+    notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
+    record = compressed.save_classifier(options.out, small, net, notes)
     rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
     print(tables.render(rows, ('layer', 'weights', 'kept', 'stored', 'distinct', 'bytes_before', 'bytes')))
     before, after = record['original']['bytes'], record['total_bytes']

@@ -43,6 +43,8 @@ def permute(position: np.ndarray, n: int | np.ndarray, seed: int | np.ndarray, e
     key = mix(mix(np.asarray(seed, np.uint64)) ^ np.asarray(epoch, np.uint64))
     x = np.array(position, np.uint64)
     walking = np.ones(x.shape, bool)
+    # The network permutes a power of four, less than four times n: what lands above n walks on, so that there are fewer
+    # than four passes on average.
     while walking.any():
         left, right = x >> bits, x & mask
         for number in range(ROUNDS):

@@ -5,7 +5,9 @@ A sidecar beside a file of weights, FILE.json, overrides the table here and can 
 "std": [0.229, 0.224, 0.225], "classes": ["cat", "dog"]}.
 """
 
+import csv
 import dataclasses
+import functools
 import importlib.resources
 import json
 import re
@@ -19,7 +21,7 @@ from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.data import decode, windows
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD
 
-INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic')}
+INTERPOLATIONS = {name: windows.PILLOW[name] for name in ('nearest', 'bilinear', 'bicubic', 'lanczos')}
 # How a net orders what it is given; 'L' is grey.
 CHANNELS = {'RGB': slice(None), 'BGR': slice(None, None, -1), 'L': slice(None)}
 MARGIN = 32  # of the resized short side over the crop: 256 for 224
@@ -32,11 +34,14 @@ class Preprocessing:
     Attributes:
       crop: side of the square that the net sees.
       resize: length of the short side before that; of both sides where `squash`.
-      interpolation: 'nearest', 'bilinear' or 'bicubic', averaging over the pixels where it shrinks.
+      interpolation: 'nearest', 'bilinear', 'bicubic' or 'lanczos', averaging over the pixels where it shrinks.
       mean: of each channel, in the order of `channels`, of pixels in [0, 1].
       std: likewise.
       squash: do not keep the aspect ratio.
       channels: 'RGB', 'BGR', or 'L' for a net of grey images.
+      border: `resize` is of the long side, and what the crop lacks is filled with the mean (timm's crop_mode).
+      test_crop: `crop` with which the accuracy of the weights is published; 0 if it is the same.
+      test_resize: `resize` with which it is.
     """
 
     crop: int = 224
@@ -46,6 +51,14 @@ class Preprocessing:
     std: tuple[float, ...] = IMAGENET_STD
     squash: bool = False
     channels: str = 'RGB'
+    border: bool = False
+    test_crop: int = 0
+    test_resize: int = 0
+
+    def as_published(self) -> 'Preprocessing':
+        """Returns the preparation with which the accuracy of the weights is published."""
+        crop, resize = self.test_crop or self.crop, self.test_resize or self.resize
+        return dataclasses.replace(self, crop=crop, resize=resize, test_crop=0, test_resize=0)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -64,7 +77,16 @@ class Preprocessing:
         image = decode.decode(image, decode.header(image)) if isinstance(image, bytes) else np.asarray(image)
         image = of_channels(image, self.input_shape[-1])
         size, window = self._geometry(image.shape[:2])
-        return windows.pillow(image, size, self.interpolation, window)
+        top, left = (max(start, 0) for start in window[:2])
+        height, width = (min(side, self.crop) for side in size)
+        inner = windows.pillow(image, size, self.interpolation, (top, left, height, width))
+        if inner.shape[:2] == (self.crop, self.crop):
+            return inner
+        fill = [round(255 * value) for value in self.mean]
+        out = np.full((self.crop, self.crop, image.shape[-1]), fill[CHANNELS[self.channels]], np.uint8)
+        top, left = (max(-start, 0) for start in window[:2])
+        out[top : top + height, left : left + width] = inner
+        return out
 
     def seen(self, size: tuple[int, int]) -> tuple[float, float, float, float]:
         """Returns the box of an image that the net sees, (top, left, height, width) in its pixels.
@@ -76,13 +98,20 @@ class Preprocessing:
         return in_pixels((0, 0, *size), resized, window)
 
     def _geometry(self, sides: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int, int, int]]:
-        """Returns the size to which an image is resized, and the window (top, left, height, width) of that."""
+        """Returns the size to which an image is resized, and the window (top, left, height, width) of that.
+
+        The window goes beyond the image where a border is filled.
+        """
         if self.squash:
             size = (self.resize, self.resize)
+        elif self.border:
+            ratio = max(side / self.resize for side in sides)
+            size = tuple(round(side / ratio) for side in sides)
         else:
             short = min(sides)
             size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
-        top, left = (round((side - self.crop) / 2) for side in size)
+        excess = [side - self.crop for side in size]
+        top, left = (round(more / 2) if more > 0 else -(-more // 2) for more in excess)
         return size, (top, left, self.crop, self.crop)
 
     def __call__(self, image: bytes | np.ndarray | Image.Image) -> np.ndarray:
@@ -125,7 +154,7 @@ _CAFFE = dict(
 # What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalize.
 NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.
-# torchvision: the transforms of IMAGENET1K_V1. timm: its default weights of release 1.0.31.
+# torchvision: the transforms of IMAGENET1K_V1. timm's are in timm_preprocessing.csv.
 TABLE = (
     (
         r'songhan/SqueezeNet',
@@ -147,22 +176,6 @@ TABLE = (
     (r'torchvision/efficientnet_b7', dict(resize=600)),
     (r'torchvision/.*\.IMAGENET1K_V2', dict(resize=232)),
     (r'torchvision/efficientnet_b1\.IMAGENET1K_V2', dict(resize=255, interpolation='bilinear')),
-    (r'timm/.*', dict(interpolation='bicubic')),
-    (r'timm/(resnet\d+|resnext50_32x4d|resnext101_64x4d|seresnet50)', dict(resize=235)),
-    (r'timm/(vgg.*|legacy_se.*|resnext101_32x.*|tf_efficientnet_lite[34])', dict(interpolation='bilinear')),
-    (r'timm/(wide_)?res.*\.(tv|fb)_.*', dict(resize=256, interpolation='bilinear')),
-    (r'timm/(wide_)?res.*\.tv2_.*', dict(resize=232, interpolation='bilinear')),
-    (r'timm/res.*\.gluon_.*', dict(resize=256, interpolation='bicubic')),
-    (r'timm/(se)?res.*\.(am|bt|ra|ram|ra2)_in1k', dict(resize=256)),
-    (r'timm/(inception_v.)', dict(resize=341) | _HALF),
-    (r'timm/tf_efficientnet_b3', dict(resize=331)),
-    (r'timm/(inception_resnet_v2|legacy_xception)', dict(resize=333) | _HALF),
-    (r'timm/resnetv2_.*', dict(resize=235) | _HALF),
-    (r'timm/(nasnetalarge|mobilenetv1_100|efficientnet_b1|tf_efficientnet_(b8|lite.))', _HALF),
-    (r'timm/(tf_efficientnet_.*\.ap_in1k|.*\.ra4_.*)', _HALF),
-    (r'timm/(tf_efficientnet_b8\.ra_in1k|efficientnet_b1\.ft_in1k|inception_v3\.gluon_in1k)', _IMAGENET),
-    (r'timm/tf_efficientnet_l2\.ns_jft_in1k_475', dict(crop=475, resize=507)),
-    (r'timm/dm_nfnet_.*', dict(squash=True)),
     (r'keras/.*', _HALF),
     (r'keras/(VGG\d+|ResNet\d+)', _CAFFE),
     (r'keras/(DenseNet|EfficientNet).*', _IMAGENET),
@@ -173,11 +186,28 @@ TABLE = (
 )
 
 
+@functools.cache
+def _timm() -> dict[str, dict]:
+    """Returns {'resnet50.a1_in1k': arguments of `Preprocessing`} of timm's weights; without a tag its default ones."""
+    text = importlib.resources.files('cvresearch.data').joinpath('timm_preprocessing.csv').read_text(encoding='utf-8')
+    found = {}
+    for row in csv.DictReader(text.splitlines()):
+        sides = {key: int(row[key]) for key in ('crop', 'resize', 'test_crop', 'test_resize')}
+        if (sides['test_crop'], sides['test_resize']) == (sides['crop'], sides['resize']):
+            sides |= {'test_crop': 0, 'test_resize': 0}
+        mean, std = (tuple(map(float, row[key].split())) for key in ('mean', 'std'))
+        found[row['net']] = sides | dict(
+            interpolation=row['interpolation'], mean=mean, std=std, squash=row['mode'] == 'squash'
+        )
+    return found
+
+
 def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preprocessing, tuple[str, ...] | None]:
     """Returns how images are prepared for a reference's weights, and the names of the classes if they are stored.
 
     Args:
-      reference: 'torchvision/resnet50', or with a tag, 'timm/tf_efficientnet_b0.ap_in1k'.
+      reference: 'torchvision/resnet50', or with a tag, 'timm/tf_efficientnet_b0.ap_in1k'. Weights of timm are
+        prepared as its `resolve_data_config` says, a tag that it does not have as its default weights.
       size: side of the net's usual input, which is cropped where nothing else is said.
       weights: the file of weights, beside which a FILE.json may lie.
 
@@ -188,9 +218,13 @@ def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preproce
     for pattern, row in TABLE:
         if re.fullmatch(pattern, reference) or re.fullmatch(pattern, reference.partition('.')[0]):
             values |= row
+    library, _, net = reference.partition('/')
+    if library == 'timm':
+        values |= _timm().get(net) or _timm().get(net.partition('.')[0], {})
     stored, classes = _sidecar(weights) if weights else ({}, None)
     if 'crop' in stored:
-        values.pop('resize', None)
+        for key in ('resize', 'test_crop', 'test_resize'):
+            values.pop(key, None)
     values |= stored
     return Preprocessing(**{'resize': values['crop'] + MARGIN, **values}), classes
 

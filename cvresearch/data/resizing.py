@@ -6,7 +6,7 @@ import dataclasses
 from cvresearch.base.errors import UserError, construct
 
 # The knobs that grow with the images, and where they are in a configuration.
-KNOBS = {'dropout': 'model.dropout', 'magnitude': 'transform.train.policy.magnitude', 'mixup': 'augment.mixup'}
+KNOBS = {'dropout': 'model.dropout', 'magnitude': 'transform.train.policy.magnitude', 'mixup': 'mixing.mixup'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ def efficientnet_v2(
       size: of the first and of the last stage, in pixels.
       dropout: `model.dropout` of the first and of the last stage; () leaves it alone.
       magnitude: of the policy, likewise.
-      mixup: `augment.mixup`, likewise.
+      mixup: `mixing.mixup`, likewise.
     """
     strengths = {name: _pair(name, ends) for name, ends in
                  dict(dropout=dropout, magnitude=magnitude, mixup=mixup).items() if ends}  # fmt: skip

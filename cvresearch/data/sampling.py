@@ -76,6 +76,7 @@ class Shares:
         number = epoch * quota + slot - (ends[row] - quota)  # of the images that the class has shown before
         turn, place = np.divmod(number, sizes[row])
         with np.errstate(over='ignore'):
+            # A key for each class: with one, classes of the same size would show their images in the same order.
             of_class = mix(np.uint64(seed) ^ mix(_WITHIN + classes[row].astype(np.uint64)))
         return turn, order[first[row] + permute(place, sizes[row], of_class, turn)]
 

@@ -60,6 +60,7 @@ def keep_labels(source: Source, labels: int, seed: int) -> tuple[Source, Unlabel
             f'fewer images: {", ".join(short[:MOST_NAMED])}{more}; expected at most '
             f'{counts.min() * len(names):,}, the smallest class times the classes'
         )
+    # By a hash of the name, so that more labels keep those of fewer, and the order of the files has no say.
     hashes = np.array([_hash(name, seed) for name in ids(train, np.arange(len(train)))], np.uint64)
     order = np.lexsort((hashes, known))
     rank = np.empty(len(order), np.int64)

@@ -131,7 +131,7 @@ def devices_of(target: Machine) -> list:
 def _compile(path: Path, target: Machine) -> None:
     """Compiles, in the process that is there for it."""
     config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
-    shape = meshes.Layout.of(config.mesh, target.devices).mesh.axis_sizes
+    shape = meshes.Layout.of_config(config, target.devices).mesh.axis_sizes
     devices = np.array(devices_of(target))[: shape[0] * shape[1]]
     mesh = Mesh(devices.reshape(shape), meshes.AXES)
     experiment = memory_plan.experiment_for(config, target.devices, mesh)

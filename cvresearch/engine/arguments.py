@@ -63,7 +63,7 @@ def named(path: str) -> bool:
 
 
 def groups_that_take(argument: str) -> list[str]:
-    """Returns 'optimizer.clip_norm' for 'clip_norm': where a configuration can have an argument of that name."""
+    """Returns 'updates.clip_norm' for 'clip_norm': where a configuration can have an argument of that name."""
     found = []
     for path in _GROUPS:
         if path == 'model' or path.startswith('transform.eval'):
@@ -142,9 +142,14 @@ def _normalize() -> Group:
 
 def _augment() -> Group:
     from cvresearch.engine.augment import Augment
+
+    return Group(shared=_defaults(Augment))
+
+
+def _mixing() -> Group:
     from cvresearch.objectives.mixing import Mixing
 
-    return Group(shared=_defaults(Augment) | _defaults(Mixing))
+    return Group(shared=_defaults(Mixing))
 
 
 def _sampling() -> Group:
@@ -178,6 +183,12 @@ def _optimizer() -> Group:
     return Group(optimizers.OPTIMIZERS, optimizers.COMMON, ('rate', 'decayed', 'where'))
 
 
+def _updates() -> Group:
+    from cvresearch.optim.updates import OptimizerOptions
+
+    return Group(shared=_defaults(OptimizerOptions))
+
+
 def _schedule() -> Group:
     from cvresearch.optim import schedules
 
@@ -193,13 +204,13 @@ def _average() -> Group:
 def _batch_norm() -> Group:
     from cvresearch.nn import norms
 
-    return Group(norms.NORMALIZATIONS, {'precise_batches': 0})
+    return Group(norms.NORMALIZATIONS)
 
 
 def _distillation() -> Group:
     from cvresearch.objectives.losses import Distillation
 
-    return Group(shared={'teacher': '', **_defaults(Distillation)})
+    return Group(shared=_defaults(Distillation))
 
 
 def _init() -> Group:
@@ -212,6 +223,12 @@ def _finetune() -> Group:
     from cvresearch.engine import finetuning
 
     return Group(finetuning.METHODS, supplied=('groups', 'epochs'))
+
+
+def _watch() -> Group:
+    from cvresearch.engine import watching
+
+    return Group(watching.WATCHES)
 
 
 def _mesh() -> Group:
@@ -229,11 +246,11 @@ def _non_finite() -> Group:
 _GROUPS: dict[str, Callable[[], Group] | None] = {
     'data': _data, 'transform.train': _transform, 'transform.eval': _transform, 'transform.train.crop': _crop,
     'transform.eval.crop': _crop, 'transform.train.policy': _policy, 'transform.eval.policy': _policy,
-    'normalize': _normalize, 'augment': _augment, 'resize': _resize, 'loss': _loss, 'model': None,
-    'optimizer': _optimizer, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
+    'normalize': _normalize, 'augment': _augment, 'mixing': _mixing, 'resize': _resize, 'loss': _loss, 'model': None,
+    'optimizer': _optimizer, 'updates': _updates, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
     'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'method': _method,
-    'unlabelled': _unlabelled, 'unlabelled.policy': _policy,
+    'unlabelled': _unlabelled, 'unlabelled.policy': _policy, 'watch': _watch,
 }  # fmt: skip
 
 

@@ -5,8 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base.errors import UserError, check_arguments, lookup
-from cvresearch.objectives.mixing import Mixing
+from cvresearch.base.errors import UserError, construct_only, lookup
 
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
 
@@ -50,6 +49,7 @@ class Augment:
 
     def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
         """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
+        # First, since a shift is told in pixels of what the net sees.
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])
             smooth = jax.image.resize(images.astype(jnp.float32), shape, 'bilinear')
@@ -66,6 +66,7 @@ class Augment:
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
 
     def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
+        # Each change has a number of its own in the example's key, so that one more leaves the others as they were.
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
         margins = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
         padded = jnp.pad(image, margins, BORDERS[self.border])
@@ -100,12 +101,9 @@ class Augment:
 
 
 def make(spec) -> Augment:
-    """Returns the augmentation of a config's `augment`, less how images are mixed (objectives/mixing.py).
+    """Returns the augmentation of a config's `augment`.
 
     Raises:
       UserError: an unknown knob or a value out of range.
     """
-    knobs = {field.name: field.default for field in dataclasses.fields(Augment)}
-    mixing = {field.name: field.default for field in dataclasses.fields(Mixing)}
-    check_arguments('config.augment', spec, knobs | mixing)
-    return Augment(**{name: value for name, value in spec.items() if name in knobs})
+    return construct_only('augment', Augment, spec)

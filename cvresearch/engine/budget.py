@@ -68,4 +68,5 @@ def _seconds_of_an_update(experiment: Experiment, phases: Phases) -> float:
         begun = time.perf_counter()
         state = jax.block_until_ready(phases.update(step, state, phases.batch(step)))
         taken.append(time.perf_counter() - begun)
+    # Without the first, which waits for the compiler; the median, since other programs slow down single updates.
     return statistics.median(taken[1:] or taken)

@@ -81,7 +81,9 @@ class Checkpoints:
         Raises:
           RunError: too many saves in a row failed, this one or the one before it; or this one, which must not.
         """
+        # One save at a time; and what went wrong with the last one is said before there is another.
         self.wait()
+        # A run that goes on arrives at the step at which it was saved, where a save is due again.
         if hosts.broadcast(step in self.steps()):
             return
         state = unstack(hosts.to_host(state))  # may be views of the device's memory: Orbax copies before it returns
@@ -111,6 +113,7 @@ class Checkpoints:
         if self._saving is None:
             return
         self._saving, self._failures = None, 0
+        # Only now: until the new one is whole, the old ones are all that a killed run has.
         for step in self.steps()[: -self._keep] if self._keep else ():
             if step != self._best:
                 remove(self._directory / str(step))
@@ -128,6 +131,7 @@ class Checkpoints:
         Raises:
           UserError: a checkpoint is whole, but of another model or optimizer.
         """
+        # On disk each block has its own names, so that a run may go on with its blocks stacked or not.
         blocks = unstack(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), like))
         state = self._newest(blocks, at) if self._writes or self._read_only else None
         if not self._read_only:
@@ -146,6 +150,7 @@ class Checkpoints:
                 if trees.sha256(state) != record['sha256']:
                     raise ValueError('its SHA-256 differs from the recorded one')
                 return state
+            # A whole checkpoint of another net is no damage: to pass it over would train anew without a word.
             except UserError:
                 raise
             except Exception as error:  # whatever Orbax and TensorStore make of a broken file
@@ -237,6 +242,12 @@ def _stored(state: State) -> dict:
     """Returns a state as it lies on disk: without the fields that older versions lack, where those hold nothing."""
     fields = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
     return {name: value for name, value in fields.items() if name not in _NEWER or jax.tree.leaves(value)}
+
+
+def count_and_digest(params) -> tuple[int, str]:
+    """Returns the number of parameters and the SHA-256 of their blocks, each under its name."""
+    own = unstack(hosts.to_host(params))
+    return trees.count(own), trees.sha256(own)
 
 
 def _leaves(state) -> dict[str, str]:

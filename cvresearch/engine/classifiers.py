@@ -25,10 +25,9 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, TrainedRun, variables_of, without_optimizer
-from cvresearch.inspect.features import unrolled
 from cvresearch.interop import classifier, compressed
 from cvresearch.interop.classifier import NAMING, Classifier, Name, Provenance
-from cvresearch.nn.stacked import unstack
+from cvresearch.nn import overrides
 
 
 def load(name: str | Path, model: str = '') -> Classifier:
@@ -117,8 +116,8 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
       name: as it was asked for.
     """
     experiment, config = run.experiment, run.experiment.config
-    module, step = unrolled(experiment.model), int(state.position)
-    variables = unstack(jax.device_get(variables_of(state, weights)))
+    module, variables = overrides.separate(experiment.model, jax.device_get(variables_of(state, weights)))
+    step = int(state.position)
     known = experiment.source.facts.class_names
     names = known + tuple(f'class {number}' for number in range(len(known), module.num_classes))
     facts = dict(step=step, weights=weights, data=experiment.source.facts.name, seed=config.seed)

@@ -9,6 +9,7 @@ class Compiler:
 
     def __init__(self):
         self._found: dict[Hashable, Future] = {}
+        # XLA compiles without Python's lock, so that the loop goes on meanwhile.
         self._pool = ThreadPoolExecutor(2, 'compile')
 
     def begin(self, name: Hashable, make: Callable) -> None:

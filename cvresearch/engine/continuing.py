@@ -52,27 +52,26 @@ def found(path: Path, config: ConfigDict) -> tuple[dict | None, bool]:
     return card, longer
 
 
-def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State) -> tuple[list[str], float | None]:
+def adopted(path: Path, experiment: Experiment, state: State) -> tuple[list[str], float | None]:
     """Gives a claimed run a new configuration.
 
     Args:
       path: the workdir.
-      program: made of `config`.
-      config: as it is from now on.
+      experiment: of the configuration as it is from now on.
       state: from which the run goes on.
 
     Returns:
       What is to be said of it, nothing where it is the same; and the epochs that the run was to have, where it is
       extended and is not what a run of the new length would have been.
     """
-    before = kept_config(path)
+    before, config = kept_config(path), experiment.config
     different = adopt(path, config)
     others = [line for line in different if line.partition(':')[0] not in LENGTH]
     lines = [changed(others)] if others else []
     if len(others) == len(different):
         return lines, None
     shorter, _ = _shorter(experiment.plan, before)
-    mixed = not is_first_part(experiment, before, config, int(state.step))
+    mixed = not is_first_part(experiment, before, int(state.step))
     had = before.epochs if shorter.steps == shorter.all_steps else round(shorter.epoch(shorter.steps), 3)
     if before.epochs == config.epochs:
         said = (
@@ -80,7 +79,7 @@ def adopted(path: Path, experiment: Experiment, config: ConfigDict, state: State
             '(config.max_steps): the schedule is made for all steps, as before'
         )
         return [*lines, said, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
-    return lines + extended(experiment, before, config, state), had if mixed else None
+    return lines + extended(experiment, before, state), had if mixed else None
 
 
 def changed(differences: list[str]) -> str:
@@ -89,16 +88,15 @@ def changed(differences: list[str]) -> str:
     return f'continues with {"; ".join(differences)}' + (f' ({"; ".join(hints)})' if hints else '')
 
 
-def extended(experiment: Experiment, before: ConfigDict, config: ConfigDict, state: State) -> list[str]:
+def extended(experiment: Experiment, before: ConfigDict, state: State) -> list[str]:
     """Returns what a longer run does to the schedule, and to whatever else goes by the length of the run.
 
     Args:
-      program: of the longer run.
+      experiment: of the longer run.
       before: the configuration of the shorter one.
-      config: of the longer one.
       state: from which the run goes on.
     """
-    plan, step = experiment.plan, int(state.step)
+    plan, config, step = experiment.plan, experiment.config, int(state.step)
     shorter, old = _shorter(plan, before)
     scale = float(state.plateau['scale']) if state.plateau else 1.0
     new = experiment.schedule
@@ -106,7 +104,7 @@ def extended(experiment: Experiment, before: ConfigDict, config: ConfigDict, sta
     texts = [f'{rate:.4g}' for rate in rates]
     moves = f'stays {texts[0]}' if texts[0] == texts[1] else f'goes from {texts[0]} to {texts[1]}'
     name = config.schedule.name
-    mixed = '' if is_first_part(experiment, before, config, step) else 'not '
+    mixed = '' if is_first_part(experiment, before, step) else 'not '
     said = (
         f'extended from {before.epochs:g} to {config.epochs:g} epochs ({shorter.steps:,} to {plan.steps:,} steps): '
         f'schedule {name!r}: at step {step:,} the learning rate {moves}, at the end it is {texts[2]}: {REASONS[name]}; '
@@ -115,13 +113,13 @@ def extended(experiment: Experiment, before: ConfigDict, config: ConfigDict, sta
     return [said, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
 
 
-def is_first_part(experiment: Experiment, before: ConfigDict, config: ConfigDict, step: int) -> bool:
+def is_first_part(experiment: Experiment, before: ConfigDict, step: int) -> bool:
     """Whether the steps so far, made for a shorter run, are what a run of the new length would have made.
 
     Arguments are as in `extended`.
     """
-    shorter, old = _shorter(experiment.plan, before)
-    if step >= shorter.steps and (config.batch_norm.get('precise_batches', 0) or config.schedule.name == 'plateau'):
+    config, (shorter, old) = experiment.config, _shorter(experiment.plan, before)
+    if step >= shorter.steps and (config.precise_batches or config.schedule.name == 'plateau'):
         return False  # at the old end statistics were computed anew, and an evaluation was made that counts
     steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
     rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, experiment.schedule)]
@@ -151,6 +149,6 @@ def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[s
 
 
 def _statistics(config: ConfigDict, ended: bool) -> list[str]:
-    if not ended or not config.batch_norm.get('precise_batches', 0):
+    if not ended or not config.precise_batches:
         return []
     return ['the statistics of norms, computed anew at the old end, are where their running means go on from']

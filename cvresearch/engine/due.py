@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from cvresearch.base.records import Metrics
-from cvresearch.engine.early_stopping import SPLIT, best_step
+from cvresearch.engine import early_stopping, watching
 from cvresearch.engine.experiment import Experiment
 
 
@@ -31,6 +31,13 @@ class Due:
         every = self.experiment.config.log_every_steps
         return self.experiment.plan.due(step, every_steps=every) and not self.records.has(step, 'train')
 
+    def layers(self, step: int) -> bool:
+        """Whether layers are to be looked at: before the first update, every so often, and at the end."""
+        watch = self.experiment.watch
+        if watch is None or self.records.has(step, watching.SPLIT):
+            return False
+        return step == 0 or self.experiment.plan.due(step, every_steps=watch.every_steps)
+
     def data(self, step: int) -> bool:
         """Whether the digests of the epochs that ended here are due."""
         return self.experiment.plan.due(step, every_epochs=1) and not self.records.has(step, 'data')
@@ -50,11 +57,12 @@ class Due:
 
     def precise_statistics(self, step: int) -> bool:
         """Whether the statistics of norms are to be computed anew, at the end."""
-        return step == self.experiment.plan.steps and bool(self.experiment.config.batch_norm.get('precise_batches', 0))
+        return step == self.experiment.plan.steps and bool(self.experiment.config.precise_batches)
 
     def early_stop(self, step: int) -> bool:
         """Whether the run ends here, before its last step: on all hosts the same."""
         rule = self.experiment.stopping
+        # An evaluation that a request to stop cut short is made by the next process, which then asks again.
         if rule is None or step == self.experiment.plan.steps or not self.evaluated(step):
             return False
         return rule.stops_at(self._selecting()) == step
@@ -72,12 +80,13 @@ class Due:
 
         If the run averages its weights, it is the average's: that is what an average is for.
         """
-        return best_step(self._selecting(), self.experiment.selection)
+        return early_stopping.best_step(self._selecting(), self.experiment.selection)
 
     def _selecting(self) -> list[dict]:
-        return self.records.of(SPLIT, self.experiment.weights[-1])
+        return self.records.of(early_stopping.SPLIT, self.experiment.weights[-1])
 
     def _evaluations(self, step: int) -> list[tuple[str, str]]:
         if not self.experiment.plan.due(step, every_epochs=self.experiment.config.evaluate_every_epochs):
             return []
+        # Training images have their metrics from the updates themselves.
         return [which for which in self.names if which[0] != 'train']

@@ -42,10 +42,12 @@ class Patience:
           rows: of metrics.jsonl, oldest first, of the split and of the weights that decide.
         """
         sign = 1 if HIGHER_IS_BETTER[self.metric] else -1
+        # From all rows, not from a counter: a process that takes over a killed run finds the same answer.
         best, waited = -math.inf, 0
         for row in rows:
             value = sign * row[self.metric]
             gains = value > best + self.min_delta
+            # A rise below min_delta leaves the best where it was, so that several such rises add up to a gain.
             best, waited = (value, 0) if gains else (best, waited + 1)
             if waited == self.patience:
                 return row['step']
@@ -87,9 +89,9 @@ def make(config: ConfigDict, splits: Mapping, metric: str) -> Patience | None:
         )
     if not config.evaluate_every_epochs:
         raise UserError('config.early_stopping goes by evaluations, but config.evaluate_every_epochs is 0')
-    if config.batch_norm.get('precise_batches', 0):
+    if config.precise_batches:
         raise UserError(
-            'config.batch_norm.precise_batches is for the last step, which config.early_stopping does not know '
+            'config.precise_batches is for the last step, which config.early_stopping does not know '
             'beforehand; set one of them to 0 or none'
         )
     return rule

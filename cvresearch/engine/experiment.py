@@ -20,7 +20,7 @@ from cvresearch.data import sources
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
 from cvresearch.data.transforms import Transform
-from cvresearch.engine import augment, early_stopping, freezing, recipes, steps
+from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -29,7 +29,7 @@ from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, param_filters, schedules
+from cvresearch.optim import optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -106,7 +106,7 @@ class Experiment:
     method: methods.Method
     plateau: Plateau | None
     stopping: Patience | None
-    teacher: str
+    watch: watching.Layers | None
     average: str
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -129,9 +129,10 @@ class Experiment:
         Raises:
           UserError: a value that is out of range or that does not fit the others.
         """
+        # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
-        layout = layout or meshes.Layout.of(config.mesh)
+        layout = layout or meshes.Layout.of_config(config)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)
         source = source or sources.load(
@@ -155,25 +156,25 @@ class Experiment:
         task = MULTI if facts.multi_label else SINGLE
         plan = Plan(len(source.splits['train']), config.batch_size, config.epochs, config.max_steps)
         schedule = schedules.make(config.schedule, plan.all_steps, plan.steps_per_epoch, config.batch_size)
-        frozen = freezing.of(config, plan.steps_per_epoch)
+        options = updates.make(config.updates)
         model = registry.build(**arguments, dtype=lookup('dtype', DTYPES, config.dtype))
         experiment = cls(
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config, frozen.inference),
-            tx=optimizers.make(config.optimizer, schedule, plan.steps_per_epoch, frozen.inference),
+            model=recipes.whole_net(model, config, options.inference),
+            tx=optimizers.make(config.optimizer, schedule, options, plan.steps_per_epoch),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
             task=task,
             sampling=recipes.sampling_of(config, source),
             augment=augment.make(config.augment),
-            recipe=recipes.make(config, plan.all_steps, plan.steps_per_epoch, mesh),
-            freezing=frozen,
+            recipe=recipes.make(config, options, plan.all_steps, plan.steps_per_epoch, mesh),
+            freezing=freezing.Freezing(options, plan.steps_per_epoch),
             method=methods.make(config, plan.steps_per_epoch),
             plateau=recipes.plateau_of(config, source.splits, task),
+            watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
-            teacher=config.distillation.teacher,
             average=config.average.name,
             **_normalization(config, facts),
             seed=config.seed,
@@ -252,6 +253,7 @@ class Experiment:
           variables: {'params': ..., 'batch_stats': ...} on the host, in the layout of the run's state, to start from;
             initial ones if None.
         """
+        # The seed is an argument and no constant, so that all seeds share one compiled program.
         return jax.jit(self._create, out_shardings=self._placements)(np.uint32(self.seed), variables)
 
     def training_at(self, step: int) -> tuple[nn.Module, steps.UpdateOptions]:
@@ -292,11 +294,13 @@ class Experiment:
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
-        facts, device = self.source.facts, self.mesh.devices.flat[0].device_kind
+        facts, device, there = self.source.facts, self.mesh.devices.flat[0].device_kind, jax.device_count()
+        all_used = self.mesh.size == there or self.config.mesh.data != -1
         return (
             f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
             f'{self.plan.examples:,} images; {self.plan.steps - step:,} of {self.plan.steps:,} steps '
             f'on {self.mesh.size} x {device}'
+            f'{"" if all_used else f" (of {there}, which do not divide a batch of {self.plan.batch_size})"}'
         )
 
     def training_flops(self) -> int:
@@ -327,6 +331,7 @@ class Experiment:
         net = recipes.statistics_net(self.model, still)
         step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
+        # The average is a net with activations, and so with statistics, of its own.
         variants = [state, state.averaged()] if state.average else [state]
         found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
         exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]
@@ -361,7 +366,7 @@ def _check_numbers(config: ConfigDict) -> None:
         if config[name] < 1:
             raise UserError(f'config.{name} is {config[name]}; expected at least 1')
     numbers = ('max_steps', 'log_every_steps', 'evaluate_every_epochs', 'save_every_epochs', 'snapshot_every_epochs')
-    for name in (*numbers, 'minival'):
+    for name in (*numbers, 'minival', 'precise_batches'):
         if config[name] < 0:
             raise UserError(f'config.{name} is {config[name]}; expected at least 0')
 

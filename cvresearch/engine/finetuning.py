@@ -24,7 +24,7 @@ def everything(groups: Groups, epochs: float) -> dict:
 
 def probe(groups: Groups, epochs: float) -> dict:
     """The head alone learns: logistic regression on the features of the net."""
-    return {'optimizer.freeze': tuple(group.pattern for group in groups('stage')[:-1])}
+    return {'updates.freeze': tuple(group.pattern for group in groups('stage')[:-1])}
 
 
 def last(groups: Groups, epochs: float, stages: int = 2) -> dict:
@@ -39,7 +39,7 @@ def last(groups: Groups, epochs: float, stages: int = 2) -> dict:
             f'config.finetune.stages is {stages}; expected 1 to {len(below) - 1}: before the head there are '
             f'{", ".join(group.name for group in below)}'
         )
-    return {'optimizer.freeze': tuple(group.pattern for group in below[:-stages])}
+    return {'updates.freeze': tuple(group.pattern for group in below[:-stages])}
 
 
 def discriminative(groups: Groups, epochs: float, factor: float = FACTOR, by: str = 'stage') -> dict:
@@ -56,7 +56,7 @@ def discriminative(groups: Groups, epochs: float, factor: float = FACTOR, by: st
     if by not in BY:
         raise UserError(f'config.finetune.by is {by!r}; expected {" or ".join(BY)}')
     return {
-        'optimizer.layers': tuple(group.pattern for group in groups(by)), 'optimizer.layer_decay': 1 / factor
+        'updates.layers': tuple(group.pattern for group in groups(by)), 'updates.layer_decay': 1 / factor
     }
 
 
@@ -71,7 +71,7 @@ def gradual(groups: Groups, epochs: float, until: float = 0.5) -> dict:
     _check_share('until', until)
     below = groups('stage')[:-1]
     starts = [epochs * until * (len(below) - place) / len(below) for place in range(len(below))]
-    return {'optimizer.freeze': tuple((group.pattern, start) for group, start in zip(below, starts, strict=True))}
+    return {'updates.freeze': tuple((group.pattern, start) for group, start in zip(below, starts, strict=True))}
 
 
 def lpft(groups: Groups, epochs: float, until: float = 0.5) -> dict:
@@ -81,7 +81,7 @@ def lpft(groups: Groups, epochs: float, until: float = 0.5) -> dict:
       until: share of the run after which all learn.
     """
     _check_share('until', until)
-    return {'optimizer.freeze': tuple((group.pattern, epochs * until) for group in groups('stage')[:-1])}
+    return {'updates.freeze': tuple((group.pattern, epochs * until) for group in groups('stage')[:-1])}
 
 
 METHODS = {
@@ -98,6 +98,7 @@ def of(config: ConfigDict) -> dict:
     spec = config.get('finetune', ConfigDict(dict(name='all')))
 
     def groups(by: str) -> Sequence[Group]:
+        # Without the number of classes: groups are the same for any, and the data may not be read yet.
         arguments = {key: value for key, value in config.model.items() if key not in ('name', 'num_classes')}
         variant = registry.variant(config.model.name)
         return param_groups(registry.build(config.model.name, **arguments), variant.input_shape, by)

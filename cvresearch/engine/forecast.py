@@ -66,7 +66,7 @@ def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
     least = max(times.values())
     return dict(
         machine=target.name, devices=experiment.mesh.size, model=config.model.name, dtype=config.dtype,
-        batch_size=experiment.plan.batch_size, images_per_device=images, accumulate=config.accumulate,
+        batch_size=experiment.plan.batch_size, images_per_device=images, accumulate=experiment.recipe.accumulate,
         data=experiment.mesh.shape['data'], shard=experiment.mesh.shape['shard'], remat=config.remat,
         fits=compiled.fits, memory=_memory(experiment, compiled, target), temp_bytes=compiled.temporaries,
         hbm_bytes_per_image=round(moved.hbm / images), hbm_bytes_per_image_padded=round(moved.padded / images),
@@ -141,14 +141,14 @@ def remedies(config: ConfigDict, target: Machine, found: dict) -> Iterator[str]:
 def _kinds(config: ConfigDict, devices: int) -> Iterator[list[dict]]:
     """Yields the changes of each kind, the smallest first."""
     sizes, size = [], config.batch_size // 2
-    while size >= devices * config.accumulate and size % (devices * config.accumulate) == 0:
+    now = config.updates.get('accumulate', 1)
+    while size >= devices * now and size % (devices * now) == 0:
         sizes.append(size)
         size //= 2
     yield [dict(batch_size=size) for size in sizes]
     parts = [2**power for power in range(1, 10)]
     yield [
-        dict(accumulate=config.accumulate * each) for each in parts
-        if config.batch_size % (devices * config.accumulate * each) == 0
+        {'updates.accumulate': now * each} for each in parts if config.batch_size % (devices * now * each) == 0
     ]  # fmt: skip
     if not config.remat:
         yield [dict(remat=True)]

@@ -1,16 +1,11 @@
-"""What of a net is frozen at a step, and its mode: config.optimizer.freeze and config.frozen."""
+"""What of a net is frozen at a step, and its mode: freeze and frozen of config.updates."""
 
 import dataclasses
 
-from ml_collections import ConfigDict
-
 from cvresearch.base import trees
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import UserError
 from cvresearch.nn.overrides import inside
-from cvresearch.optim import optimizers
-from cvresearch.optim.optimizers import OptimizerOptions
-
-MODES = ('inference', 'train')
+from cvresearch.optim.updates import OptimizerOptions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,15 +13,20 @@ class Freezing:
     """What is frozen when.
 
     Attributes:
-      options: of the optimizer.
+      options: config.updates of the run.
       steps_per_epoch: of the run.
-      inference: what is frozen is in inference mode, and what is frozen for good has neither gradients nor moments;
-        otherwise its statistics of norms and its dropout go on.
     """
 
     options: OptimizerOptions
     steps_per_epoch: float
-    inference: bool
+
+    @property
+    def inference(self) -> bool:
+        """Whether what is frozen is in inference mode, and what is frozen for good has neither gradients nor moments.
+
+        Otherwise its statistics of norms and its dropout go on.
+        """
+        return self.options.inference
 
     def never_learns(self, path: str) -> bool:
         """Whether a parameter is frozen for good."""
@@ -46,16 +46,18 @@ class Freezing:
             rests = self.never_learns(path) or self.options.start(path, self.steps_per_epoch) > step
             parts = path.split('/')[:-1]
             (resting if rests else learning).update('/'.join(parts[:depth]) for depth in range(1, len(parts) + 1))
+        # A module rests as a whole: where one of its parameters learns, its statistics and its dropout go on.
         return frozenset(resting - learning)
 
     def starts(self, params) -> list[int]:
         """Returns the steps at which something begins to learn, after the first."""
         if not self.options.freeze:
             return []
-        paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name) or [name])
+        paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name))
         starts = {
             self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)
         }  # fmt: skip
+        # What learns from the first update on begins no phase of its own.
         return sorted(starts - {0})
 
     def check(self, params, steps: int) -> None:
@@ -64,25 +66,13 @@ class Freezing:
         if late:
             epochs = sorted({epoch for _, epoch in self.options.thaws if epoch})
             raise UserError(
-                f'config.optimizer.freeze has parameters that learn from epoch {epochs[-1]:g} on, step {late[-1]:,}, '
+                f'config.updates.freeze has parameters that learn from epoch {epochs[-1]:g} on, step {late[-1]:,}, '
                 f'and the run has {steps:,} steps ({steps / self.steps_per_epoch:g} epochs); expected an earlier '
                 'epoch, or a pattern alone for what never learns'
             )
         if all(self.never_learns(block) for name, _ in trees.named_leaves(params)
-               for block in trees.block_names(name) or [name]):  # fmt: skip
-            raise UserError('config.optimizer.freeze freezes every parameter for good; expected some that learn')
-
-
-def of(config: ConfigDict, steps_per_epoch: float) -> Freezing:
-    """Returns what a configuration freezes.
-
-    Raises:
-      UserError: an unknown mode.
-    """
-    mode = config.get('frozen', 'train')
-    lookup('frozen', dict.fromkeys(MODES), mode)
-    options = optimizers.around(config.optimizer)
-    return Freezing(options, steps_per_epoch, mode == 'inference' and bool(options.freeze))
+               for block in trees.block_names(name)):  # fmt: skip
+            raise UserError('config.updates.freeze freezes every parameter for good; expected some that learn')
 
 
 def held(modules: frozenset[str], freezing: Freezing | None = None):

@@ -57,7 +57,7 @@ def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -
       UserError: as `Experiment.from_config`.
     """
     source = sources.without_images(config.data, config.minival, config.transform)
-    layout = meshes.Layout.of(config.mesh, devices)
+    layout = meshes.Layout.of_config(config, devices)
     return Experiment.from_config(config, source, dataclasses.replace(layout, mesh=mesh) if mesh else layout)
 
 
@@ -140,8 +140,8 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
     sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     return (
         f'on a mesh of {sizes} this run needs about {need.total / 2**20:,.0f} MiB of each device ({parts}), which has '
-        f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.accumulate, or config.remat=True '
-        'need less of each (cvresearch summary --mesh --config ...)'
+        f'{limit / 2**20:,.0f}; more devices, a larger config.mesh.shard or config.updates.accumulate, or '
+        'config.remat=True need less of each (cvresearch summary --mesh --config ...)'
     )
 
 

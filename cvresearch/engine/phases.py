@@ -49,7 +49,11 @@ class Phases:
 
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
-        return meshes.place(self.streams[resizing.stage_at(self.phases, step)].batch(step), self._experiment.mesh)
+        return meshes.place(self.own_batch(step), self._experiment.mesh)
+
+    def own_batch(self, step: int) -> dict:
+        """Returns this host's part of a batch, in its memory."""
+        return self.streams[resizing.stage_at(self.phases, step)].batch(step)
 
     def update(self, step: int, state: State, batch: dict) -> State:
         """Makes one update. On the first of a phase, the next phase's begins to be compiled."""

@@ -1,7 +1,5 @@
 """From a configuration to what a recipe adds to plain training, each part checked against the others."""
 
-import dataclasses
-
 import flax.linen as nn
 import jax
 import numpy as np
@@ -9,19 +7,18 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import RunError, UserError, check_arguments, construct
+from cvresearch.base.errors import RunError, UserError, construct
 from cvresearch.data import sampling
 from cvresearch.data.examples import Source, labels_of
 from cvresearch.engine.steps import UpdateOptions
-from cvresearch.nn import norms, overrides
+from cvresearch.nn import norms, overrides, stacked
 from cvresearch.nn.overrides import Net
-from cvresearch.nn.stacked import with_stacked
-from cvresearch.objectives import class_weights, losses
-from cvresearch.objectives.losses import Distillation, Loss
-from cvresearch.objectives.mixing import Mixing
+from cvresearch.objectives import class_weights, losses, mixing
+from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import Task
-from cvresearch.optim import averages, optimizers, plateau
+from cvresearch.optim import averages, plateau
 from cvresearch.optim.plateau import Plateau
+from cvresearch.optim.updates import OptimizerOptions
 
 
 def _skip(in_a_row: int = 10) -> int:
@@ -35,24 +32,31 @@ SIGMOID = 'sigmoid_cross_entropy'  # the loss of images with any number of label
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
-def make(config: ConfigDict, steps: int, steps_per_epoch: float, mesh: Mesh) -> UpdateOptions:
+def make(
+    config: ConfigDict, options: OptimizerOptions, steps: int, steps_per_epoch: float, mesh: Mesh
+) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
+
+    Args:
+      config: of the run.
+      options: what its `updates` says.
+      steps: of the whole schedule.
+      steps_per_epoch: of the run.
+      mesh: its devices.
 
     Raises:
       UserError: a value that is out of range, or a batch that does not divide as it should.
     """
-    knobs = {field.name for field in dataclasses.fields(Mixing)}
-    _check_division(config, mesh)
-    teaching = {name: value for name, value in config.distillation.items() if name != 'teacher'}
-    check_arguments('config.distillation', teaching, dict(weight=0.5, temperature=1.0))
+    _check_division(config, options.accumulate, mesh)
+    distillation = losses.distillation(config.distillation)
     return UpdateOptions(
-        mixing=Mixing(**{name: value for name, value in config.augment.items() if name in knobs}),
-        accumulate=config.accumulate,
+        mixing=mixing.make(config.mixing),
+        accumulate=options.accumulate,
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
-        sam=optimizers.around(config.optimizer).sam,
+        sam=options.sam,
         average=averages.make(config.average, steps, steps_per_epoch),
         skip=construct('non_finite', NON_FINITE, config.non_finite),
-        distillation=Distillation(**teaching) if config.distillation.teacher else None,
+        distillation=distillation if distillation.teacher else None,
     )
 
 
@@ -62,12 +66,13 @@ def whole_net(model: nn.Module, config: ConfigDict, one_by_one: bool = False) ->
     With `one_by_one` its blocks are not repeated in a loop, so that some can be frozen.
     """
     how = norms.make(config.batch_norm)
+    if config.precise_batches and how.kind not in ('batch_norm', 'batch_renorm'):
+        raise UserError(f'config.precise_batches is {config.precise_batches}, but {how.kind!r} keeps no statistics')
     if one_by_one:
-        model = model.clone(scan=False, stacked=False) if hasattr(model, 'scan') else model
+        model = stacked.unrolled(model)
     elif 'stacked' not in config.model:
-        model = with_stacked(model)
-    if config.remat and hasattr(model, 'remat'):
-        model = model.clone(remat=True)
+        model = stacked.with_stacked(model)
+    model = stacked.with_remat(model) if config.remat else model
     return Net(model, how, config.remat) if config.remat or how != norms.Normalization() else model
 
 
@@ -79,6 +84,7 @@ def statistics_net(model: nn.Module, frozen: frozenset[str] = frozenset()) -> nn
       frozen: paths of modules that keep their statistics.
     """
     if isinstance(model, Net):
+        # Renormalization would correct by the running statistics, which are what is to be found anew.
         kind = 'batch_norm' if model.norm.kind == 'batch_renorm' else model.norm.kind
         group_size = model.norm.group_size
         model = model.model
@@ -137,7 +143,7 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
             f'config.loss.name is {spec.get("name")!r}, and the images of {source.facts.name} have any number of '
             f'labels; expected --config.loss.name={SIGMOID}'
         )
-    if source.facts.multi_label and config.distillation.teacher:
+    if source.facts.multi_label and losses.distillation(config.distillation).teacher:
         raise UserError(
             'config.distillation.teacher teaches one class an image, and these have any number of labels; expected none'
         )
@@ -160,13 +166,13 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
 
 def check_labels(config: ConfigDict, source: Source) -> None:
     """Raises UserError where images are to be mixed whose labels are neither one class each nor any number of them."""
-    if source.facts.multi_label or not (config.augment.mixup or config.augment.cutmix):
+    if source.facts.multi_label or not mixing.make(config.mixing):
         return
     labels = labels_of(source.splits['train'])
     if labels is not None and not (labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)):
         raise UserError(
-            f'config.augment mixes images, for which each needs one class; the labels of {source.facts.name} are '
-            f'{labels.dtype} {labels.shape}; set augment.mixup and augment.cutmix to 0'
+            f'config.mixing mixes images, for which each needs one class; the labels of {source.facts.name} are '
+            f'{labels.dtype} {labels.shape}; set mixing.mixup and mixing.cutmix to 0'
         )
 
 
@@ -178,16 +184,16 @@ def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
         what = f'{skip} batches in a row (config.non_finite) have no finite gradients, the last of them at step'
     return RunError(
         f'{what} {step}; {last}. A lower learning rate (config.schedule.peak), a warm-up, or '
-        'config.optimizer.clip_norm may help'
+        'config.updates.clip_norm may help'
     )
 
 
-def _check_division(config: ConfigDict, mesh: Mesh) -> None:
-    parts, size, group = config.accumulate, config.batch_size, norms.make(config.batch_norm).group_size
+def _check_division(config: ConfigDict, parts: int, mesh: Mesh) -> None:
+    size, group = config.batch_size, norms.make(config.batch_norm).group_size
     if parts < 1 or size % parts or (size // parts) % mesh.size:
         raise UserError(
-            f'config.accumulate is {parts}: a batch of {size} in so many parts does not divide over {mesh.size} '
-            f'devices; expected a divisor of {size // mesh.size if size % mesh.size == 0 else size}'
+            f'config.updates.accumulate is {parts}: a batch of {size} in so many parts does not divide over '
+            f'{mesh.size} devices; expected a divisor of {size // mesh.size if size % mesh.size == 0 else size}'
         )
     if group and (size // parts) % group:
         of = f' in {parts} parts of {size // parts}' if parts > 1 else ''
@@ -195,7 +201,5 @@ def _check_division(config: ConfigDict, mesh: Mesh) -> None:
             f'config.batch_norm.group_size is {group}, which does not divide a batch of {size}{of}; '
             'expected a divisor, or 0 for the whole batch'
         )
-    if config.batch_norm.get('precise_batches', 0) < 0:
-        raise UserError(f'config.batch_norm.precise_batches is {config.batch_norm.precise_batches}; expected 0 or more')
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jax
 
-from cvresearch.base import compile_cache, hosts, plugins, trees
+from cvresearch.base import compile_cache, hosts, plugins
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
@@ -22,14 +22,13 @@ from cvresearch.base.tracking import Tracking
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
 from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
-from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.checkpoint import Checkpoints, count_and_digest
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.due import Due
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import SNAPSHOTS, without_optimizer
-from cvresearch.nn.stacked import unstack
 from cvresearch.objectives import metrics
 
 
@@ -115,6 +114,7 @@ class Session:
         began = (origin or {}).get('lines', ())
         for line in [*sources.told(experiment.source), *began, experiment.greeting(self.config.model.name, step)]:
             self.progress.say(line)
+        # Only now: until the run is known to go on, its folder keeps the configuration that it had.
         self._adopt_config(state)
         if hosts.is_primary():
             self.closes(Tracking(self.path, self.observation.track))
@@ -124,7 +124,7 @@ class Session:
         """Goes on with the run's configuration as it is now: says what has changed, and records it."""
         if not hosts.is_primary():
             return
-        lines, extended_from = continuing.adopted(self.path, self.experiment, self.config, state)
+        lines, extended_from = continuing.adopted(self.path, self.experiment, state)
         lines = [*self._notes, *lines]
         for line in lines:
             self.progress.say(line)
@@ -160,6 +160,7 @@ class Session:
 
     def waits_for(self, compiler: Compiler, name: Hashable) -> bool:
         """Waits until something is compiled; False if the run is asked to stop before."""
+        # Asked until it is compiled, and not at every step: of several hosts the answer takes a collective.
         if name not in self._compiled and not self.stopping:
             done: Callable = functools.partial(compiler.done, name)
             if self._agreement.wait(done, lambda: self.preemption.requested):
@@ -170,6 +171,7 @@ class Session:
 
     def check_finite(self, state: State) -> None:
         """Raises RunError if an update so far was not finite, once the last good checkpoint is whole."""
+        # Looked at only where the loop waits for the device anyhow: to ask at each step would make it wait each time.
         if (bad := int(state.bad_step)) >= 0:
             self.checkpoints.wait()
             raise recipes.not_finite(bad, self.checkpoints.steps(), self.experiment.recipe.skip)
@@ -215,9 +217,10 @@ class Session:
         plan, stopping = self.experiment.plan, self.experiment.stopping
         good, final = {}, self._final()
         early = early_stopping.card(stopping, step, plan, self.due.best_step()) if how == 'finished' else None
+        # A run that failed has no digest: its parameters may not be finite, or their memory may be reused already.
         if how != 'failed':
-            params = unstack(hosts.to_host(state.params))
-            good = dict(params=trees.count(params), params_sha256=trees.sha256(params), **_skipped(state))
+            params, digest = count_and_digest(state.params)
+            good = dict(params=params, params_sha256=digest, **_skipped(state))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         ended = {'stopped_early': early} if early else {}
         self.card.end(

@@ -77,6 +77,7 @@ def create(
       method: what the method of learning keeps beside, at step 0.
     """
     if variables is None:
+        # As in evaluation, so that initial values hang on one random stream and on no dropout.
         variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
     model_state = dict(variables)
     params = model_state.pop('params')

@@ -85,6 +85,7 @@ class UpdateParts:
 
 def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
+    # Here and not on the host: a batch travels to the devices as uint8, a quarter of the bytes.
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
 
 
@@ -105,6 +106,7 @@ def make_train_step(
 
         of_part = functools.partial(_gradients, model, loss, options, task, state)
         of_batch = _in_parts(of_part, options, rng.step_key(state.seed, 'dropout', state.step))
+        # Without what never learns, so that no gradient of it is computed.
         learning = options.learning(state.params)
         (gradients, model_state, mean_loss), sums = of_batch(learning, (images, target, batch['label']))
         if options.sam:
@@ -147,6 +149,7 @@ def make_joint_train_step(
     def train_step(state: State, batch: dict) -> State:
         number, groups = len(batch['label']), views(parts, state, batch, strong)
         sizes = [len(group) for group in groups]
+        # One pass for all of them, so that the norms see labelled and unlabelled images together.
         images = unlabelled.interleaved(number, groups)
         target = parts.task.target(batch['label'], model.num_classes)
         key = rng.step_key(state.seed, 'dropout', state.step)
@@ -206,6 +209,7 @@ def updated(
       sums: the batch's metrics.
       options: of which the average and what becomes of a batch that is not finite.
     """
+    # An argument of the update: a rate that follows evaluations is not known when the update is compiled.
     scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
     updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
     params = options.whole(optax.apply_updates(options.learning(state.params), updates), state.params)
@@ -214,6 +218,7 @@ def updated(
     if options.average:
         new = {'params': params, 'model_state': model_state}
         new = optax.incremental_update(new, average, options.average(state.step))
+        # What is frozen is put back: rounding may change the average of a number with itself.
         average = {
             'params': options.settled(average['params'], new['params']),
             'model_state': _settled(options, average['model_state'], new['model_state']),
@@ -230,7 +235,9 @@ def updated(
         sums=metrics.add(state.sums, sums),
     )
     if options.skip:
+        # The gradients too: a rule that takes signs makes a finite step of infinite ones.
         return _unless_bad(state, new, finite & jnp.isfinite(optax.global_norm(gradients)), options.skip)
+    # The first stays: what is not finite after it follows from it.
     return new.replace(bad_step=jnp.where((state.bad_step < 0) & ~finite, state.step, state.bad_step))
 
 
@@ -263,6 +270,7 @@ def objective(
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
     def of_params(params):
+        # What never learns comes from the state, and so is a constant to the derivative.
         params = options.whole(params, options.gather(state.params))
         outputs, model_state = model.apply(
             {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
@@ -290,7 +298,9 @@ def _in_parts(of_part: Callable, options: UpdateOptions, key: jax.Array) -> Call
 
     def of_batch(params, examples):
         number = options.accumulate
+        # Consecutive examples stay together, since the groups of batch norm are consecutive ones.
         parts = options.spread(jax.tree.map(lambda x: x.reshape(number, -1, *x.shape[1:]), examples))
+        # With one key for all, every part would drop the same units.
         keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(number))
         shapes = jax.eval_shape(of_part, params, jax.tree.map(lambda x: x[0], parts), key)
         zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
@@ -298,6 +308,7 @@ def _in_parts(of_part: Callable, options: UpdateOptions, key: jax.Array) -> Call
         def add(total, part):
             return jax.tree.map(jnp.add, total, of_part(params, *part)), None
 
+        # A loop, so that the memory of one part's activations serves all.
         (totals, sums), _ = jax.lax.scan(add, zeros, (parts, keys))
         return jax.tree.map(lambda x: x / number, totals), sums
 
@@ -307,6 +318,7 @@ def _in_parts(of_part: Callable, options: UpdateOptions, key: jax.Array) -> Call
 def ascent(gradients, radius: float):
     """Returns the step uphill of sharpness-aware minimisation, radius * g / |g| (Foret et al. 2021, equation 2)."""
     norm = optax.global_norm(gradients)
+    # Where all gradients are 0 there is no way up: the step is 0 then, and not NaN.
     return jax.tree.map(lambda g: radius * g / jnp.maximum(norm, jnp.finfo(g.dtype).tiny), gradients)
 
 
@@ -334,6 +346,7 @@ def make_statistics_step(
     """
 
     def statistics_step(state: State, batch: dict) -> dict:
+        # The same keys as in training: the statistics are of the images that the net was shown.
         keys = rng.example_keys(state.seed, 'augment', batch['epoch'], batch['index'])
         images = augment.erase(normalize(augment.images(batch['image'], keys), mean, std), keys)
         key = rng.step_key(state.seed, 'dropout', state.step)

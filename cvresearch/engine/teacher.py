@@ -16,7 +16,8 @@ from cvresearch.interop.classifier import Classifier
 
 def of(student: Experiment) -> Callable[[jax.Array], jax.Array] | None:
     """Returns the teacher that an experiment names, None if it has none; see `load`."""
-    return load(student.teacher, student) if student.teacher else None
+    how = student.recipe.distillation
+    return load(how.teacher, student) if how else None
 
 
 def load(name: str, student: Experiment) -> Callable[[jax.Array], jax.Array]:

@@ -90,6 +90,7 @@ def transplanted(
         if array.shape != leaf.shape:
             wrong.append(f'{_name(path)} {list(array.shape)} for {list(leaf.shape)}')
         filled[path] = array.astype(leaf.dtype)
+    # What finds no place is refused: to drop it unsaid would start from half a net.
     left = [path for path in theirs if path not in mine or path in new]
     refused = [_name(path) for path in left if not is_new(path) and not auxiliary(path)]
     _check(net, (('missing', missing), ('of another shape', wrong), ('left over', refused)))

@@ -23,6 +23,7 @@ def window(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[int, in
       UserError: the net has no such map, or its first dense layer cannot slide.
     """
     images = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    # By tracing, which asks the net itself and computes nothing.
     with sliding.measuring() as seen:
         jax.eval_shape(lambda key, x: model.init(key, x, train=False), jax.random.key(0), images)
     if not seen:

@@ -15,7 +15,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
 from cvresearch.engine import recipes, steps
 from cvresearch.evaluation import predictions
-from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.predictions import Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.objectives import multi_label, scores
 
@@ -32,6 +32,7 @@ def average(members: Sequence[Predictions], **record) -> Predictions:
     if first.multi_label:
         mean = multi_label.averaged([member.logits for member in members])
         return Predictions(mean.astype(np.float32), first.labels, record, first.class_names)
+    # In logarithms and float64: the probabilities of classes that nobody believes in would underflow.
     logs = np.logaddexp.reduce([scores.log_softmax(member.logits) for member in members]) - np.log(len(members))
     return Predictions(logs.astype(np.float32), first.labels, record, first.class_names)
 
@@ -97,29 +98,27 @@ def fit(variables: Sequence[dict], mesh: Mesh) -> bool:
 
 
 def members_of(
-    model: nn.Module, variables: Sequence[dict], examples: Examples, protocol: Protocol, batch_size: int,
-    mean: tuple[float, ...], std: tuple[float, ...], mesh: Mesh, records: Sequence[dict], stacked: bool | None = None,
+    net: Placed, variables: Sequence[dict], examples: Examples, protocol: Protocol, batch_size: int,
+    records: Sequence[dict], stacked: bool | None = None,
 ) -> list[Predictions]:  # fmt: skip
     """Returns what each net of one architecture says of a split.
 
     Args:
-      model: of all.
+      net: of all, where they are evaluated.
       variables: of each.
       examples: the split.
       protocol: how images are shown.
       batch_size: images at once.
-      mean: of pixels, as `steps.normalize`; std: likewise.
-      mesh: of the run.
       records: of each.
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
         results up to rounding. Where they fit, by default.
     """
-    one = predictions.forward(model, mean, std, protocol, mesh)
-    if stacked if stacked is not None else len(variables) > 1 and fit(variables, mesh):
-        together = predictions.forward(model, mean, std, protocol, mesh, members=True)
-        logits, labels = predictions.predict(together(stack(variables)), examples, protocol, batch_size, mesh)
+    if stacked if stacked is not None else len(variables) > 1 and fit(variables, net.mesh):
+        together = predictions.forward(net, protocol, members=True)
+        logits, labels = predictions.predict(together(stack(variables)), examples, protocol, batch_size, net.mesh)
     else:
-        found = [predictions.predict(one(each), examples, protocol, batch_size, mesh) for each in variables]
+        one = predictions.forward(net, protocol)
+        found = [predictions.predict(one(each), examples, protocol, batch_size, net.mesh) for each in variables]
         logits, labels = np.stack([part for part, _ in found]), found[0][1]
     return [Predictions(part, labels, record) for part, record in zip(logits, records, strict=True)]
 
@@ -158,6 +157,7 @@ def reestimate(
     """
     if not variables.get('batch_stats'):
         return variables
+    # Averaged weights have activations of their own, which the mean of the nets' statistics does not fit.
     net = recipes.statistics_net(model)
 
     @jax.jit

@@ -37,9 +37,8 @@ def measure(
     random = np.random.default_rng(0)
     examples = Arrays(random.integers(0, 256, (images, *shape), np.uint8), np.zeros(images, np.int32))
     mesh, protocol = meshes.make_mesh(), protocols.as_given(examples, shape)
-    one, all_together = (
-        predictions.forward(net, (0.5,), (0.25,), protocol, mesh, members=stacked) for stacked in (False, True)
-    )
+    placed = predictions.Placed(net, (0.5,), (0.25,), mesh)
+    one, all_together = (predictions.forward(placed, protocol, members=stacked) for stacked in (False, True))
     together, apart = all_together(ensemble.stack(variables)), [one(each) for each in variables]
 
     def seconds(*forwards) -> float:

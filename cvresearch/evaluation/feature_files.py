@@ -165,6 +165,7 @@ def _of_chunk(of_pixels: Callable, examples, index: np.ndarray, batch_size: int)
     for start in range(0, len(index), batch_size):
         part = index[start : start + batch_size]
         images, label = examples.take(part)
+        # One shape for all batches, so that one program is compiled.
         padded = np.concatenate([images, np.zeros((batch_size - len(part), *images.shape[1:]), images.dtype)])
         found.append({name: np.asarray(x)[: len(part)] for name, x in of_pixels(padded).items()})
         labels.append(label)

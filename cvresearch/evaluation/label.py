@@ -47,6 +47,7 @@ def label(net: Classifier, images: Examples, out: Path, part: int = PART) -> Lab
     """
     if net.multi_label:
         raise UserError(f'{net.provenance.name} gives an image any number of labels; expected one class an image')
+    # Of the images before they are prepared: a teacher with another crop labels the same images.
     raw = getattr(images, 'encoded', None) or images.base
     record = {
         'net': net.provenance.name, 'digest': net.digest, 'images': len(images),
@@ -89,6 +90,7 @@ def _probabilities(logits_of, images: Examples, places: range) -> np.ndarray:
     found = []
     for start in range(places.start, places.stop, BATCH):
         index = np.arange(start, min(start + BATCH, places.stop))
+        # Filled up with the same images again, so that the last batch needs no program of its own.
         shown, _ = images.take(np.resize(index, BATCH))
         found.append(scores.softmax(np.asarray(logits_of(shown), np.float64))[: len(index)])
     return np.concatenate(found).astype(np.float32)

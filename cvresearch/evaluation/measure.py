@@ -1,26 +1,30 @@
 """Any classifier on any data, by any protocol: released weights are measured without a training."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.paths import local
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity, sources
 from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives.tasks import MULTI
 
 BATCH_SIZE = 64
+PUBLISHED = 'as_published'
 EVALUATION = 'evaluation.json'  # record in the folder of an evaluation without a run
 
 
@@ -28,7 +32,8 @@ class View(NamedTuple):
     """How images are shown to the nets.
 
     Attributes:
-      protocol: in `evaluation/protocols.py`; 'as_given': as each net's weights were published with.
+      protocol: in `evaluation/protocols.py`; 'as_given': as `predict` shows them to each net; 'as_published': as its
+        accuracy was published with, which is another size for many weights of timm.
       resolution: side of the net's input; the net's own if None.
       scales: shorter sides before cropping; the protocol's if ().
       interpolation: of resizing; the protocol's if None.
@@ -64,7 +69,7 @@ def run(
     whole = {'every': 1} if data == 'image_folder' else {}
     given = {'name': data, **whole, **({'root': str(root)} if root else {})} if data else None
     nets = (classifiers.load(name) for name in names)
-    members = [measure(net, given or _own_data(net), view=view, **how) for net in nets]
+    members = [measure(net, given or own_data(net), view=view, **how) for net in nets]
     found = members[0] if len(members) == 1 else together(members)
     record = metrics(found)
     if len(members) > 1:
@@ -75,36 +80,61 @@ def run(
     return record
 
 
+def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
+    """Returns {folder: (name of a net, how it is shown images)} of a file that lists nets.
+
+    Args:
+      file: text with a name in each line, where empty lines and lines that begin with # are passed over; or FILE.py,
+        whose `sweep()` returns settings such as {'weights': 'run:a', 'protocol': 'resnet_10'}: a net, and fields of
+        `View`.
+      view: what is not set by the file.
+
+    Raises:
+      UserError: no such file, or no names in it; an unknown key; two evaluations with one folder.
+    """
+    if file.partition(':')[0].endswith('.py'):
+        settings = configs.sweep_of(file)
+        if not isinstance(settings, list) or not all('weights' in setting for setting in settings):
+            raise UserError(f"sweep() of {file} has a setting without 'weights'; expected the name of a net in each")
+        for setting in settings:
+            check_arguments(f'a setting of {file}', setting, {'weights': ''} | View()._asdict())
+        wanted = [(str(setting.pop('weights')), view._replace(**setting), setting) for setting in map(dict, settings)]
+    else:
+        path = local(file, 'the list of nets')
+        if not path.is_file():
+            raise UserError(f'there is no {path}; expected a file with the name of a net in each line')
+        lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
+        wanted = [(line, view, {}) for line in lines if line and not line.startswith('#')]
+    found = {'-'.join([folder_of(name), *(_word(value) for value in own.values())]): (name, shown)
+             for name, shown, own in wanted}  # fmt: skip
+    if not wanted or len(found) < len(wanted):
+        raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
+    return found
+
+
 def run_each(
-    file: Path, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
+    file: str, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
 ) -> Iterator[dict | UserError]:  # fmt: skip
-    """Yields the record of each net that a file lists, a name a line, or why one cannot be evaluated.
+    """Yields the record of each net that a file lists, or why one cannot be evaluated.
 
     Each has a folder of its own in `out`, named by its net. A net whose folder is there already is not measured again,
     so that a long list can be continued; its record is yielded as it is kept.
 
     Args:
-      file: empty lines, and lines that begin with #, are passed over.
+      file: see `listed`.
       out: folder for the folders, which may be there.
       data, root, view, **how: see `run`.
 
     Raises:
-      UserError: no such file, or no names in it; two names with one folder.
+      UserError: see `listed`.
     """
-    if not file.is_file():
-        raise UserError(f'there is no {file}; expected a file with the name of a net in each line')
-    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
-    names = [line for line in lines if line and not line.startswith('#')]
-    folders = {name: folder_of(name) for name in names}
-    if not names or len(set(folders.values())) < len(names):
-        raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
-    for name, folder in folders.items():
+    for folder, (name, shown) in listed(file, view).items():
         place = out / folder if out else None
         try:
             if place and (place / EVALUATION).exists():
                 yield json.loads((place / EVALUATION).read_text(encoding='utf-8'))
             else:
-                yield run([name], data, root, view, place, **how)
+                yield run([name], data, root, shown, place, **how)
         except UserError as error:
             yield UserError(f'{name}: {error}')
 
@@ -121,7 +151,16 @@ def folder_of(name: str) -> str:
     return re.sub(r'[^\w.=]+', '-', words).strip('-')
 
 
-def _own_data(net: Classifier) -> dict:
+def _word(value: object) -> str:
+    return re.sub(r'[^\w.]+', '-', str(value)).strip('-')
+
+
+def own_data(net: Classifier) -> dict:
+    """Returns the data that a run was trained on, as its configuration names them.
+
+    Raises:
+      UserError: a net that is no run.
+    """
     if net.provenance.kind != 'run':
         raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
                         'image_folder with --root')  # fmt: skip
@@ -147,6 +186,8 @@ def measure(
     Raises:
       UserError: an unknown source, split or protocol; data with a class that the net does not know.
     """
+    if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
+        net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
     try:
         source = sources.load(data, class_names=net.class_names, preparation=net.preprocessing)
     except identity.UnknownClassError as error:
@@ -167,8 +208,8 @@ def measure(
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
     (found,) = ensemble.members_of(
-        net.module, [net.variables], examples, protocol, meshes.fitting(batch_size or BATCH_SIZE, mesh),
-        net.preprocessing.mean, net.preprocessing.std, mesh, [record],
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), [net.variables], examples, protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record],
     )  # fmt: skip
     return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
 
@@ -181,7 +222,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     """
     knobs = {key: value for key, value in view._asdict().items() if key not in ('protocol', 'resolution') and value}
     prepared, side = net.preprocessing, net.input_shape[0]
-    if view.protocol != 'as_given':
+    if view.protocol not in ('as_given', PUBLISHED):
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
@@ -190,7 +231,7 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
     else:
         resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
     scales = (resize,) if resize else ()
-    return Protocol('as_given', side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+    return Protocol(view.protocol, side, scales=scales, interpolation=interpolation, channels=prepared.channels)
 
 
 def together(members: Sequence[Predictions]) -> Predictions:

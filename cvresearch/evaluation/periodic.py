@@ -14,7 +14,7 @@ from cvresearch.engine.session import Session
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import variables_of
 from cvresearch.evaluation import predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.evaluation.totals import evaluate
 
@@ -104,7 +104,8 @@ class Evaluator:
     def _begin_predictions(self, split: str, protocol: Protocol, variables: dict) -> tuple:
         """Begins to compile the logits of a split; returns their name."""
         experiment, (images, _) = self._experiment, self._splits[split].take(np.zeros(1, np.int64))
-        net = predictions.forward(experiment.model, experiment.mean, experiment.std, protocol, experiment.mesh)
+        net = predictions.forward(Placed.of(experiment), protocol)
+        # Named by the shape alone: all splits with images of one shape share a program.
         name, shape = ('predictions', images.shape), (experiment.eval_batch_size, *images.shape[1:])
         self._compiler.begin(name, functools.partial(net.compiled, variables, shape))
         return name

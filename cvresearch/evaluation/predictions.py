@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,7 @@ from cvresearch.data.examples import Example, Examples
 from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
+from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation import dense
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.interop.archives import open_zip
@@ -60,6 +62,7 @@ class Predictions:
     def probabilities(self) -> np.ndarray:
         """Float64 (images, classes): their softmax, or their sigmoids where each class is a question of its own."""
         if self.multi_label:
+            # 1 / (1 + exp(-x)) written so that no x overflows.
             return np.exp(-np.logaddexp(0, -self.logits.astype(np.float64)))
         return scores.softmax(self.logits)
 
@@ -83,6 +86,7 @@ class Predictions:
     def save(self, path: Path) -> None:
         """Writes a compressed .npz, whole or not at all."""
         record, names = (np.frombuffer(json.dumps(x).encode(), np.uint8) for x in (self.record, self.class_names))
+        # Renamed when it is whole, so that a process that is killed here leaves no half of a file under the name.
         temporary = path.with_name(f'{path.name}.tmp')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -171,6 +175,26 @@ def task_of(task: Task) -> dict[str, str]:
     return {'task': task.name} if task.several else {}
 
 
+class Placed(NamedTuple):
+    """A net without its weights, where it is evaluated.
+
+    Attributes:
+      module: (variables, normalized images) -> logits.
+      mean, std: of pixels, as `steps.normalize` takes them.
+      mesh: the devices over which a batch is divided.
+    """
+
+    module: nn.Module
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    mesh: Mesh
+
+    @classmethod
+    def of(cls, experiment: Experiment) -> 'Placed':
+        """Returns the net of a run on the run's devices."""
+        return cls(experiment.model, experiment.mean, experiment.std, experiment.mesh)
+
+
 @dataclasses.dataclass(frozen=True)
 class Net:
     """The logits of a net, as a function of its variables."""
@@ -190,21 +214,20 @@ class Net:
         return dataclasses.replace(self, function=self.function.lower(placed, batch).compile())
 
 
-def forward(
-    model: nn.Module, mean: tuple[float, ...], std: tuple[float, ...], protocol: Protocol, mesh: Mesh,
-    members: bool = False,
-) -> 'Net':  # fmt: skip
+def forward(net: Placed, protocol: Protocol, members: bool = False) -> Net:
     """Returns the jitted logits of a batch of views, given variables: variables -> (images -> (batch, classes)).
 
     Dense protocols average the logits of all positions. One compiled program per size of images serves all variables.
     With `members` the variables of several nets come stacked, and logits are (members, batch, classes).
     """
+    model, mean, std, mesh = net
     if protocol.dense:
         own = (protocol.resolution, protocol.resolution, len(mean))
         logits = dense.logit_map(model, own)
         function = lambda variables, images: logits(variables, images).mean((1, 2))  # noqa: E731
     else:
         function = functools.partial(model.apply, train=False)
+    # The variables alone are mapped: all members see the same images, which are prepared once.
     function = jax.vmap(function, (0, None)) if members else function
     whole, divided = meshes.replicated(mesh), meshes.by_example(mesh)
     jitted = jax.jit(
@@ -241,6 +264,7 @@ def predict(
             return None
         parts.append(part)
     logits, labels = (np.concatenate(part, axis) for part, axis in zip(zip(*parts, strict=True), (-2, 0), strict=True))
+    # Counted, since an image too many or too few changes an accuracy by less than anybody would notice.
     if logits.shape[-2] != len(examples) or len(labels) != len(examples):
         raise RunError(f'evaluation saw {logits.shape[-2]} images of {len(examples)}; the result is not written')
     return logits.astype(np.float32), labels
@@ -250,6 +274,7 @@ def _given(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[np
     for batch in in_order(examples, batch_size, jax.process_index(), jax.process_count()):
         logits = np.asarray(logits_of(meshes.place(batch['image'], mesh)))
         labels, mask = (_of_all_hosts(batch[name]) for name in ('label', 'mask'))
+        # The last batch is filled up, so that all have one shape and one program: the filling is taken out again.
         yield logits[..., mask > 0, :], labels[mask > 0]
 
 

@@ -74,6 +74,7 @@ def probe(
     values = lookup('features', found.values, at)
     values = values.reshape(len(values), -1).astype(np.float64)
     if unit_length:
+        # An image whose features are all 0 has no direction: it stays 0.
         values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
     train, test = (np.flatnonzero(found.splits == name) for name in ('train', 'test'))
     if not len(train) or not len(test):
@@ -91,6 +92,7 @@ def probe(
     chosen, validation = grid[0], None
     if len(grid) > 1:
         size = max(round(held_out * len(train)), len(counts))
+        # Of the training images: a strength chosen on the test images would flatter what is reported.
         fitted, held = train_test_split(np.arange(len(train)), test_size=size, random_state=seed, stratify=y)
         validation = [_fit(kind, s, x[fitted], y[fitted]).score(x[held], y[held]) for s in grid]
         chosen = grid[int(np.argmax(validation))]  # ties go to the first: the stronger regularisation

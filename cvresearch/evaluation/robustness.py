@@ -44,6 +44,7 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}
     errors: dict[str, list[float]] = {name: [] for name in names}
     for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):
+        # Made on the way and never written: fifteen corruptions at five severities are 75 copies of the data.
         part = {split: Corrupted(clean, name, severity, seed)}
         source = dataclasses.replace(run.experiment.source, splits=part)
         corrupted = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, source=source))

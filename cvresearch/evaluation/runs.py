@@ -11,7 +11,7 @@ from cvresearch.data import identity
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import TrainedRun, variables_of
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import Predictions
+from cvresearch.evaluation.predictions import Placed, Predictions
 from cvresearch.evaluation.protocols import Protocol
 
 
@@ -48,14 +48,14 @@ class Run(TrainedRun):
         """
         experiment = self.experiment
         batch_size = meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh)
+        # An average is kept in order to be evaluated; raw weights are asked for by name.
         weights = weights or experiment.weights[-1]
         lookup('weights', dict.fromkeys(experiment.weights), weights)
         images = {'images_sha256': identity.images_sha256(self.examples(split))}
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
-            experiment.model, variables, self.examples(split), protocol, batch_size,
-            experiment.mean, experiment.std, experiment.mesh, records, stacked,
+            Placed.of(experiment), variables, self.examples(split), protocol, batch_size, records, stacked
         )  # fmt: skip
         return [self._named(member) for member in members]
 
@@ -72,9 +72,8 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            experiment.model, [variables], self.examples(split), protocol,
-            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh),
-            experiment.mean, experiment.std, experiment.mesh, [record],
+            Placed.of(experiment), [variables], self.examples(split), protocol,
+            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh), [record],
         )  # fmt: skip
         return self._named(found)
 
@@ -108,6 +107,7 @@ def classes_of(facts, found: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
     if getattr(facts, 'classes', None) is None:
         return found
+    # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
     logits = np.full_like(found.logits, -np.inf)
     logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
     return dataclasses.replace(found, logits=logits)

@@ -40,6 +40,7 @@ def evaluate(
         if stop():
             return None
         pending.append(eval_step(state, meshes.place(batch, mesh)))
+        # Not waited for at once: the next batch is read while the device computes this one.
         if len(pending) > AHEAD:
             totals = metrics.total(totals, pending.pop(0))
     for sums in pending:

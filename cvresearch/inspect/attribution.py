@@ -15,7 +15,8 @@ import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.inspect.class_activation import chosen
-from cvresearch.inspect.program import ACTIVATIONS, logits, outline, separate, trace
+from cvresearch.inspect.program import ACTIVATIONS, logits, outline, trace
+from cvresearch.nn.overrides import separate
 
 Classes = int | Sequence[int] | None
 # Activations that are zero, or nearly so, below zero: those to which guided backpropagation and deconvolution apply.

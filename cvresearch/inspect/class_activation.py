@@ -14,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, last_map, outline, separate, trace
+from cvresearch.inspect.program import Program, last_map, outline, trace
+from cvresearch.nn.overrides import separate
 
 
 @dataclasses.dataclass(frozen=True)

@@ -102,6 +102,11 @@ def shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict:
     return jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
 
 
+def block_shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> dict:
+    """Returns the shapes of a net's variables, block by block even where the net has them in one entry."""
+    return jax.eval_shape(unstack, shapes(model, image_shape))
+
+
 def macs(model: nn.Module, image_shape: tuple[int, int, int], variables: dict | None = None) -> int:
     """Returns the multiply-adds of one image in evaluation mode; `variables` are its `shapes`, if known."""
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
@@ -154,7 +159,7 @@ def _equations(
     as it runs; `turn` counts how often it has.
     """
     for equation in jaxpr.eqns:
-        path = '/'.join(filter(None, (prefix, block_path(_path(equation), turn))))
+        path = module_path(equation, prefix, turn)
         known = [fields.get(v) if isinstance(v, core.Var) else None for v in equation.invars]
         inner = _inner(equation)
         if inner is None:
@@ -173,10 +178,17 @@ def _equations(
         fields.update(zip(equation.outvars, results, strict=True))
 
 
-def _path(equation: core.JaxprEqn) -> str:
-    """Returns the module path of an equation: its scopes without what transformations add."""
+def module_path(equation: core.JaxprEqn, prefix: str = '', turn: int = 0) -> str:
+    """Returns the module path of an equation: its scopes without what transformations and methods add.
+
+    Args:
+      equation: of a traced program.
+      prefix: path of the program that it is in.
+      turn: how often the loop around it has run; it says which of the blocks the equation belongs to.
+    """
     parts = str(equation.source_info.name_stack).split('/')
-    return '/'.join(part for part in parts if part and '(' not in part)
+    own = '/'.join(part for part in parts if part and not set('(.') & set(part))
+    return '/'.join(filter(None, (prefix, block_path(own, turn))))
 
 
 def _inner(equation: core.JaxprEqn):

@@ -12,8 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.nn.overrides import Net
-from cvresearch.nn.stacked import unstack
+from cvresearch.nn import overrides
 
 
 def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -22,7 +21,7 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
     Returns:
       {name: shape of one image's feature}; nothing is computed.
     """
-    model = unrolled(model)
+    model = overrides.unrolled(model)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
     found: dict[str, tuple[int, ...]] = {}
 
@@ -60,8 +59,9 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
         if name not in there:
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {stage_of(child): child for child in there if stage_of(child)}
-    _, state = unrolled(model).apply(
-        unstack(variables), images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
+    model, variables = overrides.separate(model, variables)
+    _, state = model.apply(
+        variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
     )
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
 
@@ -74,10 +74,3 @@ def stage_of(name: str) -> str:
     """Returns 'stage2' for 'stage2_block0', '' for what is no block of a stage."""
     stage, separator, _ = name.partition('_')
     return stage if separator and stage.startswith('stage') and stage[5:].isdigit() else ''
-
-
-def unrolled(model: nn.Module) -> nn.Module:
-    """Returns the net with its blocks one by one: those inside a scan cannot be looked at."""
-    if isinstance(model, Net):
-        return model.clone(model=unrolled(model.model))
-    return model.clone(scan=False) if hasattr(model, 'scan') else model

@@ -7,7 +7,6 @@ import flax.linen as nn
 
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import cost, features
-from cvresearch.nn.stacked import unstack
 
 HEAD = 'head'
 BY = ('stage', 'block')
@@ -19,7 +18,7 @@ class Group(NamedTuple):
     Attributes:
       name: 'stem', 'stage2' or 'stage2_block0', 'last' (what is between the stages and the head), 'head'; in a net
         without stages a layer's name.
-      pattern: a regular expression for the paths of its modules, as `optimizer.freeze` takes it.
+      pattern: a regular expression for the paths of its modules, as `updates.freeze` takes it.
     """
 
     name: str
@@ -42,7 +41,7 @@ def param_groups(model: nn.Module, image_shape: tuple[int, int, int], by: str = 
     """
     if by not in BY:
         raise UserError(f'layers can be grouped by {" or by ".join(BY)}, not by {by!r}')
-    params = unstack(cost.shapes(model, image_shape)['params'])
+    params = cost.block_shapes(model, image_shape)['params']
     order = [name for name in features.names(model, image_shape) if name in params]
     stages = [place for place, name in enumerate(order) if features.stage_of(name)]
     members: dict[str, list[str]] = {}

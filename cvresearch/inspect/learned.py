@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, outline, separate, trace
+from cvresearch.inspect.program import Program, outline, trace
 from cvresearch.inspect.receptive import Field, field
+from cvresearch.nn.overrides import separate
 
 
 def filters(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> np.ndarray:

@@ -23,9 +23,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
 
 from cvresearch.base.errors import UserError, nearest
-from cvresearch.inspect.features import unrolled
-from cvresearch.nn.overrides import Net
-from cvresearch.nn.stacked import unstack
+from cvresearch.nn.overrides import Net, separate
 
 # Functions that are one step of the program, by the name that JAX gives them.
 ACTIVATIONS = ('relu', 'relu6', 'silu', 'elu', 'leaky_relu', 'hard_swish', 'hard_sigmoid')
@@ -69,6 +67,8 @@ class Program:
       logits: place of the result.
       shapes: shape of the value at each place.
       names: place of each value that has a name.
+      modules: the names that are modules'.
+      auxiliary: places of the logits of auxiliary heads, which a net may have in training.
     """
 
     net: str
@@ -79,6 +79,8 @@ class Program:
     logits: int
     shapes: dict[int, tuple[int, ...]]
     names: dict[str, int]
+    modules: frozenset[str] = frozenset()
+    auxiliary: tuple[int, ...] = ()
 
     def place(self, name: str) -> int:
         """Returns the place of a value by its name.
@@ -142,18 +144,25 @@ class Program:
         return values[self.logits], [values[place] for place in keep]
 
 
-def trace(module: nn.Module, variables: dict, images: jax.Array) -> Program:
-    """Returns the program of a net in evaluation mode.
+def trace(module: nn.Module, variables: dict, images: jax.Array, train: bool = False) -> Program:
+    """Returns the program of a net.
 
     Args:
       module: the net.
       variables: its parameters and statistics with every block by itself (`separate`), or their shapes.
       images: (batch, height, width, channels), or their shape.
+      train: as in training: norms by the statistics of the batch, one draw of dropout, auxiliary heads; the running
+        statistics stay as they are. In evaluation mode otherwise.
     """
 
     def net(variables, images):
         with nn.intercept_methods(_named):
-            return module.apply(variables, images, train=False)
+            if not train:
+                return module.apply(variables, images, train=False)
+            kept = [name for name in variables if name != 'params']
+            rngs = {'dropout': jax.random.key(0)}
+            outputs, _ = module.apply(variables, images, train=True, mutable=kept, rngs=rngs)
+            return outputs  # logits, or (logits, those of auxiliary heads)
 
     closed = jax.make_jaxpr(net)(variables, images)
     wrapped = isinstance(module, Net)  # whose scope is around the net's
@@ -170,11 +179,6 @@ def outline(module: nn.Module, variables: dict, images: jax.Array) -> Program:
 def _outline(module: nn.Module, structure, leaves: tuple) -> Program:
     shapes = [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in leaves]
     return trace(module, *structure.unflatten(shapes))
-
-
-def separate(module: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
-    """Returns the net and its variables with blocks one by one: those inside a scan cannot be looked at."""
-    return unrolled(module), unstack(variables)
 
 
 @functools.partial(jax.jit, static_argnames='module')
@@ -253,9 +257,10 @@ class _Flattening:
         self.constants |= {places[v]: value for v, value in zip(jaxpr.constvars, closed.consts, strict=True)}
         *variables, images = (places[v] for v in jaxpr.invars)
         self._enter(jaxpr, places, '')
+        logits, *auxiliary = (places[v] for v in jaxpr.outvars)
         return Program(
-            self.net, self.steps, self.constants, tuple(variables), images, places[jaxpr.outvars[0]], self.shapes,
-            self.names,
+            self.net, self.steps, self.constants, tuple(variables), images, logits, self.shapes, self.names,
+            frozenset(self.modules), tuple(auxiliary),
         )  # fmt: skip
 
     def _new(self, variable: core.Var) -> int:

@@ -33,19 +33,29 @@ from cvresearch.nn.stored import Stored
 FILE, RECORD = 'net.cvr', 'compression.json'
 
 
-def save(
-    directory: str | Path, variables: Mapping, architecture: Mapping, about: Mapping, huffman: bool = True,
-    summary: Callable[[Mapping[str, int]], Mapping] = lambda sizes: {},
-) -> dict:  # fmt: skip
+@dataclasses.dataclass(frozen=True)
+class Notes:
+    """How a compressed net is written, and what is recorded beside its weights.
+
+    Attributes:
+      about: settings, digest of the original, its bytes ('original_bytes'), preprocessing, ...
+      huffman: consider Huffman's codes.
+      summary: of the bytes by array, what compression.json says besides.
+    """
+
+    about: Mapping = dataclasses.field(default_factory=dict)
+    huffman: bool = True
+    summary: Callable[[Mapping[str, int]], Mapping] = lambda sizes: {}
+
+
+def save(directory: str | Path, variables: Mapping, architecture: Mapping, notes: Notes) -> dict:
     """Writes the folder of a compressed net, whole or not at all.
 
     Args:
       directory: of the net; must not exist.
       variables: of the net, in the layout with a name for every block.
       architecture: as `architecture_of` returns it.
-      about: what else is recorded: settings, digest of the original, its bytes ('original_bytes'), preprocessing.
-      huffman: consider Huffman's codes.
-      summary: of the bytes by array, what compression.json says besides.
+      notes: how it is written, and what else is recorded.
 
     Returns:
       The record that was written.
@@ -57,15 +67,15 @@ def save(
     if directory.exists() or directory.is_symlink():
         raise UserError(f'{directory} exists already; choose another --out, nothing is overwritten')
     arrays = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(jax.device_get(dict(variables)))}
-    record = {**about, 'architecture': dict(architecture), 'sha256': trees.sha256(_nested(arrays))}
+    record = {**notes.about, 'architecture': dict(architecture), 'sha256': trees.sha256(_nested(arrays))}
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent))
     except OSError as error:
         raise UserError(f'cannot write {directory}: {error.strerror}') from error
     try:
-        sizes = container.write(temporary / FILE, arrays, record, huffman)
-        record |= summary({name: size for name, size in sizes.items() if name})
+        sizes = container.write(temporary / FILE, arrays, record, notes.huffman)
+        record |= notes.summary({name: size for name, size in sizes.items() if name})
         record |= {'bytes': {'header': sizes.pop(''), **sizes}, 'total_bytes': (temporary / FILE).stat().st_size}
         (temporary / RECORD).write_text(json.dumps(record, indent=2) + '\n', encoding='utf-8')
         temporary.chmod(0o755)
@@ -234,19 +244,14 @@ def preparation_from(record: Mapping) -> Preparation:
     return AsEvaluated(transforms.make(knobs), **values)
 
 
-def save_classifier(
-    directory: str | Path, net: Classifier, of: Classifier, about: Mapping, huffman: bool = True,
-    summary: Callable[[Mapping[str, int]], Mapping] = lambda sizes: {},
-) -> dict:  # fmt: skip
+def save_classifier(directory: str | Path, net: Classifier, of: Classifier, notes: Notes) -> dict:
     """Writes a net that was made of another; see `save`.
 
     Args:
       directory: of the net; must not exist.
       net: the smaller one.
       of: the original.
-      about: settings and whatever else is recorded.
-      huffman: consider Huffman's codes.
-      summary: as `save`'s.
+      notes: what is recorded beside what both nets say of themselves.
 
     Returns:
       The record that was written.
@@ -254,11 +259,12 @@ def save_classifier(
     came = of.provenance
     architecture = architecture_of(came.variant, net.module, net.input_shape, came.reference)
     default = net.class_names == default_names(net.num_classes)
-    return save(directory, net.variables, architecture, {
-        **about, 'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
+    about = {
+        **notes.about, 'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
         'preprocessing': preparation_record(net.preprocessing), 'multi_label': net.multi_label,
         'class_names': None if default else list(net.class_names),
-    }, huffman, summary)  # fmt: skip
+    }  # fmt: skip
+    return save(directory, net.variables, architecture, dataclasses.replace(notes, about=about))
 
 
 def classifier_of(path: str | Path, name: str = '') -> Classifier:

@@ -106,46 +106,56 @@ def reference_of(repo: str) -> str:
     return f'timm/{repo.partition("/")[2]}'
 
 
-def preprocessing_of(config: dict, test_size: bool = False) -> tuple[Preprocessing, tuple[str, ...] | None]:
+def preprocessing_of(config: dict) -> tuple[Preprocessing, tuple[str, ...] | None]:
     """Returns how a net's images are prepared by its config.json, and the names of its classes if it has them.
 
-    The same as timm's `resolve_data_config` and its transform for evaluation make of the file.
+    The same as timm's `resolve_data_config` and its transform for evaluation make of the file: the size of training.
+    `Preprocessing.as_published` is what they make of it with `use_test_size`, as timm's published accuracies do.
 
     Args:
       config: the content of config.json.
-      test_size: take `test_input_size` and `test_crop_pct` where they are given, as timm's published accuracies do
-        (`use_test_size`); by default, as there, the size of training.
 
     Raises:
       UserError: a value that makes no sense, or a preparation that is not known here.
     """
     values = pretrained(config)
-    if test_size:
-        larger = {key: values.get(f'test_{key}') for key in ('input_size', 'crop_pct')}
-        values = values | {key: value for key, value in larger.items() if value}
     given = {key: values[key] if values.get(key) else default for key, default in _DEFAULTS.items()}
+    crop, resize = _sides(given)
+    test = _sides(given | {key: values[f'test_{key}'] for key in ('input_size', 'crop_pct')
+                           if values.get(f'test_{key}')})  # fmt: skip
     try:
-        channels, height, width = map(int, given['input_size'])
-        resize = math.floor(height / float(given['crop_pct']))
         mean, std = (tuple(map(float, given[key])) for key in ('mean', 'std'))
-    except (TypeError, ValueError, ZeroDivisionError) as error:
+    except (TypeError, ValueError) as error:
         raise UserError(f'config.json: its pretrained_cfg makes no sense ({error})') from error
-    if (channels, len(mean), len(std)) != (3, 3, 3) or height != width or height < 1 or 0.0 in std:
-        raise UserError(
-            f'config.json: input_size {list(given["input_size"])}, mean {list(mean)}, std {list(std)}; expected a '
-            'square of three channels'
-        )
+    if (len(mean), len(std)) != (3, 3) or 0.0 in std:
+        raise UserError(f'config.json: mean {list(mean)}, std {list(std)}; expected those of three channels')
     if given['interpolation'] not in INTERPOLATIONS:
         raise UserError(
             f'config.json: interpolation {given["interpolation"]!r}; expected one of {", ".join(INTERPOLATIONS)}'
         )
-    if given['crop_mode'] not in ('center', 'squash') or resize < height:
+    mode = given['crop_mode']
+    if mode not in ('center', 'squash', 'border'):
+        raise UserError(f"config.json: crop_mode {mode!r}; expected 'center', 'squash' or 'border'")
+    test_crop, test_resize = (0, 0) if test == (crop, resize) else test
+    return Preprocessing(
+        crop, resize, given['interpolation'], mean, std, squash=mode == 'squash', border=mode == 'border',
+        test_crop=test_crop, test_resize=test_resize,
+    ), class_names(values)  # fmt: skip
+
+
+def _sides(given: dict) -> tuple[int, int]:
+    """Returns the side of the crop, and of the image before it."""
+    try:
+        channels, height, width = map(int, given['input_size'])
+        resize = math.floor(height / float(given['crop_pct']))
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise UserError(f'config.json: its pretrained_cfg makes no sense ({error})') from error
+    if channels != 3 or height != width or not 1 <= height <= resize:
         raise UserError(
-            f'config.json: crop_mode {given["crop_mode"]!r} with crop_pct {given["crop_pct"]}; expected a crop from '
-            "the image, 'center' or 'squash'"
+            f'config.json: input_size {list(given["input_size"])} with crop_pct {given["crop_pct"]}; expected a square '
+            'of three channels, cut out of an image as large or larger'
         )
-    prepare = Preprocessing(height, resize, given['interpolation'], mean, std, given['crop_mode'] == 'squash')
-    return prepare, class_names(values)
+    return height, resize
 
 
 def pretrained(config: dict) -> dict:

@@ -69,7 +69,8 @@ def configuration(
             'fixed_input_size': False,  # what is true of nets that take their size as an argument; VGG is none
             'interpolation': preprocessing.interpolation,
             'crop_pct': crop_share(preprocessing.crop, preprocessing.resize),
-            'crop_mode': 'squash' if preprocessing.squash else 'center',
+            'crop_mode': 'squash' if preprocessing.squash else 'border' if preprocessing.border else 'center',
+            **_test_size(in_channels, preprocessing),
             'mean': list(preprocessing.mean),
             'std': list(preprocessing.std),
             'num_classes': len(class_names),
@@ -78,6 +79,13 @@ def configuration(
         },
     }
     return config
+
+
+def _test_size(channels: int, preprocessing: Preprocessing) -> dict:
+    if not preprocessing.test_crop:
+        return {}
+    crop, resize = preprocessing.test_crop, preprocessing.test_resize
+    return {'test_input_size': [channels, crop, crop], 'test_crop_pct': crop_share(crop, resize)}
 
 
 def crop_share(crop: int, resize: int) -> float:

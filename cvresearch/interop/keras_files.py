@@ -5,6 +5,7 @@ its model), Keras 3's .weights.h5 (`layers/conv2d_3/vars/0`), and the latter in 
 archive. Tensors come under 'layer/weight' names, as Keras 3 gives them.
 """
 
+import contextlib
 import io
 import itertools
 import json
@@ -31,20 +32,26 @@ _ORDER = (
 )  # fmt: skip
 _MOST_OF_ATTRIBUTE = 64_000  # bytes; Keras cuts at 64,512
 KERNEL_AND_BIAS = ('kernel', 'bias')
+AVERAGES = (
+    'its optimizer keeps averages of the weights without their names (use_ema); the weights themselves are taken. '
+    'Keras puts the averages in their place at the end of fit(), or by optimizer.finalize_variable_values'
+)
 _NUMBERED = re.compile(r'(conv2d|dense|depthwise_conv2d|separable_conv2d|batch_normalization)(?:_(\d+))?')
 
 
-def read_h5(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of an .h5 file, by 'layer/weight'.
+def read_h5(paths: Sequence[Path]) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the tensors by 'layer/weight', and notes for a person, of an .h5 file or of the several of one net.
 
     Raises:
       ValueError: no weights of Keras in it; OSError and others where it is no HDF5 file or cut off.
     """
-    return _read(path, path.stat().st_size, {})
+    with h5py.File(paths[0], 'r') as root:  # saved with its net, as Keras 2 did
+        optimizer = json.loads(root.attrs.get('training_config', '{}')).get('optimizer_config')
+    return _read(paths, sum(path.stat().st_size for path in paths), {}), _notes(optimizer)
 
 
-def read_keras(path: Path) -> dict[str, np.ndarray]:
-    """Returns the tensors of a .keras file, by 'layer/weight'.
+def read_keras(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
+    """Returns the tensors of a .keras file, by 'layer/weight', and notes for a person.
 
     Raises:
       ValueError: no weights of Keras in it; others where it is no zip archive or cut off.
@@ -53,15 +60,25 @@ def read_keras(path: Path) -> dict[str, np.ndarray]:
         missing = {'config.json', 'model.weights.h5'} - set(archive.namelist())
         if missing:
             raise ValueError(f'the archive has no {" and no ".join(sorted(missing))}')
-        names = dict(_stored_names(json.loads(archive.read('config.json')), 'layers'))
+        config = json.loads(archive.read('config.json'))
+        names = dict(_stored_names(config, 'layers'))
         weights = archive.read('model.weights.h5')
-        return _read(io.BytesIO(weights), path.stat().st_size, names)  # of the whole: not twice the expansion
+        optimizer = (config.get('compile_config') or {}).get('optimizer')
+        tensors = _read([io.BytesIO(weights)], path.stat().st_size, names)  # of the whole: not twice the expansion
+        return tensors, _notes(optimizer)
 
 
-def _read(file: Path | BinaryIO, size: int, names: dict[str, str]) -> dict[str, np.ndarray]:
-    with h5py.File(file, 'r') as root:
+def _notes(optimizer: object) -> list[str]:
+    """Returns what is said of the optimizer that is saved beside a net."""
+    options = optimizer.get('config') if isinstance(optimizer, dict) else None
+    return [AVERAGES] if isinstance(options, dict) and options.get('use_ema') else []
+
+
+def _read(files: Sequence[Path | BinaryIO], size: int, names: dict[str, str]) -> dict[str, np.ndarray]:
+    with contextlib.ExitStack() as stack:
+        root, *more = (stack.enter_context(h5py.File(file, 'r')) for file in files)
         if _has_group(root, 'layers'):
-            datasets = _keras_3(root['layers'], names)
+            datasets = _keras_3([file['layers'] for file in (root, *more) if _has_group(file, 'layers')], names)
         elif _has_group(root, 'model_weights'):
             datasets = _keras_2(root['model_weights'])
         elif _layer_names(root):
@@ -92,19 +109,25 @@ def _snake(name: str) -> str:
     return re.sub(r'([a-z])([A-Z])', r'\1_\2', name).lower()
 
 
-def _keras_3(layers: h5py.Group, names: dict[str, str]) -> dict[str, h5py.Dataset]:
-    found = {}
-    for path, dataset in _datasets(layers):
+def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5py.Dataset]:
+    found, places = {}, {}
+    for path, dataset in (pair for layers in files for pair in _datasets(layers)):
         place, _, index = path.rpartition('/vars/')
+        if index in places.setdefault(place, {}):
+            raise ValueError(f'two of its files hold {path!r}')
+        places[place][index] = dataset
+    # A layer that goes on in the next file has its name in the first.
+    given = {place: group.attrs['name'] for layers in files for place in places
+             if (group := layers.get(f'{place}/vars')) is not None and 'name' in group.attrs}  # fmt: skip
+    for place, index, dataset in ((place, *item) for place, group in places.items() for item in group.items()):
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
-        group = layers[f'{place}/vars']
-        layer = group.attrs.get('name') or names.get(stored)
+        layer = given.get(place) or names.get(stored)
         if not layer:
             raise ValueError(f'it does not say which layer {stored!r} is; give the .keras file')
         variables = VARIABLES.get(kind, KERNEL_AND_BIAS)
         if kind == 'batch_normalization':
-            variables = variables[-len(group) :]
+            variables = variables[-len(places[place]) :]
         if not index.isdecimal() or int(index) >= len(variables):
             raise ValueError(f'{stored}/vars/{index} is no variable of a layer that is known here')
         found[f'{layer}/{variables[int(index)]}'] = dataset

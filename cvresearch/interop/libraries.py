@@ -7,7 +7,6 @@ from cvresearch.base.errors import UserError
 from cvresearch.inspect import cost
 from cvresearch.interop import inference
 from cvresearch.models import registry
-from cvresearch.nn.stacked import unstack
 
 
 def reference_in(
@@ -54,6 +53,6 @@ def _arguments(arguments) -> str:
 
 def _program(module: nn.Module, input_shape: tuple[int, int, int]) -> str:
     """Returns the traced program of an evaluation as text."""
-    variables = jax.eval_shape(unstack, cost.shapes(module, input_shape))
+    variables = cost.block_shapes(module, input_shape)
     images = inference.image_spec(input_shape, raw=False)
     return str(jax.make_jaxpr(inference.function(module, None))(variables, images))

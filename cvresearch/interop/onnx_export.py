@@ -16,11 +16,11 @@ from onnx import TensorProto, helper
 
 from cvresearch import __version__
 from cvresearch.base.errors import UserError
+from cvresearch.inspect.cost import module_path
 from cvresearch.interop import onnx_moves as moves
 from cvresearch.interop.onnx_graph import Graph, Tensor
 from cvresearch.interop.onnx_primitives import FOLDED, RULES
 from cvresearch.interop.onnx_quantised import int8_layer
-from cvresearch.nn.stacked import block_path
 
 OPSET = 18  # of September 2022: ReduceMean takes its axes as an input since then
 _IR_VERSION = 8  # which belongs to it; runtimes refuse files that are newer than they are
@@ -109,7 +109,7 @@ def _walk(graph: Graph, jaxpr: core.Jaxpr, constants, arguments, prefix: str, tu
 
     for equation in jaxpr.eqns:
         operands = [value(variable) for variable in equation.invars]
-        path = '/'.join(filter(None, (prefix, block_path(_module_path(equation), turn))))
+        path = module_path(equation, prefix, turn)
         graph.scope = path.partition('/')[2]
         results = _results(graph, equation, operands, path)
         known.update(zip(equation.outvars, results, strict=True))
@@ -169,9 +169,3 @@ def _unrolled(graph: Graph, equation: core.JaxprEqn, operands: list, path: str) 
         raise moves.unsupported(graph, 'a loop that keeps a part of each turn')
     kept = kept[::-1] if parameters['reverse'] else kept
     return [*carry, *(jnp.stack(column) for column in zip(*kept, strict=True))]
-
-
-def _module_path(equation: core.JaxprEqn) -> str:
-    """Returns the module path of an equation: its scopes without what transformations and methods add."""
-    parts = str(equation.source_info.name_stack).split('/')
-    return '/'.join(part for part in parts if part and not set('(.') & set(part))

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 
 from cvresearch.base.errors import UserError
+from cvresearch.interop import foreign
 
 INDEXES = ('model.safetensors.index.json', 'pytorch_model.bin.index.json')
 # What a folder of a hub holds of one file, the likeliest first.
 SINGLE = ('model.safetensors', 'pytorch_model.bin')
 _NUMBERED = re.compile(r'(.+)-(\d{5})-of-(\d{5})(\.\w+)')
+_OF_KERAS = re.compile(r'(.+)_\d{5}\.weights\.h5')
 MOST_BYTES = 64 * 2**20
 
 
@@ -20,7 +22,10 @@ def in_folder(folder: Path) -> Path:
       UserError: none or more than one that could be meant.
     """
     found = [folder / name for name in (*SINGLE, *INDEXES) if (folder / name).is_file()]
-    found = found or sorted(folder.glob('*.index.json')) or sorted(folder.glob('*.safetensors'))
+    for pattern in ('*.index.json', '*.weights.json', '*.safetensors'):
+        found = found or sorted(folder.glob(pattern))
+    if not found and (what := foreign.described_folder(folder)):
+        raise UserError(f'{folder} is {what}')
     if not found:
         raise UserError(f'{folder} is a folder without {", ".join((*SINGLE, *INDEXES))}; name a file of weights')
     if len(found) > 1 and found[0].name not in (*SINGLE, *INDEXES):
@@ -28,18 +33,30 @@ def in_folder(folder: Path) -> Path:
     return found[0]
 
 
+def is_index(path: Path) -> bool:
+    """Whether a file is an index: it is JSON, whatever its name."""
+    with open(path, 'rb') as file:
+        return file.read(512).lstrip().startswith(b'{')
+
+
 def names(index: Path) -> dict[str, str]:
     """Returns {tensor: name of the file beside the index that it lies in}.
+
+    Keras has {layer: names of files}; its layers come as 'layer 0', 'layer 1', ... of each file.
 
     Raises:
       ValueError: no such index, or it names a file of another folder.
     """
     if index.stat().st_size > MOST_BYTES:
         raise ValueError(f'{index.name} has more than {MOST_BYTES:,} bytes')
-    content = json.loads(index.read_bytes())
+    data = index.read_bytes()
+    content = json.loads(data)
     found = content.get('weight_map') if isinstance(content, dict) else None
+    if isinstance(found, dict) and any(isinstance(name, list) for name in found.values()):
+        found = {f'{layer} {number}': name for layer, several in found.items() for number, name in enumerate(several)}
     if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
-        raise ValueError("it has no 'weight_map' of tensors to files")
+        start = data[:60].decode(errors='replace')
+        raise ValueError(f"it has no 'weight_map' of tensors to files; it begins with {start!r}")
     for name in set(found.values()):
         if not name or name != Path(name).name or '\\' in name:
             raise ValueError(f'it names {name!r}; expected files of its own folder')
@@ -52,7 +69,10 @@ def files(path: Path) -> list[Path]:
     Raises:
       ValueError: not an index, or files that are not there.
     """
-    if path.suffix.lower() == '.json':
+    keras = _OF_KERAS.fullmatch(path.name)
+    if keras and (index := path.with_name(f'{keras[1]}.weights.json')).is_file():
+        path = index
+    if is_index(path):
         found = [path.with_name(name) for name in sorted(set(names(path).values()))]
     elif match := _NUMBERED.fullmatch(path.name):
         stem, _, count, ending = match.groups()

@@ -15,7 +15,7 @@ from typing import BinaryIO
 import numpy as np
 
 from cvresearch.interop import numbers, state_dicts
-from cvresearch.interop.archives import open_zip
+from cvresearch.interop.archives import open_zip, require_proportion
 from cvresearch.interop.pickles import Storage, Tensor, a, sizes, storage_dtype, storage_of, unpickle
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
@@ -118,6 +118,8 @@ def _tar_tensors(file: BinaryIO, storages: Mapping[str, Storage]) -> dict[str, T
 def _arrays(tensors: Mapping[str, Tensor], record: Record, big: bool) -> dict[str, np.ndarray]:
     records: dict[str, bytes] = {}
     arrays = {}
+    repeated = [tensor for tensor in tensors.values() if 0 in tensor.strides]
+    require_proportion(8 * sum(math.prod(tensor.shape) for tensor in repeated), 0)
     for name, tensor in tensors.items():
         key = tensor.storage.key
         if key not in records:
@@ -134,7 +136,8 @@ def _array(tensor: Tensor, record: bytes, big: bool) -> np.ndarray:
     start, count = (n * np.dtype(storage.dtype).itemsize for n in (storage.start, storage.count))
     if len(record) < start + count:
         raise ValueError(f'{len(record)} bytes for {storage.count} numbers of {np.dtype(storage.dtype).itemsize} bytes')
-    if math.prod(tensor.shape) * dtype.itemsize > count:
+    # A stride of 0 repeats numbers (torch.Tensor.expand).
+    if math.prod(tensor.shape) * dtype.itemsize > count and 0 not in tensor.strides:
         raise ValueError(f'shape {list(tensor.shape)} of {count // dtype.itemsize} numbers')
     array = np.ndarray(
         tensor.shape, f'{">" if big else "<"}u{dtype.itemsize}', buffer=memoryview(record)[start : start + count],

@@ -14,7 +14,7 @@ import safetensors.numpy
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-from cvresearch.interop import deep_compression, numbers, shards, state_dicts, torch_files, torch_writer
+from cvresearch.interop import deep_compression, foreign, numbers, shards, state_dicts, torch_files, torch_writer
 from cvresearch.interop.archives import open_zip
 
 Arrays = dict[str, np.ndarray]
@@ -57,7 +57,8 @@ def read(path: str | Path, note: Callable[[str], None] = say) -> Arrays:
     kind = 'a file of weights'
     try:
         kind, reader = _format_of(path)
-        tensors, notes = reader(path) if shards.files(path) == [path] else _read_shards(path)
+        several = reader is not _read_shards and shards.files(path) != [path]
+        tensors, notes = _read_shards(path) if several else reader(path)
         tensors = {name: _number(name, tensor) for name, tensor in tensors.items()}
     except Exception as error:  # whatever a parser meets in a damaged file
         why = f'{error}' if isinstance(error, ValueError) else f'damaged or cut off ({type(error).__name__}: {error})'
@@ -104,7 +105,7 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:
       ValueError: no format that is known here.
     """
     with open(path, 'rb') as file:
-        start = file.read(512)
+        start = file.read(foreign.START)
     if start.startswith(b'PK\x03\x04'):
         return _format_of_zip(path)
     if start.startswith(b'\x89HDF\r\n\x1a\n'):
@@ -118,7 +119,7 @@ def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:
         return 'a file of PyTorch', torch_files.read
     if path.suffix.lower() == '.net' or deep_compression.fits(path):
         return 'the compressed SqueezeNet of Deep Compression', lambda path: (deep_compression.read(path), [])
-    raise ValueError('its first bytes are of no format known here (.safetensors, .pth, .npz, .h5 and .keras files)')
+    raise ValueError(foreign.described(start))
 
 
 def _format_of_zip(path: Path) -> tuple[str, Callable[[Path], Read]]:
@@ -130,28 +131,35 @@ def _format_of_zip(path: Path) -> tuple[str, Callable[[Path], Read]]:
         return 'an archive of NumPy', _read_npz
     if 'config.json' in names or 'model.weights.h5' in names:
         return 'a .keras file', _read_keras
-    raise ValueError('it is a zip archive, but neither of PyTorch, NumPy nor Keras')
+    raise ValueError(foreign.described_zip(names))
 
 
 def _read_h5(path: Path) -> Read:
     from cvresearch.interop import keras_files  # h5py is loaded for such files alone
 
-    return keras_files.read_h5(path), []
+    return keras_files.read_h5([path])
 
 
 def _read_keras(path: Path) -> Read:
     from cvresearch.interop import keras_files
 
-    return keras_files.read_keras(path), []
+    return keras_files.read_keras(path)
 
 
 def _read_shards(path: Path) -> Read:
     """Returns the tensors of all files that `path` is one of, or the index of."""
     tensors: Arrays = {}
-    of = state_dicts.bare_names(shards.names(path)) if path.suffix.lower() == '.json' else {}
     files = shards.files(path)
+    if all(file.name.endswith('.h5') for file in files):
+        from cvresearch.interop import keras_files
+
+        return keras_files.read_h5(files)  # its index has layers, which may go on in the next file
+    of = state_dicts.bare_names(shards.names(path)) if shards.is_index(path) else {}
     for file in files:
-        found, _ = _format_of(file)[1](file)
+        reader = _format_of(file)[1]
+        if reader is _read_shards:
+            raise ValueError(f'{file.name} is an index too')
+        found, _ = reader(file)
         for name, tensor in found.items():
             if of.get(name, file.name) != file.name:
                 continue

@@ -24,6 +24,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
@@ -72,8 +73,8 @@ class AlexNet(nn.Module):
         order = lookup('lrn', ORDERS, self.lrn)
         kernels = ((11, 4, 'VALID'), (5, 1, 2), (3, 1, 1), (3, 1, 1), (3, 1, 1))
         for i, (width, groups, kernel) in enumerate(zip(self.widths, self.groups, kernels, strict=True), start=1):
-            bias = dict(bias_init=started) if i in BIASED_TO_ONE else {}
-            x = nn.relu(conv(width, *kernel, groups=groups, **bias, name=f'conv{i}')(x))
+            bias_init = started if i in BIASED_TO_ONE else nn.initializers.zeros_init()
+            x = nn.relu(conv(width, *kernel, groups=groups, bias_init=bias_init, name=f'conv{i}')(x))
             if i in POOLED:
                 for step in order if i in NORMALISED else ('pool',):
                     x = normalized(x, f'norm{i}') if step == 'norm' else max_pool(x, 3, 2, name=f'pool{i}')
@@ -108,7 +109,7 @@ def normalized(x: jax.Array, name: str) -> jax.Array:
 
 
 _2012 = 'Krizhevsky et al. 2012, NIPS'
-_227 = dict(module=AlexNet, input_shape=(227, 227, 3), num_classes=1000)
+_227 = functools.partial(Variant, module=AlexNet, input_shape=(227, 227, 3), num_classes=1000)
 
 VARIANTS = {
     'alexnet': Variant(
@@ -119,25 +120,25 @@ VARIANTS = {
             kernel_init='pytorch',
         ),
     ),
-    'alexnet_2012': Variant(
-        **_227, params=60_965_224, macs=724_406_816, paper=_2012,
+    'alexnet_2012': _227(
+        params=60_965_224, macs=724_406_816, paper=_2012,
         evidence='arithmetic, layer by layer: convolutions 2,334,080 + dense layers 58,631,144',
     ),
-    'alexnet_single_tower': Variant(
-        **_227, params=62_378_344, macs=1_135_256_096, paper=f'{_2012}, as Stanford CS231n simplifies it',
+    'alexnet_single_tower': _227(
+        params=62_378_344, macs=1_135_256_096, paper=f'{_2012}, as Stanford CS231n simplifies it',
         evidence='arithmetic, layer by layer: convolutions 3,747,200 + dense layers 58,631,144',
         arguments=dict(groups=(1,) * 5, lrn='after_pool'),
     ),
 }  # fmt: skip
 
-_TORCHVISION = {
+_TORCHVISION = Names({
     'conv1': 'features.0', 'conv2': 'features.3', 'conv3': 'features.6', 'conv4': 'features.8', 'conv5': 'features.10',
     'fc6': 'classifier.1', 'fc7': 'classifier.4', 'head': 'classifier.6',
-}  # fmt: skip
+})  # fmt: skip
 
 REFERENCES = {
     # 159 and 127: the last map is 4x3, so that the averaging to 6x6 shows.
     'torchvision/alexnet': Reference(
-        variant='alexnet', rename=_TORCHVISION.__getitem__, flatten={'fc6': (256, 6, 6)}, input_shape=(159, 127, 3)
+        variant='alexnet', rename=_TORCHVISION, flatten={'fc6': (256, 6, 6)}, input_shape=(159, 127, 3)
     )
 }

@@ -26,7 +26,7 @@ from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 
 # Figure 5: features of 1x1, 3x3 reduce, 3x3, double 3x3 reduce, double 3x3; pooling, projection.
@@ -79,9 +79,7 @@ class BNInception(nn.Module):
     padding: str = 'SAME'
     dropout: float = 0.0
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -95,10 +93,7 @@ class BNInception(nn.Module):
         image = x.shape[1:]
         init = initializer(self.kernel_init)
         plain = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, padding=self.padding, conv=functools.partial(plain, use_bias=self.conv_bias), norm=norm
         )
@@ -137,20 +132,21 @@ class BNInception(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
 
-_FACTS = dict(
-    module=BNInception, input_shape=(224, 224, 3), num_classes=1000, paper='Ioffe & Szegedy 2015, arXiv:1502.03167'
+_FACTS = functools.partial(
+    Variant, module=BNInception, input_shape=(224, 224, 3), num_classes=1000,
+    paper='Ioffe & Szegedy 2015, arXiv:1502.03167',
 )  # fmt: skip
 VARIANTS = {
-    'inception_v2': Variant(
-        **_FACTS, params=11_188_288, macs=1_934_857_216,
+    'inception_v2': _FACTS(
+        params=11_188_288, macs=1_934_857_216,
         evidence='arithmetic, layer by layer; separable stem of the paper and TF-slim',
     ),
-    'inception_v2_plain_stem': Variant(
-        **_FACTS, params=11_194_984, macs=2_018_851_840, arguments=dict(separable_stem=False),
+    'inception_v2_plain_stem': _FACTS(
+        params=11_194_984, macs=2_018_851_840, arguments=dict(separable_stem=False),
         evidence='arithmetic, layer by layer',
     ),
-    'bn_inception': Variant(
-        **_FACTS, params=11_295_240, macs=2_032_600_064, evidence="arithmetic, layer by layer; = Cadene's bninception",
+    'bn_inception': _FACTS(
+        params=11_295_240, macs=2_032_600_064, evidence="arithmetic, layer by layer; = Cadene's bninception",
         arguments=dict(
             separable_stem=False, projection=128, conv_bias=True, count_include_pad=True, padding='torch', bn_eps=1e-5
         ),

@@ -22,17 +22,17 @@ Pitfalls:
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -49,7 +49,7 @@ class DenseNet(nn.Module):
       bottleneck: a 1x1 convolution to 4 * growth maps before each 3x3, the paper's B.
       compression: share of the maps that a transition keeps; below 1 the paper's C.
       dropout: rate after each convolution but the stem's.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper's is He et al. 2015.
       dtype: of the computation.
     """
@@ -62,9 +62,7 @@ class DenseNet(nn.Module):
     bottleneck: bool = True
     compression: float = 0.5
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_fan_in'
     dtype: jnp.dtype = jnp.float32
 
@@ -76,12 +74,12 @@ class DenseNet(nn.Module):
           UserError: images so small that the transitions leave no pixel.
         """
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
-        bricks = dict(conv=conv, norm=norm, act=nn.relu, drop=drop)
+        layer = functools.partial(
+            DenseLayer, self.growth, self.bottleneck, conv=conv, norm=norm, act=nn.relu, drop=drop
+        )
+        transition = functools.partial(Transition, conv=conv, norm=norm, act=nn.relu, drop=drop)
 
         self._require_pixels(x)
         x = x.astype(self.dtype)
@@ -92,10 +90,10 @@ class DenseNet(nn.Module):
             x = conv(self.stem_width, 3, name='stem_conv')(x)
         for i, layers in enumerate(self.layers, 1):
             for j in range(layers):
-                new = DenseLayer(self.growth, self.bottleneck, **bricks, name=f'stage{i}_block{j}')(x)
+                new = layer(name=f'stage{i}_block{j}')(x)
                 x = jnp.concatenate([x, new], axis=-1)
             if i < len(self.layers):
-                x = Transition(int(x.shape[-1] * self.compression), **bricks, name=f'stage{i}_transition')(x)
+                x = transition(int(x.shape[-1] * self.compression), name=f'stage{i}_transition')(x)
         x = global_avg_pool(nn.relu(norm(name='last_bn')(x)))
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
@@ -143,34 +141,26 @@ class Transition(nn.Module):
         return avg_pool(self.drop(name='dropout')(x), 2, name='pool')
 
 
-_PATH = re.compile(r'(?:stage(\d)_(?:block(\d+)|transition)/)?(\w+)')
-_TORCH = {'stem_conv': 'features.conv0', 'stem_bn': 'features.norm0', 'last_bn': 'features.norm5', 'head': 'classifier'}
-_KERAS = {'stem_conv': 'conv1_conv', 'stem_bn': 'conv1_bn', 'last_bn': 'bn', 'head': 'predictions'}
-_KERAS_LAYER = {'bn1': '0_bn', 'conv1': '1_conv', 'bn2': '1_bn', 'conv2': '2_conv'}
-
-
-def torch_name(path: str) -> str:
-    """Returns torchvision's and timm's name of our module: 'features.denseblock1.denselayer1.norm1'."""
-    stage, block, layer = _PATH.fullmatch(path).groups()
-    if stage is None:
-        return _TORCH[layer]
-    parent = f'transition{stage}' if block is None else f'denseblock{stage}.denselayer{int(block) + 1}'
-    return f'features.{parent}.{layer.replace("bn", "norm")}'
-
-
-def keras_name(path: str) -> str:
-    """Returns the name of the layer in keras.applications: 'conv2_block1_0_bn'."""
-    stage, block, layer = _PATH.fullmatch(path).groups()
-    if stage is None:
-        return _KERAS[layer]
-    if block is None:
-        return f'pool{int(stage) + 1}_{layer}'
-    return f'conv{int(stage) + 1}_block{int(block) + 1}_{_KERAS_LAYER[layer]}'
-
+_TORCH = Names({
+    'stem_conv': 'features.conv0', 'stem_bn': 'features.norm0', 'last_bn': 'features.norm5', 'head': 'classifier',
+    'stage{i}_block{j}/conv{n}': 'features.denseblock{i}.denselayer{j+1}.conv{n}',
+    'stage{i}_block{j}/bn{n}': 'features.denseblock{i}.denselayer{j+1}.norm{n}',
+    'stage{i}_transition/conv': 'features.transition{i}.conv', 'stage{i}_transition/bn': 'features.transition{i}.norm',
+})  # fmt: skip
+_KERAS = Names({
+    'stem_conv': 'conv1_conv', 'stem_bn': 'conv1_bn', 'last_bn': 'bn', 'head': 'predictions',
+    'stage{i}_block{j}/conv{n}': 'conv{i+1}_block{j+1}_{n}_conv',
+    'stage{i}_block{j}/bn{n}': 'conv{i+1}_block{j+1}_{n-1}_bn',
+    'stage{i}_transition/{layer}': 'pool{i+1}_{layer}',
+})  # fmt: skip
 
 _PAPER = 'Huang et al. 2017, CVPR, arXiv:1608.06993'
-_IMAGENET = dict(module=DenseNet, input_shape=(224, 224, 3), num_classes=1000, paper=f'{_PAPER}, table 1')
-_CIFAR = dict(module=DenseNet, input_shape=(32, 32, 3), num_classes=10, paper=f'{_PAPER}, table 2')
+_IMAGENET = functools.partial(
+    Variant, module=DenseNet, input_shape=(224, 224, 3), num_classes=1000, paper=f'{_PAPER}, table 1'
+)
+_CIFAR = functools.partial(
+    Variant, module=DenseNet, input_shape=(32, 32, 3), num_classes=10, paper=f'{_PAPER}, table 2'
+)
 _MEASURED = 'parameters measured on torchvision 0.28.0 and Keras 3, multiply-adds by forward hooks on torchvision'
 _TALLY = 'arithmetic, layer by layer; the paper says {}'.format
 
@@ -184,61 +174,61 @@ def _bc(layers: int, growth: int) -> dict:
 
 
 VARIANTS = {
-    'densenet121': Variant(**_IMAGENET, params=7_978_856, macs=2_834_161_664, evidence=_MEASURED),
-    'densenet161': Variant(
-        **_IMAGENET | dict(paper=f'torchvision, after {_PAPER}'), params=28_681_000, macs=7_727_907_072,
+    'densenet121': _IMAGENET(params=7_978_856, macs=2_834_161_664, evidence=_MEASURED),
+    'densenet161': _IMAGENET(
+        paper=f'torchvision, after {_PAPER}', params=28_681_000, macs=7_727_907_072,
         evidence='torchvision 0.28.0 = timm 1.0.31, measured; multiply-adds by forward hooks',
         arguments=dict(layers=(6, 12, 36, 24), growth=48, stem_width=96),
     ),
-    'densenet169': Variant(
-        **_IMAGENET, params=14_149_480, macs=3_359_843_328, evidence=_MEASURED,
+    'densenet169': _IMAGENET(
+        params=14_149_480, macs=3_359_843_328, evidence=_MEASURED,
         arguments=dict(layers=(6, 12, 32, 32)),
     ),
-    'densenet201': Variant(
-        **_IMAGENET, params=20_013_928, macs=4_291_365_888, evidence=_MEASURED,
+    'densenet201': _IMAGENET(
+        params=20_013_928, macs=4_291_365_888, evidence=_MEASURED,
         arguments=dict(layers=(6, 12, 48, 32)),
     ),
-    'densenet264': Variant(
-        **_IMAGENET, params=33_337_704, macs=5_751_653_376,
+    'densenet264': _IMAGENET(
+        params=33_337_704, macs=5_751_653_376,
         evidence='arithmetic, layer by layer: torchvision.models.DenseNet(32, (6, 12, 64, 48), 64)',
         arguments=dict(layers=(6, 12, 64, 48)),
     ),
-    'densenet40_k12_cifar10': Variant(
-        **_CIFAR, params=1_019_722, macs=264_812_928, evidence=_TALLY('1.0M'), arguments=_plain(12, 12),
+    'densenet40_k12_cifar10': _CIFAR(
+        params=1_019_722, macs=264_812_928, evidence=_TALLY('1.0M'), arguments=_plain(12, 12),
     ),
-    'densenet100_k12_cifar10': Variant(
-        **_CIFAR, params=6_979_642, macs=1_769_516_448, evidence=_TALLY('7.0M'), arguments=_plain(32, 12),
+    'densenet100_k12_cifar10': _CIFAR(
+        params=6_979_642, macs=1_769_516_448, evidence=_TALLY('7.0M'), arguments=_plain(32, 12),
     ),
-    'densenet100_k24_cifar10': Variant(
-        **_CIFAR, params=27_249_082, macs=6_889_347_744, evidence=_TALLY('27.2M'), arguments=_plain(32, 24),
+    'densenet100_k24_cifar10': _CIFAR(
+        params=27_249_082, macs=6_889_347_744, evidence=_TALLY('27.2M'), arguments=_plain(32, 24),
     ),
-    'densenetbc100_k12_cifar10': Variant(
-        **_CIFAR, params=769_162, macs=287_929_692, evidence=_TALLY('0.8M'), arguments=_bc(16, 12),
+    'densenetbc100_k12_cifar10': _CIFAR(
+        params=769_162, macs=287_929_692, evidence=_TALLY('0.8M'), arguments=_bc(16, 12),
     ),
-    'densenetbc250_k24_cifar10': Variant(
-        **_CIFAR, params=15_324_406, macs=5_418_785_724, evidence=_TALLY('15.3M'), arguments=_bc(41, 24),
+    'densenetbc250_k24_cifar10': _CIFAR(
+        params=15_324_406, macs=5_418_785_724, evidence=_TALLY('15.3M'), arguments=_bc(41, 24),
     ),
-    'densenetbc190_k40_cifar10': Variant(
-        **_CIFAR, params=25_624_430, macs=9_301_945_740, evidence=_TALLY('25.6M'), arguments=_bc(31, 40),
+    'densenetbc190_k40_cifar10': _CIFAR(
+        params=25_624_430, macs=9_301_945_740, evidence=_TALLY('25.6M'), arguments=_bc(31, 40),
     ),
 }  # fmt: skip
 
 _SMALL = (72, 80, 3)  # odd at the last two transitions, and not square
-_TORCH_REFERENCE = dict(
-    rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=_SMALL,
+_TORCH_REFERENCE = functools.partial(
+    Reference, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=_SMALL,
     published=((r'(.*\.denselayer\d+\.(?:norm|conv))\.([12]\..*)', r'\1\2'),),  # norm.1, since numbers were modules
 )  # fmt: skip
-_KERAS_REFERENCE = dict(
-    rename=keras_name, arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=_SMALL,
+_KERAS_REFERENCE = functools.partial(
+    Reference, rename=_KERAS, arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=_SMALL,
     # As keras-applications 1.0 named them, when the files were made.
     published=((r'conv1/(conv|bn)/(.*)', r'conv1_\1/\2'), (r'fc1000/(.*)', r'predictions/\1')),
 )  # fmt: skip
 
 REFERENCES = {
     **{
-        f'{library}/densenet{depth}': Reference(f'densenet{depth}', **_TORCH_REFERENCE)
+        f'{library}/densenet{depth}': _TORCH_REFERENCE(f'densenet{depth}')
         for library in ('torchvision', 'timm')
         for depth in (121, 161, 169, 201)
     },
-    **{f'keras/DenseNet{depth}': Reference(f'densenet{depth}', **_KERAS_REFERENCE) for depth in (121, 169, 201)},
+    **{f'keras/DenseNet{depth}': _KERAS_REFERENCE(f'densenet{depth}') for depth in (121, 169, 201)},
 }

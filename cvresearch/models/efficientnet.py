@@ -22,7 +22,6 @@ Pitfalls:
 
 import functools
 import math
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -30,11 +29,12 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.squeeze_excitation import squeeze_excitation
@@ -132,9 +132,7 @@ class EfficientNet(nn.Module):
     fixed_ends: bool = False
     dropout: float = 0.2
     stochastic_depth: float = 0.2
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     padding: str = 'SAME'
     kernel_init: str | Callable = 'he_fan_out'
     head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
@@ -146,9 +144,7 @@ class EfficientNet(nn.Module):
         conv = functools.partial(
             padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
         )
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
-        )
+        norm = self.bn.layer(train)
         act = activation(self.act)
         block = functools.partial(MBConv, se_ratio=self.se_ratio, train=train, conv=conv, norm=norm, act=act)
         stages = scaled_stages(self.width, self.depth, self.fixed_ends)
@@ -258,90 +254,76 @@ VARIANTS = {
     for name, (width, depth, size, dropout, params, macs) in LITE_NETS.items()
 }  # fmt: skip
 
-
-def _torchvision(path: str) -> str:
-    outer = {
+# Blocks of the first stage do not expand, and so have other names for the rest.
+_TORCHVISION = Names(
+    {
         'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.8.0', 'last_bn': 'features.8.1',
         'head': 'classifier.1',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    first = 0 if i == 1 else 1  # the first stage does not expand
-    inner = {
-        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': f'{first}.0', 'depthwise_bn': f'{first}.1',
-        'se_reduce': f'{first + 1}.fc1', 'se_expand': f'{first + 1}.fc2',
-        'project_conv': f'{first + 2}.0', 'project_bn': f'{first + 2}.1',
-    }  # fmt: skip
-    return f'features.{i}.{j}.block.{inner[layer]}'
+    },
+    within('stage1_block{j}/', 'features.1.{j}.block.', {
+        'depthwise_conv': '0.0', 'depthwise_bn': '0.1', 'se_reduce': '1.fc1', 'se_expand': '1.fc2',
+        'project_conv': '2.0', 'project_bn': '2.1',
+    }),
+    within('stage{i}_block{j}/', 'features.{i}.{j}.block.', {
+        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': '1.0', 'depthwise_bn': '1.1',
+        'se_reduce': '2.fc1', 'se_expand': '2.fc2', 'project_conv': '3.0', 'project_bn': '3.1',
+    }),
+)  # fmt: skip
+_TIMM = Names(
+    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
+    within('stage1_block{j}/', 'blocks.0.{j}.', {
+        'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
+    }),
+    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
+        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
+        'se_reduce': 'se.conv_reduce', 'se_expand': 'se.conv_expand', 'project_conv': 'conv_pwl', 'project_bn': 'bn3',
+    }),
+)  # fmt: skip
+_KERAS = Names(
+    {'last_conv': 'top_conv', 'last_bn': 'top_bn', 'head': 'predictions', 'stem_{layer}': 'stem_{layer}'},
+    within('stage{i}_block{j}/', 'block{i}{j:a}_', {
+        'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn', '{layer}': '{layer}',
+    }),
+)  # fmt: skip
 
 
-def _timm(path: str) -> str:
-    outer = {
-        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    inner = {'depthwise_conv': 'conv_dw', 'se_reduce': 'se.conv_reduce', 'se_expand': 'se.conv_expand'}
-    if i == 1:  # does not expand
-        inner |= {'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
-    else:
-        inner |= {
-            'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_bn': 'bn2', 'project_conv': 'conv_pwl',
-            'project_bn': 'bn3',
-        }  # fmt: skip
-    return f'blocks.{i - 1}.{j}.{inner[layer]}'
+def _lukemelas(depth: float) -> Names:
+    stages = scaled_stages(1.0, depth, fixed_ends=True)
+    blocks = (f'stage{i}_block{j}/' for i, stage in enumerate(stages, 1) for j in range(stage.repeats))
+    return Names(
+        {'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc'},
+        *(
+            within(block, f'_blocks.{number}._', {
+                'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2', '{layer}': '{layer}',
+            })
+            for number, block in enumerate(blocks)
+        ),
+    )  # fmt: skip
 
 
-def _keras(path: str) -> str:
-    outer = {'last_conv': 'top_conv', 'last_bn': 'top_bn', 'head': 'predictions'}
-    if '/' not in path:
-        return outer.get(path, path)
-    i, j, layer = _parts(path)
-    return f'block{i}{chr(ord("a") + j)}_' + {'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn'}.get(layer, layer)
-
-
-def _lukemelas(path: str) -> str:
-    outer = {
-        'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    number = sum(stage.repeats for stage in BASELINE[: i - 1]) + j  # of Lite0, whose depth is the baseline's
-    inner = {'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2'}
-    return f'_blocks.{number}._{inner.get(layer, layer)}'
-
-
-def _parts(path: str) -> tuple[int, int, str]:
-    stage, block, layer = re.fullmatch(r'stage(\d+)_block(\d+)/(\w+)', path).groups()
-    return int(stage), int(block), layer
-
-
-_SMALL = dict(input_shape=(72, 64, 3))
+_SMALL = functools.partial(Reference, input_shape=(72, 64, 3))
 _SAME = dict(bn_momentum=0.9, bn_unbiased=True)
 _SYMMETRIC = dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True)
 _SYMMETRIC_B5 = dict(padding='torch', bn_eps=1e-3, bn_momentum=0.99, bn_unbiased=True)
 _LIBRARY_NETS = [name for name in (*NETS, *LITE_NETS) if '_' not in name]  # a name with a size is the same net
 
 REFERENCES = {
-    f'torchvision/efficientnet_{b}': Reference(
-        variant=f'efficientnet_{b}', rename=_torchvision, **_SMALL,
+    f'torchvision/efficientnet_{b}': _SMALL(
+        variant=f'efficientnet_{b}', rename=_TORCHVISION,
         arguments=_SYMMETRIC_B5 if b in ('b5', 'b6', 'b7') else _SYMMETRIC,
     )
     for b in list(NETS)[:8]
 } | {
-    f'timm/{prefix}efficientnet_{net}': Reference(
-        variant=f'efficientnet_{net}', rename=_timm, arguments=arguments, **_SMALL
-    )
+    f'timm/{prefix}efficientnet_{net}': _SMALL(variant=f'efficientnet_{net}', rename=_TIMM, arguments=arguments)
     for net in _LIBRARY_NETS
     for prefix, arguments in (('tf_', _SAME), ('', _SYMMETRIC))
 } | {
-    f'keras/EfficientNet{b.upper()}': Reference(variant=f'efficientnet_{b}', rename=_keras, **_SMALL)
+    f'keras/EfficientNet{b.upper()}': _SMALL(variant=f'efficientnet_{b}', rename=_KERAS)
     for b in list(NETS)[:8]
 } | {
-    'lukemelas/efficientnet-lite0': Reference(
-        variant='efficientnet_lite0', rename=_lukemelas, arguments=dict(bn_unbiased=True)
-    ),
+    f'lukemelas/efficientnet-{net}': Reference(
+        variant=f'efficientnet_{net}', rename=_lukemelas(LITE_NETS[net][1]),
+        arguments=dict(bn_unbiased=True), input_shape=(LITE_NETS[net][2], LITE_NETS[net][2], 3),
+    )
+    for net in ('lite0', 'lite1', 'lite2', 'lite3')
 }  # fmt: skip

@@ -16,7 +16,6 @@ are of BVLC's Caffe net (alpha = 1e-4 over 5 channels and bias 1; weights unifor
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -24,11 +23,12 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.models.names import Names
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, halve, to_unit_range
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm, local_response_norm
+from cvresearch.nn.norms import NormSpec, local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -93,9 +93,7 @@ class GoogLeNet(nn.Module):
     padding: str = 'torch'
     dropout: float = 0.4
     aux_dropout: float = 0.7
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'lecun_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -112,10 +110,7 @@ class GoogLeNet(nn.Module):
             Conv, use_bias=not self.batch_norm, kernel_init=init, bias_init=nn.initializers.constant(0.2),
             dtype=self.dtype,
         )  # fmt: skip
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         conv = functools.partial(ConvBN, padding=self.padding, conv=plain, norm=norm if self.batch_norm else None)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
         pool = functools.partial(halve, padding=self.padding)
@@ -182,50 +177,43 @@ def window_pool(x: jax.Array) -> jax.Array:
 AUX_POOLS = {'windows': window_pool, 'adaptive': functools.partial(adaptive_avg_pool, size=4)}
 
 
-_TORCH = {'stem_conv1': 'conv1', 'stem_conv2': 'conv2', 'stem_conv3': 'conv3', 'head': 'fc'}
+_TORCH = Names({
+    'stem_conv{n}/{layer}': 'conv{n}.{layer}', 'head': 'fc',
+    'aux{n}/fc{m}': 'aux{n}.fc{m}', 'aux{n}/conv/{layer}': 'aux{n}.conv.{layer}',
+    'stage{i}_block{j}/branch0_0/{layer}': 'inception{i+2}{j:a}.branch1.{layer}',
+    'stage{i}_block{j}/branch{b}_{k}/{layer}': 'inception{i+2}{j:a}.branch{b+1}.{k}.{layer}',
+})  # fmt: skip
 
-
-def torch_name(path: str) -> str:
-    """Maps 'stage2_block0/branch1_0/conv' to torchvision's 'inception4a.branch2.0.conv'."""
-    found = re.fullmatch(r'stage(\d)_block(\d)/branch(\d)_(\d)/(\w+)', path)
-    if not found:
-        first, *rest = path.split('/')
-        return '.'.join([_TORCH.get(first, first), *rest])
-    i, j, b, step = map(int, found.groups()[:4])
-    branch = f'branch{b + 1}.{step}' if b else 'branch1'
-    return f'inception{i + 2}{"abcde"[j]}.{branch}.{found[5]}'
-
-
-_FACTS = dict(
-    module=GoogLeNet, input_shape=(224, 224, 3), num_classes=1000, paper='Szegedy et al. 2014, arXiv:1409.4842'
+_FACTS = functools.partial(
+    Variant, module=GoogLeNet, input_shape=(224, 224, 3), num_classes=1000, paper='Szegedy et al. 2014, arXiv:1409.4842'
 )
 _TORCHVISION = dict(
     batch_norm=True, wide_kernel=3, last_pool=2, aux_pool='adaptive', dropout=0.2, kernel_init='he_normal'
 )  # fmt: skip
 VARIANTS = {
-    'googlenet_2014': Variant(
-        **_FACTS, params=6_998_552, macs=1_582_671_872, evidence='arithmetic, layer by layer; = BVLC Caffe googlenet',
+    'googlenet_2014': _FACTS(
+        params=6_998_552, macs=1_582_671_872, evidence='arithmetic, layer by layer; = BVLC Caffe googlenet',
     ),
-    'googlenet_2014_aux': Variant(
-        **_FACTS, params=13_378_280, macs=1_582_671_872, arguments=dict(aux=True),
+    'googlenet_2014_aux': _FACTS(
+        params=13_378_280, macs=1_582_671_872, arguments=dict(aux=True),
         evidence='arithmetic, layer by layer; multiply-adds of evaluation (1,591,044,096 with both heads run)',
     ),
-    'googlenet': Variant(
-        **_FACTS, params=6_624_904, macs=1_498_376_192, arguments=_TORCHVISION,
+    'googlenet': _FACTS(
+        params=6_624_904, macs=1_498_376_192, arguments=_TORCHVISION,
         evidence='torchvision 0.28.0 without auxiliary heads, measured; MACs by forward hooks',
     ),
-    'googlenet_aux': Variant(
-        **_FACTS, params=13_004_888, macs=1_498_376_192, arguments=dict(**_TORCHVISION, aux=True),
+    'googlenet_aux': _FACTS(
+        params=13_004_888, macs=1_498_376_192, arguments=dict(**_TORCHVISION, aux=True),
         evidence='torchvision 0.28.0, measured; multiply-adds of evaluation',
     ),
 }  # fmt: skip
 
-_REFERENCE = dict(rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3))
+_REFERENCE = functools.partial(Reference, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3))
 REFERENCES = {
-    'torchvision/googlenet': Reference(
+    'torchvision/googlenet': _REFERENCE(
         variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
-        training_only=r'\w+/aux[12]/.*', without=dict(aux=False), **_REFERENCE,
+        training_only=r'\w+/aux[12]/.*', without=dict(aux=False),
     ),
     # googlenet(aux_logits=False), which is also what torchvision gives with its weights.
-    'torchvision/googlenet_no_aux': Reference(variant='googlenet', ignore=(r'aux[12]\..*',), **_REFERENCE),
+    'torchvision/googlenet_no_aux': _REFERENCE(variant='googlenet', ignore=(r'aux[12]\..*',)),
 }  # fmt: skip

@@ -12,18 +12,18 @@ is over the pixels inside the image. The release and Keras have no gammas (`bn_s
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, numbered, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain, layer_names
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -52,9 +52,7 @@ class InceptionResNetV2(nn.Module):
     num_classes: int
     dropout: float = 0.2
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -67,10 +65,7 @@ class InceptionResNetV2(nn.Module):
         """
         require_at_least('Inception-ResNet-v2', x.shape, 75)
         init = initializer(self.kernel_init)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         linear = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
         conv = functools.partial(ConvBN, conv=functools.partial(linear, use_bias=False), norm=norm)
         average = functools.partial(avg_pool, window=3, strides=1, padding='SAME')
@@ -114,42 +109,30 @@ def conv_paths() -> list[str]:
     return paths
 
 
-_TIMM = {
-    'stem_0': 'conv2d_1a', 'stem_1': 'conv2d_2a', 'stem_2': 'conv2d_2b', 'stem_4': 'conv2d_3b', 'stem_5': 'conv2d_4a',
-    'stage1_block0': 'mixed_5b', 'stage2_block0': 'mixed_6a', 'stage3_block0': 'mixed_7a', 'stage3_block10': 'block8',
-    'final': 'conv2d_7b', 'head': 'classif',
-}  # fmt: skip
-_TIMM_STAGES = ('repeat', 'repeat_1', 'repeat_2')
-_KERAS_STAGES = ('block35', 'block17', 'block8')
-_KERAS_NUMBER = {path: number for number, path in enumerate(conv_paths())}
-
-
-def timm_name(path: str) -> str:
-    """Maps 'stage2_block1/branch1_2/conv' to timm's 'repeat_1.0.branch1.2.conv'."""
-    first, *rest = path.split('/')
-    found = re.fullmatch(r'stage(\d)_block(\d+)', first)
-    if not found:
-        return '.'.join([_TIMM[first], *rest])
-    i, j = map(int, found.groups())
-    block = _TIMM.get(first) or f'{_TIMM_STAGES[i - 1]}.{j - 1}'
-    if rest == ['up']:
-        return f'{block}.conv2d'
-    b, step = map(int, re.fullmatch(r'branch(\d)_(\d)', rest[0]).groups())
-    alone = len(STAGES[i - 1][1 if j else 0][b]) == 1
-    return f'{block}.branch{b}{"" if alone else f".{step}"}.{rest[1]}'
-
-
-def keras_name(path: str) -> str:
-    """Maps 'stem_1/bn' to Keras's 'batch_normalization_1': it numbers the layers as it makes them, unless named."""
-    named = {'head': 'predictions', 'final/conv': 'conv_7b', 'final/bn': 'conv_7b_bn'}
-    if path in named:
-        return named[path]
-    layer, _, kind = path.rpartition('/')
-    if kind == 'up':
-        i, j = re.fullmatch(r'stage(\d)_block(\d+)', layer).groups()
-        return f'{_KERAS_STAGES[int(i) - 1]}_{j}_conv'
-    number = _KERAS_NUMBER[layer]
-    return {'conv': 'conv2d', 'bn': 'batch_normalization'}[kind] + (f'_{number}' if number else '')
+# Steps of a branch have numbers, unless there is one.
+_BRANCHES = {'branch0_0/{layer}': 'branch0.{layer}', 'branch{b}_{k}/{layer}': 'branch{b}.{k}.{layer}', 'up': 'conv2d'}
+_TIMM = Names(
+    {
+        'stem_0/{layer}': 'conv2d_1a.{layer}', 'stem_1/{layer}': 'conv2d_2a.{layer}',
+        'stem_2/{layer}': 'conv2d_2b.{layer}', 'stem_4/{layer}': 'conv2d_3b.{layer}',
+        'stem_5/{layer}': 'conv2d_4a.{layer}', 'final/{layer}': 'conv2d_7b.{layer}', 'head': 'classif',
+        'stage3_block0/branch{b}_{k}/{layer}': 'mixed_7a.branch{b}.{k}.{layer}',
+    },
+    within('stage1_block0/', 'mixed_5b.', _BRANCHES),
+    within('stage1_block{j}/', 'repeat.{j-1}.', _BRANCHES),
+    within('stage2_block0/', 'mixed_6a.', _BRANCHES),
+    within('stage2_block{j}/', 'repeat_1.{j-1}.', _BRANCHES),
+    within('stage3_block10/', 'block8.', _BRANCHES),
+    within('stage3_block{j}/', 'repeat_2.{j-1}.', _BRANCHES),
+)  # fmt: skip
+_KERAS = Names(
+    {
+        'head': 'predictions', 'final/conv': 'conv_7b', 'final/bn': 'conv_7b_bn',
+        'stage1_block{j}/up': 'block35_{j}_conv', 'stage2_block{j}/up': 'block17_{j}_conv',
+        'stage3_block{j}/up': 'block8_{j}_conv',
+    },
+    numbered(f'{path}/' for path in conv_paths()),
+)  # fmt: skip
 
 
 VARIANTS = {
@@ -162,11 +145,11 @@ VARIANTS = {
 
 REFERENCES = {
     'timm/inception_resnet_v2': Reference(
-        variant='inception_resnet_v2', rename=timm_name, arguments=dict(bn_unbiased=True, dropout=0.0),
+        variant='inception_resnet_v2', rename=_TIMM, arguments=dict(bn_unbiased=True, dropout=0.0),
         input_shape=(128, 107, 3),
     ),
     'keras/InceptionResNetV2': Reference(
-        variant='inception_resnet_v2', rename=keras_name,
+        variant='inception_resnet_v2', rename=_KERAS,
         arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0), input_shape=(128, 107, 3),
     ),
 }  # fmt: skip

@@ -17,7 +17,6 @@ specified well enough to be built; BN-Inception is in bn_inception.py.
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -25,11 +24,12 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import UserError
+from cvresearch.models.names import Names, numbered, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain, layer_names, to_unit_range
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -86,9 +86,7 @@ class InceptionV3(nn.Module):
     dropout: float = 0.2
     count_include_pad: bool = False
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -101,10 +99,7 @@ class InceptionV3(nn.Module):
         """
         require_at_least('Inception-v3', x.shape, 75)
         init = initializer(self.kernel_init)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, conv=functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype), norm=norm
         )
@@ -162,53 +157,43 @@ def conv_paths() -> list[str]:
     return paths
 
 
-_TORCH = {
-    'stem_0': 'Conv2d_1a_3x3', 'stem_1': 'Conv2d_2a_3x3', 'stem_2': 'Conv2d_2b_3x3', 'stem_4': 'Conv2d_3b_1x1',
-    'stem_5': 'Conv2d_4a_3x3', 'aux1': 'AuxLogits', 'head': 'fc',
-}  # fmt: skip
-_TORCH_BLOCKS = (('5b', '5c', '5d'), ('6a', '6b', '6c', '6d', '6e'), ('7a', '7b', '7c'))
-_TORCH_BRANCHES = {
-    '5': '1x1 5x5 3x3dbl',
-    '6': '1x1 7x7 7x7dbl',
-    '7': '1x1 3x3 3x3dbl',
-    '6a': '3x3 3x3dbl',
-    '7a': '3x3 7x7x3',
-}
-_KERAS_NUMBER = {path: number for number, path in enumerate(conv_paths())}
+def _mixed(ours: str, theirs: str, *branches: str) -> dict[str, str]:
+    """Returns the names of a module: of a branch that ends in an underscore the convolutions are numbered."""
+    table = {}
+    for number, branch in enumerate(branches):
+        for letter in ('', '{letter}') if branch.endswith('_') else ('',):
+            step = f'{{k+1}}{letter}' if branch.endswith('_') else ''
+            table[f'branch{number}_{{k}}{letter}/{{layer}}'] = f'branch{branch}{step}.{{layer}}'
+    return within(ours, theirs, table)
 
 
-def torch_name(path: str) -> str:
-    """Maps 'stage3_block1/branch1_1a/conv' to torchvision's and timm's 'Mixed_7b.branch3x3_2a.conv'."""
-    first, *rest = path.split('/')
-    if first in _TORCH:
-        return '.'.join([_TORCH[first], *rest])
-    i, j, b, step, letter, leaf = re.fullmatch(r'stage(\d)_block(\d)/branch(\d)_(\d)(\w?)/(\w+)', path).groups()
-    block = _TORCH_BLOCKS[int(i) - 1][int(j)]
-    branches = [*_TORCH_BRANCHES.get(block, _TORCH_BRANCHES[block[0]]).split(), '_pool']
-    alone = branches[int(b)] == '_pool' or len(STAGES[int(i) - 1][int(j)][int(b)]) == 1
-    return f'Mixed_{block}.branch{branches[int(b)]}{"" if alone else f"_{int(step) + 1}{letter}"}.{leaf}'
+_TORCH = Names(
+    {
+        'stem_0/{layer}': 'Conv2d_1a_3x3.{layer}', 'stem_1/{layer}': 'Conv2d_2a_3x3.{layer}',
+        'stem_2/{layer}': 'Conv2d_2b_3x3.{layer}', 'stem_4/{layer}': 'Conv2d_3b_1x1.{layer}',
+        'stem_5/{layer}': 'Conv2d_4a_3x3.{layer}',
+        'aux1/conv{n}/{layer}': 'AuxLogits.conv{n}.{layer}', 'aux1/fc': 'AuxLogits.fc', 'head': 'fc',
+    },
+    _mixed('stage1_block{j}/', 'Mixed_5{j:b}.', '1x1', '5x5_', '3x3dbl_', '_pool'),
+    _mixed('stage2_block0/', 'Mixed_6a.', '3x3', '3x3dbl_'),
+    _mixed('stage2_block{j}/', 'Mixed_6{j:a}.', '1x1', '7x7_', '7x7dbl_', '_pool'),
+    _mixed('stage3_block0/', 'Mixed_7a.', '3x3_', '7x7x3_'),
+    _mixed('stage3_block{j}/', 'Mixed_7{j:a}.', '1x1', '3x3_', '3x3dbl_', '_pool'),
+)  # fmt: skip
+_KERAS = Names({'head': 'predictions'}, numbered(f'{path}/' for path in conv_paths()))
 
 
-def keras_name(path: str) -> str:
-    """Maps 'stem_1/bn' to Keras's 'batch_normalization_1': it numbers the layers as it makes them."""
-    if path == 'head':
-        return 'predictions'
-    layer, _, kind = path.rpartition('/')
-    number = _KERAS_NUMBER[layer]
-    return {'conv': 'conv2d', 'bn': 'batch_normalization'}[kind] + (f'_{number}' if number else '')
-
-
-_FACTS = dict(
-    module=InceptionV3, input_shape=(299, 299, 3), num_classes=1000, macs=5_713_216_096,
+_FACTS = functools.partial(
+    Variant, module=InceptionV3, input_shape=(299, 299, 3), num_classes=1000, macs=5_713_216_096,
     paper='Szegedy et al. 2015, arXiv:1512.00567',
 )  # fmt: skip
 VARIANTS = {
-    'inception_v3': Variant(
-        **_FACTS, params=23_834_568,
+    'inception_v3': _FACTS(
+        params=23_834_568,
         evidence='torchvision 0.28.0 without auxiliary head, measured; Keras has 17,216 gammas fewer',
     ),
-    'inception_v3_aux': Variant(
-        **_FACTS, params=27_161_264, arguments=dict(aux=True),
+    'inception_v3_aux': _FACTS(
+        params=27_161_264, arguments=dict(aux=True),
         evidence='torchvision 0.28.0, measured; multiply-adds of evaluation, where the auxiliary head does not run',
     ),
 }  # fmt: skip
@@ -217,20 +202,20 @@ _TORCH_ARGUMENTS = dict(count_include_pad=True, bn_unbiased=True)
 REFERENCES = {
     # 299 pixels: the least at which the auxiliary head runs.
     'torchvision/inception_v3': Reference(
-        variant='inception_v3_aux', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
+        variant='inception_v3_aux', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
         training_only=r'\w+/aux1/.*', without=dict(aux=False), input_shape=(299, 299, 3),
     ),
     # inception_v3(aux_logits=False).
     'torchvision/inception_v3_no_aux': Reference(
-        variant='inception_v3', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
+        variant='inception_v3', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
         ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),
     ),
     'timm/inception_v3': Reference(
-        variant='inception_v3', rename=torch_name, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.0),
+        variant='inception_v3', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.0),
         ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),  # of its tv_in1k
     ),
     'keras/InceptionV3': Reference(
-        variant='inception_v3', rename=keras_name, arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0),
+        variant='inception_v3', rename=_KERAS, arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0),
         input_shape=(128, 107, 3),
     ),
 }  # fmt: skip

@@ -10,17 +10,17 @@ pooling is over the pixels inside the image.
 """
 
 import functools
-import re
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.inception import ConvBN, Inception, chain
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 
@@ -59,9 +59,7 @@ class InceptionV4(nn.Module):
     num_classes: int
     dropout: float = 0.2
     bn_scale: bool = True
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(eps=1e-3)
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -74,10 +72,7 @@ class InceptionV4(nn.Module):
         """
         require_at_least('Inception-v4', x.shape, 75)
         init = initializer(self.kernel_init)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, use_scale=self.bn_scale,
-            unbiased=self.bn_unbiased, dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype, use_scale=self.bn_scale)
         conv = functools.partial(
             ConvBN, conv=functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype), norm=norm
         )
@@ -95,29 +90,22 @@ class InceptionV4(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
 
-_BLOCKS = {f'stem_block{j}': branches for j, branches in enumerate(STEM_MODULES)}
-_BLOCKS |= {f'stage{i}_block{j}': branches for i, stage in enumerate(STAGES, 1) for j, branches in enumerate(stage)}
-# timm numbers everything before the pooling through.
-_FEATURES = {name: f'features.{n}' for n, name in enumerate(['stem_0', 'stem_1', 'stem_2', *_BLOCKS])}
-
-
-def timm_name(path: str) -> str:
-    """Maps 'stage3_block1/branch1_1a/conv' to timm's 'features.19.branch1_1a.conv'."""
-    if path == 'head':
-        return 'last_linear'
-    block, *rest = path.split('/')
-    if block not in _BLOCKS:
-        return '.'.join([_FEATURES[block], *rest])
-    branch, leaf = rest
-    b, step = re.fullmatch(r'branch(\d)_(\d)\w?', branch).groups()
-    steps = _BLOCKS[block][int(b)]
-    if block in ('stem_block0', 'stem_block2'):
-        branch = 'conv'
-    elif len(steps) == 1:
-        branch = f'branch{b}'
-    elif FORK not in steps:  # a Sequential
-        branch = f'branch{b}.{step}'
-    return f'{_FEATURES[block]}.{branch}.{leaf}'
+# timm numbers everything before the pooling through. Steps of a branch have numbers, unless there is one; where
+# convolutions are side by side our names are its own.
+_ALONE = {'branch0_0/{layer}': 'branch0.{layer}'}
+_NUMBERED = {'branch{b}_{k}/{layer}': 'branch{b}.{k}.{layer}'}
+_TIMM = Names(
+    {'stem_{n}/{layer}': 'features.{n}.{layer}', 'head': 'last_linear'},
+    within('stem_block0/', 'features.3.', {'branch1_0/{layer}': 'conv.{layer}'}),
+    within('stem_block1/', 'features.4.', _NUMBERED),
+    within('stem_block2/', 'features.5.', {'branch0_0/{layer}': 'conv.{layer}'}),
+    within('stage1_block{j}/', 'features.{j+6}.', _ALONE | _NUMBERED),
+    within('stage2_block{j}/', 'features.{j+10}.', _ALONE | _NUMBERED),
+    within('stage3_block0/', 'features.18.', _NUMBERED),
+    within('stage3_block{j}/', 'features.{j+18}.', {
+        **_ALONE, 'branch3_{k}/{layer}': 'branch3.{k}.{layer}', '{branch}/{layer}': '{branch}.{layer}',
+    }),
+)  # fmt: skip
 
 
 VARIANTS = {
@@ -129,7 +117,7 @@ VARIANTS = {
 
 REFERENCES = {
     'timm/inception_v4': Reference(
-        variant='inception_v4', rename=timm_name, arguments=dict(bn_unbiased=True, dropout=0.0),
+        variant='inception_v4', rename=_TIMM, arguments=dict(bn_unbiased=True, dropout=0.0),
         input_shape=(128, 107, 3),
     ),
 }  # fmt: skip

@@ -86,19 +86,19 @@ class ToyInception(nn.Module):
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
 
-_LECTURE = dict(num_classes=10, paper='no paper: lectures of G. Boracchi, Politecnico di Milano')
+_LECTURE = functools.partial(Variant, num_classes=10, paper='no paper: lectures of G. Boracchi, Politecnico di Milano')
 
 VARIANTS = {
-    'cnn_flattening': Variant(
-        module=SmallCNN, input_shape=(64, 64, 1), **_LECTURE, params=388_298, macs=27_520_768,
+    'cnn_flattening': _LECTURE(
+        module=SmallCNN, input_shape=(64, 64, 1), params=388_298, macs=27_520_768,
         evidence='lecture: 388,298, confirmed layer by layer; MACs arithmetic', arguments=dict(gap=False),
     ),
-    'cnn_gap': Variant(
-        module=SmallCNN, input_shape=(64, 64, 1), **_LECTURE, params=101_578, macs=27_234_048,
+    'cnn_gap': _LECTURE(
+        module=SmallCNN, input_shape=(64, 64, 1), params=101_578, macs=27_234_048,
         evidence='lecture: 101,578, confirmed layer by layer; MACs arithmetic',
     ),
-    'toy_inception': Variant(
-        module=ToyInception, input_shape=(32, 32, 3), **_LECTURE, params=78_218, macs=20_284_672,
+    'toy_inception': _LECTURE(
+        module=ToyInception, input_shape=(32, 32, 3), params=78_218, macs=20_284_672,
         evidence='lecture, row by row: 896 + 2,112 + 2,112 + 1,056 + 18,464 + 51,232 + 1,056 + 1,290; MACs arithmetic',
     ),
 }  # fmt: skip

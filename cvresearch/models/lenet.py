@@ -178,19 +178,19 @@ class RBF(nn.Module):
         return jnp.sum(x * x, -1, keepdims=True) - 2 * x @ centres.T + jnp.sum(centres**2, -1)
 
 
-_LENET = dict(
-    input_shape=(32, 32, 1), num_classes=10, paper='LeCun et al. 1998, Proc. IEEE 86(11), section II-B'
+_LENET = functools.partial(
+    Variant, input_shape=(32, 32, 1), num_classes=10, paper='LeCun et al. 1998, Proc. IEEE 86(11), section II-B'
 )  # fmt: skip
 _TALLY = 'arithmetic, layer by layer: 156 + 2,416 + 48,120 + 10,164 + 850'
 
 VARIANTS = {
-    'lenet5': Variant(module=LeNet5, **_LENET, params=61_706, macs=416_520, evidence=_TALLY),
-    'lenet5_relu': Variant(
-        module=LeNet5, **_LENET, params=61_706, macs=416_520, evidence=_TALLY,
+    'lenet5': _LENET(module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY),
+    'lenet5_relu': _LENET(
+        module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY,
         arguments=dict(act='relu', pool='max', kernel_init='he_normal'),
     ),
-    'lenet5_1998': Variant(
-        module=LeNet5Original, **_LENET, params=60_000, macs=326_520,
+    'lenet5_1998': _LENET(
+        module=LeNet5Original, params=60_000, macs=326_520,
         evidence='paper: C1 156 + S2 12 + C3 1,516 + S4 32 + C5 48,120 + F6 10,164',
     ),
 }  # fmt: skip

@@ -17,7 +17,6 @@ Pitfalls:
 """
 
 import functools
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -25,10 +24,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 from cvresearch.nn.squeeze_excitation import squeeze_excitation
@@ -78,9 +78,7 @@ class MnasNet(nn.Module):
     dropout: float = 0.2
     stochastic_depth: float = 0.0
     padding: str = 'SAME'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     kernel_init: str | Callable = 'he_fan_out'
     head_init: str | Callable = 'uniform_fan_out'  # of the authors' code
     dtype: jnp.dtype = jnp.float32
@@ -91,10 +89,7 @@ class MnasNet(nn.Module):
         conv = functools.partial(
             padded_conv, padding=self.padding, kernel_init=initializer(self.kernel_init), dtype=self.dtype
         )
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         scaled = functools.partial(scaled_channels, width=self.width)
         depth, block = sum(stage.blocks for stage in self.stages), 0
 
@@ -147,38 +142,38 @@ class InvertedResidual(nn.Module):
         return x + inputs
 
 
-_MNASNET = dict(
-    module=MnasNet, input_shape=(224, 224, 3), num_classes=1000, paper='Tan et al. 2018, arXiv:1807.11626'
+_MNASNET = functools.partial(
+    Variant, module=MnasNet, input_shape=(224, 224, 3), num_classes=1000, paper='Tan et al. 2018, arXiv:1807.11626'
 )  # fmt: skip
 _TORCHVISION = 'torchvision 0.28.0 measured; macs: forward hooks (conv + linear)'
 _TIMM = 'timm 1.0.31 measured; macs: forward hooks (conv + linear)'
 _SMALL = dict(stages=SMALL, stem=8, dropout=0.0)
 
 VARIANTS = {
-    'mnasnet0_5': Variant(
-        **_MNASNET, arguments=dict(width=0.5), params=2_218_512, macs=104_455_968, evidence=_TORCHVISION
+    'mnasnet0_5': _MNASNET(
+        arguments=dict(width=0.5), params=2_218_512, macs=104_455_968, evidence=_TORCHVISION
     ),
-    'mnasnet0_75': Variant(
-        **_MNASNET, arguments=dict(width=0.75), params=3_170_208, macs=215_493_104, evidence=_TORCHVISION
+    'mnasnet0_75': _MNASNET(
+        arguments=dict(width=0.75), params=3_170_208, macs=215_493_104, evidence=_TORCHVISION
     ),
-    'mnasnet1_0': Variant(
-        **_MNASNET, params=4_383_312, macs=314_415_872, evidence=f"{_TORCHVISION}; authors' repository 4.4 M, 315 M"
+    'mnasnet1_0': _MNASNET(
+        params=4_383_312, macs=314_415_872, evidence=f"{_TORCHVISION}; authors' repository 4.4 M, 315 M"
     ),
-    'mnasnet1_3': Variant(
-        **_MNASNET, arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION
+    'mnasnet1_3': _MNASNET(
+        arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION
     ),
-    'mnasnet_140': Variant(
-        **_MNASNET, arguments=dict(width=1.4), params=7_115_728, macs=588_799_408, evidence=_TIMM
+    'mnasnet_140': _MNASNET(
+        arguments=dict(width=1.4), params=7_115_728, macs=588_799_408, evidence=_TIMM
     ),
-    'mnasnet_small': Variant(
-        **_MNASNET, arguments=_SMALL, params=2_030_264, macs=68_339_184, evidence=f'{_TIMM}; paper 2.0 M, 68 M'
+    'mnasnet_small': _MNASNET(
+        arguments=_SMALL, params=2_030_264, macs=68_339_184, evidence=f'{_TIMM}; paper 2.0 M, 68 M'
     ),
-    'semnasnet_100': Variant(
-        **_MNASNET, arguments=dict(stages=A1), params=3_887_038, macs=311_579_072,
+    'semnasnet_100': _MNASNET(
+        arguments=dict(stages=A1), params=3_887_038, macs=311_579_072,
         evidence=f'{_TIMM}; paper 3.9 M, 312 M',
     ),
 } | {
-    name: Variant(**_MNASNET, arguments=dict(stages=A1, width=width), params=params, macs=macs, evidence=_TIMM)
+    name: _MNASNET(arguments=dict(stages=A1, width=width), params=params, macs=macs, evidence=_TIMM)
     for name, width, params, macs in (
         ('semnasnet_050', 0.5, 2_082_006, 103_162_992),
         ('semnasnet_075', 0.75, 2_912_278, 223_448_480),
@@ -186,57 +181,43 @@ VARIANTS = {
     )
 }  # fmt: skip
 
-
-# Our name of a layer: torchvision's position in a block, torchvision's in the first block, timm's name.
-_LAYERS = {
-    'expand_conv': ('0', None, 'conv_pw'),
-    'expand_bn': ('1', None, 'bn1'),
-    'depthwise_conv': ('3', '3', 'conv_dw'),
-    'depthwise_bn': ('4', '4', 'bn2'),
-    'squeeze_reduce': (None, None, 'se.conv_reduce'),
-    'squeeze_expand': (None, None, 'se.conv_expand'),
-    'project_conv': ('6', '6', 'conv_pwl'),
-    'project_bn': ('7', '7', 'bn3'),
-}
-# timm counts from the first layer that a block has: one less without the expansion.
-_TIMM_FIRST = {'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
-
-
-def _torchvision(path: str) -> str:
-    outside = {
+# Blocks of the first stage do not expand, and so have other names for the rest.
+_TORCHVISION_NAMES = Names(
+    {
         'stem_conv': 'layers.0', 'stem_bn': 'layers.1', 'last_conv': 'layers.14', 'last_bn': 'layers.15',
         'head': 'classifier.1',
-    }  # fmt: skip
-    if path in outside:
-        return outside[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
-    if stage == '1':
-        return f'layers.{_LAYERS[layer][1]}'
-    return f'layers.{6 + int(stage)}.{block}.layers.{_LAYERS[layer][0]}'
-
-
-def _timm(path: str) -> str:
-    outside = {
-        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'
-    }  # fmt: skip
-    if path in outside:
-        return outside[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
-    name = _LAYERS[layer][2]
-    return f'blocks.{int(stage) - 1}.{block}.{_TIMM_FIRST.get(layer, name) if stage == "1" else name}'
-
+    },
+    within('stage1_block0/', 'layers.', {
+        'depthwise_conv': '3', 'depthwise_bn': '4', 'project_conv': '6', 'project_bn': '7',
+    }),
+    within('stage{i}_block{j}/', 'layers.{i+6}.{j}.layers.', {
+        'expand_conv': '0', 'expand_bn': '1', 'depthwise_conv': '3', 'depthwise_bn': '4', 'project_conv': '6',
+        'project_bn': '7',
+    }),
+)  # fmt: skip
+_TIMM_NAMES = Names(
+    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
+    within('stage1_block{j}/', 'blocks.0.{j}.', {
+        'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
+    }),
+    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
+        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
+        'squeeze_reduce': 'se.conv_reduce', 'squeeze_expand': 'se.conv_expand', 'project_conv': 'conv_pwl',
+        'project_bn': 'bn3',
+    }),
+)  # fmt: skip
 
 _AS_TORCH = dict(padding='torch', bn_eps=1e-5, bn_unbiased=True)
 
 REFERENCES = {
     f'torchvision/{name}': Reference(
-        variant=name, rename=_torchvision, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997),
+        variant=name, rename=_TORCHVISION_NAMES, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997),
         version=2,
     )
     for name in ('mnasnet0_5', 'mnasnet0_75', 'mnasnet1_0', 'mnasnet1_3')
 } | {
     f'timm/{name}': Reference(
-        variant=variant, rename=_timm, input_shape=(64, 64, 3),
+        variant=variant, rename=_TIMM_NAMES, input_shape=(64, 64, 3),
         arguments=dict(_AS_TORCH, bn_momentum=0.9, first_skip=name == 'mnasnet_small'),
     )
     for name, variant in {

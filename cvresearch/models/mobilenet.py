@@ -19,17 +19,17 @@ Pitfalls:
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 
@@ -54,9 +54,7 @@ class MobileNet(nn.Module):
     separable: bool = True
     act: str = 'relu6'
     dropout: float = 0.001
-    bn_momentum: float = 0.9997
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.9997, eps=1e-3)
     padding: str = 'SAME'
     kernel_init: str | Callable = 'truncated_normal_0.09'
     dtype: jnp.dtype = jnp.float32
@@ -66,9 +64,7 @@ class MobileNet(nn.Module):
         """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(padded_conv, padding=self.padding, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
-        )
+        norm = self.bn.layer(train)
         act = activation(self.act)
 
         x = conv(scaled(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
@@ -144,39 +140,33 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def _timm(path: str) -> str:
-    outer = {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'head': 'classifier'}
-    inner = {'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'pointwise_conv': 'conv_pw', 'pointwise_bn': 'bn2'}
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    return f'blocks.{i - 1}.{j}.{inner[layer]}'
-
-
-def _keras(path: str) -> str:
-    outer = {'stem_conv': 'conv1', 'stem_bn': 'conv1_bn', 'head': 'conv_preds'}
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    number = sum(MobileNet.repeats[: i - 1]) + j + 1
-    kind, _, part = layer.partition('_')
-    return {'depthwise': 'conv_dw', 'pointwise': 'conv_pw'}[kind] + f'_{number}' + ('_bn' if part == 'bn' else '')
-
-
-def _parts(path: str) -> tuple[int, int, str]:
-    stage, block, layer = re.fullmatch(r'stage(\d+)_block(\d+)/(\w+)', path).groups()
-    return int(stage), int(block), layer
-
+_TIMM = Names(
+    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'head': 'classifier'},
+    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
+        'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'pointwise_conv': 'conv_pw', 'pointwise_bn': 'bn2',
+    }),
+)  # fmt: skip
+_BLOCKS = [f'stage{i}_block{j}/' for i, blocks in enumerate(MobileNet.repeats, 1) for j in range(blocks)]
+_KERAS = Names(
+    {'stem_conv': 'conv1', 'stem_bn': 'conv1_bn', 'head': 'conv_preds'},
+    *(
+        within(block, 'conv_', {
+            'depthwise_conv': f'dw_{number}', 'depthwise_bn': f'dw_{number}_bn',
+            'pointwise_conv': f'pw_{number}', 'pointwise_bn': f'pw_{number}_bn',
+        })
+        for number, block in enumerate(_BLOCKS, 1)
+    ),
+)  # fmt: skip
 
 # Keras's MobileNet(alpha=0.75) is 'keras/MobileNet_075'.
 REFERENCES = {
     'timm/mobilenetv1_100': Reference(
-        variant='mobilenetv1_100', rename=_timm, input_shape=(72, 64, 3),
+        variant='mobilenetv1_100', rename=_TIMM, input_shape=(72, 64, 3),
         arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True),
     ),
 } | {
     name.replace('mobilenetv1_', 'keras/MobileNet_').removesuffix('_100'): Reference(
-        variant=name, rename=_keras, arguments=dict(bn_momentum=0.99), input_shape=(96, 64, 3),
+        variant=name, rename=_KERAS, arguments=dict(bn_momentum=0.99), input_shape=(96, 64, 3),
         as_convolution=('head',),
     )
     for name in ('mobilenetv1_100', 'mobilenetv1_075', 'mobilenetv1_050', 'mobilenetv1_025')

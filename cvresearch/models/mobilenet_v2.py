@@ -15,17 +15,17 @@ Pitfalls:
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padded_conv
 from cvresearch.nn.pool import global_avg_pool
 
@@ -46,9 +46,7 @@ class MobileNetV2(nn.Module):
     num_classes: int
     width: float = 1.0
     dropout: float = 0.2
-    bn_momentum: float = 0.997
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.997, eps=1e-3)
     padding: str = 'SAME'
     kernel_init: str | Callable = 'truncated_normal_0.09'
     dtype: jnp.dtype = jnp.float32
@@ -58,9 +56,7 @@ class MobileNetV2(nn.Module):
         """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(padded_conv, padding=self.padding, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased
-        )
+        norm = self.bn.layer(train)
         act = nn.relu6
 
         x = conv(scaled_channels(32, self.width), 3, strides=2, name='stem_conv')(x.astype(self.dtype))
@@ -123,64 +119,47 @@ VARIANTS = {
     for width, (params, macs, evidence) in _COUNTS.items()
 }  # fmt: skip
 
+# The first block does not expand, and so has other names for the rest.
+_FIRST, *_OTHERS = (f'stage{i}_block{j}/' for i, (_, _, repeats, _) in enumerate(STAGES, 1) for j in range(repeats))
 
-def _torchvision(path: str) -> str:
-    outer = {
+_TORCHVISION = Names(
+    {
         'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.18.0',
         'last_bn': 'features.18.1', 'head': 'classifier.1',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    first = 0 if i == 1 else 1  # the first stage does not expand
-    inner = {
-        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': f'{first}.0', 'depthwise_bn': f'{first}.1',
-        'project_conv': first + 1, 'project_bn': first + 2,
-    }  # fmt: skip
-    return f'features.{_number(i, j) + 1}.conv.{inner[layer]}'
-
-
-def _timm(path: str) -> str:
-    outer = {
-        'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    if i == 1:  # does not expand
-        inner = {'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2'}
-    else:
-        inner = {
-            'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
-            'project_conv': 'conv_pwl', 'project_bn': 'bn3',
-        }  # fmt: skip
-    return f'blocks.{i - 1}.{j}.{inner[layer]}'
-
-
-def _keras(path: str) -> str:
-    outer = {
+    },
+    within(_FIRST, 'features.1.conv.', {
+        'depthwise_conv': '0.0', 'depthwise_bn': '0.1', 'project_conv': '1', 'project_bn': '2',
+    }),
+    *(
+        within(block, f'features.{number}.conv.', {
+            'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': '1.0', 'depthwise_bn': '1.1',
+            'project_conv': '2', 'project_bn': '3',
+        })
+        for number, block in enumerate(_OTHERS, 2)
+    ),
+)  # fmt: skip
+_TIMM = Names(
+    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
+    within(_FIRST, 'blocks.0.0.', {
+        'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
+    }),
+    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
+        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
+        'project_conv': 'conv_pwl', 'project_bn': 'bn3',
+    }),
+)  # fmt: skip
+_LAYERS = {'{layer}_conv': '{layer}', '{layer}_bn': '{layer}_BN'}
+_KERAS = Names(
+    {
         'stem_conv': 'Conv1', 'stem_bn': 'bn_Conv1', 'last_conv': 'Conv_1', 'last_bn': 'Conv_1_bn',
         'head': 'predictions',
-    }  # fmt: skip
-    if path in outer:
-        return outer[path]
-    i, j, layer = _parts(path)
-    block = 'expanded_conv' if i == 1 else f'block_{_number(i, j)}'
-    return f'{block}_{layer.replace("_conv", "").replace("_bn", "_BN")}'
+    },
+    within(_FIRST, 'expanded_conv_', _LAYERS),
+    *(within(block, f'block_{number}_', _LAYERS) for number, block in enumerate(_OTHERS, 1)),
+)  # fmt: skip
 
-
-def _parts(path: str) -> tuple[int, int, str]:
-    stage, block, layer = re.fullmatch(r'stage(\d+)_block(\d+)/(\w+)', path).groups()
-    return int(stage), int(block), layer
-
-
-def _number(stage: int, block: int) -> int:
-    """Returns how many blocks come before this one."""
-    return sum(repeats for _, _, repeats, _ in STAGES[: stage - 1]) + block
-
-
-_TORCH = dict(
-    arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True), input_shape=(72, 64, 3)
+_TORCH = functools.partial(
+    Reference, arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True), input_shape=(72, 64, 3)
 )  # fmt: skip
 # The released files are older than the names of today.
 _KERAS_PUBLISHED = (
@@ -192,12 +171,12 @@ _KERAS_PUBLISHED = (
 
 # Keras's MobileNetV2(alpha=0.75) is 'keras/MobileNetV2_075'.
 REFERENCES = {
-    'torchvision/mobilenet_v2': Reference(variant='mobilenetv2_100', rename=_torchvision, **_TORCH),
+    'torchvision/mobilenet_v2': _TORCH(variant='mobilenetv2_100', rename=_TORCHVISION),
 } | {
-    f'timm/{name}': Reference(variant=name, rename=_timm, **_TORCH) for name in VARIANTS if name != 'mobilenetv2_130'
+    f'timm/{name}': _TORCH(variant=name, rename=_TIMM) for name in VARIANTS if name != 'mobilenetv2_130'
 } | {
     name.replace('mobilenetv2_', 'keras/MobileNetV2_').removesuffix('_100'): Reference(
-        variant=name, rename=_keras, arguments=dict(bn_momentum=0.999), published=_KERAS_PUBLISHED,
+        variant=name, rename=_KERAS, arguments=dict(bn_momentum=0.999), published=_KERAS_PUBLISHED,
         input_shape=(72, 64, 3),
     )
     for name in VARIANTS

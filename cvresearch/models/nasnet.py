@@ -23,7 +23,6 @@ depends on the image's.
 """
 
 import functools
-import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -33,10 +32,11 @@ import jax.numpy as jnp
 from jax import lax
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 from cvresearch.nn.separable import SeparableConv
 from cvresearch.nn.shapes import require_at_least
@@ -105,9 +105,7 @@ class NASNetA(nn.Module):
     aux: bool = False
     dropout: float = 0.5
     stochastic_depth: float = 0.0
-    bn_momentum: float = 0.9997
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.9997, eps=1e-3)
     kernel_init: str | Callable = 'he_fan_out_truncated'
     dtype: jnp.dtype = jnp.float32
 
@@ -136,10 +134,7 @@ class NASNetA(nn.Module):
             lookup('pooling', POOLS, pool)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         dense = functools.partial(nn.Dense, self.num_classes, kernel_init=init, dtype=self.dtype)
 
         x = conv(self.stem, 3, strides=2, padding='VALID', name='stem_conv')(x.astype(self.dtype))
@@ -249,84 +244,73 @@ class AuxHead(nn.Module):
         return self.dense(name='logits')(x.reshape(x.shape[0], -1))
 
 
-_NASNET = dict(module=NASNetA, num_classes=1000, paper='Zoph et al. 2017, arXiv:1707.07012')
+_NASNET = functools.partial(Variant, module=NASNetA, num_classes=1000, paper='Zoph et al. 2017, arXiv:1707.07012')
 
 VARIANTS = {
-    'nasnetamobile': Variant(
-        **_NASNET, arguments=dict(cells=4, penultimate=1056, stem=32), input_shape=(224, 224, 3),
+    'nasnetamobile': _NASNET(
+        arguments=dict(cells=4, penultimate=1056, stem=32), input_shape=(224, 224, 3),
         params=5_289_978, macs=563_638_816,
         evidence='keras 3.15.1 measured (trainable); macs: layer shapes; paper 5.3 M, 564 M',
     ),
-    'nasnetalarge': Variant(
-        **_NASNET, input_shape=(331, 331, 3), params=88_753_150, macs=23_783_414_658,
+    'nasnetalarge': _NASNET(
+        input_shape=(331, 331, 3), params=88_753_150, macs=23_783_414_658,
         arguments=dict(cells=6, penultimate=4032, stem=96, skip_reduction=True, stochastic_depth=0.3),
         evidence='timm 1.0.31 and keras 3.15.1 measured; macs: forward hooks (conv + linear); paper 88.9 M, 23.8 G',
     ),
 }  # fmt: skip
 
+_IN_TIMM = {
+    'conv': 'conv_1x1.conv', 'bn': 'conv_1x1.bn', 'before_conv': 'conv_prev_1x1.conv',
+    'before_bn': 'conv_prev_1x1.bn', 'path0': 'path_1.conv', 'path1': 'path_2.conv', 'paths_bn': 'final_path_bn',
+    'comb{i}_{side}/sep{k}/{kernel}': 'comb_iter_{i}_{side}.separable_{k+1}.{kernel}_conv2d',
+    'comb{i}_{side}/bn{k}': 'comb_iter_{i}_{side}.bn_sep_{k+1}',
+}  # fmt: skip
+_TIMM = Names(
+    {'stem_conv': 'conv0.conv', 'stem_bn': 'conv0.bn', 'head': 'last_linear'},
+    within('stem_cell{n}/', 'cell_stem_{n}.', _IN_TIMM),
+    within('reduction{n}/', 'reduction_cell_{n-1}.', _IN_TIMM),
+    *(within(f'stage{i + 1}_block{{j}}/', f'cell_{{j+{6 * i}}}.', _IN_TIMM) for i in range(3)),
+)  # fmt: skip
 
-def _split(path: str) -> tuple[str, int, int, str]:
-    """Returns ('stage', 2, 3, 'comb0_left/bn0') of 'stage2_block3/comb0_left/bn0'; without a block, 0 for it."""
-    kind, number, block, rest = re.fullmatch(r'(stem_cell|reduction|stage)(\d)(?:_block(\d+))?/(.*)', path).groups()
-    return kind, int(number), int(block or 0), rest
 
-
-def _timm(path: str) -> str:
-    outside = {'stem_conv': 'conv0.conv', 'stem_bn': 'conv0.bn', 'head': 'last_linear'}
-    if path in outside:
-        return outside[path]
-    kind, number, block, rest = _split(path)
-    cells = VARIANTS['nasnetalarge'].arguments['cells']
-    cell = {
-        'stem_cell': f'cell_stem_{number}',
-        'reduction': f'reduction_cell_{number - 1}',
-        'stage': f'cell_{cells * (number - 1) + block}',
-    }[kind]
-    inside = {
-        'conv': 'conv_1x1.conv', 'bn': 'conv_1x1.bn', 'before_conv': 'conv_prev_1x1.conv',
-        'before_bn': 'conv_prev_1x1.bn', 'path0': 'path_1.conv', 'path1': 'path_2.conv', 'paths_bn': 'final_path_bn',
+def _in_keras(ours: str, cell: str, kind: str) -> dict[str, str]:
+    """Returns the names in a cell. The two kernels of a separable layer stay, after the layer's name."""
+    table = {
+        'conv': f'{kind}_conv_1_{cell}', 'bn': f'{kind}_bn_1_{cell}', 'before_conv': f'adjust_conv_projection_{cell}',
+        'before_bn': f'adjust_bn_{cell}', 'path0': f'adjust_conv_1_{cell}', 'path1': f'adjust_conv_2_{cell}',
+        'paths_bn': f'adjust_bn_{cell}',
     }  # fmt: skip
-    if rest in inside:
-        return f'{cell}.{inside[rest]}'
-    i, side, layer, j, kernel = re.fullmatch(r'comb(\d)_(left|right)/(sep|bn)(\d)/?(.*)', rest).groups()
-    layer = f'separable_{int(j) + 1}.{kernel}_conv2d' if kernel else f'bn_sep_{int(j) + 1}'
-    return f'{cell}.comb_iter_{i}_{side}.{layer}'
+    if kind == 'reduction':  # Keras calls its fifth left operation the fourth
+        table |= {
+            'comb4_left/sep{k}/{kernel}': f'separable_conv_{{k+1}}_reduction_left4_{cell}/{{kernel}}',
+            'comb4_left/bn{k}': f'separable_conv_{{k+1}}_bn_reduction_left4_{cell}',
+        }
+    table |= {
+        'comb{i}_{side}/sep{k}/{kernel}': f'separable_conv_{{k+1}}_{kind}_{{side}}{{i+1}}_{cell}/{{kernel}}',
+        'comb{i}_{side}/bn{k}': f'separable_conv_{{k+1}}_bn_{kind}_{{side}}{{i+1}}_{cell}',
+    }
+    return within(ours, '', table)
 
 
-def _keras(path: str, cells: int) -> str:
-    """The two kernels of a separable layer keep '/depthwise' and '/pointwise' after the layer's name."""
-    outside = {'stem_conv': 'stem_conv1', 'stem_bn': 'stem_bn1', 'head': 'predictions'}
-    if path in outside:
-        return outside[path]
-    kind, number, block, rest = _split(path)
-    cell = {
-        'stem_cell': f'stem_{number + 1}',
-        'reduction': f'reduce_{cells * number}',
-        'stage': f'{cells * (number - 1) + (number > 1) + block}',
-    }[kind]
-    kind = 'normal' if kind == 'stage' else 'reduction'
-    inside = {
-        'conv': f'{kind}_conv_1', 'bn': f'{kind}_bn_1', 'before_conv': 'adjust_conv_projection',
-        'before_bn': 'adjust_bn', 'path0': 'adjust_conv_1', 'path1': 'adjust_conv_2', 'paths_bn': 'adjust_bn',
-    }  # fmt: skip
-    if rest in inside:
-        return f'{inside[rest]}_{cell}'
-    i, side, layer, j, kernel = re.fullmatch(r'comb(\d)_(left|right)/(sep|bn)(\d)(/.*)?', rest).groups()
-    # Keras calls the fifth left operation of a reduction cell the fourth.
-    operation = f'{kind}_{side}{min(int(i) + 1, 4 if kind == "reduction" else 5)}_{cell}'
-    if layer == 'bn':
-        return f'separable_conv_{int(j) + 1}_bn_{operation}'
-    return f'separable_conv_{int(j) + 1}_{operation}{kernel}'
+def _keras(cells: int) -> Names:
+    """Returns the names in a net with so many normal cells in a stage."""
+    stages = (f'{{j+{cells * i + (i > 0)}}}' for i in range(3))
+    return Names(
+        {'stem_conv': 'stem_conv1', 'stem_bn': 'stem_bn1', 'head': 'predictions'},
+        _in_keras('stem_cell{n}/', 'stem_{n+1}', 'reduction'),
+        *(_in_keras(f'reduction{n}/', f'reduce_{cells * n}', 'reduction') for n in (1, 2)),
+        *(_in_keras(f'stage{i}_block{{j}}/', cell, 'normal') for i, cell in enumerate(stages, 1)),
+    )
 
 
 REFERENCES = {
     'timm/nasnetalarge': Reference(
-        variant='nasnetalarge', rename=_timm, input_shape=(96, 96, 3),
+        variant='nasnetalarge', rename=_TIMM, input_shape=(96, 96, 3),
         arguments=dict(zero_padded=('avg',), bn_momentum=0.9, bn_unbiased=True),
     ),
 } | {
     f'keras/{name}': Reference(
-        variant=variant, rename=functools.partial(_keras, cells=VARIANTS[variant].arguments['cells']),
+        variant=variant, rename=_keras(VARIANTS[variant].arguments['cells']),
         input_shape=(80, 80, 3), arguments=dict(zero_padded=('avg', 'max')),
     )
     for name, variant in {'NASNetMobile': 'nasnetamobile', 'NASNetLarge': 'nasnetalarge'}.items()

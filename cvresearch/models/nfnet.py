@@ -21,14 +21,15 @@ of the first stage's width there, `stem_width=192` (527,033,076 and 367.4 G; the
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv, conv2d
@@ -132,7 +133,7 @@ class StandardisedConv(nn.Module):
         else:
             scaled = jnp.maximum(fan_in * variance, self.eps)
         kernel = (kernel - jnp.mean(rows, axis=0)) * (lax.rsqrt(scaled) * gain)
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         return conv2d(x, kernel, strides=self.strides, groups=self.groups) + bias
 
 
@@ -197,23 +198,17 @@ VARIANTS = {
     ),
 }  # fmt: skip
 
-
-def _timm(module: str) -> str:
-    for ours, theirs in (
-        (r'^stem_', 'stem.'),
-        (r'^stage(\d+)_block(\d+)', lambda found: f'stages.{int(found[1]) - 1}.{found[2]}'),
-        (r'/shortcut$', '.downsample.conv'),
-        (r'/se/', '.attn_last.'),
-        (r'^head$', 'head.fc'),
-        (r'/', '.'),
-    ):
-        module = re.sub(ours, theirs, module)
-    return module
-
+_TIMM = Names(
+    {'stem_{layer}': 'stem.{layer}', 'head': 'head.fc', 'stage{i}_block{j}': 'stages.{i-1}.{j}'},
+    within('stage{i}_block{j}/', 'stages.{i-1}.{j}.', {
+        'shortcut': 'downsample.conv', 'se/{layer}': 'attn_last.{layer}', '{layer}': '{layer}',
+    }),
+    {'{layer}': '{layer}'},
+)  # fmt: skip
 
 REFERENCES = {
     f'timm/{name}': Reference(
-        variant=name, rename=_timm, arguments=dict(act='gelu', eps=1e-5, eps_added=True), input_shape=(72, 72, 3)
+        variant=name, rename=_TIMM, arguments=dict(act='gelu', eps=1e-5, eps_added=True), input_shape=(72, 72, 3)
     )
     for name in VARIANTS
     if name != 'dm_nfnet_f4_plus'

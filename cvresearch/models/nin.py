@@ -60,8 +60,8 @@ class NiN(nn.Module):
         x = x.astype(self.dtype)
         for i, (kernel, widths) in enumerate(self.stages, start=1):
             for j, width in enumerate(widths):
-                shape = (1,) if j else kernel
-                x = nn.relu(conv(width, *shape, name=f'stage{i}_block{j}')(x))
+                size, strides, padding = (1, 1, 'SAME') if j else kernel
+                x = nn.relu(conv(width, size, strides, padding, name=f'stage{i}_block{j}')(x))
             if i < len(self.stages):
                 pool = lookup('pool', {'max': max_pool, 'avg': avg_pool}, self.pools[i - 1])
                 x = pool(x, 3, 2, [ceil_padding(n, 3, 2) for n in x.shape[1:3]], name=f'pool{i}')

@@ -22,23 +22,23 @@ Of each stage all blocks but the first are identical and compiled once (nn/stack
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
-from cvresearch.nn.stacked import repeat
+from cvresearch.nn.stacked import Repeating
 
 
-class PreActResNet(nn.Module):
+class PreActResNet(Repeating):
     """A stem, stages of pre-activation blocks, a last activation, and a linear classifier.
 
     Attributes:
@@ -55,9 +55,6 @@ class PreActResNet(nn.Module):
       zeros_in_pool: pooling pads the map with zeros.
       zero_init_last: the last convolution of each block starts at zero, and so each block as its
         shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
-      scan: compile the identical blocks of a stage once.
-      remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int
@@ -72,13 +69,8 @@ class PreActResNet(nn.Module):
     conv_bias: bool = False
     zeros_in_pool: bool = False
     zero_init_last: bool = False
-    scan: bool = True
-    remat: bool = False
-    stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -86,17 +78,13 @@ class PreActResNet(nn.Module):
         """Maps images (batch, height, width, channels) of any size to (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         end = functools.partial(conv, use_bias=self.conv_bias)
         last = functools.partial(end, kernel_init=initializer('zeros')) if self.zero_init_last else end
         block = functools.partial(
             Block, conv=conv, end=end, last=last, norm=norm, act=nn.relu, projection=self.projection,
             bottleneck=self.bottleneck, stride_first=self.stride_first,
         )  # fmt: skip
-        again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
 
         x = self._stem(x.astype(self.dtype), end, norm)
         stages = len(self.stage_sizes)
@@ -105,7 +93,7 @@ class PreActResNet(nn.Module):
             first, last = (1, 2 if i < stages - 1 else 1) if self.late_stride else (2 if i else 1, 1)
             alike = size if last == 1 else size - 1
             x = of_stage(strides=first, activated=self.norm_in_stem and i == 0, name=f'{prefix}0')(x)
-            x = again(of_stage, prefix, range(1, alike), x)
+            x = self.repeat(of_stage, prefix, range(1, alike), x)
             if alike < size:
                 x = of_stage(strides=last, name=f'{prefix}{alike}')(x)
         x = global_avg_pool(nn.relu(norm(name='last_norm')(x)))
@@ -223,40 +211,30 @@ for _depth, (_sizes, _timm_counts, _keras_counts) in _IMAGENET.items():
         evidence='keras 3.15.1, measured: trainable parameters and multiply-adds',
     )  # fmt: skip
 
-
-def timm_name(path: str) -> str:
-    """Returns 'stages.1.blocks.0.downsample.conv' for 'stage2_block0/shortcut_conv'."""
-    whole = {'stem_conv': 'stem.conv', 'last_norm': 'norm', 'head': 'head.fc'}
-    if path in whole:
-        return whole[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d+)/(\w+)', path).groups()
-    return f'stages.{int(stage) - 1}.blocks.{block}.{layer.replace("shortcut_conv", "downsample.conv")}'
-
-
-def keras_name(path: str) -> str:
-    """Returns 'conv3_block1_0_conv' for 'stage2_block0/shortcut_conv'."""
-    whole = {'stem_conv': 'conv1_conv', 'last_norm': 'post_bn', 'head': 'predictions'}
-    if path in whole:
-        return whole[path]
-    stage, block, layer = re.fullmatch(r'stage(\d)_block(\d+)/(\w+)', path).groups()
-    layers = {
-        'shortcut_conv': '0_conv', 'conv1': '1_conv', 'conv2': '2_conv', 'conv3': '3_conv',
-        'norm1': 'preact_bn', 'norm2': '1_bn', 'norm3': '2_bn',
-    }  # fmt: skip
-    return f'conv{int(stage) + 1}_block{int(block) + 1}_{layers[layer]}'
-
+_TIMM = Names(
+    {'stem_conv': 'stem.conv', 'last_norm': 'norm', 'head': 'head.fc'},
+    within('stage{i}_block{j}/', 'stages.{i-1}.blocks.{j}.', {
+        'conv{n}': 'conv{n}', 'norm{n}': 'norm{n}', 'shortcut_conv': 'downsample.conv',
+    }),
+)  # fmt: skip
+_KERAS_NAMES = Names(
+    {'stem_conv': 'conv1_conv', 'last_norm': 'post_bn', 'head': 'predictions'},
+    within('stage{i}_block{j}/', 'conv{i+1}_block{j+1}_', {
+        'conv{n}': '{n}_conv', 'norm1': 'preact_bn', 'norm{n}': '{n-1}_bn', 'shortcut_conv': '0_conv',
+    }),
+)  # fmt: skip
 
 REFERENCES = {
     **{
         f'timm/resnetv2_{depth}': Reference(
-            f'resnetv2_{depth}', timm_name, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
+            f'resnetv2_{depth}', _TIMM, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
             input_shape=(64, 64, 3),
         )
         for depth in _IMAGENET
     },
     **{
         f'keras/ResNet{depth}V2': Reference(
-            f'resnetv2_{depth}_keras', keras_name, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
+            f'resnetv2_{depth}_keras', _KERAS_NAMES, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
             published=((r'probs/(.*)', r'predictions/\1'),),  # as keras-applications 1.0 named it
         )
         for depth in _IMAGENET

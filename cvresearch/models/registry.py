@@ -8,6 +8,7 @@ import importlib
 import pkgutil
 import re
 from types import ModuleType
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +17,7 @@ from cvresearch import models
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.models.variant import Reference, Variant
+from cvresearch.nn.norms import NormSpec
 
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (
@@ -51,7 +53,7 @@ def references() -> dict[str, Reference]:
 
 def families() -> list[str]:
     """Returns the names of the modules beside this one that have a VARIANTS table."""
-    return [name for name, module in _modules() if hasattr(module, 'VARIANTS')]
+    return [name for name, module in _modules() if 'VARIANTS' in vars(module)]
 
 
 def variant(name: str) -> Variant:
@@ -152,7 +154,8 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
     if num_classes < 1:
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
     check_arguments(f'model {name!r}', arguments, arguments_of(name))
-    return found.module(**{**found.arguments, **arguments}, num_classes=num_classes, dtype=dtype)
+    given = {**found.arguments, **arguments, 'num_classes': num_classes, 'dtype': dtype}
+    return found.module(**_with_specs(found.module, given))
 
 
 def create_model(name: str, num_classes: int | None = None, **arguments) -> nn.Module:
@@ -171,9 +174,30 @@ def arguments_of(name: str) -> dict[str, object]:
       UserError: an unknown name.
     """
     found = variant(name)
-    defaults = {field.name: field.default for field in dataclasses.fields(found.module)} | dict(found.arguments)
+    defaults = {}
+    for field in dataclasses.fields(found.module):
+        defaults |= _keys(field.name, field.default)
+    defaults |= found.arguments
     given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
     return {key: value for key, value in defaults.items() if key not in given_by_the_program}
+
+
+def _keys(argument: str, default: object) -> dict[str, object]:
+    """Returns the defaults of the keys by which an argument is given: one, or one for each constant of a NormSpec."""
+    if not isinstance(default, NormSpec):
+        return {argument: default}
+    return {f'{argument}_{constant}': value for constant, value in dataclasses.asdict(default).items()}
+
+
+def _with_specs(module: type[nn.Module], given: dict[str, Any]) -> dict[str, Any]:
+    """Returns the arguments of a constructor for what is given by keys: `bn` for `bn_eps`, others as they are."""
+    arguments = dict(given)
+    for field in dataclasses.fields(module):
+        if isinstance(field.default, NormSpec):
+            keys = {key: key.removeprefix(f'{field.name}_') for key in _keys(field.name, field.default)}
+            constants = {constant: arguments.pop(key) for key, constant in keys.items() if key in arguments}
+            arguments[field.name] = dataclasses.replace(field.default, **constants)
+    return arguments
 
 
 def _modules() -> list[tuple[str, ModuleType]]:
@@ -198,7 +222,7 @@ def _whole(entry) -> Variant:
 def _gather(table: str) -> dict:
     found: dict = {}
     for family, module in _modules():
-        for name, entry in getattr(module, table, {}).items():
+        for name, entry in vars(module).get(table, {}).items():
             if name in found:
                 raise ValueError(f'{name!r} in {table} of {family} is defined twice')
             found[name] = entry

@@ -19,7 +19,6 @@ Convolutions have no bias, since the batch norm after each would take it away ag
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -27,11 +26,12 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
 
 
@@ -54,9 +54,7 @@ class ResNet(nn.Module):
     zero_init_last: bool = False
     conv_bias: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -64,10 +62,7 @@ class ResNet(nn.Module):
         """Maps images (batch, height, width, channels) of any size to (batch, num_classes)."""
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=self.conv_bias, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         shortcut = functools.partial(lookup('shortcut', SHORTCUTS, self.shortcut), conv=conv, norm=norm)
         block = functools.partial(
@@ -219,30 +214,29 @@ VARIANTS = {
 }  # fmt: skip
 
 
-def torch_name(path: str) -> str:
-    """Returns 'layer2.0.downsample.0' for 'stage2_block0/shortcut_conv'."""
-    path = re.sub(r'stage(\d)_block(\d+)/', r'layer\1.\2.', path)
-    path = path.replace('shortcut_conv', 'downsample.0').replace('shortcut_norm', 'downsample.1')
-    return {'stem_conv': 'conv1', 'stem_norm': 'bn1', 'head': 'fc'}.get(path, path.replace('norm', 'bn'))
-
-
-def keras_name(path: str) -> str:
-    """Returns 'conv3_block1_0_conv' for 'stage2_block0/shortcut_conv'."""
-    if '/' not in path:
-        return {'stem_conv': 'conv1_conv', 'stem_norm': 'conv1_bn', 'head': 'predictions'}[path]
-    stage, block, kind, number = re.fullmatch(r'stage(\d)_block(\d+)/(?:shortcut_)?(conv|norm)(\d?)', path).groups()
-    return f'conv{int(stage) + 1}_block{int(block) + 1}_{number or 0}_{kind.replace("norm", "bn")}'
+TORCH = Names(
+    {'stem_conv': 'conv1', 'stem_norm': 'bn1', 'head': 'fc'},
+    within('stage{i}_block{j}/', 'layer{i}.{j}.', {
+        'conv{n}': 'conv{n}', 'norm{n}': 'bn{n}', 'shortcut_conv': 'downsample.0', 'shortcut_norm': 'downsample.1',
+    }),
+)  # fmt: skip
+KERAS = Names(
+    {'stem_conv': 'conv1_conv', 'stem_norm': 'conv1_bn', 'head': 'predictions'},
+    within('stage{i}_block{j}/', 'conv{i+1}_block{j+1}_', {
+        'conv{n}': '{n}_conv', 'norm{n}': '{n}_bn', 'shortcut_conv': '0_conv', 'shortcut_norm': '0_bn',
+    }),
+)  # fmt: skip
 
 
 def _torch(variant: str) -> Reference:
-    return Reference(variant, torch_name, arguments=dict(bn_unbiased=True), input_shape=(64, 64, 3))
+    return Reference(variant, TORCH, arguments=dict(bn_unbiased=True), input_shape=(64, 64, 3))
 
 
 def _keras(variant: str) -> Reference:
     arguments = dict(conv_bias=True, bn_eps=1.001e-5, bn_momentum=0.99)
     # As keras-applications 1.0 named it, when the files were made.
     published = ((r'probs/(.*)', r'predictions/\1'),)
-    return Reference(variant, keras_name, arguments=arguments, published=published, input_shape=(64, 64, 3))
+    return Reference(variant, KERAS, arguments=arguments, published=published, input_shape=(64, 64, 3))
 
 
 _BOTH = (

@@ -27,15 +27,15 @@ from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import zero_padded
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool
-from cvresearch.nn.stacked import repeat
+from cvresearch.nn.stacked import Repeating
 from cvresearch.nn.stochastic_depth import drop_path
 
 SHORTCUTS = ('zeros', 'projection')
 
 
-class CifarNet(nn.Module):
+class CifarNet(Repeating):
     """A 3x3 convolution, three stages of blocks, the later two of which halve the map, and a classifier.
 
     Attributes:
@@ -43,22 +43,14 @@ class CifarNet(nn.Module):
         blocks, plus 2.
       stochastic_depth: drop rate of the last block; block b of n drops at b / n of it.
       zero_init_last: the last norm of each block starts at zero, and so each block as its shortcut.
-      scan: compile the identical blocks of a stage once.
-      remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int
     depth: int
     stochastic_depth: float = 0.0
     zero_init_last: bool = False
-    scan: bool = True
-    remat: bool = False
-    stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     stem_width = 16
@@ -76,15 +68,11 @@ class CifarNet(nn.Module):
             raise UserError(f'{type(self).__name__} got depth {self.depth}, expected {3 * self.block_layers}n + 2')
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         bricks = dict(conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init), act=nn.relu)
         drops = train and self.stochastic_depth > 0
         rates = self.stochastic_depth * jnp.arange(1, 3 * size + 1) / (3 * size)
-        again = functools.partial(repeat, self, scan=self.scan, remat=self.remat, stacked=self.stacked)
 
         x = conv(self.stem_width, 3, padding=1, name='stem_conv')(x.astype(self.dtype))
         x = nn.relu(norm(name='stem_norm')(x))
@@ -93,7 +81,7 @@ class CifarNet(nn.Module):
             block = functools.partial(self.block(**bricks), width=self.stem_width * 2**i)
             rate = [rates[i * size : (i + 1) * size]] if drops else []
             x = block(strides=2 if i else 1, name=f'{prefix}0')(x, *(r[0] for r in rate))
-            x = again(block, prefix, range(1, size), x, *(r[1:] for r in rate))
+            x = self.repeat(block, prefix, range(1, size), x, *(r[1:] for r in rate))
         x = global_avg_pool(x)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
@@ -222,7 +210,7 @@ _RESNETS = {
 _RESNEXTS = {(8, 64): (34_426_698, 5_387_266_048, '34.4 M'), (16, 64): (68_155_210, 10_688_866_304, '68.1 M')}
 
 
-def _variant(module: Callable, paper: str, facts: tuple[int, int, str], **arguments) -> Variant:
+def _variant(module: type[nn.Module], paper: str, facts: tuple[int, int, str], **arguments) -> Variant:
     params, macs, in_paper = facts
     return Variant(
         module=module, arguments=arguments, input_shape=(32, 32, 3), num_classes=10, params=params, macs=macs,

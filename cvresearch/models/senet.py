@@ -13,17 +13,17 @@ The names are timm's; its `senet154` is the last one with symmetric padding in t
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import ceil_padding, global_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.squeeze_excitation import SqueezeExcitation
@@ -52,9 +52,7 @@ class SENet(nn.Module):
     dropout: float = 0.0
     zero_init_last: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -63,10 +61,7 @@ class SENet(nn.Module):
         require_at_least('SENet', x.shape, 3 if self.ceil_pool else 1)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         block = functools.partial(
             self.block, conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init),
@@ -157,35 +152,28 @@ VARIANTS = {
     'legacy_senet154': _variant(115_088_984, 20_688_363_520, **_SENET154),
 }
 
-
-def _block_name(path: str) -> str:
-    path = re.sub(r'stage(\d)_block(\d+)/', r'layer\1.\2.', path)
-    path = path.replace('shortcut_conv', 'downsample.0').replace('shortcut_norm', 'downsample.1')
-    return path.replace('norm', 'bn').replace('/', '.')
-
-
-def legacy_name(path: str) -> str:
-    """Returns 'layer2.0.se_module.fc1' for 'stage2_block0/se/fc1'."""
-    if path == 'head':
-        return 'last_linear'
-    return _block_name(path).replace('stem_', 'layer0.').replace('.se.', '.se_module.')
-
-
-def timm_name(path: str) -> str:
-    """Returns 'layer2.0.se.fc1' for 'stage2_block0/se/fc1'."""
-    return {'head': 'fc', 'stem_conv1': 'conv1', 'stem_norm1': 'bn1'}.get(path, _block_name(path))
-
-
-def timm_deep_stem_name(path: str) -> str:
-    """Returns timm's name in nets whose stem is an nn.Sequential of three convolutions."""
-    stem = {
+_BLOCK = {
+    'conv{n}': 'conv{n}', 'norm{n}': 'bn{n}', 'shortcut_conv': 'downsample.0', 'shortcut_norm': 'downsample.1',
+}  # fmt: skip
+_LEGACY = Names(
+    {'stem_conv{n}': 'layer0.conv{n}', 'stem_norm{n}': 'layer0.bn{n}', 'head': 'last_linear'},
+    within('stage{i}_block{j}/', 'layer{i}.{j}.', {**_BLOCK, 'se/{layer}': 'se_module.{layer}'}),
+)
+_TIMM = Names(
+    {'stem_conv1': 'conv1', 'stem_norm1': 'bn1', 'head': 'fc'},
+    within('stage{i}_block{j}/', 'layer{i}.{j}.', {**_BLOCK, 'se/{layer}': 'se.{layer}'}),
+)
+# The stem is an nn.Sequential of three convolutions, but for its last norm.
+_TIMM_DEEP_STEM = Names(
+    {
         'stem_conv1': 'conv1.0', 'stem_norm1': 'conv1.1', 'stem_conv2': 'conv1.3', 'stem_norm2': 'conv1.4',
         'stem_conv3': 'conv1.6', 'stem_norm3': 'bn1',
-    }  # fmt: skip
-    return stem.get(path) or timm_name(path)
+    },
+    _TIMM.table,
+)  # fmt: skip
 
 
-def _reference(variant: str, rename: Callable[[str], str], **arguments) -> Reference:
+def _reference(variant: str, rename: Names, **arguments) -> Reference:
     size = 32 if variant == 'legacy_senet154' else 64
     return Reference(
         variant, rename, arguments=dict(bn_unbiased=True, **arguments), as_convolution=(r'.*/se/fc\d',),
@@ -194,13 +182,13 @@ def _reference(variant: str, rename: Callable[[str], str], **arguments) -> Refer
 
 
 REFERENCES = {
-    **{f'timm/{name}': _reference(name, legacy_name) for name in VARIANTS if name.startswith('legacy_')},
-    'timm/seresnet50': _reference('seresnet50', timm_name),
-    'timm/seresnet101': _reference('legacy_seresnet101', timm_name, **_V15),
-    'timm/seresnet152': _reference('legacy_seresnet152', timm_name, **_V15),
+    **{f'timm/{name}': _reference(name, _LEGACY) for name in VARIANTS if name.startswith('legacy_')},
+    'timm/seresnet50': _reference('seresnet50', _TIMM),
+    'timm/seresnet101': _reference('legacy_seresnet101', _TIMM, **_V15),
+    'timm/seresnet152': _reference('legacy_seresnet152', _TIMM, **_V15),
     **{
-        f'timm/{name}': _reference(f'legacy_{name}', timm_name, ceil_pool=False)
+        f'timm/{name}': _reference(f'legacy_{name}', _TIMM, ceil_pool=False)
         for name in ('seresnext50_32x4d', 'seresnext101_32x4d')
     },
-    'timm/senet154': _reference('legacy_senet154', timm_deep_stem_name, ceil_pool=False),
+    'timm/senet154': _reference('legacy_senet154', _TIMM_DEEP_STEM, ceil_pool=False),
 }

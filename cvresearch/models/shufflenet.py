@@ -30,7 +30,7 @@ from cvresearch.models.variant import Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import avg_pool, global_avg_pool, max_pool
 
 UNITS = (4, 8, 4)
@@ -45,7 +45,7 @@ class ShuffleNet(nn.Module):
       width: maps of the first stage; each later stage has twice its predecessor's.
       stem_width: maps of the stem.
       dropout: rate before the classifier.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper names none.
       dtype: of the computation.
     """
@@ -55,9 +55,7 @@ class ShuffleNet(nn.Module):
     width: int = 240
     stem_width: int = 24
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -65,19 +63,16 @@ class ShuffleNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
-        bricks = dict(conv=conv, norm=norm, act=nn.relu)
+        norm = self.bn.layer(train, self.dtype)
+        unit = functools.partial(ShuffleUnit, conv=conv, norm=norm, act=nn.relu)
 
         x = conv(self.stem_width, 3, strides=2, padding=1, name='stem_conv')(x.astype(self.dtype))
         x = max_pool(nn.relu(norm(name='stem_bn')(x)), 3, 2, padding=1, name='stem_pool')
         for i, units in enumerate(UNITS, 1):
             for j in range(units):
-                x = ShuffleUnit(
+                x = unit(
                     self.width * 2 ** (i - 1), self.groups, strides=2 if j == 0 else 1,
-                    first_groups=1 if (i, j) == (1, 0) else self.groups, **bricks, name=f'stage{i}_block{j}',
+                    first_groups=1 if (i, j) == (1, 0) else self.groups, name=f'stage{i}_block{j}',
                 )(x)  # fmt: skip
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name='dropout')(x)
@@ -111,43 +106,44 @@ class ShuffleUnit(nn.Module):
         return self.act(jnp.concatenate([shortcut, y], axis=-1))
 
 
-_SHUFFLENET = dict(
-    module=ShuffleNet, input_shape=(224, 224, 3), num_classes=1000, paper='Zhang et al. 2018, CVPR, arXiv:1707.01083'
+_SHUFFLENET = functools.partial(
+    Variant, module=ShuffleNet, input_shape=(224, 224, 3), num_classes=1000,
+    paper='Zhang et al. 2018, CVPR, arXiv:1707.01083',
 )  # fmt: skip
 _TALLY = 'arithmetic, layer by layer; the paper says {} multiply-adds'.format
 _TABLE_1 = "arithmetic, layer by layer; the paper says {} multiply-adds, ours less the classifier's".format
 
 VARIANTS = {
-    'shufflenet_g1_x1_0': Variant(
-        **_SHUFFLENET, params=1_531_936, macs=143_078_976, evidence=_TABLE_1('143M'),
+    'shufflenet_g1_x1_0': _SHUFFLENET(
+        params=1_531_936, macs=143_078_976, evidence=_TABLE_1('143M'),
         arguments=dict(groups=1, width=144),
     ),
-    'shufflenet_g2_x1_0': Variant(
-        **_SHUFFLENET, params=1_733_848, macs=140_836_512, evidence=_TABLE_1('140M'),
+    'shufflenet_g2_x1_0': _SHUFFLENET(
+        params=1_733_848, macs=140_836_512, evidence=_TABLE_1('140M'),
         arguments=dict(groups=2, width=200),
     ),
-    'shufflenet_g3_x1_0': Variant(
-        **_SHUFFLENET, params=1_865_728, macs=137_460_672, evidence=_TABLE_1('137M'),
+    'shufflenet_g3_x1_0': _SHUFFLENET(
+        params=1_865_728, macs=137_460_672, evidence=_TABLE_1('137M'),
         arguments=dict(groups=3, width=240),
     ),
-    'shufflenet_g4_x1_0': Variant(
-        **_SHUFFLENET, params=1_968_344, macs=134_339_776, evidence=_TABLE_1('133M'),
+    'shufflenet_g4_x1_0': _SHUFFLENET(
+        params=1_968_344, macs=134_339_776, evidence=_TABLE_1('133M'),
         arguments=dict(groups=4, width=272),
     ),
-    'shufflenet_g8_x1_0': Variant(
-        **_SHUFFLENET, params=2_434_768, macs=138_365_952, evidence=_TABLE_1('137M'),
+    'shufflenet_g8_x1_0': _SHUFFLENET(
+        params=2_434_768, macs=138_365_952, evidence=_TABLE_1('137M'),
         arguments=dict(groups=8, width=384),
     ),
-    'shufflenet_g3_x0_5': Variant(
-        **_SHUFFLENET, params=718_324, macs=37_589_856, evidence=_TALLY('38M'),
+    'shufflenet_g3_x0_5': _SHUFFLENET(
+        params=718_324, macs=37_589_856, evidence=_TALLY('38M'),
         arguments=dict(groups=3, width=120, stem_width=12),
     ),
-    'shufflenet_g3_x1_5': Variant(
-        **_SHUFFLENET, params=3_442_168, macs=292_443_552, evidence=_TALLY('292M'),
+    'shufflenet_g3_x1_5': _SHUFFLENET(
+        params=3_442_168, macs=292_443_552, evidence=_TALLY('292M'),
         arguments=dict(groups=3, width=360),
     ),
-    'shufflenet_g3_x2_0': Variant(
-        **_SHUFFLENET, params=5_450_776, macs=524_045_184, evidence=_TALLY('524M'),
+    'shufflenet_g3_x2_0': _SHUFFLENET(
+        params=5_450_776, macs=524_045_184, evidence=_TALLY('524M'),
         arguments=dict(groups=3, width=480, stem_width=48),
     ),
 }  # fmt: skip

@@ -17,18 +17,18 @@ Pitfalls:
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import channel_shuffle
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool, max_pool
 
 UNITS = (4, 8, 4)
@@ -43,7 +43,7 @@ class ShuffleNetV2(nn.Module):
       last_width: maps of the last 1x1 convolution.
       stem_width: maps of the stem.
       dropout: rate before the classifier.
-      bn_momentum, bn_eps, bn_unbiased: as BatchNorm's.
+      bn: constants of the batch norms.
       kernel_init: initialiser of the convolutions; the paper names none.
       dtype: of the computation.
     """
@@ -53,9 +53,7 @@ class ShuffleNetV2(nn.Module):
     last_width: int = 1024
     stem_width: int = 24
     dropout: float = 0.0
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str = 'he_normal'
     dtype: jnp.dtype = jnp.float32
 
@@ -63,18 +61,15 @@ class ShuffleNetV2(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits, float32 (batch, num_classes)."""
         conv = functools.partial(Conv, use_bias=False, kernel_init=initializer(self.kernel_init), dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
-        bricks = dict(conv=conv, norm=norm, act=nn.relu)
+        norm = self.bn.layer(train, self.dtype)
+        unit = functools.partial(ShuffleUnitV2, conv=conv, norm=norm, act=nn.relu)
 
         x = conv(self.stem_width, 3, strides=2, padding=1, name='stem_conv')(x.astype(self.dtype))
         x = max_pool(nn.relu(norm(name='stem_bn')(x)), 3, 2, padding=1, name='stem_pool')
         for i, units in enumerate(UNITS, 1):
             for j in range(units):
                 features, strides = self.width * 2 ** (i - 1), 2 if j == 0 else 1
-                x = ShuffleUnitV2(features, strides, **bricks, name=f'stage{i}_block{j}')(x)
+                x = unit(features, strides, name=f'stage{i}_block{j}')(x)
         x = nn.relu(norm(name='last_bn')(conv(self.last_width, 1, name='last_conv')(x)))
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name='dropout')(x)
@@ -108,49 +103,43 @@ class ShuffleUnitV2(nn.Module):
         return channel_shuffle(jnp.concatenate([kept, y], axis=-1), 2)
 
 
-_TORCH = {'stem_conv': 'conv1.0', 'stem_bn': 'conv1.1', 'last_conv': 'conv5.0', 'last_bn': 'conv5.1', 'head': 'fc'}
-# The ReLUs have numbers too.
-_TORCH_UNIT = {
-    'shortcut_conv1': 'branch1.0', 'shortcut_bn1': 'branch1.1', 'shortcut_conv2': 'branch1.2',
-    'shortcut_bn2': 'branch1.3', 'conv1': 'branch2.0', 'bn1': 'branch2.1', 'conv2': 'branch2.3',
-    'bn2': 'branch2.4', 'conv3': 'branch2.5', 'bn3': 'branch2.6',
-}  # fmt: skip
+_TORCH = Names(
+    {'stem_conv': 'conv1.0', 'stem_bn': 'conv1.1', 'last_conv': 'conv5.0', 'last_bn': 'conv5.1', 'head': 'fc'},
+    within('stage{i}_block{j}/', 'stage{i+1}.{j}.', {  # the ReLUs have numbers too
+        'shortcut_conv1': 'branch1.0', 'shortcut_bn1': 'branch1.1', 'shortcut_conv2': 'branch1.2',
+        'shortcut_bn2': 'branch1.3', 'conv1': 'branch2.0', 'bn1': 'branch2.1', 'conv2': 'branch2.3',
+        'bn2': 'branch2.4', 'conv3': 'branch2.5', 'bn3': 'branch2.6',
+    }),
+)  # fmt: skip
 
-
-def torch_name(path: str) -> str:
-    """Returns torchvision's name of our module: 'stage2.0.branch2.3'."""
-    stage, block, layer = re.fullmatch(r'(?:stage(\d)_block(\d)/)?(\w+)', path).groups()
-    return _TORCH[layer] if stage is None else f'stage{int(stage) + 1}.{block}.{_TORCH_UNIT[layer]}'
-
-
-_SHUFFLENET = dict(
-    module=ShuffleNetV2, input_shape=(224, 224, 3), num_classes=1000,
+_SHUFFLENET = functools.partial(
+    Variant, module=ShuffleNetV2, input_shape=(224, 224, 3), num_classes=1000,
     paper='Ma et al. 2018, ECCV, arXiv:1807.11164, table 5',
 )  # fmt: skip
 _MEASURED = 'measured on torchvision 0.28.0, multiply-adds by forward hooks; the paper says {} of them'.format
 
 VARIANTS = {
-    'shufflenet_v2_x0_5': Variant(
-        **_SHUFFLENET, params=1_366_792, macs=40_476_448, evidence=_MEASURED('41M'),
+    'shufflenet_v2_x0_5': _SHUFFLENET(
+        params=1_366_792, macs=40_476_448, evidence=_MEASURED('41M'),
         arguments=dict(width=48),
     ),
-    'shufflenet_v2_x1_0': Variant(
-        **_SHUFFLENET, params=2_278_604, macs=144_907_992, evidence=_MEASURED('146M'),
+    'shufflenet_v2_x1_0': _SHUFFLENET(
+        params=2_278_604, macs=144_907_992, evidence=_MEASURED('146M'),
         arguments=dict(width=116),
     ),
-    'shufflenet_v2_x1_5': Variant(
-        **_SHUFFLENET, params=3_503_624, macs=295_759_392, evidence=_MEASURED('299M'),
+    'shufflenet_v2_x1_5': _SHUFFLENET(
+        params=3_503_624, macs=295_759_392, evidence=_MEASURED('299M'),
         arguments=dict(width=176),
     ),
-    'shufflenet_v2_x2_0': Variant(
-        **_SHUFFLENET, params=7_393_996, macs=583_253_464, evidence=_MEASURED('591M'),
+    'shufflenet_v2_x2_0': _SHUFFLENET(
+        params=7_393_996, macs=583_253_464, evidence=_MEASURED('591M'),
         arguments=dict(width=244, last_width=2048),
     ),
 }  # fmt: skip
 
 REFERENCES = {
     f'torchvision/{name}': Reference(
-        variant=name, rename=torch_name, arguments=dict(bn_unbiased=True), input_shape=(72, 80, 3)
+        variant=name, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=(72, 80, 3)
     )
     for name in VARIANTS
 }  # fmt: skip

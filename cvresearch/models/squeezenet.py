@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
@@ -97,25 +98,25 @@ class Fire(nn.Module):
         return y
 
 
-_SQUEEZENET = dict(module=SqueezeNet, input_shape=(224, 224, 3), num_classes=1000)
+_SQUEEZENET = functools.partial(Variant, module=SqueezeNet, input_shape=(224, 224, 3), num_classes=1000)
 _PAPER = 'Iandola et al. 2016, arXiv:1602.07360'
 _MEASURED = 'torchvision 0.28.0 measured; MACs by forward hooks'
 
 VARIANTS = {
-    'squeezenet1_0': Variant(
-        **_SQUEEZENET, params=1_248_424, macs=818_924_576, paper=f'{_PAPER}, table 1', evidence=_MEASURED
+    'squeezenet1_0': _SQUEEZENET(
+        params=1_248_424, macs=818_924_576, paper=f'{_PAPER}, table 1', evidence=_MEASURED
     ),
-    'squeezenet1_0_simple_bypass': Variant(
-        **_SQUEEZENET, params=1_248_424, macs=818_924_576, paper=f'{_PAPER}, section 6',
+    'squeezenet1_0_simple_bypass': _SQUEEZENET(
+        params=1_248_424, macs=818_924_576, paper=f'{_PAPER}, section 6',
         evidence='arithmetic, layer by layer: a simple bypass costs nothing', arguments=dict(bypass='simple'),
     ),
-    'squeezenet1_0_complex_bypass': Variant(
-        **_SQUEEZENET, params=1_589_672, macs=1_165_298_720, paper=f'{_PAPER}, section 6',
+    'squeezenet1_0_complex_bypass': _SQUEEZENET(
+        params=1_589_672, macs=1_165_298_720, paper=f'{_PAPER}, section 6',
         evidence='arithmetic, layer by layer: 341,248 more, with biases, around fire2, 4, 6 and 8',
         arguments=dict(bypass='complex'),
     ),
-    'squeezenet1_1': Variant(
-        **_SQUEEZENET, params=1_235_496, macs=349_151_936, paper='the authors\' repository, DeepScale/SqueezeNet',
+    'squeezenet1_1': _SQUEEZENET(
+        params=1_235_496, macs=349_151_936, paper='the authors\' repository, DeepScale/SqueezeNet',
         evidence=_MEASURED,
         arguments=dict(stem=(64, 3), stages=((64, 64), (128, 128), (192, 192, 256, 256))),
     ),
@@ -124,32 +125,30 @@ VARIANTS = {
 
 def _torchvision(variant: str) -> Reference:
     """Returns torchvision's net: one list of layers, in which ReLU and pooling have numbers too."""
-    module = SqueezeNet(1, **VARIANTS[variant].arguments)
-    blocks = {}
-    for i, stage in enumerate(module.stages, start=1):
-        for j in range(len(stage)):
-            blocks[f'stage{i}_block{j}'] = f'features.{2 + i + len(blocks)}'
-
-    def rename(module_path: str) -> str:
-        block, _, layer = module_path.partition('/')
-        return {'stem': 'features.0', 'head': 'classifier.1'}.get(block) or f'{blocks[block]}.{layer}'
-
+    stages = VARIANTS[variant].arguments.get('stages', SqueezeNet.stages)
+    blocks = [(i, j) for i, stage in enumerate(stages, start=1) for j in range(len(stage))]
+    rename = Names(
+        {'stem': 'features.0', 'head': 'classifier.1'},
+        *(
+            within(f'stage{i}_block{j}/', f'features.{2 + i + number}.', {'{layer}': '{layer}'})
+            for number, (i, j) in enumerate(blocks)
+        ),
+    )
     # 68 and 66: conv1 and pooling meet odd and even maps, where rounding up shows.
     return Reference(variant=variant, rename=rename, input_shape=(68, 66, 3))
 
 
-def _songhan() -> Reference:
-    """Returns the authors' net as Deep Compression left it, by the names of its prototxt."""
-    fires = [(i, j) for i, stage in enumerate(SqueezeNet.stages, start=1) for j in range(len(stage))]
-    blocks = {f'stage{i}_block{j}': f'fire{number}' for number, (i, j) in enumerate(fires, start=2)}
-
-    def rename(module_path: str) -> str:
-        block, _, layer = module_path.partition('/')
-        names = {'stem': 'conv1', 'head': 'conv10'}
-        return names.get(block) or f'{blocks[block]}/{"squeeze1x1" if layer == "squeeze" else layer}'
-
-    return Reference('squeezenet1_0', rename, dict(head_padding=1), input_shape=(227, 227, 3))
-
+# The authors' net as Deep Compression left it, by the names of its prototxt.
+_FIRES = [f'stage{i}_block{j}/' for i, stage in enumerate(SqueezeNet.stages, start=1) for j in range(len(stage))]
+_SONGHAN = Names(
+    {'stem': 'conv1', 'head': 'conv10'},
+    *(
+        within(fire, f'fire{number}/', {'squeeze': 'squeeze1x1', '{layer}': '{layer}'})
+        for number, fire in enumerate(_FIRES, start=2)
+    ),
+)
 
 REFERENCES = {f'torchvision/{name}': _torchvision(name) for name in ('squeezenet1_0', 'squeezenet1_1')}
-REFERENCES['songhan/SqueezeNet'] = _songhan()
+REFERENCES['songhan/SqueezeNet'] = Reference(
+    'squeezenet1_0', _SONGHAN, dict(head_padding=1), input_shape=(227, 227, 3)
+)

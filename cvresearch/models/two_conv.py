@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.sliding import flatten
@@ -46,8 +46,7 @@ class TwoConv(nn.Module):
     dropouts: tuple[float, float, float] = (0.0, 0.0, 0.0)
     norms: bool = False
     kernel_init: str = 'glorot_uniform'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -57,9 +56,7 @@ class TwoConv(nn.Module):
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, kernel_size=self.kernel, kernel_init=init, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, dtype=self.dtype
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
 
         x = x.astype(self.dtype)
         if self.norms:
@@ -77,24 +74,24 @@ class TwoConv(nn.Module):
         return dense(self.num_classes, name='head')(x).astype(jnp.float32)
 
 
-_FASHION = dict(module=TwoConv, input_shape=(28, 28, 1), num_classes=10)
+_FASHION = functools.partial(Variant, module=TwoConv, input_shape=(28, 28, 1), num_classes=10)
 
 VARIANTS = {
-    'two_conv_cmasch': Variant(
-        **_FASHION, params=493_772, macs=9_159_296, paper='no paper: cmasch/zalando-fashion-mnist',
+    'two_conv_cmasch': _FASHION(
+        params=493_772, macs=9_159_296, paper='no paper: cmasch/zalando-fashion-mnist',
         evidence='the notebook: 493,772 trainable; MACs arithmetic: 802,816 + 7,929,856 + 409,600 + 16,384 + 640',
         arguments=dict(
             widths=(64, 64), kernel=4, paddings=('SAME', 'VALID'), hidden=(256, 64), dropouts=(0.1, 0.3, 0.5),
             norms=True,
         ),
     ),
-    'two_conv_hardmaru': Variant(
-        **_FASHION, params=83_466, macs=10_693_760, paper='no paper: hardmaru/pytorch_notebooks',
+    'two_conv_hardmaru': _FASHION(
+        params=83_466, macs=10_693_760, paper='no paper: hardmaru/pytorch_notebooks',
         evidence='arithmetic: 832 + 51,264 + 31,370; MACs 627,200 + 10,035,200 + 31,360',
         arguments=dict(kernel_init='pytorch'),
     ),
-    'two_conv_tensorflow': Variant(
-        **_FASHION, params=3_274_634, macs=13_883_904,
+    'two_conv_tensorflow': _FASHION(
+        params=3_274_634, macs=13_883_904,
         paper='no paper: TensorFlow\'s tutorial, in zalandoresearch/fashion-mnist',
         evidence='arithmetic: 832 + 51,264 + 3,212,288 + 10,250; MACs 627,200 + 10,035,200 + 3,211,264 + 10,240',
         arguments=dict(hidden=(1024,), dropouts=(0.0, 0.0, 0.4)),

@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable, Mapping
 
+import flax.linen as nn
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
@@ -22,7 +24,7 @@ class Variant:
       evidence: where the counts come from.
     """
 
-    module: Callable
+    module: type[nn.Module]
     input_shape: tuple[int, int, int]
     num_classes: int
     params: int | None
@@ -38,8 +40,8 @@ class Reference:
 
     Attributes:
       variant: name of our variant.
-      rename: maps our module path, 'stage1/block0/conv1', to the reference's, 'layer1.0.conv1'
-        (for Keras, the layer's name).
+      rename: maps our module path, 'stage1_block0/conv1', to the reference's, 'layer1.0.conv1' (for Keras, the
+        layer's name): a table, `Names`, or a function.
       arguments: of our constructor, over the variant's own, under which the two agree: padding,
         epsilon and the like, where libraries differ.
       flatten: {our module path: (channels, height, width)} of dense layers that follow the

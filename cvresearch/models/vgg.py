@@ -23,10 +23,11 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm, local_response_norm
+from cvresearch.nn.norms import NormSpec, local_response_norm
 from cvresearch.nn.pool import adaptive_avg_pool, max_pool
 from cvresearch.nn.shapes import require_at_least
 from cvresearch.nn.sliding import note
@@ -58,9 +59,7 @@ class VGG(nn.Module):
     batch_norm: bool = False
     adaptive_pool: bool = False
     dropout: float = 0.5
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     kernel_init: str | Callable = 'glorot_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -71,10 +70,7 @@ class VGG(nn.Module):
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, kernel_init=init, dtype=self.dtype)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
 
         x = x.astype(self.dtype)
         for i, j, kernel in convolutions(self.configuration):
@@ -151,7 +147,7 @@ VARIANTS = {
 def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -> Reference:
     """Returns a net of one list of layers, in which ReLU and pooling have numbers too, and three dense ones."""
     made = VARIANTS[variant].arguments
-    names = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
+    names: dict[str, str] = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
     number = 0
     for i, j, _ in convolutions(made['configuration']):
         number += i > 1 and j == 0  # the pooling before
@@ -160,7 +156,7 @@ def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -
         number += 3 if made.get('batch_norm') else 2
     if made.get('batch_norm'):
         arguments = dict(arguments, bn_unbiased=True)
-    return Reference(variant, names.__getitem__, arguments, flatten={'fc6': (512, 7, 7)}, **more)
+    return Reference(variant, Names(names), arguments, flatten={'fc6': (512, 7, 7)}, **more)
 
 
 def _torchvision(variant: str) -> Reference:
@@ -178,7 +174,7 @@ def _keras(variant: str) -> Reference:
     names = {'fc6': 'fc1', 'fc7': 'fc2', 'head': 'predictions'}
     for i, j, _ in convolutions(VARIANTS[variant].arguments['configuration']):
         names[f'stage{i}_block{j}_conv'] = f'block{i}_conv{j + 1}'
-    return Reference(variant=variant, rename=names.__getitem__, input_shape=(224, 224, 3))
+    return Reference(variant=variant, rename=Names(names), input_shape=(224, 224, 3))
 
 
 _LIBRARY_NETS = [name for name in VARIANTS if name not in ('vgg11_lrn', 'vgg16_c')]

@@ -20,12 +20,12 @@ from cvresearch.base.errors import UserError
 from cvresearch.models.variant import Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.pool import global_avg_pool
-from cvresearch.nn.stacked import repeat
+from cvresearch.nn.stacked import Repeating
 
 
-class WideResNet(nn.Module):
+class WideResNet(Repeating):
     """WRN-`depth`-`widen` (table 1).
 
     Attributes:
@@ -34,9 +34,6 @@ class WideResNet(nn.Module):
       dropout: rate, between the convolutions of a block.
       zero_init_last: the last convolution of each block starts at zero, and so each block as its
         shortcut. (Not the last norm: through its ReLU no gradient would come back from zero.)
-      scan: compile the identical blocks of a group once.
-      remat: compute blocks anew in the backward pass, instead of keeping their values.
-      stacked: keep the variables of identical blocks in one entry (see nn/stacked.py).
     """
 
     num_classes: int
@@ -44,13 +41,8 @@ class WideResNet(nn.Module):
     widen: int
     dropout: float = 0.0
     zero_init_last: bool = False
-    scan: bool = True
-    remat: bool = False
-    stacked: bool = False
     kernel_init: str = 'he_fan_in'
-    bn_momentum: float = 0.9
-    bn_eps: float = 1e-5
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -61,10 +53,7 @@ class WideResNet(nn.Module):
             raise UserError(f'WideResNet got depth {self.depth}, expected 6n + 4')
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         last = functools.partial(conv, kernel_init=initializer('zeros')) if self.zero_init_last else conv
         drop = functools.partial(nn.Dropout, self.dropout, deterministic=not train)
 
@@ -75,9 +64,7 @@ class WideResNet(nn.Module):
                 WideBlock, 16 * 2**i * self.widen, conv=conv, last=last, norm=norm, act=nn.relu, drop=drop
             )
             x = block(strides=2 if i else 1, name=f'{prefix}0')(x)
-            x = repeat(
-                self, block, prefix, range(1, size), x, scan=self.scan, remat=self.remat, stacked=self.stacked
-            )
+            x = self.repeat(block, prefix, range(1, size), x)
         x = global_avg_pool(nn.relu(norm(name='last_norm')(x)))
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 

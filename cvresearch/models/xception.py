@@ -17,7 +17,6 @@ Not here: the fully connected layers that the paper puts before the classifier f
 """
 
 import functools
-import re
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -25,10 +24,11 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.base.errors import lookup
+from cvresearch.models.names import Names, numbered, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.initializers import initializer
-from cvresearch.nn.norms import BatchNorm
+from cvresearch.nn.norms import NormSpec
 from cvresearch.nn.padding import padding_of
 from cvresearch.nn.pool import global_avg_pool, max_pool
 from cvresearch.nn.separable import SeparableConv
@@ -60,9 +60,7 @@ class Xception(nn.Module):
     intermediate_act: str = 'none'
     residual: bool = True
     padding: str = 'SAME'
-    bn_momentum: float = 0.99
-    bn_eps: float = 1e-3
-    bn_unbiased: bool = False
+    bn: NormSpec = NormSpec(momentum=0.99, eps=1e-3)
     kernel_init: str | Callable = 'glorot_uniform'
     dtype: jnp.dtype = jnp.float32
 
@@ -76,10 +74,7 @@ class Xception(nn.Module):
         require_at_least('Xception', x.shape, 7)
         init = initializer(self.kernel_init)
         conv = functools.partial(Conv, use_bias=False, kernel_init=init, dtype=self.dtype)
-        norm = functools.partial(
-            BatchNorm, train=train, momentum=self.bn_momentum, eps=self.bn_eps, unbiased=self.bn_unbiased,
-            dtype=self.dtype,
-        )  # fmt: skip
+        norm = self.bn.layer(train, self.dtype)
         between = lookup('intermediate activation', BETWEEN, self.intermediate_act)
         sep = functools.partial(SeparableConv, conv=conv, between=between)
         pool = functools.partial(max_pool, window=3, strides=2, padding=padding_of(self.padding, 3))
@@ -141,56 +136,45 @@ VARIANTS = {
     ),
 }  # fmt: skip
 
-
-# Modules of both libraries number the blocks throughout: ours of (stage, block) is theirs.
-_NUMBER = {
-    (str(i), str(j)): 1 + j + sum(len(blocks) for _, blocks in STAGES[: i - 1])
-    for i, (_, blocks) in enumerate(STAGES, 1)
-    for j in range(len(blocks))
-}
-_TIMM_SEP = {'/depthwise': '.conv1', '/pointwise': '.pointwise'}
-_STRIDED = [number for key, number in _NUMBER.items() if STAGES[int(key[0]) - 1][0] > 1]
+# Both libraries number the blocks throughout, and Keras the nameless shortcuts of the strided ones.
+_BLOCKS = [
+    (f'stage{i}_block{j}/', strides) for i, (strides, blocks) in enumerate(STAGES, 1) for j in range(len(blocks))
+]
+_STRIDED = [block for block, strides in _BLOCKS if strides > 1]
 
 
-def _timm(path: str) -> str:
-    if path == 'head':
-        return 'fc'
-    if found := re.fullmatch(r'(stem|tail)_(?:conv|sep|(bn))(\d)(/.*)?', path):
-        flow, is_norm, i, rest = found.groups()
-        number = int(i) + (1 if flow == 'stem' else 3)
-        return f'bn{number}' if is_norm else f'conv{number}{_TIMM_SEP.get(rest, "")}'
-    stage, block, rest = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
-    number = _NUMBER[stage, block]
-    if rest.startswith('skip'):
-        return f'block{number}.{rest.replace("_conv", "").replace("_", "")}'
-    layer, i, rest = re.fullmatch(r'(sep|bn)(\d)(/.*)?', rest).groups()
-    position = 3 * int(i) + (number > 1) + (layer == 'bn')
-    return f'block{number}.rep.{position}{_TIMM_SEP.get(rest, "")}'
+def _in_timm(block: str, number: int) -> dict[str, str]:
+    table = {'skip_conv': 'skip', 'skip_bn': 'skipbn'}
+    for i in range(3):
+        position = 3 * i + (number > 1)  # a ReLU is first, but in the first block
+        table |= {
+            f'sep{i}/depthwise': f'rep.{position}.conv1', f'sep{i}/pointwise': f'rep.{position}.pointwise',
+            f'bn{i}': f'rep.{position + 1}',
+        }  # fmt: skip
+    return within(block, f'block{number}.', table)
 
 
-def _keras(path: str) -> str:
-    """The two kernels of a separable layer keep '/depthwise' and '/pointwise' after the layer's name."""
-    if path == 'head':
-        return 'predictions'
-    if found := re.fullmatch(r'stem_(conv|bn)(\d)', path):
-        return f'block1_conv{int(found[2]) + 1}{"_bn" if found[1] == "bn" else ""}'
-    if found := re.fullmatch(r'tail_(sep|bn)(\d)(/.*)?', path):
-        number = 2 + len(_NUMBER)
-    else:
-        stage, block, rest = re.fullmatch(r'stage(\d)_block(\d)/(.*)', path).groups()
-        number = 1 + _NUMBER[stage, block]
-        if rest.startswith('skip'):  # nameless in Keras, so numbered
-            count = _STRIDED.index(number - 1)
-            return ('conv2d' if rest == 'skip_conv' else 'batch_normalization') + (f'_{count}' if count else '')
-        found = re.fullmatch(r'(sep|bn)(\d)(/.*)?', rest)
-    layer, i, kernel = found.groups()
-    return f'block{number}_sepconv{int(i) + 1}{"_bn" if layer == "bn" else kernel}'
+_TIMM = Names(
+    {
+        'stem_conv{n}': 'conv{n+1}', 'stem_bn{n}': 'bn{n+1}', 'tail_bn{n}': 'bn{n+3}', 'head': 'fc',
+        'tail_sep{n}/depthwise': 'conv{n+3}.conv1', 'tail_sep{n}/pointwise': 'conv{n+3}.pointwise',
+    },
+    *(_in_timm(block, number) for number, (block, _) in enumerate(_BLOCKS, 1)),
+)  # fmt: skip
+# The two kernels of a separable layer keep '/depthwise' and '/pointwise' after the layer's name.
+_SEPARABLE = {'sep{n}/{kernel}': 'sepconv{n+1}/{kernel}', 'bn{n}': 'sepconv{n+1}_bn'}
+_KERAS = Names(
+    {'stem_conv{n}': 'block1_conv{n+1}', 'stem_bn{n}': 'block1_conv{n+1}_bn', 'head': 'predictions'},
+    *(within(block, f'block{number}_', _SEPARABLE) for number, (block, _) in enumerate(_BLOCKS, 2)),
+    within('tail_', f'block{2 + len(_BLOCKS)}_', _SEPARABLE),
+    numbered(f'{block}skip_' for block in _STRIDED),
+)
 
 
 REFERENCES = {
     'timm/legacy_xception': Reference(
-        variant='xception', rename=_timm, input_shape=(96, 96, 3),
+        variant='xception', rename=_TIMM, input_shape=(96, 96, 3),
         arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True),
     ),
-    'keras/Xception': Reference(variant='xception', rename=_keras, input_shape=(96, 96, 3)),
+    'keras/Xception': Reference(variant='xception', rename=_KERAS, input_shape=(96, 96, 3)),
 }  # fmt: skip

@@ -69,14 +69,16 @@ class ZFNet(nn.Module):
         return dense(self.num_classes, name='head')(x).astype(jnp.float32)
 
 
-_ZFNET = dict(module=ZFNet, input_shape=(224, 224, 3), num_classes=1000, evidence='arithmetic, layer by layer')
+_ZFNET = functools.partial(
+    Variant, module=ZFNet, input_shape=(224, 224, 3), num_classes=1000, evidence='arithmetic, layer by layer'
+)
 
 VARIANTS = {
-    'zfnet': Variant(
-        **_ZFNET, params=62_357_608, macs=1_168_032_896, paper='Zeiler & Fergus 2013, arXiv:1311.2901, figure 3'
+    'zfnet': _ZFNET(
+        params=62_357_608, macs=1_168_032_896, paper='Zeiler & Fergus 2013, arXiv:1311.2901, figure 3'
     ),
-    'zfnet_512_1024_512': Variant(
-        **_ZFNET, params=107_627_624, macs=2_476_704_896, paper='Zeiler & Fergus 2013, arXiv:1311.2901, table 3',
+    'zfnet_512_1024_512': _ZFNET(
+        params=107_627_624, macs=2_476_704_896, paper='Zeiler & Fergus 2013, arXiv:1311.2901, table 3',
         arguments=dict(widths=(96, 256, 512, 1024, 512)),
     ),
 }  # fmt: skip

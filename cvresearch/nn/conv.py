@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
@@ -43,8 +44,8 @@ def conv2d(
     if isinstance(pads, str):
         pads = lax.padtype_to_pads(x.shape[1:3], size, strides, pads)
     window = Window(
-        image=x.shape[1:3], size=kernel.shape[:2], strides=strides, padding=tuple(map(tuple, pads)), dilation=dilation,
-        groups=groups,
+        image=pair(x.shape[1:3]), size=pair(kernel.shape[:2]), strides=strides, padding=(pair(pads[0]), pair(pads[1])),
+        dilation=dilation, groups=groups,
     )  # fmt: skip
     if groups > 1 and (mesh := _to_divide_over(x, kernel)):
         divided = PartitionSpec(mesh.axis_names)
@@ -95,14 +96,16 @@ def _alike(*arrays: jax.Array) -> list[jax.Array]:
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:
     """Returns (value, value) for a number, the two values for a pair."""
-    return (value, value) if isinstance(value, int) else tuple(value)
+    first, second = (value, value) if isinstance(value, int) else value
+    return first, second
 
 
 def explicit(padding: Padding) -> str | list[tuple[int, int]]:
     """Returns padding as XLA takes it: a name, or [(top, bottom), (left, right)]."""
     if isinstance(padding, str):
         return padding
-    return [pair(side) for side in pair(padding)]
+    vertical, horizontal = (padding, padding) if isinstance(padding, int) else padding
+    return [pair(vertical), pair(horizontal)]
 
 
 class Conv(nn.Module):
@@ -126,7 +129,7 @@ class Conv(nn.Module):
         self._check_channels(x.shape, shape)
         kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
         bias = self.param('bias', self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
-        x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=self.dtype)
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         y = conv2d(
             x, kernel, strides=self.strides, padding=self.padding, groups=self.groups, dilation=self.dilation
         )

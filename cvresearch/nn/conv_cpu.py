@@ -19,6 +19,8 @@ computed in float32 and rounded once.
 import dataclasses
 import functools
 import math
+import operator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
@@ -187,7 +189,7 @@ def _by_products(x: jax.Array, kernel: jax.Array, padding) -> jax.Array:
         x = _written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
         parts = _written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
         met = [parts[:, i : i + height] for i in range(rows)]
-    return sum(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
+    return _sum(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
 def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
@@ -300,21 +302,20 @@ def _met(x: jax.Array, window) -> jax.Array:
 
 def _depthwise(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
     x = _written(_pad(x, window.padding))
-    total = None
-    for i, j in np.ndindex(window.size):
-        term = _taps(x, window, i, j) * kernel[i, j, 0]
-        total = term if total is None else total + term
-    return total
+    return _sum(_taps(x, window, i, j) * kernel[i, j, 0] for i, j in np.ndindex(window.size))
 
 
 def _depthwise_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     g = _written(_pad(g, padding))
     height, width = (n - k + 1 for n, k in zip(g.shape[1:3], kernel.shape[:2], strict=True))
-    total = None
-    for i, j in np.ndindex(kernel.shape[:2]):
-        term = g[:, i : i + height, j : j + width] * kernel[kernel.shape[0] - 1 - i, kernel.shape[1] - 1 - j, 0]
-        total = term if total is None else total + term
-    return total
+    return _sum(
+        g[:, i : i + height, j : j + width] * kernel[kernel.shape[0] - 1 - i, kernel.shape[1] - 1 - j, 0]
+        for i, j in np.ndindex(kernel.shape[:2])
+    )
+
+
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
+    return functools.reduce(operator.add, terms)
 
 
 def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
@@ -327,18 +328,18 @@ def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
     if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > LOW_MAP:
 
-        def body(total, pair):
+        def add_sums(total, pair):
             terms, zeros = products(*pair), [np.zeros((), x.dtype)] * len(taps)
             sums = lax.reduce(terms, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1))
             return total + jnp.stack(sums), None
 
-        total, _ = lax.scan(body, jnp.zeros_like(g, shape=(len(taps), g.shape[-1])), (x, g))
+        total, _ = lax.scan(add_sums, jnp.zeros_like(g, shape=(len(taps), g.shape[-1])), (x, g))
     else:  # many taps: sums of whole images, added up at the end
 
-        def body(totals, pair):
+        def add_images(totals, pair):
             return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
 
-        totals, _ = lax.scan(body, [jnp.zeros_like(g[0])] * len(taps), (x, g))
+        totals, _ = lax.scan(add_images, [jnp.zeros_like(g[0])] * len(taps), (x, g))
         total = jnp.stack([each.sum((0, 1)) for each in totals])
     return total.reshape(*window.size, 1, g.shape[-1])
 
@@ -358,7 +359,7 @@ def _grouped_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     together = _together(window.groups, x.shape[-1] // window.groups)
     dense = dataclasses.replace(window, groups=1)
     parts = [_parts(each, window.groups // together) for each in (x, g)]
-    return _over_parts(lambda part: _diagonal(kernel_gradient(*part, dense), together), parts)
+    return _over_parts(lambda part: _diagonal(kernel_gradient(part[0], part[1], dense), together), parts)
 
 
 def _parts(x: jax.Array, count: int) -> list[jax.Array]:

@@ -46,7 +46,8 @@ class Window:
     def output(self) -> tuple[int, int]:
         """(height, width) of the result."""
         axes = zip(self.image, self.size, self.strides, self.padding, self.dilation, strict=True)
-        return tuple(max((n + sum(pad) - (k - 1) * gap - 1) // step + 1, 0) for n, k, step, pad, gap in axes)
+        height, width = (max((n + sum(pad) - (k - 1) * gap - 1) // step + 1, 0) for n, k, step, pad, gap in axes)
+        return height, width
 
 
 def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:

@@ -84,5 +84,5 @@ def halve(x: jax.Array, padding: str, window: int = 3, name: str = 'max_pool') -
 
 def to_unit_range(x: jax.Array) -> jax.Array:
     """Maps images (..., 3) normalized with ImageNet's mean and deviation to (pixel / 255 - 0.5) / 0.5."""
-    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    mean, std = np.array([0.485, 0.456, 0.406], np.float32), np.array([0.229, 0.224, 0.225], np.float32)
     return x * (std / 0.5) + (mean - 0.5) / 0.5

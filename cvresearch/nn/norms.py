@@ -1,6 +1,7 @@
 """Normalization layers."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -80,14 +81,11 @@ def make(spec) -> Normalization:
       UserError: an unknown name or argument, or a value out of range.
     """
     arguments = dict(spec)
-    precise = arguments.pop('precise_batches', 0)  # for the end of a run
     if not arguments.get('group_size', 0):
         arguments.pop('group_size', None)  # of norms that have no groups of examples too
     how = construct('batch_norm', NORMALIZATIONS, arguments)
     if how.group_size < 0:
         raise UserError(f'config.batch_norm.group_size is {how.group_size}; expected at least 0')
-    if precise and how.kind not in ('batch_norm', 'batch_renorm'):
-        raise UserError(f'config.batch_norm.precise_batches is {precise}, but {how.kind!r} keeps no statistics')
     return how
 
 
@@ -158,8 +156,8 @@ class BatchNorm(nn.Module):
         channels = (x.shape[-1],)
         running_mean = self.variable('batch_stats', 'mean', jnp.zeros, channels, jnp.float32)
         running_var = self.variable('batch_stats', 'var', jnp.ones, channels, jnp.float32)
-        if how.kind == 'batch_renorm':
-            steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32)
+        renorm = how.kind == 'batch_renorm'
+        steps = self.variable('batch_stats', 'steps', jnp.zeros, (), jnp.float32) if renorm else None
         if not self.train or how.frozen:
             return running_mean.value, lax.rsqrt(running_var.value + self.eps)
         grouped = bool(how.group_size)
@@ -167,7 +165,7 @@ class BatchNorm(nn.Module):
         mean, var = moments(x, running_mean.value, axes, grouped, rounded)
         factor = lax.rsqrt(var + self.eps)
         centre = mean
-        if how.kind == 'batch_renorm':
+        if steps is not None:
             r_max, d_max = _renorm_bounds(how, steps.value)
             old = lax.rsqrt(running_var.value + self.eps)
             r = lax.stop_gradient(jnp.clip(old / factor, 1 / r_max, r_max))
@@ -181,9 +179,31 @@ class BatchNorm(nn.Module):
             momentum = self.momentum if how.momentum is None else how.momentum
             running_mean.value = momentum * running_mean.value + (1 - momentum) * _over_groups(mean)
             running_var.value = momentum * running_var.value + (1 - momentum) * _over_groups(new_var)
-            if how.kind == 'batch_renorm':
+            if steps is not None:
                 steps.value += 1
         return centre, factor
+
+
+@dataclasses.dataclass(frozen=True)
+class NormSpec:
+    """The constants of a net's batch norms, in which papers and libraries differ.
+
+    The registry gives each of them a key of its own: of an argument `bn`, `bn_momentum`, `bn_eps` and `bn_unbiased`.
+
+    Attributes:
+      momentum, eps, unbiased: as `BatchNorm` has them.
+    """
+
+    momentum: float = 0.9
+    eps: float = 1e-5
+    unbiased: bool = False
+
+    def layer(self, train: bool, dtype: jnp.dtype | None = None, **arguments) -> Callable[..., BatchNorm]:
+        """Returns what makes the net's batch norms; `arguments` are further ones of `BatchNorm`."""
+        return functools.partial(
+            BatchNorm, train=train, momentum=self.momentum, eps=self.eps, unbiased=self.unbiased, dtype=dtype,
+            **arguments,
+        )  # fmt: skip
 
 
 def _over_groups(statistics: jax.Array) -> jax.Array:

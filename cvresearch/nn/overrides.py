@@ -6,7 +6,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from cvresearch.nn import stochastic_depth
+from cvresearch.nn import stacked, stochastic_depth
 from cvresearch.nn.norms import BatchNorm, Normalization
 
 
@@ -82,6 +82,16 @@ def frozen_in(model: nn.Module, modules: frozenset[str]) -> nn.Module:
     if not modules:
         return model
     return model.clone(frozen=modules) if isinstance(model, Net) else Net(model, frozen=modules)
+
+
+def unrolled(model: nn.Module) -> nn.Module:
+    """Returns the net with its blocks one by one: those inside a loop cannot be looked at."""
+    return model.clone(model=unrolled(model.model)) if isinstance(model, Net) else stacked.unrolled(model)
+
+
+def separate(model: nn.Module, variables: dict) -> tuple[nn.Module, dict]:
+    """Returns the net with its blocks one by one, and its variables so, in whichever layout they came."""
+    return unrolled(model), stacked.unstack(variables)
 
 
 def inside(path: str, modules: frozenset[str]) -> bool:

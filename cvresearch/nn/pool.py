@@ -89,7 +89,8 @@ def avg_pool(
         total = _window_sum(x, window, strides, tuple(map(tuple, pads)))
         if count_include_pad:
             return total / (window[0] * window[1])
-        rows, columns = (_counted(n, *rest) for n, *rest in zip(x.shape[1:3], window, strides, pads, strict=True))
+        axes = zip(x.shape[1:3], window, strides, pads, strict=True)
+        rows, columns = (_counted(size, k, step, pad) for size, k, step, pad in axes)
         return total / jnp.asarray((rows[:, None] * columns)[..., None], x.dtype)
 
 

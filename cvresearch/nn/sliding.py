@@ -12,8 +12,9 @@ from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
+from flax.linen.dtypes import promote_dtype
 
-from cvresearch.nn.conv import conv2d
+from cvresearch.nn.conv import conv2d, pair
 
 Size = tuple[int, int]
 
@@ -55,7 +56,7 @@ def is_sliding() -> bool:
 def note(x: jax.Array) -> Size | None:
     """Notes the size of a net's last map (batch, height, width, channels); returns the window where nets slide."""
     if (seen := _SEEN.get()) is not None:
-        seen.append(x.shape[1:3])
+        seen.append(pair(x.shape[1:3]))
     return _WINDOW.get()
 
 
@@ -67,13 +68,14 @@ def flatten(x: jax.Array) -> jax.Array:
 def _as_convolution(next_function, arguments, keywords, context):
     """Applies a dense layer that was made for a flattened map to every window of a larger one."""
     module, window = context.module, _WINDOW.get()
-    if type(module) is not nn.Dense or context.method_name != '__call__' or arguments[0].ndim != 4:
+    dense = type(module) is nn.Dense and context.method_name == '__call__' and arguments[0].ndim == 4
+    if window is None or not dense:
         return next_function(*arguments, **keywords)
     (x,) = arguments
     kernel = module.get_variable('params', 'kernel')
     if kernel.shape[0] == x.shape[-1]:
         return next_function(*arguments, **keywords)  # at each place by itself
     bias = module.get_variable('params', 'bias') if module.use_bias else None
-    x, kernel, bias = nn.dtypes.promote_dtype(x, kernel, bias, dtype=module.dtype)
+    x, kernel, bias = promote_dtype(x, kernel, bias, dtype=module.dtype)
     y = conv2d(x, kernel.reshape(*window, x.shape[-1], module.features), padding='VALID')
     return y if bias is None else y + bias

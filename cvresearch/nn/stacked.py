@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax.core.scope import LazyRng
+from flax.core.scope import LazyRng, Scope
 from jax import lax
 
 from cvresearch.base.trees import STACKED
@@ -65,15 +65,45 @@ def repeat(
         return _scanned(parent, block, names, entry, keys, x, per_block, remat)
     run = nn.remat(_call) if remat else _call
     for j, name in enumerate(names):
-        scope = parent.scope.push(name)
+        scope = _scope(parent).push(name)
         scope.rngs = {stream: LazyRng.create(key[j]) for stream, key in keys.items()}
         x = run(block(name=name, parent=scope), x, *(values[j] for values in per_block))
     return x
 
 
+class Repeating(nn.Module, kw_only=True):
+    """A net whose stages are identical blocks, one after another.
+
+    Attributes:
+      scan, remat, stacked: as `repeat` takes them.
+    """
+
+    scan: bool = True
+    remat: bool = False
+    stacked: bool = False
+
+    @nn.nowrap
+    def repeat(
+        self, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array, *per_block: jax.Array
+    ) -> jax.Array:
+        """Applies blocks to x, see `repeat`; to be called in the net's `nn.compact` method."""
+        knobs = dict(scan=self.scan, remat=self.remat, stacked=self.stacked)
+        return repeat(self, block, prefix, numbers, x, *per_block, **knobs)
+
+
 def with_stacked(model: nn.Module) -> nn.Module:
     """Returns the net with its variables in the stacked layout; itself where it repeats no blocks."""
-    return model.clone(stacked=True) if hasattr(model, 'stacked') else model
+    return model.clone(stacked=True) if isinstance(model, Repeating) else model
+
+
+def with_remat(model: nn.Module) -> nn.Module:
+    """Returns the net whose repeated blocks are computed anew in the backward pass; itself where it repeats none."""
+    return model.clone(remat=True) if isinstance(model, Repeating) else model
+
+
+def unrolled(model: nn.Module) -> nn.Module:
+    """Returns the net with its blocks one by one, and their variables so; itself where it repeats none."""
+    return model.clone(scan=False, stacked=False) if isinstance(model, Repeating) else model
 
 
 def unstack(tree):
@@ -144,10 +174,16 @@ def _call(module: nn.Module, *arguments) -> jax.Array:
     return module(*arguments)
 
 
+def _scope(module: nn.Module) -> Scope:
+    if module.scope is None:
+        raise ValueError(f'{type(module).__name__} is not bound: blocks are repeated in an `nn.compact` method')
+    return module.scope
+
+
 def _keys(parent: nn.Module, count: int) -> dict[str, jax.Array]:
     """Returns, for each random stream of the call, the keys of the blocks."""
     fold = jax.vmap(jax.random.fold_in, (None, 0))
-    return {stream: fold(parent.make_rng(stream), jnp.arange(count)) for stream in parent.scope.rngs}
+    return {stream: fold(parent.make_rng(stream), jnp.arange(count)) for stream in _scope(parent).rngs}
 
 
 def _initialize(parent: nn.Module, block, names: list[str], entry: str | None, keys, x, per_block) -> None:

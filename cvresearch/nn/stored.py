@@ -5,6 +5,7 @@ import functools
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
 from jax import lax
 
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
@@ -61,11 +62,11 @@ def _as_stored(integers, call, arguments, keywords, context):
     if not params or not _is_other(layer, params):
         return call(*arguments, **keywords)
     names = ('first', 'second') if 'first' in params else ('kernel',)
-    x, bias, *kernels = nn.dtypes.promote_dtype(
+    x, bias, *kernels = promote_dtype(
         arguments[0], params.get('bias'), *(params[name] for name in names), dtype=layer.dtype
     )
     for number, kernel in enumerate(kernels):
-        x = x @ kernel if kernel.ndim == 2 else conv2d(x, kernel, **_window(layer, kernel.shape[:2], number))
+        x = conv2d(x, kernel, **_window(layer, kernel.shape[:2], number)) if isinstance(layer, Conv) else x @ kernel
     return x if bias is None else x + bias
 
 
@@ -103,10 +104,10 @@ def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Arra
 def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:
     """Applies a layer of int8."""
     window = None
-    if params['kernel'].ndim == 4:
+    if isinstance(layer, Conv):
         padding = explicit(layer.padding)
         padding = padding if isinstance(padding, str) else tuple(padding)
-        window = (pair(layer.strides), padding, pair(layer.dilation), getattr(layer, 'groups', 1))
+        window = (pair(layer.strides), padding, pair(layer.dilation), layer.groups)
     names = ('kernel', 'kernel_scale', 'input_scale', 'input_zero_point')
     return int8_layer(x, *(params[name] for name in names), params.get('bias'), window=window, integers=integers)
 

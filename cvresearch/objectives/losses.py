@@ -16,7 +16,7 @@ import optax
 from jaxtyping import Array, Float, Real
 
 from cvresearch.base.arrays import AnyArray
-from cvresearch.base.errors import UserError, construct
+from cvresearch.base.errors import UserError, construct, construct_only
 
 Logits = Float[AnyArray, '*batch classes']
 Targets = Real[AnyArray, '*batch classes']
@@ -92,11 +92,13 @@ class Distillation:
     """Draws a net to the softened predictions of a teacher (Hinton, Vinyals & Dean 2015, arXiv:1503.02531, section 2).
 
     Attributes:
+      teacher: workdir of a finished run, or another net, that is imitated; empty: none.
       weight: of the teacher; the rest is the loss on the labels.
       temperature: that divides both nets' logits. The term is times its square, so that its gradient is of the
         same size at any temperature.
     """
 
+    teacher: str = ''
     weight: float = 0.5
     temperature: float = 1.0
 
@@ -132,6 +134,15 @@ def make(spec: Mapping[str, Any], class_weights: ClassWeights = None) -> Loss:
     """
     resolved = {} if class_weights is None else {'class_weights': class_weights}
     return construct('loss', LOSSES, {**spec, **resolved})
+
+
+def distillation(spec: Mapping[str, Any]) -> Distillation:
+    """Returns what a config's `distillation` says.
+
+    Raises:
+      UserError: an unknown argument, or a value out of range.
+    """
+    return construct_only('distillation', Distillation, spec)
 
 
 def _cross_entropy(label_smoothing: float, class_weights: ClassWeights, logits: Logits, target: Targets) -> Losses:

@@ -1,18 +1,20 @@
 """Images and targets mixed with another example's: mixup and CutMix, with soft labels."""
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, PRNGKeyArray, Real
 
 from cvresearch.base.arrays import AnyArray
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, construct_only
 
 
 @dataclasses.dataclass(frozen=True)
 class Mixing:
-    """How a training batch is mixed; knobs of a config's `augment`.
+    """How a training batch is mixed; a config's `mixing`.
 
     With both mixup and CutMix, each of them is drawn half of the time (as in timm).
 
@@ -21,20 +23,20 @@ class Mixing:
         weight from Beta(alpha, alpha); 0 for none.
       cutmix: alpha of CutMix (Yun et al. 2019, arXiv:1905.04899): a box of the image is the other's, and the
         targets are weighted by area; 0 for none.
-      mix_per_example: each example has a weight and a box of its own, and its partner is drawn; otherwise there is
+      per_example: each example has a weight and a box of its own, and its partner is drawn; otherwise there is
         one weight for the batch, and each example is mixed with the one opposite, the first with the last.
     """
 
     mixup: float = 0.0
     cutmix: float = 0.0
-    mix_per_example: bool = False
+    per_example: bool = False
 
     def __post_init__(self):
         for name in ('mixup', 'cutmix'):
             if getattr(self, name) < 0:
-                raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
-        if self.mix_per_example and not self:
-            raise UserError('config.augment.mix_per_example is True, but neither mixup nor cutmix is above 0')
+                raise UserError(f'config.mixing.{name} is {getattr(self, name)}; expected at least 0')
+        if self.per_example and not self:
+            raise UserError('config.mixing.per_example is True, but neither mixup nor cutmix is above 0')
 
     def __bool__(self) -> bool:
         return bool(self.mixup or self.cutmix)
@@ -53,7 +55,7 @@ class Mixing:
         if not self:
             return images, target
         shape, partner = (), slice(None, None, -1)
-        if self.mix_per_example:
+        if self.per_example:
             shape, partner = images.shape[:1], jax.random.permutation(jax.random.fold_in(key, 3), len(images))
         weight = cut_weight = None
         if self.mixup:
@@ -71,6 +73,15 @@ class Mixing:
         keep, weight = keep.astype(images.dtype), _over(weight, 1)
         target = target.astype(images.dtype)
         return keep * images + (1 - keep) * images[partner], weight * target + (1 - weight) * target[partner]
+
+
+def make(spec: Mapping[str, Any]) -> Mixing:
+    """Returns what a config's `mixing` says.
+
+    Raises:
+      UserError: an unknown argument, or a value out of range.
+    """
+    return construct_only('mixing', Mixing, spec)
 
 
 def boxes(

@@ -63,18 +63,26 @@ def separated(
     return [part.reshape(-1, *joined.shape[1:]) for part in jnp.split(rows, ends, axis=1)]
 
 
-def ramp(step: Real[AnyArray, ''] | float, begin: float, end: float) -> Float[Array, '']:
+def ramp(step: Real[AnyArray, ''] | float | int, begin: float, end: float) -> Float[Array, '']:
     """Returns 0 until the update `begin`, 1 from `end` on, and a straight line between."""
     return jnp.clip((step - begin) / max(end - begin, 1e-9), 0.0, 1.0)
 
 
-def check_share(name: str, value: float) -> None:
-    """Raises UserError unless an argument of a method is from 0 to 1."""
-    if not 0 <= value <= 1:
-        raise UserError(f'config.method.{name} is {value}; expected 0 to 1')
+def check_numbers(
+    method: object, shares: Sequence[str] = (), weights: Sequence[str] = (), temperatures: Sequence[str] = ()
+) -> None:
+    """Raises UserError for a number of a config's `method` that is out of range.
 
-
-def check_weight(name: str, value: float) -> None:
-    """Raises UserError for an argument of a method that is below 0."""
-    if not value >= 0:
-        raise UserError(f'config.method.{name} is {value}; expected 0 or more')
+    Args:
+      method: has them as attributes.
+      shares: names of numbers from 0 to 1, such as probabilities.
+      weights: names of numbers of at least 0.
+      temperatures: names of numbers above 0, since they divide.
+    """
+    # Asked this way round, so that NaN is refused.
+    fits = {name: (lambda value: 0 <= value <= 1, '0 to 1') for name in shares}
+    fits |= {name: (lambda value: value >= 0, '0 or more') for name in weights}
+    fits |= {name: (lambda value: value > 0, 'more than 0') for name in temperatures}
+    for name, (is_good, expected) in fits.items():
+        if not is_good(getattr(method, name)):
+            raise UserError(f'config.method.{name} is {getattr(method, name)}; expected {expected}')

@@ -36,7 +36,7 @@ def swa(steps: int, steps_per_epoch: float, start_epochs: float, every_epochs: f
     """Stochastic weight averaging (Izmailov et al. 2018, arXiv:1803.05407, algorithm 1).
 
     The mean of the weights at `start_epochs` and every `every_epochs` after; until then the weights themselves.
-    The paper computes the statistics of batch norm anew at the end: that is `batch_norm.precise_batches`.
+    The paper computes the statistics of batch norm anew at the end: that is `config.precise_batches`.
     """
     start, period = round(start_epochs * steps_per_epoch), max(1, round(every_epochs * steps_per_epoch))
     if not 0 <= start <= steps or every_epochs <= 0:

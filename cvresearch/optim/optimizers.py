@@ -2,7 +2,7 @@
 
 Each function puts the parts of its rule in order: `decayed(amount)` is weight decay over the chosen parameters,
 `rate` multiplies by minus the learning rate. A decay before the rule is L2; one after it is decoupled.
-What may stand around any of them is in `OptimizerOptions`.
+What may stand around any of them is in `updates.py`.
 """
 
 import dataclasses
@@ -18,6 +18,7 @@ from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.optim import param_filters, transforms
 from cvresearch.optim.param_filters import matches
 from cvresearch.optim.transforms import Transform
+from cvresearch.optim.updates import PLAIN, OptimizerOptions
 
 Decayed = Callable[[float], Transform]
 Where = Callable[[str], bool]
@@ -190,165 +191,83 @@ OPTIMIZERS: dict[str, Callable] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class OptimizerOptions:
-    """What any optimizer takes beside its own arguments. Patterns are as in `param_filters`.
+class Decay:
+    """Which parameters are decayed, whatever the rule. Patterns are as in `param_filters`.
 
     Attributes:
       decay_all: weight decay is of all parameters, not only of kernels.
       decay_mask: patterns of the parameters that are decayed, instead of kernels.
       l1: times the sum of absolute values of the decayed parameters, added to the loss.
-      clip_norm: largest norm of the whole gradient.
-      agc: largest norm of a unit's gradient, as a part of the norm of its weights (Brock et al. 2021); `agc_eps`
-        is the least norm of weights that is reckoned with, and `agc_exclude` has patterns of what is not clipped.
-      sam: radius of sharpness-aware minimisation (Foret et al. 2021, arXiv:2010.01412); 0 for none.
-      freeze: patterns of what does not learn; or pairs (pattern, epoch) of what learns from that epoch on.
-        The moments of the latter are gathered from the start, so that their first step is like the others.
-      lr_scale: pairs (pattern, factor) of what has a learning rate of its own; the first that matches counts.
-      layer_decay: each of `layers` learns at this part of the rate of the next one.
-      layers: patterns of the layers, from the input to the output.
     """
 
     decay_all: bool = False
     decay_mask: tuple = ()
     l1: float = 0.0
-    clip_norm: float | None = None
-    agc: float | None = None
-    agc_eps: float = 1e-3
-    agc_exclude: tuple = ('head',)
-    sam: float = 0.0
-    freeze: tuple = ()
-    lr_scale: tuple = ()
-    layer_decay: float = 1.0
-    layers: tuple = ()
 
     def __post_init__(self):
-        for name in ('l1', 'sam', 'clip_norm', 'agc', 'agc_eps', 'layer_decay'):
-            value = getattr(self, name)
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int | float) or value < 0):
-                raise UserError(f'config.optimizer.{name} is {value!r}; expected a number of at least 0')
-        if (self.layer_decay != 1) != bool(self.layers):
-            raise UserError('config.optimizer: layer_decay and layers (patterns, input first) go together')
-        for name in ('freeze', 'lr_scale'):
-            _pairs(name, getattr(self, name))
+        if isinstance(self.l1, bool) or self.l1 < 0:
+            raise UserError(f'config.optimizer.l1 is {self.l1!r}; expected a number of at least 0')
 
-    def decays(self, path: str) -> bool:
+    def __call__(self, path: str) -> bool:
         """Whether the parameter of that path is decayed."""
         if self.decay_mask:
             return any(matches(pattern, path) for pattern in self.decay_mask)
         return self.decay_all or transforms.is_kernel(path)
 
-    @property
-    def thaws(self) -> list[tuple[str, float | None]]:
-        """(pattern, epoch) of `freeze`; None for the epoch of what is frozen for good."""
-        return _pairs('freeze', self.freeze)
 
-    def never_learns(self, path: str) -> bool:
-        """Whether the parameter is frozen for good."""
-        return any(epoch is None and matches(pattern, path) for pattern, epoch in self.thaws)
-
-    def factor(self, path: str) -> float:
-        """Returns the parameter's part of the learning rate, 0 where it is frozen for good."""
-        if self.never_learns(path):
-            return 0.0
-        scale = next((f for pattern, f in _pairs('lr_scale', self.lr_scale) if matches(pattern, path)), 1.0)
-        for depth, pattern in enumerate(reversed(self.layers)):
-            if matches(pattern, path):
-                return scale * self.layer_decay**depth
-        return scale
-
-    def start(self, path: str, steps_per_epoch: float) -> int:
-        """Returns the first update in which the parameter learns, from 0."""
-        epochs = [epoch for pattern, epoch in self.thaws if epoch and matches(pattern, path)]
-        return round(max(epochs, default=0.0) * steps_per_epoch)
-
-    def check(self, params) -> None:
-        """Raises UserError for a pattern that matches no parameter."""
-        for name in ('decay_mask', 'freeze', 'lr_scale', 'layers'):
-            given = getattr(self, name)
-            patterns = [one if isinstance(one, str) else one[0] for one in given]
-            param_filters.check(f'config.optimizer.{name}', patterns, params)
-
-
-COMMON = {field.name: field.default for field in dataclasses.fields(OptimizerOptions)}
-
-
-def around(spec: Mapping) -> OptimizerOptions:
-    """Returns what a config's `optimizer` puts around its rule.
-
-    Raises:
-      UserError: an unknown argument, or a value out of range.
-    """
-    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name'))
-    given = ('rate', 'decayed', 'where')
-    own = {name: one.default for name, one in inspect.signature(rule).parameters.items() if name not in given}
-    arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
-    check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
-    return OptimizerOptions(**{name: value for name, value in arguments.items() if name in COMMON})
+COMMON = {field.name: field.default for field in dataclasses.fields(Decay)}
 
 
 def make(
-    spec: Mapping, schedule: optax.Schedule, steps_per_epoch: float = 1.0, prune: bool = False
+    spec: Mapping, schedule: optax.Schedule, options: OptimizerOptions = PLAIN, steps_per_epoch: float = 1.0
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer that a config's `optimizer` names.
 
-    Its update takes `rate_scale`, a further factor of the learning rate, as an extra argument. `sam` is not
-    part of it: a second gradient is the caller's to take.
+    Its update takes `rate_scale`, a further factor of the learning rate, as an extra argument. `options.sam` and
+    `options.accumulate` are not part of it: further gradients are the caller's to take. What the options freeze for
+    good in inference mode has no moments: gradients and updates are then trees without it (`param_filters.without`).
 
     Args:
-      spec: `name`, arguments of that function, and of `OptimizerOptions`.
+      spec: `name`, arguments of that function, and of `Decay`.
       schedule: the learning rate at each step.
+      options: what stands around the rule.
       steps_per_epoch: for what is given in epochs.
-      prune: what is frozen for good has no moments: gradients and updates are then trees without it
-        (`param_filters.without`).
 
     Raises:
       UserError: an unknown name or argument; from its `init`, a pattern that matches no parameter.
     """
-    outer = around(spec)
-    own = {name: value for name, value in dict(spec).items() if name not in (*COMMON, 'name')}
-    rule = OPTIMIZERS[spec['name']]
-    given = dict(
-        rate=transforms.learning_rate(schedule), decayed=lambda amount: transforms.weight_decay(amount, outer.decays),
-        where=outer.decays,
-    )  # fmt: skip
+    arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
+    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name'))
+    given = ('rate', 'decayed', 'where')
     taken = inspect.signature(rule).parameters
-    frozen = transforms.scale_by_path(lambda path: float(outer.factor(path) > 0)) if outer.freeze else None
+    own = {name: one.default for name, one in taken.items() if name not in given}
+    check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
+    decay = Decay(**{name: arguments.pop(name) for name in COMMON if name in arguments})
+    given = dict(
+        rate=transforms.learning_rate(schedule), decayed=lambda amount: transforms.weight_decay(amount, decay),
+        where=decay,
+    )  # fmt: skip
+    frozen = transforms.scale_by_path(lambda path: float(options.factor(path) > 0)) if options.freeze else None
+    scaled = options.freeze or options.lr_scale or options.layers
     tx = optax.chain(*filter(None, (
         frozen,  # first: what does not learn has no share in the norm of the gradient
-        transforms.agc(outer.agc, outer.agc_eps, tuple(outer.agc_exclude)) if outer.agc else None,
-        optax.clip_by_global_norm(outer.clip_norm) if outer.clip_norm else None,
-        transforms.l1(outer.l1, outer.decays) if outer.l1 else None,
-        rule(**own, **{name: value for name, value in given.items() if name in taken}),
-        transforms.thaw(lambda path: outer.start(path, steps_per_epoch)) if outer.freeze else None,
-        transforms.scale_by_path(outer.factor) if outer.freeze or outer.lr_scale or outer.layers else None,
+        transforms.agc(options.agc, options.agc_eps, tuple(options.agc_exclude)) if options.agc else None,
+        optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else None,
+        transforms.l1(decay.l1, decay) if decay.l1 else None,
+        rule(**arguments, **{name: value for name, value in given.items() if name in taken}),
+        transforms.thaw(lambda path: options.start(path, steps_per_epoch)) if options.freeze else None,
+        transforms.scale_by_path(options.factor) if scaled else None,
     )))  # fmt: skip
 
     def init(params):
-        outer.check(params)
+        param_filters.check('config.optimizer.decay_mask', decay.decay_mask, params)
+        options.check(params)
         return tx.init(learning(params))
 
     def learning(params):
-        return param_filters.without(params, outer.never_learns) if prune else params
+        return param_filters.without(params, options.never_learns) if options.inference else params
 
     def update(updates, state, params=None, **more):
         return tx.update(updates, state, learning(params), **more)
 
-    return optax.GradientTransformationExtraArgs(init, update if prune else tx.update)
-
-
-def _pairs(name: str, given: tuple) -> list[tuple]:
-    """Returns [(pattern, number)]; None for the number of a pattern that stands alone (in `freeze`)."""
-    pairs = []
-    for one in given:
-        if isinstance(one, str) and name == 'freeze':
-            pairs.append((one, None))
-        elif isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[0], str) and _is_number(one[1]):
-            pairs.append(tuple(one))
-        else:
-            alone = ', or a pattern' if name == 'freeze' else ''
-            raise UserError(f'config.optimizer.{name} has {one!r}; expected (pattern, number of at least 0){alone}')
-    return pairs
-
-
-def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value >= 0
+    return optax.GradientTransformationExtraArgs(init, update if options.inference else tx.update)

@@ -35,7 +35,7 @@ def values(params, value_of: Callable[[str], float]):
 
     def leaf(path, x):
         name = '/'.join(map(trees.key_name, path))
-        each = [float(value_of(block)) for block in trees.block_names(name) or [name]]
+        each = [float(value_of(block)) for block in trees.block_names(name)]
         if len(set(each)) == 1:
             return each[0]
         return np.array(each, np.float32).reshape(-1, *[1] * (x.ndim - 1))
@@ -47,7 +47,7 @@ def is_stacked(params):
     """Returns a tree like `params`: whether the first axis of a leaf is the block."""
 
     def leaf(path, _):
-        return trees.block_names('/'.join(map(trees.key_name, path))) is not None
+        return trees.is_stacked('/'.join(map(trees.key_name, path)))
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
@@ -60,7 +60,7 @@ def without(tree, where: Callable[[str], bool]):
 
     def leaf(path, x):
         name = '/'.join(map(trees.key_name, path))
-        return optax.MaskedNode() if all(map(where, trees.block_names(name) or [name])) else x
+        return optax.MaskedNode() if all(map(where, trees.block_names(name))) else x
 
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
@@ -84,12 +84,12 @@ def check(what: str, patterns: Iterable[str], params) -> None:
     """Checks that every pattern matches a parameter.
 
     Args:
-      what: has them, for the message ("config.optimizer.freeze").
+      what: has them, for the message ("config.updates.freeze").
 
     Raises:
       UserError: a pattern is not a regular expression, or matches nothing (the nearest paths are shown).
     """
-    paths = [block for name, _ in trees.named_leaves(params) for block in trees.block_names(name) or [name]]
+    paths = [block for name, _ in trees.named_leaves(params) for block in trees.block_names(name)]
     for pattern in patterns:
         try:
             found = any(matches(pattern, path) for path in paths)

@@ -5,8 +5,9 @@ Each function returns a Matplotlib figure, which a notebook shows and `saved` wr
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -62,7 +63,7 @@ def overlays(rows: Sequence[Row]) -> Figure:
     """Returns a sheet with a row for each photograph: itself, then its maps laid over it, each with a colour bar."""
     columns = 1 + max(len(row.panels) for row in rows)
     shapes = [row.photograph.shape for row in rows]
-    heights = [SIDE * min(height / width, 2) + 0.65 for height, width, _ in shapes]  # five lines of title
+    heights = [SIDE * min(height / width, 2) + 0.75 for height, width, _ in shapes]  # five lines of title
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(columns * (SIDE + 0.55), sum(heights)), layout='constrained')
         grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={'height_ratios': heights})
@@ -89,7 +90,8 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
             panel.map, cmap='RdBu_r' if signed else 'inferno', alpha=0.6, vmin=-end if signed else 0, vmax=end
         )
         beyond = 'neither' if end > 0.8 * largest else 'both' if signed else 'max'
-        bar = figure.colorbar(shown, ax=axes, fraction=0.046, pad=0.02, extend=beyond)
+        # As high as the photograph, however wide that is.
+        bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.045, 1)), extend=beyond)
         bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=5)
         bar.ax.yaxis.get_offset_text().set_fontsize(5)
@@ -161,7 +163,7 @@ def _show(axes: Axes, image: np.ndarray, ends: tuple[float, float] | None) -> No
                     interpolation='nearest')  # fmt: skip
 
 
-def points(places: np.ndarray, labels: Sequence[str] | None = None) -> Figure:
+def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str = '') -> Figure:
     """Returns the points of an embedding, (images, 2), told apart by colour and marker where they have labels."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4, 3.4), layout='constrained')
@@ -171,14 +173,23 @@ def points(places: np.ndarray, labels: Sequence[str] | None = None) -> Figure:
             own = places if labels is None else places[[label == name for label in labels]]
             axes.scatter(*own.T, s=8, color=PALETTE[i % len(PALETTE)], marker=MARKERS[i // len(PALETTE) % len(MARKERS)],
                          linewidth=0, label=mathtext(name))  # fmt: skip
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], title=mathtext(title))
         if 1 < len(names) <= MOST_LABELS:
             axes.legend(fontsize=5, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
-    """Returns a table of numbers from 0 to 1 as colours, such as the similarity of layers."""
+def matrix(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, names: tuple[str, str] = ('', '')
+) -> Figure:  # fmt: skip
+    """Returns a table of numbers from 0 to 1 as colours, such as the similarity of layers.
+
+    Args:
+      values: (rows, columns).
+      rows, columns: what each is called.
+      label: of the colour bar.
+      names: what the rows and the columns are together, such as two nets.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.6 + 0.22 * len(columns), 1.4 + 0.2 * len(rows)), layout='constrained')
         axes = figure.subplots()
@@ -186,17 +197,43 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], labe
         axes.set_xticks(range(len(columns)), [mathtext(name) for name in columns], rotation=90, fontsize=5)
         axes.set_yticks(range(len(rows)), [mathtext(name) for name in rows], fontsize=5)
         figure.colorbar(shown, ax=axes, label=label)
+        axes.set_ylabel(mathtext(names[0]), fontsize=6)
+        axes.set_xlabel(mathtext(names[1]), fontsize=6)
     return figure
 
 
-def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str) -> Figure:
-    """Returns lines by name, each (x, y)."""
+def surface(places: np.ndarray, losses: np.ndarray, title: str = '') -> Figure:
+    """Returns contours of a loss, (number, number), over places along two directions; the net is in the middle."""
+    finite = losses[np.isfinite(losses)]
+    low, high = float(finite.min()), float(finite.max())
+    # By equal ratios where the loss spans more than a decade, or the valley would be one colour.
+    far = low > 0 and high > 10 * low
+    levels = np.geomspace(low, high, 25) if far else np.linspace(low, high if high > low else low + 1, 25)
+    norm = matplotlib.colors.LogNorm() if far else None
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.0, 3.3), layout='constrained')
+        axes = figure.subplots()
+        shown = axes.contourf(places, places, np.ma.masked_invalid(losses.T), levels, cmap='viridis', norm=norm)
+        axes.contour(places, places, np.ma.masked_invalid(losses.T), levels[::2], colors='white', linewidths=0.3)
+        axes.plot(0, 0, marker='+', color='black', markersize=7)
+        bar = figure.colorbar(shown, ax=axes, label='loss', ticks=levels[::6])
+        bar.ax.yaxis.set_major_formatter(lambda value, _: f'{value:.3g}')
+        bar.ax.minorticks_off()
+        axes.set(xlabel='first direction', ylabel='second direction', title=mathtext(title), aspect='equal')
+    return figure
+
+
+def curves(
+    series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str, log: bool = False
+) -> Figure:  # fmt: skip
+    """Returns lines by name, each (x, y); with `log` on a logarithmic scale."""
     with matplotlib.rc_context(STYLE | {'axes.grid': True}):
         figure = Figure(figsize=(3.4, 2.4), layout='constrained')
         axes = figure.subplots()
         for i, (name, (x, y)) in enumerate(series.items()):
-            axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)], label=mathtext(name))
-        axes.set(xlabel=xlabel, ylabel=ylabel)
+            axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)], label=mathtext(name),
+                      marker='' if len(x) > 1 else MARKERS[i % len(MARKERS)], markersize=3)  # fmt: skip
+        axes.set(xlabel=xlabel, ylabel=ylabel, yscale='log' if log else 'linear')
         axes.legend()
     return figure
 
@@ -206,28 +243,51 @@ def _lines(text: str) -> str:
     return '\n'.join(map(mathtext, text.split('\n')))
 
 
-def check(path: Path) -> None:
+def check(path: Path, replace: bool = False) -> None:
     """Refuses a file that cannot be written as a picture.
 
     Raises:
-      UserError: another ending than .png, .pdf or .svg, or a file that is there already.
+      UserError: another ending than .png, .pdf or .svg, or a file that is there already, unless it is to be replaced.
     """
     lookup('kind of picture', WHEN, path.suffix.removeprefix('.'))
-    if path.exists():
+    if path.exists() and not replace:
         raise UserError(f'{path} is there already and is not overwritten; remove it or choose another --out')
 
 
-def saved(figure: Figure, path: str | Path) -> Path:
+def saved(figure: Figure, path: str | Path, replace: bool = False) -> Path:
     """Writes a figure as PNG, PDF or SVG; equal figures give equal files.
 
     Raises:
       UserError: as `check`.
     """
     path = local(path, '--out')
-    check(path)
+    check(path, replace)
     path.parent.mkdir(parents=True, exist_ok=True)
     kind, unfinished = path.suffix.removeprefix('.'), path.with_name(f'{path.name}.tmp')
     with matplotlib.rc_context(STYLE), fonts.quiet():
         fonts.for_all(figure)
         figure.savefig(unfinished, format=kind, metadata=WHEN[kind], dpi=200)
     return unfinished.rename(path)
+
+
+def check_arrays(path: Path) -> None:
+    """Refuses a file that cannot be written as arrays.
+
+    Raises:
+      UserError: another ending than .npz, or a file that is there already.
+    """
+    if path.suffix != '.npz':
+        raise UserError(f'--arrays is {str(path)!r}; expected a name that ends in .npz')
+    if path.exists():
+        raise UserError(f'{path} is there already and is not overwritten; choose another --arrays')
+
+
+def written(options: SimpleNamespace, figure: Figure, arrays: Mapping) -> None:
+    """Writes a figure to `options.out`, which is printed, and the arrays to `options.arrays` if that is given."""
+    if options.arrays:
+        options.arrays.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = options.arrays.with_name(f'{options.arrays.name}.tmp')
+        with open(unfinished, 'wb') as file:
+            np.savez_compressed(file, **arrays)
+        unfinished.rename(options.arrays)
+    print(saved(figure, options.out))

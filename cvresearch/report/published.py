@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from cvresearch.base.config import RENAMED
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.models import registry
 
@@ -166,8 +167,9 @@ def _described_line(path: Path, row: dict) -> Line:
     unit, evidence = paper.pop('unit', '% accuracy'), paper.pop('evidence', 'recalled')
     figures = {metric: Figure(str(value), unit, evidence) for metric, value in paper.items()}
     views = row.get('views', SINGLE)
+    where = {RENAMED.get(key, key): value for key, value in row.get('where', {}).items()}
     return Line(row.get('label', row['model']), row.get('protocol', f'{row["data"]} test, {views} view'), figures,
-                row['model'], row['data'], views, where=row.get('where', {}))  # fmt: skip
+                row['model'], row['data'], views, where=where)  # fmt: skip
 
 
 def _column(column: str, unit: str) -> tuple[str, str | None]:

@@ -56,9 +56,9 @@ class Result:
 
 # How an image is looked at, by the protocol that an evaluation was made by.
 VIEWS = {
-    'as_given': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop', 'googlenet_144': '144-crop',
-    'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale', 'vgg_dense_jittered': 'dense, multi-scale',
-    'resnet_dense': 'dense, multi-scale',
+    'as_given': SINGLE, 'as_published': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop',
+    'googlenet_144': '144-crop', 'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale',
+    'vgg_dense_jittered': 'dense, multi-scale', 'resnet_dense': 'dense, multi-scale',
 }  # fmt: skip
 EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluate` printed, a line each
 

@@ -44,7 +44,7 @@ def test_override_keeps_the_type(key, text, value):
     ('key', 'text', 'message'),
     [
         ('sed', '1', "unknown config key 'sed'; did you mean seed"),
-        ('augment.mixpu', '1', 'did you mean mixup'),
+        ('mixing.mixpu', '1', 'did you mean mixup'),
         ('seed.x', '1', "unknown config key 'seed'"),
         ('epochs', 'ten', "config.epochs: got 'ten' (str), expected float"),
         ('seed', '1.5', "config.seed: got '1.5' (float), expected int"),

@@ -35,10 +35,20 @@ def test_one_override_sets_the_size_of_all_images():
 
 
 def test_what_the_file_says_for_another_constructor_is_dropped_and_told(capsys):
-    overrides._note.cache_clear()  # it is said once in a process
+    overrides.note.cache_clear()  # it is said once in a process
     config = configs.load(DIGITS, {'optimizer.name': 'sgd', 'optimizer.momentum': '0.8'})
     assert dict(config.optimizer) == {'name': 'sgd', 'momentum': 0.8}
     assert 'optimizer is sgd, not adamw' in capsys.readouterr().err
+
+
+def test_a_lone_weight_decay_is_another_rule_s_and_its_new_value_is_said(capsys):
+    overrides.note.cache_clear()
+    config = configs.load(DIGITS, {'optimizer.name': 'lion'})  # AdamW's, at its default, which is Lion's too
+    assert dict(config.optimizer) == {'name': 'lion', 'weight_decay': 0.01}
+    assert 'dropped' not in capsys.readouterr().err
+    config = configs.load(DIGITS, {'optimizer.name': 'sgd'})
+    assert dict(config.optimizer) == {'name': 'sgd'}
+    assert 'for adamw is dropped (weight_decay=0.01, now 0.0)' in capsys.readouterr().err
 
 
 def test_a_knob_that_the_file_does_not_mention_can_be_set_and_a_wrong_one_is_refused():

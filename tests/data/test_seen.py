@@ -32,3 +32,11 @@ def test_the_ends_of_a_ramp(preparation, axis):
     slope, offset = np.polyfit(np.arange(96)[4:-4] + 0.5, level[4:-4], 1)
     box = preparation.seen(SIZE)
     assert box[axis] == pytest.approx(offset + 0.5, abs=0.3) and box[axis + 2] == pytest.approx(96 * slope, abs=0.3)
+
+
+def test_a_border_is_seen_beyond_the_photograph():
+    """By hand: 180 x 250 becomes 69 x 96, so that a crop of 96 has 13 rows of border above and 14 below."""
+    preparation = Preprocessing(crop=96, resize=96, border=True, mean=(0.2, 0.4, 0.6), std=(1.0,) * 3)
+    seen = preparation.pixels(np.full((*SIZE, 3), 200, np.uint8))
+    assert (seen[13:82] == 200).all() and (seen[:13] == (51, 102, 153)).all() and (seen[82:] == (51, 102, 153)).all()
+    assert preparation.seen(SIZE) == pytest.approx((-13 * 180 / 69, 0, 96 * 180 / 69, 250))

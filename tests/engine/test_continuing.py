@@ -258,7 +258,7 @@ def test_what_more_epochs_do_to_a_schedule_is_said(smoke, name):
     before, config = (smoke(**overrides, epochs=epochs) for epochs in (0.5, 1.0))
     experiment = Experiment.from_config(config)
     state = experiment.initial_state().replace(step=np.int32(8))
-    (line,) = continuing.extended(experiment, before, config, state)
+    (line,) = continuing.extended(experiment, before, state)
     start = f'extended from 0.5 to 1 epochs (8 to 16 steps): schedule {name!r}: at step 8 the learning rate {expected}'
     assert line.startswith(start)
     assert line.endswith(f'the steps so far are {"" if as_from_start else "not "}the first of a run of 1 epochs')
@@ -270,7 +270,7 @@ def test_what_a_plateau_made_of_the_rate_is_in_what_is_said(smoke):
     experiment = Experiment.from_config(config)
     state = experiment.initial_state()
     state = state.replace(step=np.int32(8), plateau={**state.plateau, 'scale': np.float32(0.01)})
-    (line,) = continuing.extended(experiment, before, config, state)
+    (line,) = continuing.extended(experiment, before, state)
     assert 'the learning rate stays 0.01, at the end it is 0.01' in line
 
 
@@ -279,7 +279,7 @@ def test_that_images_become_smaller_again_is_said(smoke):
     before, config = (smoke(**resize, epochs=epochs) for epochs in (0.5, 1.0))
     experiment = Experiment.from_config(config)
     state = experiment.initial_state().replace(step=np.int32(4))  # the second stage of 4 steps; of 16 the first, of 8
-    assert continuing.extended(experiment, before, config, state)[1] == (
+    assert continuing.extended(experiment, before, state)[1] == (
         "resize 'efficientnet_v2': at step 4 training images go from 28 to 14 pixels"
     )
 

@@ -16,8 +16,8 @@ from cvresearch.inspect import cost
 from cvresearch.inspect.groups import param_groups
 from cvresearch.models import registry
 from cvresearch.nn.stacked import unstack
-from cvresearch.optim.optimizers import OptimizerOptions
 from cvresearch.optim.param_filters import matches
+from cvresearch.optim.updates import OptimizerOptions
 from tests.engine.test_freezing import tiny
 from tests.kill_runs import rows
 from tests.seams import at_step
@@ -37,7 +37,7 @@ def test_rates_are_those_of_timms_layer_decay_by_name(name):
     reference = registry.reference(name)
     model, shape, paths = paths_of(reference.variant)
     found = finetuning.discriminative(lambda by: param_groups(model, shape, by), 1.0, 1 / 0.75, 'block')
-    options = OptimizerOptions(layers=found['optimizer.layers'], layer_decay=found['optimizer.layer_decay'])
+    options = OptimizerOptions(layers=found['updates.layers'], layer_decay=found['updates.layer_decay'])
     ours = {}
     for path in paths:
         module, _, leaf = path.rpartition('/')
@@ -122,15 +122,15 @@ def test_run_killed_on_the_way_ends_bit_for_bit_as_the_run_left_alone(source, tm
     cards = [read_card(tmp_path / name) for name in ('alone', 'killed')]
     assert cards[0]['params_sha256'] == cards[1]['params_sha256']
     assert rows(tmp_path / 'alone') == rows(tmp_path / 'killed')
-    kept = json.loads((tmp_path / 'killed' / 'config.json').read_text())['optimizer']
+    kept = json.loads((tmp_path / 'killed' / 'config.json').read_text())['updates']
     assert ('layers' if method == 'discriminative' else 'freeze') in kept
 
 
 def test_method_without_weights_or_beside_keys_of_its_own_is_refused(source, tmp_path):
     with pytest.raises(UserError, match=r"finetune.name is 'probe', but there are no weights"):
         train.run(tiny(finetune__name='probe'), tmp_path / 'run')
-    with pytest.raises(UserError, match=r'sets config.optimizer.freeze, and the configuration sets it too'):
-        train.run(tuned(source, 'probe', optimizer__freeze="('stem_conv',)"), tmp_path / 'run')
+    with pytest.raises(UserError, match=r'sets config.updates.freeze, and the configuration sets it too'):
+        train.run(tuned(source, 'probe', updates__freeze="('stem_conv',)"), tmp_path / 'run')
     assert not (tmp_path / 'run').exists()
 
 

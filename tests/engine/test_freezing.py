@@ -40,11 +40,11 @@ def ended(config, workdir):
 
 
 @pytest.mark.parametrize(
-    'more', [{}, dict(accumulate=4), dict(batch_norm__precise_batches=3), dict(optimizer__sam=0.05)],
+    'more', [{}, dict(updates__accumulate=4), dict(precise_batches=3), dict(updates__sam=0.05)],
     ids=['plain', 'parts', 'precise', 'sam'],
 )
 def test_bits_of_frozen_parameters_statistics_and_averages_stay(tmp_path, more):
-    config = tiny('ema', optimizer__freeze=FROZEN, max_steps=4, **more)
+    config = tiny('ema', updates__freeze=FROZEN, max_steps=4, **more)
     before, state = ended(config, tmp_path / 'run')
     frozen = [path for path in before if any(f'/{name}/' in path for name in ('stem_conv', 'stage1_block0'))]
     for after in (leaves(state), leaves(state.averaged())):
@@ -54,14 +54,14 @@ def test_bits_of_frozen_parameters_statistics_and_averages_stay(tmp_path, more):
 
 
 def test_frozen_mode_train_lets_statistics_go_on_as_before(tmp_path):
-    before, state = ended(tiny(optimizer__freeze=FROZEN, max_steps=2, frozen='train'), tmp_path / 'run')
+    before, state = ended(tiny(updates__freeze=FROZEN, max_steps=2, updates__frozen='train'), tmp_path / 'run')
     after = leaves(state)
     changed = [path for path in before if 'stage1_block0' in path and not np.array_equal(before[path], after[path])]
     assert changed and all(path.startswith('batch_stats') for path in changed)
 
 
 def test_what_is_frozen_for_good_has_no_moments_and_no_gradients():
-    whole, part = (Experiment.from_config(tiny(optimizer__freeze=freeze)) for freeze in ('()', FROZEN))
+    whole, part = (Experiment.from_config(tiny(updates__freeze=freeze)) for freeze in ('()', FROZEN))
     moments = [dict(trees.named_leaves(each.abstract_state().opt_state)) for each in (whole, part)]
     assert not any('stem_conv' in path or 'stage1_block0' in path for path in moments[1])
     assert any('stem_conv' in path for path in moments[0]) and any('head' in path for path in moments[1])
@@ -82,7 +82,7 @@ def _convolutions(experiment):
 def test_thawed_part_learns_from_its_epoch_on_and_not_one_update_before(tmp_path, first):
     # 16 updates in an epoch: the schedule of allennlp#4443 was off by one.
     freeze = f"(('stage1_block0', {first / 16}), 'stem_conv')"
-    config = tiny(optimizer__freeze=freeze, save_every_epochs=1 / 16, keep=20)
+    config = tiny(updates__freeze=freeze, save_every_epochs=1 / 16, keep=20)
     before, _ = ended(config, tmp_path / 'run')
     checkpoints = Checkpoints(tmp_path / 'run' / 'checkpoints', read_only=True)
     like = Experiment.from_config(config).abstract_state()
@@ -95,16 +95,16 @@ def test_thawed_part_learns_from_its_epoch_on_and_not_one_update_before(tmp_path
 
 def test_thaw_after_the_end_and_a_run_that_learns_nothing_are_refused(tmp_path):
     with pytest.raises(UserError, match=r'learn from epoch 3 on, step 48, and the run has 16 steps'):
-        train.run(tiny(optimizer__freeze="(('stem_conv', 3.0),)"), tmp_path / 'run')
+        train.run(tiny(updates__freeze="(('stem_conv', 3.0),)"), tmp_path / 'run')
     with pytest.raises(UserError, match='freezes every parameter'):
-        train.run(tiny(optimizer__freeze="('.*',)"), tmp_path / 'run')
-    with pytest.raises(UserError, match='unknown frozen'):
-        Experiment.from_config(tiny(frozen='eval'))
+        train.run(tiny(updates__freeze="('.*',)"), tmp_path / 'run')
+    with pytest.raises(UserError, match=r'unknown updates\.frozen'):
+        Experiment.from_config(tiny(updates__frozen='eval'))
     assert not (tmp_path / 'run').exists()
 
 
 def test_run_killed_at_a_thaw_continues_bit_for_bit(tmp_path, monkeypatch):
-    config = tiny(optimizer__freeze="(('stage1_block0', 0.25), ('stem_conv', 0.5))")
+    config = tiny(updates__freeze="(('stage1_block0', 0.25), ('stem_conv', 0.5))")
     assert train.run(config, tmp_path / 'alone') == 0
     for step in (4, 8):
         with monkeypatch.context() as patch:

@@ -51,7 +51,7 @@ def test_a_cut_run_is_the_beginning_of_the_whole_one_and_says_so(smoke, tmp_path
 
 
 def test_statistics_made_precise_at_the_cut_are_not_the_whole_run_s(smoke, tmp_path):
-    given = dict(model__name='cnn_gap', batch_norm__precise_batches=2)
+    given = dict(model__name='cnn_gap', precise_batches=2)
     config = smoke(**given, max_steps=2)
     assert train.run(config, tmp_path / 'run') == 0
     assert train.run(smoke(**given, max_steps=3), tmp_path / 'run', extend=True) == 0

@@ -40,7 +40,7 @@ def test_rematerialised_blocks_keep_less_and_parts_of_a_batch_too(smoke):
     nets = dict(model__name='resnet20_cifar10', data__channels=3, data__image_size=8)
     plain, remat, parts = (
         memory_plan.of(Experiment.from_config(smoke(**nets, **more))).activations
-        for more in ({}, {'remat': True}, {'accumulate': 4})
+        for more in ({}, {'remat': True}, {'updates.accumulate': 4})
     )
     assert remat < plain / 2 and parts == pytest.approx(plain / 4, rel=0.01)
 

@@ -164,9 +164,9 @@ def test_a_skipped_batch_leaves_the_teacher_too(monkeypatch):
     ('overrides', 'words'),
     [
         (dict(unlabelled__name='none'), ('fixmatch', 'config.unlabelled.name')),
-        (dict(accumulate=2), ('config.accumulate',)),
-        (dict(augment__mixup=0.2), ('config.augment.mixup',)),
-        (dict(optimizer__sam=0.1), ('config.optimizer.sam',)),
+        (dict(updates__accumulate=2), ('config.updates.accumulate',)),
+        (dict(mixing__mixup=0.2), ('config.mixing.mixup',)),
+        (dict(updates__sam=0.1), ('config.updates.sam',)),
         (dict(method__threshold=1.5), ('threshold is 1.5', '0 to 1')),
         (dict(method__name='fixmatsch'), ('did you mean fixmatch',)),
         (dict(unlabelled__ratio=30), ('ratio is 30', '192')),

@@ -102,7 +102,7 @@ def test_best_follows_the_metric_of_early_stopping(smoke, tmp_path):
         (dict(evaluate_every_epochs=0.0), 'evaluate_every_epochs is 0'),
         (dict(early_stopping__patience=0), r'patience is 0; expected at least 1'),
         (dict(early_stopping__metric='top5'), "metric is 'top5'; expected top1 or loss"),
-        (dict(batch_norm__precise_batches=2), 'does not know beforehand'),
+        (dict(precise_batches=2), 'does not know beforehand'),
     ],
 )
 def test_early_stopping_that_cannot_be_is_one_line(smoke, values, said):
@@ -199,7 +199,7 @@ def test_the_best_checkpoint_of_several_labels_is_of_map_and_training_stops_by_i
 
 def test_an_ensemble_of_several_labels_and_the_page_of_a_sweep(several, tmp_path, capsys):
     for seed in (1, 2):
-        config = several_config(several, seed=str(seed), epochs='5', **{'augment.mixup': '0.2'})
+        config = several_config(several, seed=str(seed), epochs='5', **{'mixing.mixup': '0.2'})
         assert train.run(config, tmp_path / f'sweep/{seed}') == 0
     whole = evaluate.run_ensemble(tmp_path / 'sweep/1', 'runs', (tmp_path / 'sweep/2',))
     assert whole['curve'][-1]['mAP'] == pytest.approx(whole['mAP']) and 'mAP' in evaluate.as_text(whole)

@@ -26,8 +26,8 @@ rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 def averaging(smoke):
     return smoke(
-        minival=64, average__name='ema', accumulate=2, optimizer__sam=0.05, augment__mixup=0.2,
-        augment__mix_per_example=True, schedule__name='plateau', schedule__patience=0, schedule__least_gain=200.0,
+        minival=64, average__name='ema', updates__accumulate=2, updates__sam=0.05, mixing__mixup=0.2,
+        mixing__per_example=True, schedule__name='plateau', schedule__patience=0, schedule__least_gain=200.0,
         schedule__warmup_epochs=0.0,
     )  # fmt: skip
 
@@ -80,7 +80,7 @@ def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_pat
 def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(tmp_path):
     values = {
         'model.name': 'resnet20_cifar10', 'model.depth': '8', 'mesh.data': '1', 'data.image_size': '8',
-        'data.channels': '3', 'batch_norm.precise_batches': '3', 'batch_norm.group_size': '32', 'average.name': 'ema',
+        'data.channels': '3', 'precise_batches': '3', 'batch_norm.group_size': '32', 'average.name': 'ema',
     }  # fmt: skip
     config = configs.load('configs/lenet5_fake.py:smoke', values)
     assert train.run(config, tmp_path / 'run') == 0
@@ -99,15 +99,16 @@ def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(
 @pytest.mark.parametrize(
     ('overrides', 'message'),
     [
-        (dict(accumulate=3), 'accumulate is 3: a batch of 64'),
-        (dict(accumulate=4, mesh__data=8, batch_norm__group_size=32), 'group_size is 32, which does not divide'),
+        (dict(updates__accumulate=3), 'accumulate is 3: a batch of 64'),
+        (dict(updates__accumulate=4, mesh__data=8, batch_norm__group_size=32), 'group_size is 32, which does not'),
         (dict(batch_norm__group_size=48), 'group_size is 48, which does not divide a batch of 64'),
-        (dict(accumulate=16, mesh__data=8), 'does not divide over 8 devices'),
-        (dict(optimizer__freeze="('haed',)"), "'haed' matches no parameter; the nearest paths are head"),
+        (dict(updates__accumulate=16, mesh__data=8), 'does not divide over 8 devices'),
+        (dict(updates__freeze="('haed',)"), "'haed' matches no parameter; the nearest paths are head"),
         (dict(schedule__name='plateau'), 'config.minival holds training images out'),
         (dict(average__name='swa', average__start_epochs=9.0), 'start within the run'),
-        (dict(augment__mix_per_example=True), 'neither mixup nor cutmix'),
-        (dict(optimizer__sma=0.1), "takes no argument 'sma'; did you mean sam"),
+        (dict(mixing__per_example=True), 'neither mixup nor cutmix'),
+        (dict(precise_batches=2, batch_norm__name='group_norm'), "precise_batches is 2, but 'group_norm' keeps no"),
+        (dict(updates__sma=0.1), "takes no argument 'sma'; did you mean sam"),
     ],
 )
 def test_recipe_mistakes(smoke, overrides, message):
@@ -124,7 +125,7 @@ def test_mixing_needs_one_class_an_image(smoke):
 
     wrong = dataclasses.replace(source, splits={**source.splits, 'train': Attributes()})
     with pytest.raises(UserError, match='each needs one class'):
-        recipes.check_labels(smoke(augment__mixup=0.2), wrong)
+        recipes.check_labels(smoke(mixing__mixup=0.2), wrong)
     recipes.check_labels(smoke(), wrong)
 
 

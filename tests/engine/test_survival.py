@@ -14,25 +14,29 @@ import numpy as np
 import pytest
 
 from cvresearch import train
+from cvresearch.base import config as configs
 from cvresearch.base import metadata as places
 from cvresearch.base import preemption as preemptions
 from cvresearch.base import trees
-from cvresearch.base.errors import PREEMPTED, RunError
+from cvresearch.base.errors import PREEMPTED, RunError, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
+from cvresearch.base.workdir import check_config
 from cvresearch.data.stream import Stream
 from cvresearch.engine import augment, compiling, recipes, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.checkpoint import Checkpoints
+from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation.runs import Run
 from cvresearch.nn import norms
 from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.optim import optimizers
+from cvresearch.optim.updates import OptimizerOptions
 from tests.engine.curves import Small
 from tests.seams import at_step
 
-OLD = Path(__file__).parent / 'data' / 'runs' / 'softmax_ema_plateau'
+OLD = Path(__file__).parent / 'data' / 'runs'
 OFTEN = dict(save_every_epochs=0.125)  # saves at 2, 4, 6, 8
 
 
@@ -44,7 +48,8 @@ def rows(workdir):
 def update():
     """An update with all that a state can hold: batch statistics, moments, an average, random mixing."""
     model = Net(Small(np.float32), norms.Normalization())
-    tx = optimizers.make({'name': 'adamw', 'weight_decay': 0.1, 'clip_norm': 1.0}, lambda step: 0.01 / (1 + step))
+    clipped = OptimizerOptions(clip_norm=1.0)
+    tx = optimizers.make({'name': 'adamw', 'weight_decay': 0.1}, lambda step: 0.01 / (1 + step), clipped)
     recipe = steps.UpdateOptions(mixing=Mixing(mixup=0.5), average=lambda step: 0.1, skip=2)
     loss = losses.make({'name': 'softmax_cross_entropy'})
     step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
@@ -267,17 +272,41 @@ def test_sigterm_does_not_wait_for_a_compilation(smoke, tmp_path, monkeypatch, o
     assert train.run(smoke(), tmp_path / 'run') == 0
 
 
-def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path):
-    # Made by revision 9bc97e4 and stopped at step 4 of 7; its metrics.jsonl is the one of the whole run.
+@pytest.mark.parametrize(
+    ('old', 'digest'),
+    [
+        # Made by revision 9bc97e4 and stopped at step 4 of 7; its metrics.jsonl is the one of the whole run.
+        ('softmax_ema_plateau', '752ff199afe70dfade5e4a974b4bad576061823b51e6e103595b6221f9ce424b'),
+        # Made by revision 20ec1f4 and stopped at step 4 of 8: all that is in `updates` was in `optimizer` and outside.
+        ('densenet_one_optimizer_group', '0c08255833c6e590c4df3cdcd23faec4fd084515c22671c394ab1969a7ccad2d'),
+    ],
+)
+def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path, old, digest):
     workdir = tmp_path / 'run'
-    shutil.copytree(OLD, workdir)
+    shutil.copytree(OLD / old, workdir)
     run = Run.open(workdir)
     state = jax.device_get(run.checkpoint())
-    assert trees.sha256(state) == '752ff199afe70dfade5e4a974b4bad576061823b51e6e103595b6221f9ce424b'
-    np.testing.assert_allclose(state.params['head']['bias'], state.average['params']['head']['bias'], atol=1e-2)
+    assert trees.sha256(state) == digest
     assert train.run(run.config, workdir) == 0
-    old = [row for row in rows(OLD) if row['split'] != 'data']
-    for ours, theirs in zip((row for row in rows(workdir) if row['split'] != 'data'), old, strict=True):
+    before = [row for row in rows(OLD / old) if row['split'] != 'data']
+    for ours, theirs in zip((row for row in rows(workdir) if row['split'] != 'data'), before, strict=True):
         assert {k: ours[k] for k in ('step', 'split', 'n_seen')} == {k: theirs[k] for k in ('step', 'split', 'n_seen')}
-        # Three steps of another processor than the one that made it.
+        # The last steps are of another processor than the one that made it.
         assert ours['loss'] == pytest.approx(theirs['loss'], rel=1e-4)
+
+
+def test_a_run_with_older_names_of_keys_is_continued_by_todays_command(tmp_path):
+    workdir = tmp_path / 'run'
+    shutil.copytree(OLD / 'densenet_one_optimizer_group', workdir)
+    config = configs.load('tests/kill_config.py:plain', {
+        'data.train': '64', 'data.image_size': '6', 'mixing.mixup': '0.2', 'mixing.per_example': 'True',
+        'updates.clip_norm': '1.0', 'updates.sam': '0.05', 'updates.accumulate': '2', 'precise_batches': '2',
+        'updates.freeze': "(('stage1_block0', 0.25), 'stem_conv')", 'updates.lr_scale': "(('head', 2.0),)",
+        'evaluate_every_epochs': '0.5', 'save_every_epochs': '0.5', 'keep': '1', 'keep_predictions': 'False',
+    })  # fmt: skip
+    experiment = Experiment.from_config(config)  # of a mesh that is as the run's: one device
+    assert experiment.recipe.mixing == Mixing(mixup=0.2, per_example=True) and experiment.recipe.sam == 0.05
+    check_config(workdir, config)
+    with pytest.raises(UserError, match=r'another configuration \(updates.clip_norm: 1.0 -> 2.0\)'):
+        configs.override(config, 'updates.clip_norm', '2.0')
+        check_config(workdir, config)

@@ -336,7 +336,7 @@ def test_a_checkpoint_of_another_depth_is_refused_by_the_names_of_its_blocks(dee
 def test_training_is_a_program_of_one_size_for_every_depth(smoke):
     def lines(depth):
         net = dict(model__name=f'resnet{depth}_cifar10', data__image_size=32, data__channels=3)
-        experiment = Experiment.from_config(smoke(**net, optimizer__clip_norm=1.0))
+        experiment = Experiment.from_config(smoke(**net, updates__clip_norm=1.0))
         batch = Stream(experiment.source.splits['train'], 0, 64).batch(0)
         return experiment.train_step().lower(experiment.abstract_state(), batch).as_text().count('\n')
 

@@ -1,13 +1,20 @@
-"""Records how timm itself reads some of its config.json files: python tests/goldens/timm_preprocessing.py
+"""Records how timm prepares images: python tests/goldens/timm_preprocessing.py
 
 Needs the packages of requirements.txt beside it. Writes timm_preprocessing.json: for each net the config.json that timm
-would publish for it, and the size, resized side, interpolation, mean, std and mode that timm makes of this file.
+would publish for it, and the size, resized side, interpolation, mean, std and mode that timm makes of this file. And
+cvresearch/data/timm_preprocessing.csv: the same of all weights of timm that have a reference here, as timm's
+`resolve_data_config` gives it, and the sizes with `use_test_size`, at which its published accuracies are measured.
 """
 
+import csv
 import json
+import sys
 from pathlib import Path
 
 import torch_reference
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+from cvresearch.models import registry
 
 torch_reference.define_missing_operators()
 
@@ -44,7 +51,34 @@ def resolved(config: dict, test_size: bool) -> dict:
     }  # fmt: skip
 
 
+def row(net: str) -> dict:
+    """Returns how timm prepares images for a net's weights ('resnet50.a1_in1k'; without a tag its default ones)."""
+    config = timm.get_pretrained_cfg(net).to_dict()
+    data, test = (resolve_data_config(pretrained_cfg=config, use_test_size=test) for test in (False, True))
+
+    def sides(of: dict) -> dict:
+        resize = create_transform(**of, is_training=False).transforms[0].size
+        return dict(crop=of['input_size'][1], resize=resize if isinstance(resize, int) else resize[0])
+
+    return {
+        'net': net, **sides(data), 'interpolation': data['interpolation'], 'mode': data['crop_mode'],
+        **{key: ' '.join(map(str, data[key])) for key in ('mean', 'std')},
+        **{f'test_{key}': value for key, value in sides(test).items()},
+    }  # fmt: skip
+
+
+def write_table(path: Path) -> None:
+    """Writes a row for each net of timm that has a reference, by its name alone and by each tag of its weights."""
+    names = [name.removeprefix('timm/') for name in registry.references() if name.startswith('timm/')]
+    rows = [row(net) for name in sorted(names) for net in (name, *timm.list_pretrained(f'{name}.*'))]
+    with open(path, 'w', newline='') as file:
+        table = csv.DictWriter(file, rows[0], lineterminator='\n')
+        table.writeheader()
+        table.writerows(rows)
+
+
 if __name__ == '__main__':
+    write_table(Path(__file__).parent.parent.parent / 'cvresearch' / 'data' / 'timm_preprocessing.csv')
     record = {}
     for name in NETS:
         config = published(name)

@@ -1,5 +1,7 @@
 """CAM and Grad-CAM: they agree where both are defined, and say so where nothing speaks for a class."""
 
+from pathlib import Path
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from cvresearch.inspect import class_activation, cost, placing, program
 from cvresearch.models import registry
 from cvresearch.nn.pool import global_avg_pool
 
-FAST = {'nin_cifar10': 32, 'mobilenetv1_025_128': 64}
+FAST = {'nin_cifar10': 32, 'mobilenetv1_025_128': 64, 'toy_inception': 32}
 # The smallest net of every other family that ends in global average pooling.
 REST = {
     'bn_inception': 96, 'densenet100_k12_cifar10': 16, 'dm_nfnet_f0': 64, 'efficientnet_b0': 64, 'googlenet': 96,
@@ -42,6 +44,13 @@ def test_grad_cam_is_cam_divided_by_the_number_of_positions(name, side):
     np.testing.assert_array_equal(found.classes, exact.classes)
     positions = np.prod(exact.map.shape[1:])
     np.testing.assert_allclose(found.map * positions, exact.map, atol=1e-5 * exact.map.max())
+
+
+def test_every_family_with_global_average_pooling_is_among_them():
+    files = Path(registry.__file__).parent.glob('*.py')
+    families = {f'cvresearch.models.{file.stem}' for file in files if 'global_avg_pool' in file.read_text()}
+    tested = {registry.variant(name).module.__module__ for name in FAST | REST}
+    assert families == tested
 
 
 class Spots(nn.Module):

@@ -6,20 +6,18 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.inspect import learned, program, receptive
+from cvresearch.inspect import cost, learned, program, receptive
 from cvresearch.models import registry
+from cvresearch.nn import overrides
 from cvresearch.nn.overrides import Net
 
 
 def traced(name, **arguments):
     """Returns the program of a variant at its own size; nothing is computed."""
     module = registry.build(name, **arguments)
-    image = jax.ShapeDtypeStruct((1, *registry.variant(name).input_shape), jnp.float32)
-    variables = jax.eval_shape(lambda x: module.init(jax.random.key(0), x, train=False), image)
-    module, variables = program.separate(module, {}) if not variables else (
-        program.separate(module, {})[0], jax.eval_shape(program.unstack, variables),
-    )  # fmt: skip
-    return program.trace(module, variables, image)
+    shape = registry.variant(name).input_shape
+    image = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return program.trace(overrides.unrolled(module), cost.block_shapes(module, shape), image)
 
 
 # Papers: relu5_3 of VGG-16 and the maps before global average pooling are what Grad-CAM and CAM were shown on.
@@ -49,9 +47,7 @@ def test_a_net_with_norms_from_outside_has_the_same_names():
     image = jax.ShapeDtypeStruct((1, 32, 32, 3), jnp.float32)
     found = []
     for net in (module, Net(module)):
-        variables = jax.eval_shape(lambda x, net=net: net.init(jax.random.key(0), x, train=False), image)
-        net, _ = program.separate(net, {})
-        made = program.trace(net, jax.eval_shape(program.unstack, variables), image)
+        made = program.trace(overrides.unrolled(net), cost.block_shapes(net, image.shape[1:]), image)
         found.append((made.net, made.name(program.last_map(made)), list(made.names)))
     assert found[0] == found[1]
 

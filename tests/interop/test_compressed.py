@@ -24,7 +24,7 @@ def net():
 
 
 def saved(path, module, variables, **about):
-    return compressed.save(path, variables, compressed.architecture_of('lenet5', module, SIZE), about)
+    return compressed.save(path, variables, compressed.architecture_of('lenet5', module, SIZE), compressed.Notes(about))
 
 
 def test_a_net_comes_back_with_equal_logits_and_its_record(net, tmp_path):

@@ -93,21 +93,29 @@ def test_without_the_package_one_line_says_how_to_get_it(monkeypatch):
 @pytest.mark.parametrize('test_size', [False, True])
 @pytest.mark.parametrize('name', RECORD)
 def test_images_are_prepared_as_timm_prepares_them(name, test_size):
-    prepare, classes = hub.preprocessing_of(RECORD[name]['config'], test_size)
+    prepare, classes = hub.preprocessing_of(RECORD[name]['config'])
+    prepare = prepare.as_published() if test_size else prepare
     expected = RECORD[name]['timm_test_size' if test_size else 'timm']
     got = {key: getattr(prepare, key) for key in expected}
     assert json.loads(json.dumps(got)) == expected and classes is None
 
 
-@pytest.mark.parametrize(
-    'name',
-    ['resnet18.a1_in1k', 'resnet50.tv_in1k', 'inception_v3.tv_in1k', 'vgg16.tv_in1k', 'mobilenetv2_100.ra_in1k',
-     'tf_efficientnet_b3.ns_jft_in1k', 'legacy_xception.tf_in1k', 'resnetv2_50.a1h_in1k'],
-)  # fmt: skip
+@pytest.mark.parametrize('name', RECORD)
 def test_files_without_a_config_are_prepared_likewise(name):
     size = registry.variant(registry.resolve(name)).input_shape[0]
     ours, config = preprocessing.of(f'timm/{name}', size)[0], hub.preprocessing_of(RECORD[name]['config'])[0]
     assert ours == config
+
+
+def test_timms_default_weights_are_prepared_by_their_own_row_and_an_unknown_tag_as_they_are():
+    """By hand, of timm 1.0.31's code: the size of training, and the size of its published accuracies beside."""
+    for name in ('efficientnet_b4', 'efficientnet_b4.of_mine', 'efficientnet_b4.ra2_in1k'):
+        found = preprocessing.of(f'timm/{name}', 380)[0]
+        assert (found.crop, found.resize, found.test_crop, found.test_resize) == (320, 365, 384, 384), name
+    assert preprocessing.of('timm/dm_nfnet_f0', 256)[0].as_published().crop == 256
+    missing = [name for name in registry.references() if name.startswith('timm/')
+               and preprocessing.of(name, 7)[0].crop == 7]  # fmt: skip
+    assert not missing
 
 
 def test_the_older_form_of_the_file_and_names_of_classes():
@@ -123,8 +131,8 @@ def test_the_older_form_of_the_file_and_names_of_classes():
     'change',
     [
         dict(input_size=[1, 28, 28]), dict(input_size=[3, 224, 192]), dict(input_size='large'), dict(crop_pct='all'),
-        dict(interpolation='lanczos'), dict(crop_mode='border'), dict(mean=[0.5]), dict(std=[0, 1, 1]),
-        dict(crop_pct=1.2),
+        dict(interpolation='hamming'), dict(crop_mode='stretch'), dict(mean=[0.5]), dict(std=[0, 1, 1]),
+        dict(crop_pct=1.2), dict(test_input_size=[3, 288, 224]),
     ],
 )  # fmt: skip
 def test_what_cannot_be_prepared_is_refused(change):

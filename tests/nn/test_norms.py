@@ -63,7 +63,7 @@ def test_population_of_several_batches_is_that_of_all_their_images():
 
 @pytest.mark.parametrize('spec', [
     dict(name='batch_norn'), dict(name='batch_norm', group_size=-1), dict(name='group_norm', group_size=8),
-    dict(name='group_norm', precise_batches=2), dict(name='batch_renorm', r_max=0.5),
+    dict(name='batch_renorm', r_max=0.5),
 ])  # fmt: skip
 def test_norm_mistakes(spec):
     with pytest.raises(UserError):

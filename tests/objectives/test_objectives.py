@@ -81,7 +81,7 @@ def test_mixing_conserves_the_mass_of_the_labels_and_the_images_follow_it(knobs,
     labels = jnp.arange(6)
     images = jnp.broadcast_to(2.0 ** labels[:, None, None, None], (6, 8, 12, 1))
     target = jax.nn.one_hot(labels, 6)
-    mix = mixing.Mixing(**knobs, mix_per_example=per_example)
+    mix = mixing.Mixing(**knobs, per_example=per_example)
     weights = []
     for seed in range(4):
         mixed, soft = mix(images, target, jax.random.key(seed))

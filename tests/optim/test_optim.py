@@ -11,6 +11,7 @@ import pytest
 from cvresearch.base.errors import UserError
 from cvresearch.nn.stacked import unstack
 from cvresearch.optim import optimizers, schedules
+from cvresearch.optim.updates import OptimizerOptions
 
 # By hand, in 64 bits: the last bits of 32 are another processor's own.
 pytestmark = pytest.mark.usefixtures('float64')
@@ -57,8 +58,8 @@ def test_schedule_mistakes(spec, message):
     assert message in str(error.value)
 
 
-def run(spec, gradients, rate=0.1):
-    tx = optimizers.make(spec, lambda step: rate)
+def run(spec, gradients, rate=0.1, **options):
+    tx = optimizers.make(spec, lambda step: rate, OptimizerOptions(**options))
     params = {'kernel': jnp.ones((1, 1)), 'bias': jnp.ones(1)}
     state, path = tx.init(params), []
     for g in gradients:
@@ -103,7 +104,7 @@ def test_adamw_by_hand():
 
 
 def test_clipping_by_the_global_norm():
-    path = run({'name': 'sgd', 'momentum': 0.0, 'clip_norm': 1.0}, [3.0])  # norm 3 * sqrt(2)
+    path = run({'name': 'sgd', 'momentum': 0.0}, [3.0], clip_norm=1.0)  # norm 3 * sqrt(2)
     np.testing.assert_allclose(path, 1 - 0.1 / math.sqrt(2), rtol=1e-9)
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from cvresearch.base.errors import UserError
 from cvresearch.optim import averages, optimizers, param_filters, plateau, schedules
+from cvresearch.optim.updates import PLAIN, OptimizerOptions
 
 # By hand, in 64 bits: the last bits of 32 are another processor's own.
 pytestmark = pytest.mark.usefixtures('float64')
@@ -22,9 +23,9 @@ def values(spec, steps, per_epoch):
     return [float(schedule(step)) for step in range(steps)]
 
 
-def run(spec, gradients, params=None, **extra):
+def run(spec, gradients, params=None, options=PLAIN, **extra):
     """Returns the parameters after each update, at a learning rate of 0.1."""
-    tx = optimizers.make(spec, lambda step: 0.1)
+    tx = optimizers.make(spec, lambda step: 0.1, options)
     params = {'kernel': jnp.ones((1, 1))} if params is None else params
     state, path = tx.init(params), []
     for gradient in gradients:
@@ -121,7 +122,7 @@ def test_adaptive_gradient_clipping_by_hand():
     # Units are columns: norms of weights 5 and 0 (counted as 0.001 at least), of gradients 1 and 0.5. The head is left.
     params = {'conv': {'kernel': jnp.array([[3.0, 0], [4, 0]])}, 'head': {'kernel': jnp.array([[3.0, 0], [4, 0]])}}
     gradient = jnp.array([[1.0, 0.0], [0.0, 0.5]])
-    tx = optimizers.make({'name': 'sgd', 'momentum': 0.0, 'agc': 0.1}, lambda step: 1.0)
+    tx = optimizers.make({'name': 'sgd', 'momentum': 0.0}, lambda step: 1.0, OptimizerOptions(agc=0.1))
     updates, _ = tx.update({name: {'kernel': gradient} for name in params}, tx.init(params), params)
     np.testing.assert_allclose(updates['conv']['kernel'], [[-0.5, 0], [0, -0.0001]], rtol=1e-9)
     np.testing.assert_allclose(updates['head']['kernel'], -gradient)
@@ -133,7 +134,7 @@ NAMES = {
 
 
 @pytest.mark.parametrize(
-    ('spec', 'expected'),
+    ('options', 'expected'),
     [
         (dict(freeze=('stem', 'stage1_block[12]')), {'stem': 0, 'stage1_block1-3': (0, 0, 1), 'head': 1}),
         (dict(freeze=(('stem', 2.0),)), {'stem': (0, 0, 1), 'stage1_block1-3': (1, 1, 1), 'head': 1}),
@@ -142,9 +143,9 @@ NAMES = {
          {'stem': 1 / 16, 'stage1_block1-3': (1 / 8, 1 / 4, 1 / 2), 'head': 1}),
     ],
 )  # fmt: skip
-def test_rates_by_path_reach_into_stacked_blocks(spec, expected):
+def test_rates_by_path_reach_into_stacked_blocks(options, expected):
     params = jax.tree.map(jnp.ones, NAMES, is_leaf=lambda node: isinstance(node, tuple))
-    path = run({'name': 'sgd', 'momentum': 0.0, 'weight_decay': 0.0, **spec}, [1.0] * 3, params)
+    path = run({'name': 'sgd', 'momentum': 0.0, 'weight_decay': 0.0}, [1.0] * 3, params, OptimizerOptions(**options))
     before = [params, *path[:-1]]
     for number, (old, new) in enumerate(zip(before, path, strict=True)):
         for name, factor in expected.items():
@@ -158,7 +159,7 @@ def test_rates_by_path_reach_into_stacked_blocks(spec, expected):
 def test_a_pattern_that_matches_nothing_shows_the_nearest_paths():
     params = jax.tree.map(jnp.ones, NAMES, is_leaf=lambda node: isinstance(node, tuple))
     with pytest.raises(UserError, match=r"freeze: 'stage1_blok2' matches no parameter.*stage1_block2"):
-        optimizers.make({'name': 'sgd', 'freeze': ('stage1_blok2',)}, lambda step: 0.1).init(params)
+        optimizers.make({'name': 'sgd'}, lambda step: 0.1, OptimizerOptions(freeze=('stage1_blok2',))).init(params)
     assert param_filters.matches('stage1_block1', 'stage1_block1/kernel')
     assert not param_filters.matches('stage1_block1', 'stage1_block10/kernel')
 

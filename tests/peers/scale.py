@@ -40,7 +40,8 @@ def case(net: str, machine: str, shard: int) -> dict:
 
     file, changes, images = NETS[net]
     target = machines.machine(machine)
-    fixed = {'dtype': 'bfloat16', 'accumulate': 1, 'mesh.shard': shard, 'batch_size': images[machine] * target.devices}
+    size = images[machine] * target.devices
+    fixed = {'dtype': 'bfloat16', 'updates.accumulate': 1, 'mesh.shard': shard, 'batch_size': size}
     overrides = {key: str(value) for key, value in (changes | fixed).items()}
     found = ahead.forecast_of(configs.load(file, overrides), target, early=True)
     sent = found['collectives']

@@ -9,15 +9,8 @@ from typing import ClassVar
 
 import jax
 
-from cvresearch.base.errors import UserError
 from cvresearch.engine import steps
-from cvresearch.objectives.unlabelled import (
-    check_share,
-    check_weight,
-    of_own_classes,
-    of_own_distributions,
-    ramp,
-)  # fmt: skip
+from cvresearch.objectives.unlabelled import check_numbers, of_own_classes, of_own_distributions, ramp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +34,7 @@ class Consistency:
     unlabelled: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_share('threshold', self.threshold)
-        check_weight('weight', self.weight)
-        check_weight('warmup_steps', self.warmup_steps)
-        if not self.temperature > 0:
-            raise UserError(f'config.method.temperature is {self.temperature}; expected more than 0')
+        check_numbers(self, ['threshold'], ['weight', 'warmup_steps'], ['temperature'])
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns nothing: targets are renewed at every update."""

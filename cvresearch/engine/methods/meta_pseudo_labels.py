@@ -25,14 +25,7 @@ from cvresearch.base import rng
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine import steps
 from cvresearch.engine.state import State
-from cvresearch.objectives.unlabelled import (
-    check_share,
-    check_weight,
-    interleaved,
-    of_own_distributions,
-    ramp,
-    separated,
-)  # fmt: skip
+from cvresearch.objectives.unlabelled import check_numbers, interleaved, of_own_distributions, ramp, separated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,15 +60,12 @@ class MetaPseudoLabels:
     def __post_init__(self):
         lookup('method.feedback', dict.fromkeys(('taylor', 'dot_product')), self.feedback)
         lookup('method.labels', dict.fromkeys(('sampled', 'argmax')), self.labels)
-        for name in ('baseline', 'uda_threshold'):
-            check_share(name, getattr(self, name))
-        for name in ('uda_weight', 'uda_warmup_steps', 'wait_steps', 'teacher_rate'):
-            check_weight(name, getattr(self, name))
-        if not self.uda_temperature > 0:
-            raise UserError(f'config.method.uda_temperature is {self.uda_temperature}; expected more than 0')
+        weights = ('uda_weight', 'uda_warmup_steps', 'wait_steps', 'teacher_rate')
+        check_numbers(self, ('baseline', 'uda_threshold'), weights, ('uda_temperature',))
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns the teacher at step 0: params, model_state, opt_state; and the baseline, float32 ()."""
+        # By a stream of its own: from the student's initial weights it would teach what the student answers.
         variables = model.init({'params': rng.key(seed, 'init teacher')}, jnp.zeros((1, *image_shape)), train=False)
         model_state = dict(variables)
         params = model_state.pop('params')
@@ -90,6 +80,7 @@ class MetaPseudoLabels:
             number, target, teacher = len(batch['label']), task.target(batch['label'], classes), state.method
             key = rng.step_key(state.seed, 'dropout of the teacher', state.step)
             teacher_of = _pass(parts, teacher['model_state'], number, (labelled, weak, strong), key)
+            # One pass serves twice: for the classes now, and for the gradient once the student's feedback is known.
             logits, pull, teacher_state = jax.vjp(teacher_of, teacher['params'], has_aux=True)
             taught = self._classes_of(logits[2], state, batch['unlabelled'])
 
@@ -103,6 +94,7 @@ class MetaPseudoLabels:
             waits = state.step < self.wait_steps
             new = _waiting(state, new, waits)
 
+            # With the dropout of before: another mask would be noise in the difference of the two losses.
             after = lambda params: jnp.mean(parts.loss(student_of(params)[0][0], target))  # noqa: E731
             if self.feedback == 'taylor':
                 h = jnp.mean(losses) - after(new.params)
@@ -126,6 +118,7 @@ class MetaPseudoLabels:
         teacher = state.method
         scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
         updates, opt_state = parts.tx.update(gradients, teacher['opt_state'], teacher['params'], **scaled)
+        # Of the update, since a rule such as Adam does not see by how much its gradients are multiplied.
         updates = jax.tree.map(lambda update: self.teacher_rate * update, updates)
         baseline = self.baseline * teacher['baseline'] + (1 - self.baseline) * h
         return dict(
@@ -176,6 +169,7 @@ def _pass(
 
 def _waiting(old: State, new: State, waits: jax.Array) -> State:
     """Returns the new state, with the student of the old one while it waits."""
+    # Not the step: schedules and the wait itself go by it, and the teacher's updates count.
     kept = ('params', 'model_state', 'opt_state', 'average')
     choose = lambda before, after: jnp.where(waits, before, after)  # noqa: E731
     return new.replace(**{name: jax.tree.map(choose, getattr(old, name), getattr(new, name)) for name in kept})

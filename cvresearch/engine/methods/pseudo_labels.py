@@ -7,7 +7,7 @@ import jax
 
 from cvresearch.base.errors import UserError
 from cvresearch.engine import steps
-from cvresearch.objectives.unlabelled import check_share, check_weight, of_own_classes, ramp
+from cvresearch.objectives.unlabelled import check_numbers, of_own_classes, ramp
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,8 +34,7 @@ class PseudoLabels:
     unlabelled: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_share('threshold', self.threshold)
-        check_weight('weight', self.weight)
+        check_numbers(self, shares=['threshold'], weights=['weight'])
         if not 0 <= self.begin_epochs <= self.full_epochs:
             raise UserError(
                 f'config.method.begin_epochs is {self.begin_epochs} and full_epochs {self.full_epochs}; expected 0 or '

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from cvresearch.engine import steps
-from cvresearch.objectives.unlabelled import check_weight
+from cvresearch.objectives.unlabelled import check_numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class SoftLabels:
     unlabelled: ClassVar[bool] = True
 
     def __post_init__(self):
-        check_weight('weight', self.weight)
+        check_numbers(self, weights=['weight'])
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns nothing: the labels come with the images."""

@@ -12,7 +12,7 @@ from cvresearch.engine.methods.pseudo_labels import PseudoLabels
 from cvresearch.engine.methods.soft_labels import SoftLabels
 from cvresearch.engine.methods.supervised import Supervised
 from cvresearch.engine.steps import UpdateParts
-from cvresearch.optim import optimizers
+from cvresearch.optim import updates
 
 METHODS = {
     'supervised': Supervised, 'pseudo_labels': PseudoLabels, 'fixmatch': fixmatch, 'uda': uda,
@@ -51,11 +51,12 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
     method = construct('method', METHODS, config.method, steps_per_epoch=steps_per_epoch)
     if not method.unlabelled:
         return method
+    options = updates.make(config.updates)
     other = {
-        'accumulate': config.accumulate > 1, 'optimizer.sam': optimizers.around(config.optimizer).sam > 0,
-        'augment.mixup': config.augment.mixup > 0, 'augment.cutmix': config.augment.cutmix > 0,
-        'distillation.teacher': bool(config.distillation.teacher),
-        'optimizer.freeze': bool(config.optimizer.get('freeze', ())),
+        'updates.accumulate': options.accumulate > 1, 'updates.sam': options.sam > 0,
+        'updates.freeze': bool(options.freeze), 'mixing.mixup': config.mixing.get('mixup', 0) > 0,
+        'mixing.cutmix': config.mixing.get('cutmix', 0) > 0,
+        'distillation.teacher': bool(config.distillation.get('teacher')),
     }  # fmt: skip
     if given := [key for key, set_ in other.items() if set_]:
         raise UserError(
