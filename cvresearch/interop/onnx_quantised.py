@@ -5,7 +5,6 @@ one, and computes it as written if it has none. Kernels are stored in int8.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 from jax.extend import core
@@ -46,8 +45,7 @@ def _kernel(graph: Graph, product, kernel, kernel_scale) -> Tensor:
     axis = layout.index(kernel.ndim - 1)
     names = [graph.constant(np.transpose(kernel, layout)), graph.constant(kernel_scale),
              graph.constant(np.zeros(kernel_scale.shape, np.int8))]  # fmt: skip
-    attributes: dict[str, Any] = {'axis': axis} if kernel_scale.ndim else {}
-    name = graph.node('DequantizeLinear', names, **attributes)
+    name = graph.node('DequantizeLinear', names, axis=axis if kernel_scale.ndim else 1)  # 1: what it is unless said
     return Tensor(kernel.shape, np.dtype(np.float32), layout, {layout: name})
 
 
