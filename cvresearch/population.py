@@ -11,6 +11,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +68,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
             trainings.append(Member(population, place, session, starts[i]))
         with contextlib.ExitStack() as ending:
             for training in trainings:
-                ending.enter_context(training.ending())
+                ending.enter_context(training.session.ending(training))
             ended = population.train(trainings)
             for training, how in zip(trainings, ended, strict=True):
                 training.session.end(how, training.state, training.step)
@@ -105,8 +106,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
             )
         if 0 in values:
             raise UserError(
-                f'members of a population have {key} = 0 and {max(values)}: at 0 that part of the program is left out; '
-                'put those runs into a population of their own'
+                f'members of a population have {key} = 0 and {max(cast(list[float], values))}: at 0 that part of the '
+                'program is left out; put those runs into a population of their own'
             )
     return [key for key in keys if key != 'seed']
 
@@ -145,18 +146,18 @@ class Population:
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
-        ended: list[str | None] = [None] * len(trainings)
-        while going := [i for i, how in enumerate(ended) if how is None]:
+        ended = [''] * len(trainings)
+        while going := [i for i, how in enumerate(ended) if not how]:
             # After a kill members may be at different steps: the ones behind catch up first.
             lowest = min(trainings[i].step for i in going)
             group = [i for i in going if trainings[i].step == lowest]
             for i in group:
                 if not trainings[i].arrived:
-                    ended[i] = trainings[i].arrive()
+                    ended[i] = trainings[i].arrive(lowest)
                     trainings[i].arrived = True
-            if all(ended[i] is None for i in group):
+            if not any(ended[i] for i in group):
                 self._advance([trainings[i] for i in group])
-        return ended
+        return [how for how in ended if how is not None]
 
     def _advance(self, group: Sequence['Member']) -> None:
         places = [training.place for training in group]

@@ -4,22 +4,20 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import hosts, plugins, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
-from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.data.transforms import Transform
 from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
@@ -31,6 +29,7 @@ from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
 from cvresearch.optim import compression, optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
+from cvresearch.optim.schedules import Schedule
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -96,7 +95,7 @@ class Experiment:
     plan: Plan
     model: nn.Module
     tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    schedule: Schedule
     loss: Loss
     task: Task
     sampling: Sampling
@@ -176,7 +175,7 @@ class Experiment:
             watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
             average=config.average.name,
-            **_normalization(config, facts),
+            **recipes.normalization_of(config, facts),
             seed=config.seed,
             eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
             snapshots=_snapshots(config, plan),
@@ -194,7 +193,7 @@ class Experiment:
         return experiment
 
     @property
-    def mesh(self) -> Mesh:
+    def mesh(self) -> meshes.AnyMesh:
         """The devices of the run."""
         return self.layout.mesh
 
@@ -243,8 +242,8 @@ class Experiment:
         return self._abstract_state
 
     @property
-    def _placements(self) -> states.State | NamedSharding:
-        """Of the state's leaves; one for all where none is divided."""
+    def _placements(self) -> Any:
+        """Of the state's leaves, as a state; one `NamedSharding` for all where none is divided."""
         if not self.layout.divides:
             return meshes.replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract_state())
@@ -297,7 +296,7 @@ class Experiment:
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
-        facts, device, there = self.source.facts, self.mesh.devices.flat[0].device_kind, jax.device_count()
+        facts, device, there = self.source.facts, meshes.devices(self.mesh)[0].device_kind, jax.device_count()
         all_used = self.mesh.size == there or self.config.mesh.data != -1
         return (
             f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '
@@ -378,28 +377,3 @@ def _snapshots(config: ConfigDict, plan: Plan) -> frozenset[int]:
     """Returns the steps at which members of ensembles are kept, as far as the run goes."""
     ends = frozenset(schedules.cycle_ends(config.schedule, plan.all_steps, plan.steps_per_epoch))
     return frozenset(step for step in ends | plan.steps_every(config.snapshot_every_epochs) if step <= plan.steps)
-
-
-def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
-    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
-    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
-    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
-    for part, knobs in config.transform.items():
-        if knobs.get('channels', Transform.channels) != order and name != 'dataset':
-            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
-    grey = len(facts.mean) == 1 and name != 'dataset'
-    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
-    return dict(
-        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
-    )
-
-
-def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
-    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
-    if not all(isinstance(value, int | float) for value in values):
-        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
-    if len(values) not in (1, len(of_dataset)):
-        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
-    if name == 'std' and min(values) <= 0:
-        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
-    return values

@@ -3,13 +3,14 @@
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import RunError, UserError, construct
+from cvresearch.base.errors import RunError, UserError, construct, lookup
 from cvresearch.data import sampling
-from cvresearch.data.examples import Source, labels_of
+from cvresearch.data.examples import Facts, Source, labels_of
+from cvresearch.data.preprocessing import NORMALIZATIONS
+from cvresearch.data.transforms import Transform
 from cvresearch.engine import compression
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms, overrides, stacked
@@ -28,13 +29,13 @@ def _skip(in_a_row: int = 10) -> int:
     return in_a_row
 
 
-# What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
 SIGMOID = 'sigmoid_cross_entropy'  # the loss of images with any number of labels
+# What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
 def make(
-    config: ConfigDict, options: OptimizerOptions, steps: int, steps_per_epoch: float, mesh: Mesh
+    config: ConfigDict, options: OptimizerOptions, steps: int, steps_per_epoch: float, mesh: meshes.AnyMesh
 ) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
 
@@ -149,10 +150,11 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
         raise UserError(
             'config.distillation.teacher teaches one class an image, and these have any number of labels; expected none'
         )
+    labels = None if isinstance(train, range) else labels_of(train)
     if isinstance(train, range):  # a plan without images
         spec.pop('class_weights', None)
     weights = spec.get('class_weights')
-    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels_of(train), classes))
+    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels, classes))
 
 
 def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
@@ -162,8 +164,9 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
       UserError: an unknown name or argument, or images that do not have one label each.
     """
     train = source.splits['train']
-    plain = isinstance(train, range)  # a plan without images
-    return sampling.make({'name': 'shuffle'} if plain else config.sampling, len(train), labels_of(train))
+    if isinstance(train, range):  # a plan without images
+        return sampling.make({'name': 'shuffle'}, len(train), None)
+    return sampling.make(config.sampling, len(train), labels_of(train))
 
 
 def check_labels(config: ConfigDict, source: Source) -> None:
@@ -178,6 +181,31 @@ def check_labels(config: ConfigDict, source: Source) -> None:
         )
 
 
+def normalization_of(config: ConfigDict, facts: Facts) -> dict[str, tuple[float, ...]]:
+    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
+    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
+    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
+    for part, knobs in config.transform.items():
+        if knobs.get('channels', Transform.channels) != order and name != 'dataset':
+            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
+    grey = len(facts.mean) == 1 and name != 'dataset'
+    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
+    return dict(
+        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
+    )
+
+
+def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
+    if len(values) not in (1, len(of_dataset)):
+        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
+    if name == 'std' and min(values) <= 0:
+        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
+    return values
+
+
 def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
     """Returns the error of a run that cannot go on after the batch of a step; `skip` as in `UpdateOptions`."""
     last = f'the last good checkpoint is of step {checkpoints[-1]}' if checkpoints else 'no checkpoint was due before'
@@ -190,7 +218,7 @@ def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
     )
 
 
-def _check_division(config: ConfigDict, parts: int, mesh: Mesh) -> None:
+def _check_division(config: ConfigDict, parts: int, mesh: meshes.AnyMesh) -> None:
     size, group = config.batch_size, norms.make(config.batch_norm).group_size
     if parts < 1 or size % parts or (size // parts) % mesh.size:
         raise UserError(

@@ -8,6 +8,7 @@ import numpy as np
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import identity
+from cvresearch.data.examples import Facts
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import TrainedRun, variables_of
 from cvresearch.evaluation import ensemble, predictions, protocols
@@ -55,7 +56,7 @@ class Run(TrainedRun):
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
-            Placed.of(experiment), variables, self.examples(split), protocol, batch_size, records, stacked
+            self._placed, variables, self.examples(split), protocol, batch_size, records, stacked
         )  # fmt: skip
         return [self._named(member) for member in members]
 
@@ -72,10 +73,16 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            Placed.of(experiment), [variables], self.examples(split), protocol,
+            self._placed, [variables], self.examples(split), protocol,
             meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh), [record],
         )  # fmt: skip
         return self._named(found)
+
+    @property
+    def _placed(self) -> Placed:
+        """The net on the run's devices."""
+        experiment = self.experiment
+        return Placed(experiment.model, experiment.mean, experiment.std, experiment.mesh)
 
     def _named(self, found: Predictions) -> Predictions:
         facts = self.experiment.source.facts
@@ -103,9 +110,9 @@ class Run(TrainedRun):
         return {**found.record, **values}
 
 
-def classes_of(facts, found: Predictions) -> Predictions:
+def classes_of(facts: Facts, found: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
-    if getattr(facts, 'classes', None) is None:
+    if facts.classes is None:
         return found
     # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
     logits = np.full_like(found.logits, -np.inf)
