@@ -95,7 +95,8 @@ def table() -> str:
     """Returns the record as a table, and of how many families it is."""
     from cvresearch.models import registry
 
-    names = dict(family='family', net='net', image='image', onnx='ONNX', stablehlo='StableHLO', custom_calls='custom calls')
+    names = {key: key for key in ('family', 'net', 'image')}
+    names |= {'onnx': 'ONNX', 'stablehlo': 'StableHLO', 'custom_calls': 'custom calls'}
     names |= {'float16': 'ONNX in float16'} if any(row['float16'] for row in read()) else {}
     lines = [f'| {" | ".join(names.values())} |', f'| --- | --- | --- |{" ---: |" * (len(names) - 3)}']
     for row in read():
