@@ -241,6 +241,12 @@ def _finished(path: Path) -> Path:
     return path
 
 
+def _between_commas(path: Path) -> list[Path]:
+    """Returns the runs of --control=A,B, as they were given before the flag could be repeated, or the one path."""
+    parts = [Path(part) for part in str(path).split(',')]
+    return parts if not path.exists() and all(part.is_dir() for part in parts) else [path]
+
+
 def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
     """Returns the further runs of an ensemble: `rest` without the first run, if FOLDER/* holds it too."""
     first = workdir.resolve()
@@ -298,7 +304,7 @@ def _print_each(weights: list[str], how: How, view: measure.View, out: Path | No
     if len(weights) > 1:
         raise UserError('--weights @FILE is one list of nets; give no other --weights beside it')
     code = 0
-    for found in measure.run_each(local(weights[0][1:]), how.data, how.root, view, out, **part):
+    for found in measure.run_each(weights[0][1:], how.data, how.root, view, out, **part):
         if isinstance(found, UserError):
             print(f'error: {" ".join(str(found).split())}', file=sys.stderr)
             code = BAD_INPUT
@@ -331,7 +337,8 @@ def main(argv: list[str]) -> int:
         average='of views: probabilities or logits; the paper\'s by default',
         weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
                 'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times; '
-                '@FILE lists nets, one a line',
+                '@FILE lists nets, one a line; the sweep() of @FILE.py returns settings such as '
+                "{'weights': 'run:a', 'protocol': 'resnet_10'}",
         out='folder for the record and the predictions of --weights',
         limit='at most so many images of the split', every='one image in so many of the split',
     )  # fmt: skip
@@ -358,7 +365,8 @@ def main(argv: list[str]) -> int:
         return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)
-        controls = tuple(taking.take(options.control, _finished)) if options.control else ()
+        given = [path for control in options.control for path in _between_commas(control)]
+        controls = tuple(taking.take(given, _finished)) if given else ()
         print(style(run_ensemble(options.workdir, options.ensemble, others, controls, how)))
         return 0
     if options.rest or options.control or style is as_text:
