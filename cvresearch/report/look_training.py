@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,7 @@ def surface(net: Classifier, options: SimpleNamespace) -> None:
 
     @jax.jit
     def of_batch(params, images, labels):
-        logits = net.module.apply({**net.variables, 'params': params}, images, train=False)
+        logits = cast(jax.Array, net.module.apply({**net.variables, 'params': params}, images, train=False))
         losses = rule(logits, task.target(labels, net.num_classes))
         return losses.reshape(len(images), -1).sum()
 
