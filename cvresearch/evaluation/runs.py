@@ -8,6 +8,7 @@ import numpy as np
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import identity
+from cvresearch.data.examples import Facts
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import TrainedRun, variables_of
 from cvresearch.evaluation import ensemble, predictions, protocols
@@ -109,9 +110,9 @@ class Run(TrainedRun):
         return {**found.record, **values}
 
 
-def classes_of(facts, found: Predictions) -> Predictions:
+def classes_of(facts: Facts, found: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
-    if getattr(facts, 'classes', None) is None:
+    if facts.classes is None:
         return found
     # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
     logits = np.full_like(found.logits, -np.inf)
