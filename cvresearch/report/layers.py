@@ -79,6 +79,8 @@ def over_run(rows: Sequence[Mapping]) -> Figure:
         for axes, (title, series, scale) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
             _lines(figure, axes, steps, series)
             axes.set(xlabel='step', title=title)
+            axes.set_xlim(steps[0] - 0.03 * (steps[-1] or 1), 1.03 * (steps[-1] or 1))
+            axes.xaxis.get_major_locator().set_params(integer=True)
             drawn = [y for line in series.values() for y in line if y and y > 0]
             axes.set_yscale(scale if drawn else 'linear')
             if scale == 'linear':
@@ -96,7 +98,7 @@ def _lines(figure: Figure, axes: Axes, steps: Sequence[int], series: Mapping[str
         color = scale(i / max(len(names) - 1, 1)) if many else PALETTE[i % len(PALETTE)]
         axes.plot(*zip(*pairs, strict=True), color=color, linewidth=1, label=_short(name),
                   linestyle='-' if many else LINES[i // len(PALETTE) % len(LINES)],
-                  marker='o' if len(pairs) == 1 else '', markersize=2)  # fmt: skip
+                  marker='o' if sum(math.isfinite(y) for _, y in pairs) == 1 else '', markersize=2)  # fmt: skip
     if many:
         shown = ScalarMappable(Normalize(0, 1), scale)
         bar = figure.colorbar(shown, ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)

@@ -224,8 +224,8 @@ def _source_of(found: Predictions, path: Path, options: SimpleNamespace) -> Sour
     elif (run / 'config.json').is_file():
         source = TrainedRun.open(run).experiment.source
     else:
-        named = f'--data={record.get("data", "image_folder")}'
-        raise UserError(f'{path} lies in no run, and the images of its mistakes are needed: give {named} and --root')
+        named = f'--data={record.get("data", "image_folder")}, with --root for a folder'
+        raise UserError(f'{path} lies in no run, and the images of its mistakes are needed: give {named}')
     if subset := record.get('subset'):
         source = sources.part_of(source, split, subset.get('limit', 0), subset.get('every', 1))
     examples = lookup('split', source.splits, split)
