@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jaxtyping import Array, Float, Int, Real
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 from cvresearch.nn.norms import BatchNorm
 
@@ -96,7 +98,9 @@ def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
     )
 
 
-def to_levels(x: jax.Array, scale: jax.Array, zero_point: jax.Array) -> jax.Array:
+def to_levels(
+    x: Float[JaxArray, '*shape'], scale: Float[JaxArray, ''], zero_point: Real[JaxArray, '']
+) -> Int[Array, '*shape']:
     """Returns round(x / scale) + zero_point, within 0 to 255, int32; halves go to the even."""
     return jnp.clip(jnp.round(x / scale).astype(jnp.int32) + zero_point, 0, LEVELS)
 
