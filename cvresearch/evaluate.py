@@ -298,7 +298,7 @@ def _print_each(weights: list[str], how: How, view: measure.View, out: Path | No
     if len(weights) > 1:
         raise UserError('--weights @FILE is one list of nets; give no other --weights beside it')
     code = 0
-    for found in measure.run_each(local(weights[0][1:]), how.data, how.root, view, out, **part):
+    for found in measure.run_each(weights[0][1:], how.data, how.root, view, out, **part):
         if isinstance(found, UserError):
             print(f'error: {" ".join(str(found).split())}', file=sys.stderr)
             code = BAD_INPUT
@@ -331,7 +331,8 @@ def main(argv: list[str]) -> int:
         average='of views: probabilities or logits; the paper\'s by default',
         weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
                 'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times; '
-                '@FILE lists nets, one a line',
+                '@FILE lists nets, one a line; the sweep() of @FILE.py returns settings such as '
+                "{'weights': 'run:a', 'protocol': 'resnet_10'}",
         out='folder for the record and the predictions of --weights',
         limit='at most so many images of the split', every='one image in so many of the split',
     )  # fmt: skip

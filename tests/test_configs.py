@@ -106,7 +106,7 @@ def test_every_file_runs_on_any_number_of_devices_as_it_is(devices):
         config = configs.load(str(file))
         mesh = Layout.of_config(config, devices).mesh
         check_batch('batch_size', config.batch_size, mesh)
-        most = max(n for n in range(1, devices + 1) if config.batch_size // config.accumulate % n == 0)
+        most = max(n for n in range(1, devices + 1) if config.batch_size // config.updates.accumulate % n == 0)
         evaluated = fitting(config.eval_batch_size, mesh)
         assert mesh.size == most and evaluated % most == 0 and evaluated >= config.eval_batch_size, name
 

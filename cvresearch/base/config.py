@@ -53,7 +53,10 @@ def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> Config
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
     path, argument = parts_of(spec)
-    config = _module(path).get_config(argument)
+    module = _module(path)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
+    config = module.get_config(argument)
     _rename_in(config)
     overrides = renamed(overrides or {})
     if 'plugins' in config or 'plugins' in overrides:  # first of all, since other values may name what is theirs
@@ -125,8 +128,6 @@ def _module(path: str) -> ModuleType:
         module_spec.loader.exec_module(module)
     except SyntaxError as error:
         raise UserError(f'{path} is not Python: {error}') from error
-    if not hasattr(module, 'get_config'):
-        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
     return module
 
 

@@ -122,7 +122,7 @@ class Layout:
     @classmethod
     def of_config(cls, config, devices: int | None = None) -> 'Layout':
         """Makes the layout of a run: with data=-1 over as many devices as divide what goes through the net at once."""
-        return cls.of(config.mesh, devices, config.batch_size // max(config.accumulate, 1))
+        return cls.of(config.mesh, devices, config.batch_size // max(config.updates.get('accumulate', 1), 1))
 
     @property
     def divides(self) -> bool:

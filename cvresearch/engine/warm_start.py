@@ -14,6 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from cvresearch.base import hosts, trees
+from cvresearch.base.config import RENAMED
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.base.records import read_card
 from cvresearch.data import identity, sources
@@ -65,7 +66,10 @@ class WarmStart:
         record = card if card and card['name'] == init.weights else None
         start = cls(config, {}, record)
         followed = record['followed'] if record else start._open_keys()
-        followed = {key: tuple(value) if isinstance(value, list) else value for key, value in followed.items()}
+        # By the names of today: the record may be of an earlier version.
+        followed = {
+            RENAMED.get(key, key): tuple(value) if isinstance(value, list) else value for key, value in followed.items()
+        }
         completed = _with(config, followed)
         if not record:
             tuned = finetuning.of(completed)

@@ -7,8 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.paths import local
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity, sources
 from cvresearch.data.preprocessing import Preprocessing
@@ -78,36 +80,61 @@ def run(
     return record
 
 
+def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
+    """Returns {folder: (name of a net, how it is shown images)} of a file that lists nets.
+
+    Args:
+      file: text with a name in each line, where empty lines and lines that begin with # are passed over; or FILE.py,
+        whose `sweep()` returns settings such as {'weights': 'run:a', 'protocol': 'resnet_10'}: a net, and fields of
+        `View`.
+      view: what is not set by the file.
+
+    Raises:
+      UserError: no such file, or no names in it; an unknown key; two evaluations with one folder.
+    """
+    if file.partition(':')[0].endswith('.py'):
+        settings = configs.sweep_of(file)
+        if not isinstance(settings, list) or not all('weights' in setting for setting in settings):
+            raise UserError(f"sweep() of {file} has a setting without 'weights'; expected the name of a net in each")
+        for setting in settings:
+            check_arguments(f'a setting of {file}', setting, {'weights': ''} | View()._asdict())
+        wanted = [(str(setting.pop('weights')), view._replace(**setting), setting) for setting in map(dict, settings)]
+    else:
+        path = local(file, 'the list of nets')
+        if not path.is_file():
+            raise UserError(f'there is no {path}; expected a file with the name of a net in each line')
+        lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
+        wanted = [(line, view, {}) for line in lines if line and not line.startswith('#')]
+    found = {'-'.join([folder_of(name), *(_word(value) for value in own.values())]): (name, shown)
+             for name, shown, own in wanted}  # fmt: skip
+    if not wanted or len(found) < len(wanted):
+        raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
+    return found
+
+
 def run_each(
-    file: Path, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
+    file: str, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
 ) -> Iterator[dict | UserError]:  # fmt: skip
-    """Yields the record of each net that a file lists, a name a line, or why one cannot be evaluated.
+    """Yields the record of each net that a file lists, or why one cannot be evaluated.
 
     Each has a folder of its own in `out`, named by its net. A net whose folder is there already is not measured again,
     so that a long list can be continued; its record is yielded as it is kept.
 
     Args:
-      file: empty lines, and lines that begin with #, are passed over.
+      file: see `listed`.
       out: folder for the folders, which may be there.
       data, root, view, **how: see `run`.
 
     Raises:
-      UserError: no such file, or no names in it; two names with one folder.
+      UserError: see `listed`.
     """
-    if not file.is_file():
-        raise UserError(f'there is no {file}; expected a file with the name of a net in each line')
-    lines = (line.strip() for line in file.read_text(encoding='utf-8').splitlines())
-    names = [line for line in lines if line and not line.startswith('#')]
-    folders = {name: folder_of(name) for name in names}
-    if not names or len(set(folders.values())) < len(names):
-        raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
-    for name, folder in folders.items():
+    for folder, (name, shown) in listed(file, view).items():
         place = out / folder if out else None
         try:
             if place and (place / EVALUATION).exists():
                 yield json.loads((place / EVALUATION).read_text(encoding='utf-8'))
             else:
-                yield run([name], data, root, view, place, **how)
+                yield run([name], data, root, shown, place, **how)
         except UserError as error:
             yield UserError(f'{name}: {error}')
 
@@ -122,6 +149,10 @@ def folder_of(name: str) -> str:
     parts = (asked.reference or asked.kind, asked.place if asked.kind == 'hub' else Path(asked.place).name)
     words = '-'.join([*(part for part in parts if part), *asked.choices])
     return re.sub(r'[^\w.=]+', '-', words).strip('-')
+
+
+def _word(value: object) -> str:
+    return re.sub(r'[^\w.]+', '-', str(value)).strip('-')
 
 
 def own_data(net: Classifier) -> dict:

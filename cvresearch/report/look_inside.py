@@ -23,6 +23,7 @@ from cvresearch.objectives import scores
 from cvresearch.report import layers as drawn
 from cvresearch.report import looks
 
+PIXELS = 'the pixels'  # in place of a layer
 BATCH = 16  # images that a net is given at once
 TOP = 5
 EXCITING, MOST_CHANNELS = 9, 64  # pictures a channel, channels of a sheet
@@ -47,7 +48,7 @@ def _pixels(method, **named: str):
     def maps(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
         arguments = {key: cli.integer(flag, text) for key, flag in named.items() if (text := getattr(options, flag))}
         found = method(net.module, net.variables, images, classes, **arguments)
-        return attribution.as_map(found), 'the pixels'
+        return attribution.as_map(found), PIXELS
 
     return maps
 
@@ -56,7 +57,7 @@ def _occlusion(net: Classifier, images: np.ndarray, classes: np.ndarray, options
     window = cli.integer('window', options.window) if options.window else max(min(images.shape[1:3]) // 7, 1)
     stride = cli.integer('stride', options.stride) if options.stride else max(window // 2, 1)
     found = attribution.occlusion(net.module, net.variables, images, classes, window=window, stride=stride)
-    return found, 'the pixels'
+    return found, PIXELS
 
 
 # Of each: (net, images, classes, options) -> (maps of the net's input or coarser, what they are of).
@@ -101,7 +102,9 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
         shown = []
         for j, (kind, _) in enumerate(panels):
             name = net.class_names[classes[j][i]]
-            note = '' if np.abs(maps[j][i]).max() > 0 else f'no positive evidence\nfor {name}'
+            # A signal that rules of backpropagation stop on its way says nothing of evidence.
+            nothing = 'no positive evidence' if layers[j] != PIXELS else 'zero at every pixel'
+            note = '' if np.abs(maps[j][i]).max() > 0 else f'{nothing}\nfor {name}'
             print(f'{line(path)}: {kind} of {name} ({classes[j][i]}) at {layers[j]}{f": {line(note)}" if note else ""}')
             shown.append(looks.Panel(f'{kind}: {name}\nat {layers[j]}', placed[i][j], note))
         rows.append(looks.Row(photograph, _top(net, logits[i]), shown, box))
@@ -142,7 +145,7 @@ def exciting(net: Classifier, paths: Sequence[str], options: SimpleNamespace) ->
         for i, box, value in zip(found.index[c], found.box[c], found.value[c], strict=True):
             photograph = preprocessing.open_image(paths[i])
             crops.append(_crop(photograph, _box(net, photograph.shape[:2]), box, first.shape[1:3]))
-            titles.append(f'{channel}: {value:.3g}')
+            titles.append(f'channel {channel}: {value:.3g}')
             print(f'{layer} channel {channel}: {value:.4g} in {line(paths[i])}')
     sheet = looks.contact_sheet(crops, titles, columns=found.index.shape[1])
     looks.written(options, sheet, dict(index=found.index, value=found.value, box=found.box))
@@ -155,7 +158,8 @@ def embed(net: Classifier, paths: Sequence[str], options: SimpleNamespace, metho
     values = values.mean((1, 2)) if values.ndim == 4 else values
     places = learned.embedding(values, method)
     folders = [Path(path).parent.name for path in paths]
-    looks.written(options, looks.points(places, folders if len(set(folders)) > 1 else None), {method: places})
+    figure = looks.points(places, folders if len(set(folders)) > 1 else None, f'{method} of {layer}')
+    looks.written(options, figure, {method: places})
 
 
 def compare(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> None:
@@ -163,12 +167,13 @@ def compare(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> 
     if not options.other:
         raise UserError('--other is missing: the weights of the second net, named as --weights')
     sides = []
-    for each in (net, classifiers.load(options.other)):
+    other = classifiers.load(options.other)
+    for each in (net, other):
         names = [name for name in _layers(each) if '/' not in name and '+' not in name]
         sides.append((names, [_in_batches_of_paths(each, paths, name) for name in names]))
     (rows, left), (columns, right) = sides
     values = np.asarray([[learned.cka(a, b) for b in right] for a in left])
-    table = looks.matrix(values, rows, columns, 'linear CKA')
+    table = looks.matrix(values, rows, columns, 'linear CKA', (net.provenance.variant, other.provenance.variant))
     looks.written(options, table, dict(cka=values, rows=rows, columns=columns))
 
 

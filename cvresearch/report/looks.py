@@ -63,7 +63,7 @@ def overlays(rows: Sequence[Row]) -> Figure:
     """Returns a sheet with a row for each photograph: itself, then its maps laid over it, each with a colour bar."""
     columns = 1 + max(len(row.panels) for row in rows)
     shapes = [row.photograph.shape for row in rows]
-    heights = [SIDE * min(height / width, 2) + 0.65 for height, width, _ in shapes]  # five lines of title
+    heights = [SIDE * min(height / width, 2) + 0.75 for height, width, _ in shapes]  # five lines of title
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(columns * (SIDE + 0.55), sum(heights)), layout='constrained')
         grid = figure.subplots(len(rows), columns, squeeze=False, gridspec_kw={'height_ratios': heights})
@@ -163,7 +163,7 @@ def _show(axes: Axes, image: np.ndarray, ends: tuple[float, float] | None) -> No
                     interpolation='nearest')  # fmt: skip
 
 
-def points(places: np.ndarray, labels: Sequence[str] | None = None) -> Figure:
+def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str = '') -> Figure:
     """Returns the points of an embedding, (images, 2), told apart by colour and marker where they have labels."""
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4, 3.4), layout='constrained')
@@ -173,14 +173,23 @@ def points(places: np.ndarray, labels: Sequence[str] | None = None) -> Figure:
             own = places if labels is None else places[[label == name for label in labels]]
             axes.scatter(*own.T, s=8, color=PALETTE[i % len(PALETTE)], marker=MARKERS[i // len(PALETTE) % len(MARKERS)],
                          linewidth=0, label=mathtext(name))  # fmt: skip
-        axes.set(xticks=[], yticks=[])
+        axes.set(xticks=[], yticks=[], title=mathtext(title))
         if 1 < len(names) <= MOST_LABELS:
             axes.legend(fontsize=5, loc='center left', bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str) -> Figure:
-    """Returns a table of numbers from 0 to 1 as colours, such as the similarity of layers."""
+def matrix(
+    values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, names: tuple[str, str] = ('', '')
+) -> Figure:  # fmt: skip
+    """Returns a table of numbers from 0 to 1 as colours, such as the similarity of layers.
+
+    Args:
+      values: (rows, columns).
+      rows, columns: what each is called.
+      label: of the colour bar.
+      names: what the rows and the columns are together, such as two nets.
+    """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(1.6 + 0.22 * len(columns), 1.4 + 0.2 * len(rows)), layout='constrained')
         axes = figure.subplots()
@@ -188,6 +197,8 @@ def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], labe
         axes.set_xticks(range(len(columns)), [mathtext(name) for name in columns], rotation=90, fontsize=5)
         axes.set_yticks(range(len(rows)), [mathtext(name) for name in rows], fontsize=5)
         figure.colorbar(shown, ax=axes, label=label)
+        axes.set_ylabel(mathtext(names[0]), fontsize=6)
+        axes.set_xlabel(mathtext(names[1]), fontsize=6)
     return figure
 
 

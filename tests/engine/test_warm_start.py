@@ -1,6 +1,7 @@
 """The start from weights: what is loaded, new, left over and adapted; resumed and killed runs."""
 
 import dataclasses
+import json
 import shutil
 
 import jax
@@ -183,3 +184,11 @@ def test_weights_that_changed_before_the_first_checkpoint_are_refused(source, tm
     other = dataclasses.replace(start, record=dict(name='', digest='0' * 64, followed={}))
     with pytest.raises(UserError, match='holds other weights'):
         other.started(Experiment.from_config(start.config))
+
+
+def test_what_an_earlier_version_recorded_of_its_start_has_the_names_of_today(tmp_path):
+    config = configs.load('configs/finetune.py:probe', {'init.weights': 'run:gone', 'model.name': 'resnet18'})
+    followed = {'optimizer.freeze': ['stem_.*', ['stage1_.*', 2.0]]}
+    (tmp_path / 'run.json').write_text(json.dumps({'init': {'name': 'run:gone', 'digest': '', 'followed': followed}}))
+    start = WarmStart.of(config, tmp_path)
+    assert list(start.config.updates.freeze) == ['stem_.*', ['stage1_.*', 2.0]] and 'freeze' not in config.optimizer

@@ -82,6 +82,24 @@ def test_as_published_is_the_size_of_the_published_accuracy(colour, capsys):
     assert published['top1'] == 100.0
 
 
+def test_the_sweep_of_a_config_evaluates_each_net_in_each_way(colour, capsys):
+    name, file = f'{colour}/colour.npz#torch/colour', colour / 'many.py'
+    file.write_text(
+        'from cvresearch.base import sweeps\n\n\ndef sweep():\n'
+        f"    return sweeps.product({{'weights': [{name!r}], 'protocol': ['as_given', 'alexnet_10']}})\n"
+    )
+    arguments = flags(colour, f'@{file}', out=colour / 'many')
+    assert evaluate.main(arguments) == 0
+    records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(record['protocol'], record['crops'], record['top1']) for record in records] == [
+        ('as_given', 1, 100.0), ('alexnet_10', 10, 100.0),
+    ]  # fmt: skip
+    assert len(list((colour / 'many').iterdir())) == 2
+    file.write_text("def sweep():\n    return [{'weights': 'a', 'seed': 3}]\n")
+    with pytest.raises(UserError, match="no argument 'seed'"):
+        evaluate.main(arguments)
+
+
 def test_several_nets_are_an_ensemble_in_the_order_of_the_first(colour, capsys):
     one = f'file:{colour}/colour.npz#torch/colour'
     other = save(colour / 'other.npz', np.eye(3)[[0, 0, 2]])  # takes green for red
