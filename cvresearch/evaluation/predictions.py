@@ -326,3 +326,13 @@ def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh
             for i, place in enumerate(some):
                 found[place] = logits[..., i, :]
     return np.stack(found, axis=-2)
+
+
+def classes_of(facts, found: Predictions) -> Predictions:
+    """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
+    if getattr(facts, 'classes', None) is None:
+        return found
+    # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
+    logits = np.full_like(found.logits, -np.inf)
+    logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
+    return dataclasses.replace(found, logits=logits)
