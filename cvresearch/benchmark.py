@@ -168,8 +168,8 @@ def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]
 
     def loop():
         for _ in range(TURN):
-            training.arrive()
-            training.update()
+            training.arrive(training.step)
+            training.update(training.step)
         jax.block_until_ready(training.state)
 
     def bare():

@@ -241,6 +241,12 @@ def _finished(path: Path) -> Path:
     return path
 
 
+def _between_commas(path: Path) -> list[Path]:
+    """Returns the runs of --control=A,B, as they were given before the flag could be repeated, or the one path."""
+    parts = [Path(part) for part in str(path).split(',')]
+    return parts if not path.exists() and all(part.is_dir() for part in parts) else [path]
+
+
 def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
     """Returns the further runs of an ensemble: `rest` without the first run, if FOLDER/* holds it too."""
     first = workdir.resolve()
@@ -359,7 +365,8 @@ def main(argv: list[str]) -> int:
         return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)
-        controls = tuple(taking.take(options.control, _finished)) if options.control else ()
+        given = [path for control in options.control for path in _between_commas(control)]
+        controls = tuple(taking.take(given, _finished)) if given else ()
         print(style(run_ensemble(options.workdir, options.ensemble, others, controls, how)))
         return 0
     if options.rest or options.control or style is as_text:

@@ -67,7 +67,7 @@ def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:
             trainings.append(Member(population, place, session, starts[i]))
         with contextlib.ExitStack() as ending:
             for training in trainings:
-                ending.enter_context(training.ending())
+                ending.enter_context(training.session.ending(training))
             ended = population.train(trainings)
             for training, how in zip(trainings, ended, strict=True):
                 training.session.end(how, training.state, training.step)
@@ -143,16 +143,16 @@ class Population:
 
     def train(self, trainings: Sequence['Member']) -> list[str]:
         """Trains all to their ends; returns how each ended."""
-        ended: list[str | None] = [None] * len(trainings)
-        while going := [i for i, how in enumerate(ended) if how is None]:
+        ended = [''] * len(trainings)
+        while going := [i for i, how in enumerate(ended) if not how]:
             # After a kill members may be at different steps: the ones behind catch up first.
             lowest = min(trainings[i].step for i in going)
             group = [i for i in going if trainings[i].step == lowest]
             for i in group:
                 if not trainings[i].arrived:
-                    ended[i] = trainings[i].arrive()
+                    ended[i] = trainings[i].arrive(lowest)
                     trainings[i].arrived = True
-            if all(ended[i] is None for i in group):
+            if not any(ended[i] for i in group):
                 self._advance([trainings[i] for i in group])
         return ended
 

@@ -179,6 +179,22 @@ def flags_of(module: str) -> tuple[str, dict[str, str], dict[str, str], tuple[st
     raise AssertionError(f'{module} parses no command line')
 
 
+def strangers(code: str) -> list[str]:
+    """Returns the command, or the flags of it, in `cvresearch VERB --flag VALUE` that do not exist."""
+    words = code.split()
+    if words[0] != 'cvresearch' or len(words) == 1 or words[1].isupper() or words[1].startswith('-'):  # VERB, --help
+        return []
+    known = commands()
+    if ' '.join(words[1:]) in verbs.FORMER:
+        return []
+    verb = next((name for length in (2, 1) if (name := ' '.join(words[1 : 1 + length])) in known), None)
+    if verb is None:
+        return [' '.join(words[:3])]
+    _, options, switches, _ = flags_of(known[verb])
+    flags = re.findall(r'(?<=--)[\w-]+(?= |$|=)', code)
+    return [f'{verb} --{flag}' for flag in flags if flag.replace('-', '_') not in {*options, *switches, 'help'}]
+
+
 def commands_text() -> str:
     """Returns a section for each command in Markdown: what it does and its flags."""
     parts = []

@@ -1,1 +1,1 @@
-"""Floor 0: knows nothing of images."""
+"""What knows nothing of images: errors, configurations, meshes, records, command lines."""

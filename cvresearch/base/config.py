@@ -53,11 +53,7 @@ def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> Config
       UserError: no such file, not a config file, an unknown key, a value of the wrong type.
     """
     path, argument = parts_of(spec)
-    module = _module(path)
-    if not hasattr(module, 'get_config'):
-        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
-    config = module.get_config(argument)
-    _rename_in(config)
+    config = _made(path, argument)
     overrides = renamed(overrides or {})
     if 'plugins' in config or 'plugins' in overrides:  # first of all, since other values may name what is theirs
         text = overrides.pop('plugins', None)
@@ -148,6 +144,25 @@ def renamed(overrides: Mapping[str, str | None]) -> dict[str, str | None]:
         if key in RENAMED:
             changes.note(f'config.{key} is now config.{RENAMED[key]}')
     return {RENAMED.get(key, key): text for key, text in overrides.items()}
+
+
+def _made(path: str, argument: str) -> ConfigDict:
+    """Returns what an experiment file makes, its keys by the names of today."""
+    module = _module(path)
+    if not hasattr(module, 'get_config'):
+        raise UserError(f'{path} defines no get_config(arg); see configs/lenet5_mnist5k.py')
+    try:
+        config = module.get_config(argument)
+    except (AttributeError, KeyError) as error:
+        for old, new in RENAMED.items():
+            if f"'{old.rpartition('.')[2]}'" in str(error):
+                raise UserError(f'{path} reads a key that is not there, {error}: {old} is now {new}') from error
+        raise
+    try:
+        _rename_in(config)
+    except TypeError as error:  # ml_collections refuses a value of another type than a key has
+        raise UserError(f'{path}: {error}') from error
+    return config
 
 
 def _rename_in(config: ConfigDict) -> None:

@@ -24,7 +24,8 @@ class Coordinator(threading.Thread):
     """Host 0's side: knows who is there, and tells all who is not.
 
     Silence is counted in beats of this thread, not by the clock: where the whole machine was stopped for a while, the
-    others were not silent. Host 0 hears last of what ends it: this thread ends with it, and the others would blame it.
+    others were not silent. Host 0 hears last of what ends it: this thread ends with it, and to the others host 0
+    would be the lost one.
     """
 
     def __init__(self, port: int, hosts: int, timeout: float):

@@ -174,7 +174,7 @@ def total(number: int) -> int:
 
 
 def to_host(tree):
-    """Returns the tree with NumPy's arrays, whole on every host, also of what is divided between the hosts."""
+    """Returns the tree with NumPy's arrays, replicated on every host, also of what is sharded between the hosts."""
     if all(not isinstance(x, jax.Array) or x.is_fully_addressable for x in jax.tree.leaves(tree)):
         return jax.device_get(tree)
     from jax.experimental import multihost_utils

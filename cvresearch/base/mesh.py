@@ -1,7 +1,7 @@
 """The device mesh and where a run's arrays lie on it. One device is a mesh of one.
 
-A batch is divided over all devices. The parameters, and whatever has their names and shapes (moments, averages), are
-divided over the axis 'shard' and repeated along the axis 'data': (N, 1) is plain data parallelism, (1, N) is fully
+A batch is sharded over all devices. The parameters, and whatever has their names and shapes (moments, averages), are
+sharded over the axis 'shard' and replicated along the axis 'data': (N, 1) is plain data parallelism, (1, N) is fully
 sharded (ZeRO stage 3: Rajbhandari et al. 2020, arXiv:1910.02054), (A, B) is both.
 """
 
@@ -22,7 +22,7 @@ KNOBS = dict(data=-1, shard=1, least=LEAST, rules=())  # of a config's `mesh`, a
 
 
 def shape(data: int, shard: int, devices: int, batch: int = 0) -> tuple[int, int]:
-    """Returns (copies of the parameters, devices over which each is divided).
+    """Returns (copies of the parameters, devices over which each is sharded).
 
     Args:
       data: the first; -1 for as many as there are devices for, or as divide the batch.
@@ -82,15 +82,15 @@ def by_example_in_parts(mesh: Mesh) -> NamedSharding:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """A mesh, and which of its parameters are divided over it, along which axis.
+    """A mesh, and which of its parameters are sharded over it, along which axis.
 
     Attributes:
       mesh: with the axes `AXES`.
-      least: numbers in an array from which on it is divided, along the longest axis that the devices divide, the
-        last of equals. Others lie whole on every device.
+      least: numbers in an array from which on it is sharded, along the longest axis that the devices divide, the
+        last of equals. Others are replicated.
       rules: pairs (pattern, axis); the first that matches counts, before `least`. The regular expression is searched
         for in a parameter's name, 'stage1_block2/conv1/kernel'; its moments and averages lie as the parameter does.
-        The axis is the parameter's own (-1 the last), None for whole on every device.
+        The axis is the parameter's own (-1 the last), None for replicated.
     """
 
     mesh: Mesh | AbstractMesh
@@ -126,7 +126,7 @@ class Layout:
 
     @property
     def divides(self) -> bool:
-        """Whether parameters are divided at all."""
+        """Whether parameters are sharded at all."""
         return self.mesh.shape['shard'] > 1
 
     def of_variables(self, named: dict) -> dict[str, NamedSharding]:

@@ -33,6 +33,9 @@ def beside(path: Path) -> Iterator[Path]:
         for file in made:
             file.rename(path.parent / file.name)
             moved.append(path.parent / file.name)
+    except UserError as error:  # of what was asked for, not of the folder that is about to go
+        said = [str(text).replace(str(folder), str(path.parent)) for text in (error, *error.details)]
+        raise type(error)(said[0], said[1:]) from error
     except OSError as error:
         for file in moved:
             file.unlink(missing_ok=True)

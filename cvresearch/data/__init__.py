@@ -1,1 +1,1 @@
-"""Floor 1: sources and the stream. NumPy only: imports neither JAX nor TensorFlow."""
+"""Sources and the stream. NumPy only: imports neither JAX nor TensorFlow."""

@@ -85,8 +85,8 @@ def explain(config: ConfigDict, rows: int, epochs: int, output: Path) -> str:
     batch, ms = _timed(lambda: stream.batch(0), 1)
     lines += ['', f'batch 0: {batch["image"].shape} uint8, {batch["image"].nbytes / 2**20:.1f} MiB, {ms} ms']
     size = len(train)
-    stages = resizing.make(config.resize, round(config.epochs * size / config.batch_size), size / config.batch_size)
-    lines += [f'from step {stage.first:,}: {stage.size} pixels {stage.values or ""}' for stage in stages if stage.size]
+    phases = resizing.make(config.resize, round(config.epochs * size / config.batch_size), size / config.batch_size)
+    lines += [f'from step {phase.first:,}: {phase.size} pixels {phase.values or ""}' for phase in phases if phase.size]
     if isinstance(train, Pictures):
         knobs = [name for name, _ in train.transform.steps]
         lines.append(f'on the host: {", ".join(knobs)}; then, on the device: {_on(config.augment)}')

@@ -175,6 +175,11 @@ TABLE = (
     (r'torchvision/efficientnet_b6', dict(resize=528)),
     (r'torchvision/efficientnet_b7', dict(resize=600)),
     (r'torchvision/.*\.IMAGENET1K_V2', dict(resize=232)),
+    # Of the VGG authors, in Caffe's numbers but in RGB; their classifier is not in the file.
+    (
+        r'torchvision/vgg16\.IMAGENET1K_FEATURES',
+        dict(mean=(0.48235, 0.45882, 0.40784), std=(0.00392156862745098,) * 3),
+    ),
     (r'torchvision/efficientnet_b1\.IMAGENET1K_V2', dict(resize=255, interpolation='bilinear')),
     (r'keras/.*', _HALF),
     (r'keras/(VGG\d+|ResNet\d+)', _CAFFE),

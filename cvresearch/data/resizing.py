@@ -10,7 +10,7 @@ KNOBS = {'dropout': 'model.dropout', 'magnitude': 'transform.train.policy.magnit
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Phase:
     """A part of a run in which all images have one size.
 
     Attributes:
@@ -24,28 +24,28 @@ class Stage:
     values: dict[str, float] = dataclasses.field(default_factory=dict)
 
 
-def stage_at(stages: tuple[Stage, ...], step: int) -> int:
-    """Returns the number of the stage that the update from `step` to `step` + 1 belongs to."""
-    return bisect.bisect_right([stage.first for stage in stages], step) - 1
+def phase_at(phases: tuple[Phase, ...], step: int) -> int:
+    """Returns the number of the phase that the update from `step` to `step` + 1 belongs to."""
+    return bisect.bisect_right([phase.first for phase in phases], step) - 1
 
 
-def none(steps: int, steps_per_epoch: float) -> tuple[Stage, ...]:
+def none(steps: int, steps_per_epoch: float) -> tuple[Phase, ...]:
     """Images of one size."""
-    return (Stage(0),)
+    return (Phase(0),)
 
 
 def efficientnet_v2(
     steps: int, steps_per_epoch: float, stages: int = 4, size: tuple[int, ...] = (128, 300), dropout: tuple = (),
     magnitude: tuple = (), mixup: tuple = (),
-) -> tuple[Stage, ...]:  # fmt: skip
-    """Stages of equal length, size and strength growing evenly (Tan & Le 2021, arXiv:2104.00298, algorithm 1, table 6).
+) -> tuple[Phase, ...]:  # fmt: skip
+    """Phases of equal length, size and strength growing evenly (Tan & Le 2021, arXiv:2104.00298, algorithm 1, table 6).
 
     Args:
       steps: of the run.
       steps_per_epoch: not used here.
       stages: their number.
-      size: of the first and of the last stage, in pixels.
-      dropout: `model.dropout` of the first and of the last stage; () leaves it alone.
+      size: of the first and of the last phase, in pixels.
+      dropout: `model.dropout` of the first and of the last phase; () leaves it alone.
       magnitude: of the policy, likewise.
       mixup: `mixing.mixup`, likewise.
     """
@@ -58,14 +58,14 @@ def efficientnet_v2(
         part = number / max(stages - 1, 1)
         values = {KNOBS[name]: low + (high - low) * part for name, (low, high) in strengths.items()}
         low, high = _pair('size', size)
-        made.append(Stage(-(-steps * number // stages), round(low + (high - low) * part), values))
+        made.append(Phase(-(-steps * number // stages), round(low + (high - low) * part), values))
     return tuple(made)
 
 
 def ramp(
     steps: int, steps_per_epoch: float, size: tuple[int, ...] = (160, 192), start_epochs: float = 65.0,
     end_epochs: float = 76.0, multiple: int = 32,
-) -> tuple[Stage, ...]:  # fmt: skip
+) -> tuple[Phase, ...]:  # fmt: skip
     """One size to `start_epochs`, another from `end_epochs` on, even growth between, in multiples of so many pixels.
 
     As ffcv's ImageNet recipe, which changes the size once an epoch.
@@ -84,21 +84,21 @@ def ramp(
             f'config.resize: start_epochs is {start_epochs}, end_epochs {end_epochs}, multiple {multiple}; '
             'expected 0 <= start_epochs < end_epochs and a multiple of at least 1'
         )
-    made = [Stage(0, low)]
+    made = [Phase(0, low)]
     for epoch in sorted({*range(int(start_epochs), int(end_epochs) + 1), end_epochs}):
         part = min(max((epoch - start_epochs) / (end_epochs - start_epochs), 0.0), 1.0)
         now = high if part == 1 else max(round((low + (high - low) * part) / multiple), 1) * multiple
         first = -(-int(epoch * steps_per_epoch * 1000) // 1000)
         if part > 0 and now != made[-1].size and first < steps:
-            made.append(Stage(first, now))
+            made.append(Phase(first, now))
     return tuple(made)
 
 
 RESIZINGS = {'none': none, 'efficientnet_v2': efficientnet_v2, 'ramp': ramp}
 
 
-def make(spec, steps: int, steps_per_epoch: float) -> tuple[Stage, ...]:
-    """Returns the stages that a config's `resize` names.
+def make(spec, steps: int, steps_per_epoch: float) -> tuple[Phase, ...]:
+    """Returns the phases that a config's `resize` names.
 
     Args:
       spec: `name` and the arguments of one of the functions above.
@@ -113,5 +113,5 @@ def make(spec, steps: int, steps_per_epoch: float) -> tuple[Stage, ...]:
 
 def _pair(name: str, values: tuple) -> tuple[float, float]:
     if len(values) != 2 or min(values) < (1 if name == 'size' else 0):
-        raise UserError(f'config.resize.{name} is {values}; expected two numbers, of the first and of the last stage')
+        raise UserError(f'config.resize.{name} is {values}; expected two numbers, of the first and of the last phase')
     return tuple(values)

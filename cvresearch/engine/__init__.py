@@ -1,1 +1,1 @@
-"""Floor 3: state, steps, checkpoints, evaluation, counting."""
+"""Training: experiment, state, steps, phases, checkpoints, the session of a run."""

@@ -124,7 +124,7 @@ def is_first_part(experiment: Experiment, before: ConfigDict, step: int) -> bool
     steps = jnp.asarray(np.unique(np.linspace(0, max(step - 1, 0), min(step, SAMPLES)).astype(np.int32)))
     rates = [jax.vmap(lambda count, of=of: jnp.float32(of(count)))(steps) for of in (old, experiment.schedule)]
     sizes = [
-        [stage for stage in resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch) if stage.first < step]
+        [phase for phase in resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch) if phase.first < step]
         for plan in (shorter, experiment.plan)
     ]
     return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
@@ -142,8 +142,8 @@ def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[s
         return []
     found = []
     for plan in (shorter, longer):
-        stages = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
-        found.append(stages[resizing.stage_at(stages, step)].size)
+        phases = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
+        found.append(phases[resizing.phase_at(phases, step)].size)
     moves = f'stay {found[0]} pixels' if found[0] == found[1] else f'go from {found[0]} to {found[1]} pixels'
     return [f'resize {config.resize.name!r}: at step {step:,} training images {moves}']
 

@@ -17,9 +17,7 @@ from cvresearch.base import hosts, plugins, trees
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
-from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.sampling import Sampling
-from cvresearch.data.transforms import Transform
 from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
@@ -176,7 +174,7 @@ class Experiment:
             watch=watching.make(config),
             stopping=early_stopping.make(config, source.splits, task.metric),
             average=config.average.name,
-            **_normalization(config, facts),
+            **recipes.normalization_of(config, facts),
             seed=config.seed,
             eval_batch_size=meshes.fitting(config.eval_batch_size, mesh),
             snapshots=_snapshots(config, plan),
@@ -375,28 +373,3 @@ def _snapshots(config: ConfigDict, plan: Plan) -> frozenset[int]:
     """Returns the steps at which members of ensembles are kept, as far as the run goes."""
     ends = frozenset(schedules.cycle_ends(config.schedule, plan.all_steps, plan.steps_per_epoch))
     return frozenset(step for step in ends | plan.steps_every(config.snapshot_every_epochs) if step <= plan.steps)
-
-
-def _normalization(config: ConfigDict, facts: sources.Facts) -> dict[str, tuple[float, ...]]:
-    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
-    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
-    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
-    for part, knobs in config.transform.items():
-        if knobs.get('channels', Transform.channels) != order and name != 'dataset':
-            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
-    grey = len(facts.mean) == 1 and name != 'dataset'
-    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
-    return dict(
-        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
-    )
-
-
-def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
-    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
-    if not all(isinstance(value, int | float) for value in values):
-        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
-    if len(values) not in (1, len(of_dataset)):
-        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
-    if name == 'std' and min(values) <= 0:
-        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
-    return values

@@ -26,8 +26,8 @@ class Footprint:
       params: the parameters, as they are kept.
       optimizer: moments and whatever else it keeps.
       average: of the weights, and the statistics of norms.
-      gradients: of all parameters, before they are divided.
-      gathered: the parameters whole, while the net uses them; 0 where they are never divided. As `gradients`, gone
+      gradients: of all parameters, before they are sharded.
+      gathered: the parameters replicated, while the net uses them; 0 where they are never sharded. As `gradients`, gone
         between updates.
       activations: what the backward pass is handed by the forward pass, for the device's part of a batch.
     """
@@ -62,7 +62,7 @@ def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -
 
 
 def of(experiment: Experiment, kept: int | None = None) -> Footprint:
-    """Returns what a program's update needs of each device of its mesh; `kept` are its activations, where known."""
+    """Returns what an experiment's update needs of each device of its mesh; `kept` are its activations, where known."""
     state = experiment.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
     whole = _bytes(jax.tree.leaves(state.params))
@@ -107,7 +107,7 @@ def activations(experiment: Experiment) -> int:
 
 
 def rows(experiment: Experiment) -> Iterator[dict]:
-    """Yields a row for each group of like parameters: how many, their shape, the axis that is divided, and the bytes
+    """Yields a row for each group of like parameters: how many, their shape, the axis that is sharded, and the bytes
     that one device holds of them, of their moments and of their averages."""
     state = experiment.abstract_state()
     named = dict(trees.named_leaves(state.params))
@@ -146,7 +146,7 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
 
 
 def check(experiment: Experiment) -> str | None:
-    """Returns `complaint` for the devices of a program's mesh."""
+    """Returns `complaint` for the devices of an experiment's mesh."""
     here = [device for device in experiment.mesh.devices.flat if device.process_index == jax.process_index()]
     return complaint(experiment, of(experiment), memory.of_device(here[0], len(here)))
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 from ml_collections import ConfigDict
@@ -11,7 +11,7 @@ from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data import resizing, sources, transforms
-from cvresearch.data.stream import Paired, Stream
+from cvresearch.data.stream import Paired, Stream, prefetch
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
@@ -32,8 +32,8 @@ class Phases:
         plan, config = experiment.plan, experiment.config
         sizes = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         self.phases = _divided(sizes, self._thaws())
-        of_size = [self._program_of(phase) for phase in sizes]
-        self._experiments = [of_size[resizing.stage_at(sizes, phase.first)] for phase in self.phases]
+        of_size = [self._experiment_of(phase) for phase in sizes]
+        self._experiments = [of_size[resizing.phase_at(sizes, phase.first)] for phase in self.phases]
         self.streams = [stream_of(part) for part in self._experiments]
         self.workers = WORKERS if experiment.source.encoded else 1
 
@@ -44,16 +44,20 @@ class Phases:
         return [start for start in starts if start < self._experiment.plan.steps]
 
     def experiment(self, step: int) -> Experiment:
-        """Returns the program of a step's phase."""
-        return self._experiments[resizing.stage_at(self.phases, step)]
+        """Returns the experiment of a step's phase."""
+        return self._experiments[resizing.phase_at(self.phases, step)]
 
     def batch(self, step: int) -> dict:
         """Returns a batch, on the mesh."""
         return meshes.place(self.own_batch(step), self._experiment.mesh)
 
+    def batches(self, start: int) -> Iterator[dict]:
+        """Returns the batches from a step to the end of the run, the next ones made in threads while one is used."""
+        return prefetch(self.batch, start, self._experiment.plan.steps, workers=self.workers)
+
     def own_batch(self, step: int) -> dict:
         """Returns this host's part of a batch, in its memory."""
-        return self.streams[resizing.stage_at(self.phases, step)].batch(step)
+        return self.streams[resizing.phase_at(self.phases, step)].batch(step)
 
     def update(self, step: int, state: State, batch: dict) -> State:
         """Makes one update. On the first of a phase, the next phase's begins to be compiled."""
@@ -63,9 +67,16 @@ class Phases:
         """Returns the compiled update of a step, after waiting for it if need be."""
         return self.compiler.result(self.begin(step))
 
+    def with_precise_statistics(self, state: State) -> State:
+        """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
+        steps = self._experiment.plan.steps
+        last = range(steps - self._config.precise_batches, steps)
+        batches = (self.batch(max(step, 0)) for step in last)
+        return self.experiment(steps - 1).with_precise_statistics(state, batches)
+
     def begin(self, step: int) -> tuple[str, int]:
         """Begins to compile the updates of a step's phase and of the next; returns the name of the first."""
-        number = resizing.stage_at(self.phases, step)
+        number = resizing.phase_at(self.phases, step)
         for wanted in range(number, min(number + 2, len(self.phases))):
             self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))
         return 'update', number
@@ -80,8 +91,8 @@ class Phases:
         update = experiment.train_step(self._teacher, self.phases[number].first)
         return update.lower(experiment.abstract_state(), batch).compile()
 
-    def _program_of(self, phase: resizing.Stage) -> Experiment:
-        """Returns the run's program with the size and the strengths of a phase."""
+    def _experiment_of(self, phase: resizing.Phase) -> Experiment:
+        """Returns the run's experiment with the size and the strengths of a phase."""
         if phase.size is None and not phase.values:
             return self._experiment
         source = self._experiment.source
@@ -96,7 +107,7 @@ class Phases:
         return Experiment.from_config(config, source)
 
 
-def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> ConfigDict:
+def config_of(config: ConfigDict, phase: resizing.Phase, encoded: bool) -> ConfigDict:
     """Returns the configuration of a run that were all of one phase.
 
     Args:
@@ -116,10 +127,10 @@ def config_of(config: ConfigDict, phase: resizing.Stage, encoded: bool) -> Confi
     return config
 
 
-def _divided(phases: tuple[resizing.Stage, ...], steps: list[int]) -> tuple[resizing.Stage, ...]:
+def _divided(phases: tuple[resizing.Phase, ...], steps: list[int]) -> tuple[resizing.Phase, ...]:
     """Returns the phases, divided at some steps too."""
     firsts = sorted({*steps, *(phase.first for phase in phases)})
-    return tuple(dataclasses.replace(phases[resizing.stage_at(phases, first)], first=first) for first in firsts)
+    return tuple(dataclasses.replace(phases[resizing.phase_at(phases, first)], first=first) for first in firsts)
 
 
 def stream_of(experiment: Experiment) -> Stream | Paired:

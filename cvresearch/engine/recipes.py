@@ -7,9 +7,11 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
-from cvresearch.base.errors import RunError, UserError, construct
+from cvresearch.base.errors import RunError, UserError, construct, lookup
 from cvresearch.data import sampling
-from cvresearch.data.examples import Source, labels_of
+from cvresearch.data.examples import Facts, Source, labels_of
+from cvresearch.data.preprocessing import NORMALIZATIONS
+from cvresearch.data.transforms import Transform
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms, overrides, stacked
 from cvresearch.nn.overrides import Net
@@ -27,8 +29,8 @@ def _skip(in_a_row: int = 10) -> int:
     return in_a_row
 
 
-# What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
 SIGMOID = 'sigmoid_cross_entropy'  # the loss of images with any number of labels
+# What becomes of a batch whose gradients are not finite: how many in a row are skipped until the run stops.
 NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
@@ -174,6 +176,31 @@ def check_labels(config: ConfigDict, source: Source) -> None:
             f'config.mixing mixes images, for which each needs one class; the labels of {source.facts.name} are '
             f'{labels.dtype} {labels.shape}; set mixing.mixup and mixing.cutmix to 0'
         )
+
+
+def normalization_of(config: ConfigDict, facts: Facts) -> dict[str, tuple[float, ...]]:
+    """Returns the mean and the deviation that a config's `normalize` names or gives, one number a channel."""
+    name, order = config.normalize.name, NORMALIZATIONS.get(config.normalize.name, {}).get('channels', 'RGB')
+    usual = lookup('normalize', NORMALIZATIONS | {'dataset': dict(mean=facts.mean, std=facts.std)}, name)
+    for part, knobs in config.transform.items():
+        if knobs.get('channels', Transform.channels) != order and name != 'dataset':
+            raise UserError(f'config.normalize.name {name!r} is of {order}; set transform.{part}.channels to that')
+    grey = len(facts.mean) == 1 and name != 'dataset'
+    means, deviations = ((np.mean(usual[key]).item(),) if grey else usual[key] for key in ('mean', 'std'))
+    return dict(
+        mean=_channels('mean', config.normalize.mean, means), std=_channels('std', config.normalize.std, deviations)
+    )
+
+
+def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
+    if not all(isinstance(value, int | float) for value in values):
+        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
+    if len(values) not in (1, len(of_dataset)):
+        raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
+    if name == 'std' and min(values) <= 0:
+        raise UserError(f'config.normalize.std is {values}; expected positive numbers')
+    return values
 
 
 def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:

@@ -12,6 +12,7 @@ from cvresearch.base import compile_cache, hosts, plugins
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.clock import Clock
+from cvresearch.base.errors import RunError
 from cvresearch.base.hosts import Agreement
 from cvresearch.base.paths import local
 from cvresearch.base.preemption import Preemption
@@ -178,39 +179,53 @@ class Session:
 
     def log(self, step: int, state: State) -> State:
         """Records the metrics of training since the last time; returns the state with its sums at zero."""
-        # The rate of the last update: a batch that was skipped has none.
-        learning_rate = float(self.experiment.schedule(max(int(state.step) - 1, 0)))
-        if state.plateau:
-            learning_rate *= float(state.plateau['scale'])
-        values = self.experiment.task.means(metrics.total(None, state.sums))
-        values |= {'learning_rate': learning_rate, **self.speed.values(), **_skipped(state)}
-        self.records.write(step, self.experiment.plan.epoch(step), 'train', values)
-        zeros = metrics.zeros(self.experiment.task.sums)
-        return state.replace(sums=hosts.to_devices(zeros, meshes.replicated(self.experiment.mesh)))
+        with self.clock.spent('log'):
+            # The rate of the last update: a batch that was skipped has none.
+            learning_rate = float(self.experiment.schedule(max(int(state.step) - 1, 0)))
+            if state.plateau:
+                learning_rate *= float(state.plateau['scale'])
+            values = self.experiment.task.means(metrics.total(None, state.sums))
+            values |= {'learning_rate': learning_rate, **self.speed.values(), **_skipped(state)}
+            self.records.write(step, self.experiment.plan.epoch(step), 'train', values)
+            zeros = metrics.zeros(self.experiment.task.sums)
+            return state.replace(sums=hosts.to_devices(zeros, meshes.replicated(self.experiment.mesh)))
 
     def record_data(self, step: int, digest: Callable[[int], str]) -> None:
         """Writes the digests of the epochs that ended with this step, and how many images had to be replaced."""
         plan, size = self.experiment.plan, self.config.batch_size
         # An epoch ends with the batch that holds its last image.
         before, after = (at * size // plan.examples for at in (step - 1, step))
-        if digests := [digest(epoch) for epoch in range(before, after)]:
-            values = {'n_seen': len(digests) * plan.examples, 'sha256': ' '.join(digests)}
-            damaged = {'damaged': hosts.total(len(self.damage.found))} if self.damage else {}
-            self.records.write(step, plan.epoch(step), 'data', values | damaged)
+        with self.clock.spent('log'):
+            if digests := [digest(epoch) for epoch in range(before, after)]:
+                values = {'n_seen': len(digests) * plan.examples, 'sha256': ' '.join(digests)}
+                damaged = {'damaged': hosts.total(len(self.damage.found))} if self.damage else {}
+                self.records.write(step, plan.epoch(step), 'data', values | damaged)
 
     def snapshot(self, state: State, step: int) -> None:
         """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
-        self._snapshots.save(without_optimizer(state), step, must=True)
-        self._snapshots.wait()
+        with self.clock.spent('save'):
+            self._snapshots.save(without_optimizer(state), step, must=True)
+            self._snapshots.wait()
         self.due.snapshots.add(step)
 
     def save(self, state: State, step: int, best: int | None, must: bool) -> None:
         """Saves a checkpoint; with `must` it is on the disk when this returns."""
-        # The records first: no checkpoint may be newer than its rows.
-        self.records.sync()
-        self.checkpoints.save(state, step, best, must=must)
-        if must:
-            self.checkpoints.wait()
+        with self.clock.spent('save'):
+            # The records first: no checkpoint may be newer than its rows.
+            self.records.sync()
+            self.checkpoints.save(state, step, best, must=must)
+            if must:
+                self.checkpoints.wait()
+
+    @contextlib.contextmanager
+    def ending(self, training) -> Iterator[None]:
+        """Writes the run card of a training that fails in the block; `training` has its `state` and `step`."""
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(RunError):  # a full disk must not hide what went wrong
+                self.end('failed', training.state, training.step)
+            raise
 
     def end(self, how: str, state: State, step: int) -> None:
         """Writes the run card: `how` is 'finished', 'preempted' or 'failed'."""

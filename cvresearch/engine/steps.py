@@ -29,8 +29,8 @@ class UpdateOptions:
       mixing: of images and targets.
       accumulate: parts in which the batch goes through the net, one after another; the update is of all of it.
       spread: places those parts, (parts, examples, ...), on the mesh.
-      gather: puts parameters that are divided over the mesh whole on every device, where the net uses them.
-      scatter: divides their gradients as the parameters are divided.
+      gather: replicates parameters that are sharded over the mesh on every device, where the net uses them.
+      scatter: shards their gradients as the parameters are sharded.
       sam: radius of sharpness-aware minimisation; 0 for none.
       average: the part that new weights have in their average, by the number of the update; None for no average.
       skip: batches whose gradients are not finite are skipped, and so many in a row stop the run; 0: none is skipped,

@@ -36,7 +36,7 @@ class Watcher:
         experiment = phases.experiment(step)
         shown = _first(phases.own_batch(step), experiment)
         variables = unstack(hosts.to_host(variables_of(state)))
-        name = SPLIT, resizing.stage_at(phases.phases, step)
+        name = SPLIT, resizing.phase_at(phases.phases, step)
         phases.compiler.begin(name, functools.partial(_compiled, experiment, step, variables, shown))
         if not session.waits_for(phases.compiler, name):
             return False

@@ -104,7 +104,8 @@ class Evaluator:
     def _begin_predictions(self, split: str, protocol: Protocol, variables: dict) -> tuple:
         """Begins to compile the logits of a split; returns their name."""
         experiment, (images, _) = self._experiment, self._splits[split].take(np.zeros(1, np.int64))
-        net = predictions.forward(Placed.of(experiment), protocol)
+        placed = Placed(experiment.model, experiment.mean, experiment.std, experiment.mesh)
+        net = predictions.forward(placed, protocol)
         # Named by the shape alone: all splits with images of one shape share a program.
         name, shape = ('predictions', images.shape), (experiment.eval_batch_size, *images.shape[1:])
         self._compiler.begin(name, functools.partial(net.compiled, variables, shape))

@@ -23,7 +23,6 @@ from cvresearch.data.examples import Example, Examples
 from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
-from cvresearch.engine.experiment import Experiment
 from cvresearch.evaluation import dense
 from cvresearch.evaluation.protocols import Protocol
 from cvresearch.interop.archives import open_zip
@@ -188,11 +187,6 @@ class Placed(NamedTuple):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     mesh: Mesh
-
-    @classmethod
-    def of(cls, experiment: Experiment) -> 'Placed':
-        """Returns the net of a run on the run's devices."""
-        return cls(experiment.model, experiment.mean, experiment.std, experiment.mesh)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -53,7 +53,7 @@ class Run(TrainedRun):
         records = [self.record(int(state.position), split, weights, protocol) | images for state in states]
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
-            Placed.of(experiment), variables, self.examples(split), protocol, batch_size, records, stacked
+            self._placed, variables, self.examples(split), protocol, batch_size, records, stacked
         )  # fmt: skip
         return [self._named(member) for member in members]
 
@@ -70,10 +70,16 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            Placed.of(experiment), [variables], self.examples(split), protocol,
+            self._placed, [variables], self.examples(split), protocol,
             meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh), [record],
         )  # fmt: skip
         return self._named(found)
+
+    @property
+    def _placed(self) -> Placed:
+        """The net on the run's devices."""
+        experiment = self.experiment
+        return Placed(experiment.model, experiment.mean, experiment.std, experiment.mesh)
 
     def _named(self, found: Predictions) -> Predictions:
         facts = self.experiment.source.facts

@@ -9,8 +9,8 @@ import numpy as np
 from jax import export
 
 from cvresearch.base.errors import UserError
-from cvresearch.interop.ensembled import Ensemble
 from cvresearch.nn.conv import plain_lowering
+from cvresearch.nn.ensemble import Ensemble
 from cvresearch.nn.overrides import Net
 from cvresearch.nn.stored import Stored
 

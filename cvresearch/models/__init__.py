@@ -1,1 +1,1 @@
-"""Floor 2: one paper, one file. `registry` finds them."""
+"""One paper, one file. `registry` finds them."""

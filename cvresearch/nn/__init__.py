@@ -1,1 +1,1 @@
-"""Floor 1: bricks shared by the architectures."""
+"""Bricks shared by the architectures."""

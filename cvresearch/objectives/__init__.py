@@ -1,1 +1,1 @@
-"""Floor 1: losses, mixing and metrics."""
+"""Losses, mixing and metrics."""

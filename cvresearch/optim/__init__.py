@@ -1,1 +1,1 @@
-"""Floor 1: schedules and optimizers as Optax transforms."""
+"""Schedules and optimizers as Optax transforms."""

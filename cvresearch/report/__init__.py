@@ -1,1 +1,1 @@
-"""Floor 4: what was published, beside what our runs found; pictures of both."""
+"""What was published, beside what our runs found; plots of both."""

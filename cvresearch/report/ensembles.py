@@ -1,6 +1,6 @@
 """Snapshot ensembles beside runs of the same cost, over seeds: cvresearch report ensembles DIR...
 
-Each DIR holds ensemble.json, what `python -m cvresearch.evaluate --ensemble snapshots --control COSINE --control
+Each DIR holds ensemble.json, what `cvresearch evaluate --ensemble snapshots --control COSINE --control
 CONSTANT` printed for one seed, and average.json, of `--ensemble weights`; other folders are named on standard error.
 Prints a table in Markdown and what follows from it.
 """

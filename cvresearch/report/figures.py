@@ -144,7 +144,7 @@ def main(argv: list[str]) -> int:
         argv, __doc__, required=('out',), positional='kind and folders', places=('out', 'runs', 'curve'),
         repeated=('runs',), out='file to write: .png, .pdf or .svg',
         runs='folders of runs or of sweeps', table='a published table', config='experiment file',
-        curve='record of an ensemble, as cvresearch.evaluate prints it',
+        curve='record of an ensemble, as `cvresearch evaluate` prints it',
         x='axis of balls: macs (default), params, latency_ms, memory_mib',
         size='area of balls: params (default) or as --x', split='test (default), minival or train',
         metric='top1 (default), top5 or loss', width='inches; 3.4, a column, by default',

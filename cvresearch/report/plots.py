@@ -205,6 +205,7 @@ def _scale(values: Sequence) -> Callable[[object], float]:
 
 
 def short(value) -> str:
+    """Returns a number in four digits or fewer, '25.6 M'; anything else as it is."""
     if not _numbers([value]):
         return str(value)
     for scale, letter in ((1e9, ' G'), (1e6, ' M'), (1e3, ' k')):

@@ -71,6 +71,21 @@ def test_an_experiment_file_with_older_names_means_what_it_did(tmp_path, capsys)
     assert 'sets optimizer.clip_norm, which is now updates.clip_norm' in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ('line', 'message'),
+    [
+        ('c.accumulate = c.accumulate * 2', 'accumulate is now updates.accumulate'),
+        ('c.augment.mixup += 0.1', 'augment.mixup is now mixing.mixup'),
+        ('c.accumulate = "two"', 'mine.py: '),
+    ],
+)
+def test_an_experiment_file_that_reads_an_older_name_is_told_the_new_one(tmp_path, line, message):
+    file = tmp_path / 'mine.py'
+    file.write_text(FILE.replace('c.augment.mixup = 1', line).replace('    c.accumulate = 2\n', ''))
+    with pytest.raises(UserError, match=message):
+        configs.load(str(file))
+
+
 def test_a_run_of_older_names_is_the_same_configuration():
     new = configs.load(DIGITS, {'updates.sam': '0.05', 'updates.accumulate': '2', 'mixing.mixup': '0.2'}).to_dict()
     old = json.loads(json.dumps(new))

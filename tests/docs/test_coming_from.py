@@ -16,13 +16,7 @@ def mistakes(text):
     """Returns the verbs, flags, keys and names of constructors in a text that do not exist."""
     found, known = [], {key.path for key in reference.every_key()}
     for code in re.findall(r'`([^`]+)`', text):
-        verb = re.match(r'cvresearch (\w+)', code)
-        if verb and verb[1] not in reference.commands():
-            found.append(verb[0])
-        elif verb:
-            _, options, switches, _ = reference.flags_of(reference.commands()[verb[1]])
-            flags = re.findall(r'--(\w+)(?= |$|=)', code)
-            found += [f'{verb[1]} --{flag}' for flag in flags if flag not in {*options, *switches}]
+        found += reference.strangers(code)
         for key, value in re.findall(r'--config\.([\w.]+?)=([\w./]+)', code):
             if key not in known and key != 'KEY' and not key.startswith('model.'):
                 found.append(key)

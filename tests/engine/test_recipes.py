@@ -61,10 +61,10 @@ def test_a_run_with_all_of_it_is_resumed_bit_for_bit(smoke, tmp_path, monkeypatc
 
 
 def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_path):
-    # The pupil's images are normalized otherwise than the teacher's, who is shown what it was trained on.
+    # The student's images are normalized otherwise than the teacher's, who is shown what it was trained on.
     assert train.run(smoke(epochs=2.0), tmp_path / 'teacher') == 0
     teach = dict(distillation__teacher=tmp_path / 'teacher', distillation__weight=1.0, normalize__mean=(0.1,))
-    assert train.run(smoke(**teach), tmp_path / 'pupil') == 0
+    assert train.run(smoke(**teach), tmp_path / 'student') == 0
     experiment = Experiment.from_config(smoke(**teach))
     batch = np.random.default_rng(0).integers(0, 256, (4, *experiment.source.facts.image_shape)).astype(np.uint8)
     of_teacher = Experiment.from_config(smoke(epochs=2.0))
@@ -74,7 +74,7 @@ def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_pat
     logits_of = teacher.load(str(tmp_path / 'teacher'), experiment)
     found = logits_of(steps.normalize(batch, experiment.mean, experiment.std))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
-    assert read_card(tmp_path / 'pupil')['final']['test']['top1'] > 50  # and it saw no label
+    assert read_card(tmp_path / 'student')['final']['test']['top1'] > 50  # and it saw no label
 
 
 def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(tmp_path):

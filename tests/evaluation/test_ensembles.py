@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import flax.linen as nn
 import jax
@@ -108,6 +109,14 @@ def test_ensemble_of_snapshots(workdir):
     kept = Predictions.load(workdir / 'predictions' / 'test_snapshots.npz')
     assert predictions.summary(kept)['nll'] == record['nll']
     assert 'last m members' in evaluate.as_text(record)
+
+
+def test_controls_may_stand_between_commas_as_they_did_before(tmp_path):
+    for name in ('a', 'b', 'x,y'):
+        (tmp_path / name).mkdir()
+    a, b, one = tmp_path / 'a', tmp_path / 'b', tmp_path / 'x,y'
+    assert evaluate._between_commas(Path(f'{a},{b}')) == [a, b] and evaluate._between_commas(one) == [one]
+    assert evaluate._between_commas(Path(f'{a},nowhere')) == [Path(f'{a},nowhere')]
 
 
 def test_probabilities_are_averaged_not_logits():

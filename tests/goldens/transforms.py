@@ -1,8 +1,8 @@
 """Records what torchvision and timm make of photographs by their own transforms: python tests/goldens/transforms.py
 
-Needs the packages of requirements.txt beside it. Writes transforms.json: by each preparation the SHA-256 of the pixels
-(uint8, RGB) of every photograph that photographs.py cuts out; and files/transforms.npz: of two nets with seeded
-weights the first logits, the class and the largest logit of every one.
+Needs the packages of requirements.txt beside it. Writes transforms.json: by each preparation its mean and deviation,
+and the SHA-256 of the pixels (uint8, RGB) of every photograph that photographs.py cuts out; and files/transforms.npz:
+of two nets with seeded weights the first logits, the class and the largest logit of every one.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ COUNT, KEPT = 20, 40  # photographs; logits of each
 TORCHVISION = (
     'resnet50.IMAGENET1K_V1', 'resnet50.IMAGENET1K_V2', 'efficientnet_b0.IMAGENET1K_V1',
     'efficientnet_b1.IMAGENET1K_V2', 'efficientnet_b7.IMAGENET1K_V1', 'inception_v3.IMAGENET1K_V1',
-    'densenet121.IMAGENET1K_V1',
+    'densenet121.IMAGENET1K_V1', 'vgg16.IMAGENET1K_FEATURES',
 )  # fmt: skip
 TIMM = (
     'resnet50.a1_in1k', 'resnet50.tv_in1k', 'dm_nfnet_f0.dm_in1k', 'tf_efficientnet_b3.ns_jft_in1k',
@@ -84,7 +84,8 @@ def main() -> None:
     for reference, change in cases:
         transform, mean, std = transform_of(reference, change)
         row = {'reference': reference, 'change': change} if change else {'reference': reference}
-        rows.append(row | {'pixels': [digest(prepared(data, transform), mean, std) for data in files.values()]})
+        pixels = [digest(prepared(data, transform), mean, std) for data in files.values()]
+        rows.append(row | {'mean': list(mean), 'std': list(std), 'pixels': pixels})
     record = {'torchvision': torchvision.__version__, 'timm': timm.__version__, 'preparations': rows}
     (HERE / 'transforms.json').write_text(json.dumps(record, indent=1) + '\n')
     arrays = {}

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import resource
 
 import jax
 import numpy as np
@@ -144,6 +145,24 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         (folder / 'a').write_text('half')
         full()
     assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize('form', ['onnx', 'stablehlo', 'torchvision', 'torchvision.pth'])
+def test_a_file_that_cannot_be_finished_is_not_there(form, weights, tmp_path):
+    """A limit on the size of files stands for a full disk: writing fails in the middle."""
+    found = classifiers.load(f'file:{weights}#torchvision/shufflenet_v2_x0_5')
+    form, _, ending = form.partition('.')
+    path = tmp_path / f'net.{ending or {"torchvision": "safetensors"}.get(form, form)}'
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    jax.config.update('jax_enable_compilation_cache', False)  # its files would be too large too
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+        with pytest.raises((RunError, UserError), match='cannot write') as error:
+            exports.export(found, form, path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        jax.config.update('jax_enable_compilation_cache', True)
+    assert '\n' not in str(error.value) and str(path) in str(error.value) and not os.listdir(tmp_path)
 
 
 def test_a_file_that_comes_meanwhile_is_not_replaced(tmp_path):

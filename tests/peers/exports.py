@@ -1,6 +1,6 @@
 """Exported nets outside: logits of ONNX and StableHLO files beside ours, for a net of every family (docs/export.md).
 
-    python -m tests.peers.exports [VARIANT...]      # without names, each family's cheapest net: half an hour
+    python -m tests.peers.exports [VARIANT...]      # each family's cheapest net, those that are not in the record
     python -m tests.peers.exports --float16         # of ONNX files in half precision, beside those in single: minutes
     python -m tests.peers.exports --table           # the table of docs/export.md
 
@@ -95,15 +95,20 @@ def table() -> str:
     """Returns the record as a table."""
     head = ['family', 'net', 'image', 'ONNX', 'StableHLO', 'ONNX in float16', 'custom calls']
     lines = [f'| {" | ".join(head)} |', f'| --- | --- | --- |{" ---: |" * 4}']
-    for row in csv.DictReader(RECORD.read_text().splitlines()):
+    for row in read():
         cells = [row[key] for key in ('family', 'net', 'image', 'onnx', 'stablehlo', 'float16', 'custom_calls')]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
 
+def read() -> list[dict]:
+    """Returns the rows of the record."""
+    return [*csv.DictReader(RECORD.read_text().splitlines())] if RECORD.exists() else []
+
+
 def keep(row: dict) -> None:
     """Adds a row to the record, or what it has to an earlier one of the same net."""
-    rows = {old['net']: old for old in csv.DictReader(RECORD.read_text().splitlines())} if RECORD.exists() else {}
+    rows = {old['net']: old for old in read()}
     rows[row['net']] = rows.get(row['net'], {}) | row
     with open(RECORD, 'w', newline='') as file:
         writer = csv.DictWriter(file, FIELDS, lineterminator='\n')
@@ -115,7 +120,7 @@ def keep(row: dict) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Exports nets and keeps their rows, or prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('names', nargs='*', help="variants; each family's cheapest by default")
+    parser.add_argument('names', nargs='*', help='variants; by default those that have no row')
     parser.add_argument('--table', action='store_true', help='print the table of docs/export.md')
     parser.add_argument('--float16', action='store_true', help='of the nets in the record, how far float16 is')
     options = parser.parse_args(argv)
@@ -124,7 +129,9 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     from tests.interop.nets import CHEAPEST
 
-    for name in options.names or reversed(CHEAPEST):  # the quick ones first
+    column = 'float16' if options.float16 else 'onnx'
+    there = {row['net'] for row in read() if row.get(column)}
+    for name in options.names or [name for name in reversed(CHEAPEST) if name not in there]:  # the quick ones first
         keep(dict(net=name, float16=half_of(name)) if options.float16 else row_of(name))
     return 0
 

@@ -138,6 +138,9 @@ READERS = {'torchvision': _torchvision, 'timm': _timm, 'keras': _keras}
 
 def table() -> str:
     """Returns the record as a table, a row for each library."""
+    from cvresearch.models import registry
+
+    known = Counter(name.partition('/')[0] for name in registry.references())
     rows = [*csv.DictReader(RECORD.read_text().splitlines())]
     counts: dict[str, Counter] = {}
     worst: dict[str, float] = {}
@@ -149,14 +152,15 @@ def table() -> str:
         found['with logits'] += bool(row['logits'])
         worst[library] = max(worst.get(library, 0.0), float(row['logits'] or 0))
     lines = [
-        '| library | references | loaded strictly | every tensor equal | back here, bit for bit | logits compared '
-        '| largest difference |',
-        '| --- | ---: | ---: | ---: | ---: | ---: | ---: |',
+        '| library | references | in the record | loaded strictly | every tensor equal | back here, bit for bit '
+        '| logits compared | largest difference |',
+        '| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
     for library, found in counts.items():
         outside = library.split()[0] in FILES
-        there = found['strict'], found['equal'], found['round_trip'], found['with logits'], f'{worst[library]:.1e}'
-        cells = [library, found['all'], *(there if outside else ('', '', found['round_trip'], '', ''))]
+        there = known[library.split()[0]], found['all']
+        held = found['strict'], found['equal'], found['round_trip'], found['with logits'], f'{worst[library]:.1e}'
+        cells = [library, *there, *(held if outside else ('', '', found['round_trip'], '', ''))]
         lines.append(f'| {" | ".join(map(str, cells))} |')
     return '\n'.join(lines)
 
