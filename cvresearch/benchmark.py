@@ -145,6 +145,7 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
             config.average.start_epochs = 0.0
     cold, warm, experiment = first_steps(config)
     with tempfile.TemporaryDirectory() as folder, Session.open(experiment, folder) as session:
+        assert session is not None  # of a new folder
         training = Training(session)
         ours, bare = _in_turns(training, pairs)
         memory = _memory(training.phases.compiled(0))
@@ -199,6 +200,7 @@ def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
             start = time.perf_counter()
             experiment = Experiment.from_config(config)
             with Session.open(experiment, Path(folder) / name) as session:
+                assert session is not None  # of a new folder
                 training = Training(session)
                 jax.block_until_ready(training.phases.update(0, training.state, next(training.batches)))
             seconds.append(time.perf_counter() - start)

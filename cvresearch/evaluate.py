@@ -23,6 +23,7 @@ import dataclasses
 import json
 import sys
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -129,11 +130,11 @@ def run(
       UserError: no run, no such checkpoint, split or protocol; a choice by the reported split.
     """
     how = How(split, batch_size, **how)
-    of, chosen = how.run(workdir, force), {}
+    of, chosen, at = how.run(workdir, force), {}, cast(int | None, step)
     if step == 'best':
-        step = of.best_step(select_by, split, force)
+        at = of.best_step(select_by, split, force)
         chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
-    (found,) = of.predictions([of.checkpoint(step)], split, how.of(of), batch_size, weights=how.weights)
+    (found,) = of.predictions([of.checkpoint(at)], split, how.of(of), batch_size, weights=how.weights)
     found = dataclasses.replace(found, record=found.record | chosen)
     _keep(of, found, how)
     return of.metrics(found)
@@ -201,8 +202,8 @@ def _last(run: Run, how: How) -> Predictions:
 
 def _weights(runs: list[Run], how: How) -> tuple[Predictions, dict]:
     for other in runs[1:]:
-        names = (run.experiment.source.facts.class_names for run in (runs[0], other))
-        datasets.check_same_order(*names, other.path)
+        first, names = (run.experiment.source.facts.class_names for run in (runs[0], other))
+        datasets.check_same_order(first, names, other.path)
     states = runs[0].snapshots() if len(runs) == 1 else [run.checkpoint() for run in runs]
     return runs[0].averaged(states, how.split, how.of(runs[0]), how.batch_size), {}
 

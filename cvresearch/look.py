@@ -33,6 +33,7 @@ the panels. Of gradients, a map is the largest absolute value of the channels.
 import functools
 from collections.abc import Callable
 from types import SimpleNamespace
+from typing import Any
 
 from cvresearch.base import cli
 from cvresearch.base.errors import UserError, lookup
@@ -50,6 +51,7 @@ def _print_layers(net: Classifier, options: SimpleNamespace) -> None:
         print(f'{name:<48}{"x".join(map(str, shape))}')
 
 
+CLASS: dict[str, Any] = {'class': 'classes by name or number, with commas between; the likeliest by default'}
 # (net, images, options)
 OF_IMAGES: dict[str, Callable] = {
     'maps': look_inside.maps, 'exciting': look_inside.exciting, 'cka': look_inside.compare,
@@ -102,7 +104,7 @@ def main(argv: list[str]) -> int:
         limit='images of surface (256)', points='places along each direction of surface (21)',
         reach='how far surface goes to either side, in norms of the filters (1)',
         bins='of calibration (15)', number='images of mistakes (25)',
-        **{'class': 'classes by name or number, with commas between; the likeliest by default'},
+        **CLASS,
     )  # fmt: skip
     options.classes = getattr(options, 'class')
     if not options.rest:

@@ -11,6 +11,7 @@ import contextlib
 import functools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -103,8 +104,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
             )
         if 0 in values:
             raise UserError(
-                f'members of a population have {key} = 0 and {max(values)}: at 0 that part of the program is left out; '
-                'put those runs into a population of their own'
+                f'members of a population have {key} = 0 and {max(cast(list[float], values))}: at 0 that part of the '
+                'program is left out; put those runs into a population of their own'
             )
     return [key for key in keys if key != 'seed']
 
@@ -154,7 +155,7 @@ class Population:
                     trainings[i].arrived = True
             if not any(ended[i] for i in group):
                 self._advance([trainings[i] for i in group])
-        return ended
+        return [how for how in ended if how is not None]
 
     def _advance(self, group: Sequence['Member']) -> None:
         places = [training.place for training in group]

@@ -114,7 +114,7 @@ class Sheet:
 
     def write(self) -> None:
         """Writes the sheet, if one was asked for and there is an image; says what it leaves out."""
-        if self._images:
+        if self.path and self._images:
             looks = _looks()
             looks.saved(looks.contact_sheet(self._images, self._titles, side=1.5), self.path)
         if self.left_out:

@@ -1,5 +1,6 @@
 """Command lines: flags by absl, configuration overrides, and errors of one line."""
 
+import io
 import os
 import select
 import signal
@@ -7,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -35,14 +37,14 @@ ELSEWHERE = {
 
 
 def parse(
-    argv: list[str], usage: str, required: tuple[str, ...] | None = None, switches: dict[str, str] | None = None,
+    argv: list[str], usage: str | None, required: tuple[str, ...] | None = None, switches: dict[str, str] | None = None,
     positional: str | None = None, places: tuple[str, ...] = (), repeated: tuple[str, ...] = (), **options: str,
 ) -> SimpleNamespace:  # fmt: skip
     """Returns the values of the flags, `overrides`, {'epochs': '3'} for --config.epochs=3, and `rest`.
 
     Args:
       argv: without the program's name.
-      usage: what the program does, for --help.
+      usage: what the program does, for --help: its docstring.
       required: flags that must be given; all of them by default.
       switches: the help text of each flag that takes no value, by name.
       positional: what the arguments without a flag are, where there may be any; they come as `rest`.
@@ -147,7 +149,8 @@ def run(main: Callable[[list[str]], int], now: str = '') -> None:
     keep_compiled()
     for stream in (sys.stdout, sys.stderr):
         # Files and pipes get UTF-8, as all that is written; on a terminal without the letters of a name it is escaped.
-        stream.reconfigure(errors='backslashreplace', encoding=None if stream.isatty() else 'utf-8')
+        file = cast(io.TextIOWrapper, stream)
+        file.reconfigure(errors='backslashreplace', encoding=None if stream.isatty() else 'utf-8')
     if now:
         tell_new_name(now)
     try:

@@ -3,6 +3,7 @@
 import os
 import re
 from types import SimpleNamespace
+from typing import Any
 
 from cvresearch.base import cli, metadata
 from cvresearch.base.errors import UserError
@@ -10,7 +11,7 @@ from cvresearch.base.errors import UserError
 TPU_PORT = 7733
 # Beside the range of ephemeral ports, so that nothing else has it, and two jobs on one machine seldom the same.
 SLURM_PORTS = range(20000, 28000)
-FLAGS = dict(
+FLAGS: dict[str, Any] = dict(
     hosts='processes that train together, one on each host (1); auto: as SLURM or a TPU VM says (docs/hosts.md)',
     host='the number of this one, from 0',
     coordinator='ADDRESS:PORT of host 0, the same for all',
@@ -45,7 +46,7 @@ def hosts() -> tuple[int, int, str]:
         return int(os.environ['SLURM_NTASKS']), int(os.environ['SLURM_PROCID']), f'{first}:{port}'
     server = metadata.server()
     number = metadata.value(server, 'attributes/agent-worker-number') if server else ''
-    if number:
+    if server and number:
         # A worker each, in order: 'name:id:10.0.0.2,...', or on newer machines 'name,...'.
         workers = metadata.value(server, 'attributes/worker-network-endpoints').split(',')
         parts = workers[0].split(':')
@@ -58,5 +59,6 @@ def hosts() -> tuple[int, int, str]:
 
 def first_node(nodes: str) -> str:
     """Returns the first of SLURM's list of nodes: of 'node[003-007,9],other' it is 'node003'."""
-    prefix, numbers = re.match(r'([^,\[]*)(?:\[([^,\-\]]+))?', nodes).groups()
-    return prefix + (numbers or '')
+    match = re.match(r'([^,\[]*)(?:\[([^,\-\]]+))?', nodes)
+    assert match is not None  # it matches anything
+    return match[1] + (match[2] or '')

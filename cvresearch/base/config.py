@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -64,7 +65,7 @@ def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> Config
     return config
 
 
-def _names(text: str) -> tuple:
+def _names(text: str) -> Any:
     try:
         return typed(text, tuple)
     except ValueError:
@@ -106,19 +107,22 @@ def parts_of(spec: str) -> tuple[str, str]:
       UserError: as `paths.local`.
     """
     match = re.fullmatch(r'(.*?\.py)(?::(.*))?|([^:]*):?(.*)', str(paths.local(spec, '--config')), re.S)
+    assert match is not None  # the second pattern matches anything
     return (match[1], match[2] or '') if match[1] else (match[3], match[4])
 
 
 def _module(path: str) -> ModuleType:
     file = Path(path)
     if not file.is_file() and file.parent.name == 'configs' and (packed := importlib.util.find_spec('configs')):
-        file = Path(packed.origin).parent / file.name  # of an installed package, whatever folder this is
+        file = Path(packed.origin or '').parent / file.name  # of an installed package, whatever folder this is
     if not file.is_file():
         raise UserError(f'no config file {path!r}; {nearest(path, map(str, file.parent.glob("*.py")))}')
     root = str(file.resolve().parent.parent)  # holds the folder configs/, which config files import
     if root not in sys.path:
         sys.path.insert(0, root)
     module_spec = importlib.util.spec_from_file_location(f'_config_{file.stem}', file)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f'{path} is not Python; expected a file that ends in .py')
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)

@@ -13,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from typing import cast
 
 from cvresearch.base.errors import FAILED, HOST_LOST
 
@@ -46,7 +47,7 @@ class Coordinator(threading.Thread):
         beat, waited = time.monotonic(), 0
         while True:
             for key, _ in self._connections.select(BEAT_SECONDS / 4):
-                self._accept() if key.fileobj is self._listening else self._read(key.fileobj)
+                self._accept() if key.fileobj is self._listening else self._read(cast(socket.socket, key.fileobj))
             if time.monotonic() - beat < BEAT_SECONDS:
                 continue
             beat, waited = time.monotonic(), waited + 1
@@ -158,6 +159,8 @@ class Watch(threading.Thread):
     def run(self) -> None:
         """Goes on until the meeting is over or a host is missing."""
         self._connection = self._connected()
+        if self._connection is None:
+            return
         _send(self._connection, {'host': self._host, 'hosts': self._hosts})
         self._connection.settimeout(BEAT_SECONDS)
         rest, silent = b'', 0
@@ -197,7 +200,7 @@ class Watch(threading.Thread):
             _send(self._connection, word)
             self._over.wait(GRACE_SECONDS)
 
-    def _connected(self) -> socket.socket:
+    def _connected(self) -> socket.socket | None:
         for _ in range(5 * self._beats):
             try:
                 return socket.create_connection(self._address, timeout=BEAT_SECONDS)
@@ -205,6 +208,7 @@ class Watch(threading.Thread):
                 time.sleep(BEAT_SECONDS / 5)
         name, port = self._address
         self._leave(f'host 0 of {self._hosts} ({name}:{port}) did not start within {self._timeout:g} s')
+        return None
 
     def _hear(self, said: dict) -> None:
         if 'go' in said:

@@ -69,7 +69,7 @@ def bad_combinations(
     for name, found in plugins.items():
         if found != jaxlib:
             yield f'{name} {found} beside jaxlib {jaxlib}: JAX leaves the plugin out; install the same version of both'
-    cudas = sorted({PLUGIN.fullmatch(name)[1] for name in plugins})
+    cudas = sorted({match[1] for match in map(PLUGIN.fullmatch, plugins) if match})
     if len(cudas) > 1:
         yield f'plugins for CUDA {" and ".join(cudas)}: JAX takes one by chance; uninstall those of CUDA {cudas[0]}'
     for cuda in cudas[-1:]:

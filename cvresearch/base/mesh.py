@@ -8,6 +8,7 @@ sharded (ZeRO stage 3: Rajbhandari et al. 2020, arXiv:1910.02054), (A, B) is bot
 import dataclasses
 import math
 import re
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -16,9 +17,10 @@ from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError, check_arguments
 
+AnyMesh = Mesh | AbstractMesh  # of devices that are there, or of any
 AXES = ('data', 'shard')
 LEAST = 1 << 14  # numbers in an array that is worth dividing
-KNOBS = dict(data=-1, shard=1, least=LEAST, rules=())  # of a config's `mesh`, and their defaults
+KNOBS: dict[str, Any] = dict(data=-1, shard=1, least=LEAST, rules=())  # of a config's `mesh`, and their defaults
 
 
 def shape(data: int, shard: int, devices: int, batch: int = 0) -> tuple[int, int]:
@@ -65,17 +67,22 @@ def abstract(data: int, shard: int, devices: int, batch: int = 0) -> AbstractMes
     return AbstractMesh(shape(data, shard, devices, batch), AXES)
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def devices(mesh: AnyMesh) -> list[Any]:
+    """Returns the devices of a mesh that are there."""
+    return [*cast(Mesh, mesh).devices.flat]
+
+
+def replicated(mesh: AnyMesh) -> NamedSharding:
     """Returns the placement of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
-def by_example(mesh: Mesh) -> NamedSharding:
+def by_example(mesh: AnyMesh) -> NamedSharding:
     """Returns the placement of a batch: its first axis is divided over the mesh."""
     return NamedSharding(mesh, PartitionSpec(AXES))
 
 
-def by_example_in_parts(mesh: Mesh) -> NamedSharding:
+def by_example_in_parts(mesh: AnyMesh) -> NamedSharding:
     """Returns the placement of a batch in parts: the examples of each part are divided over the mesh."""
     return NamedSharding(mesh, PartitionSpec(None, AXES))
 
@@ -93,7 +100,7 @@ class Layout:
         The axis is the parameter's own (-1 the last), None for replicated.
     """
 
-    mesh: Mesh | AbstractMesh
+    mesh: AnyMesh
     least: int = LEAST
     rules: tuple = ()
 
@@ -189,7 +196,7 @@ def bytes_per_device(tree, placements) -> int:
     return sum(jax.tree.leaves(jax.tree.map(leaf, tree, placements)))
 
 
-def check_batch(name: str, size: int, mesh: Mesh | AbstractMesh) -> None:
+def check_batch(name: str, size: int, mesh: AnyMesh) -> None:
     """Raises UserError unless a batch of `size` divides over the mesh."""
     if size < 1 or size % mesh.size:
         raise UserError(
@@ -198,7 +205,7 @@ def check_batch(name: str, size: int, mesh: Mesh | AbstractMesh) -> None:
         )
 
 
-def fitting(size: int, mesh: Mesh | AbstractMesh) -> int:
+def fitting(size: int, mesh: AnyMesh) -> int:
     """Returns the batch size of an evaluation, made a multiple of the devices: the rest of a batch is filled up.
 
     Raises:
@@ -209,7 +216,7 @@ def fitting(size: int, mesh: Mesh | AbstractMesh) -> int:
     return -(-size // mesh.size) * mesh.size
 
 
-def place(batch, mesh: Mesh):
+def place(batch, mesh: AnyMesh):
     """Puts a batch, a dict of NumPy arrays holding this host's examples, on the mesh."""
     sharding = by_example(mesh)
     if jax.process_count() == 1:
@@ -217,7 +224,7 @@ def place(batch, mesh: Mesh):
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
-def shapes_of(batch: dict, size: int, mesh: Mesh) -> dict:
+def shapes_of(batch: dict, size: int, mesh: AnyMesh) -> dict:
     """Returns the shapes, dtypes and places on a mesh of a batch with `size` examples, given one of any size.
 
     What has several rows for each label has them in the larger batch too.

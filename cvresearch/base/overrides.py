@@ -52,16 +52,17 @@ def apply(config: ConfigDict, overrides: Mapping[str, str | None]) -> None:
       UserError: an unknown key, a value of the wrong type.
     """
     kinds = {key: _kind(key, text) for key, text in overrides.items()}
+    texts = {key: text for key, text in overrides.items() if text is not None}
     with config.unlocked(), config.ignore_type():
         for key in sorted((key for key, kind in kinds.items() if kind == 'name'), key=lambda key: key.count('.')):
-            _rename(config, key, overrides)
+            _rename(config, key, texts)
         for key, kind in kinds.items():
             if kind == 'several':
                 size = _several(key)
-                size(config, _typed(key, overrides[key], 0, None))
+                size(config, _typed(key, texts[key], 0, None))
         for key, kind in kinds.items():
             if kind == 'value':
-                _set(config, key, overrides[key])
+                _set(config, key, texts[key])
         for key, kind in kinds.items():
             if kind == 'remove':
                 _remove(config, key)
@@ -130,7 +131,7 @@ def _takes(path: str, node: ConfigDict) -> dict | None:
     return constructors.takes(path, node.get('name')) if constructors.is_group(path) else None
 
 
-def _rename(config: ConfigDict, key: str, overrides: Mapping[str, str | None]) -> None:
+def _rename(config: ConfigDict, key: str, overrides: Mapping[str, str]) -> None:
     group, node = key.rpartition('.')[0], _node(config, key)
     if 'name' not in node and not (_is_group(group) and _constructors().named(group)):
         raise unknown(config, key)
@@ -226,7 +227,7 @@ def unknown(config: ConfigDict, key: str, value=None) -> UserError:
         what = f'{group} {node.name!r}' if 'name' in node else group
         why = f': {what} takes no argument {last!r}'
         if meant(last) in (None, key):
-            return UserError(f'unknown config key {key!r}{why}; {nearest(last, takes, see=LIST_KEYS)}')
+            return UserError(f'unknown config key {key!r}{why}; {nearest(last, takes or {}, see=LIST_KEYS)}')
     alias = meant(last)
     if not alias and not close:
         close = _constructors().groups_that_take(last)

@@ -92,7 +92,7 @@ def records(names: Iterable[str]) -> list[dict]:
     rows = []
     for name in names:
         file = _LOADED[name].__file__
-        rows.append({'name': name, 'file': file, 'sha256': hashlib.sha256(Path(file).read_bytes()).hexdigest()})
+        rows.append({'name': name, 'file': file, 'sha256': hashlib.sha256(Path(str(file)).read_bytes()).hexdigest()})
     return rows
 
 
@@ -135,6 +135,8 @@ def _imported(name: str, file: str, was: str) -> ModuleType:
         if _is_file(name):
             label = f'_plugin_{hashlib.sha256(file.encode()).hexdigest()[:12]}'
             spec = importlib.util.spec_from_file_location(label, file)
+            if spec is None or spec.loader is None:
+                raise ImportError('expected a file that ends in .py')
             module = sys.modules[label] = importlib.util.module_from_spec(spec)  # dataclasses look there
             spec.loader.exec_module(module)
         else:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
+from typing import Any, cast
 
 import jax
 
@@ -32,7 +33,7 @@ def _tensorboard() -> ModuleType:
     """
     hidden = 'torch' not in sys.modules
     if hidden:
-        sys.modules['torch'] = None  # an import fails, as if it were not installed
+        cast(dict, sys.modules)['torch'] = None  # an import fails, as if it were not installed
     try:
         import tensorboardX
 
@@ -53,7 +54,8 @@ class Metrics:
         self._path = workdir / 'metrics.jsonl'
         rows = read_metrics(self._path) if hosts.is_primary() else []
         self._rows = hosts.broadcast([row for row in rows if row['step'] <= step])
-        self._file = self._events = self._ended = None
+        self._file = self._events = None
+        self._ended: Any = None
         if not hosts.is_primary():
             return
         write_atomically(self._path, ''.join(json.dumps(row) + '\n' for row in self._rows))
@@ -71,7 +73,7 @@ class Metrics:
         """
         row = {'step': step, 'epoch': round(epoch, 6), 'split': split, **values}
         self._rows.append(row)
-        if self._file is None:
+        if self._file is None or self._events is None:
             return
         try:
             self._file.write(json.dumps(row) + '\n')
@@ -98,7 +100,7 @@ class Metrics:
 
     def finish(self) -> None:
         """Tells TensorBoard's table of runs that this one is finished."""
-        if self._ended is not None:
+        if self._events is not None and self._ended is not None:
             self._events.file_writer.add_summary(self._ended)
 
     def has(self, step: int, split: str, weights: str = 'raw') -> bool:
@@ -127,6 +129,7 @@ class Metrics:
         """Closes both files."""
         if self._file is not None:
             self._file.close()
+        if self._events is not None:
             self._events.close()
 
 
@@ -248,7 +251,7 @@ def in_words(final: dict[str, dict]) -> str:
     """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
     found = [
         f'{split}{f" ({weights})" if weights else ""} {metric} {value:.2f} % of {row["n_seen"]:,} images'
-        for name, row in final.items() if judged(row) for metric, value in [judged(row)]
+        for name, row in final.items() if (best := judged(row)) for metric, value in [best]
         for split, _, weights in [name.partition('_')] if split != 'train'
     ]  # fmt: skip
     return ', '.join(found) or 'nothing was evaluated'

@@ -1,5 +1,6 @@
 """What the environment says to JAX that changes the numbers of a run, or that a run cannot be made with."""
 
+import enum
 import os
 
 import jax
@@ -28,9 +29,9 @@ def check() -> None:
 
 def changed() -> dict[str, object]:
     """Returns what differs from JAX's defaults, by the name of the setting, and XLA_FLAGS where there are any."""
-    found = {name: getattr(jax.config, name) for name in DEFAULTS}
-    found = {name: getattr(value, 'value', value) for name, value in found.items()}  # some are enums
-    differing = {name: value for name, value in found.items() if value != DEFAULTS[name]}
+    found: dict[str, object] = {name: getattr(jax.config, name) for name in DEFAULTS}
+    found = {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
+    differing: dict[str, object] = {name: value for name, value in found.items() if value != DEFAULTS[name]}
     flags = os.environ.get('XLA_FLAGS', '').split()
     return differing | ({'XLA_FLAGS': flags} if flags else {})
 

@@ -5,6 +5,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from cvresearch.base.clock import Clock
 from cvresearch.base.errors import UserError
 
 FIRST_STEPS = 2  # not measured: they fill caches
+Device = Any  # jax.Device, which no static checker can look into
 MEASURE = 'measure'
 
 
@@ -37,7 +39,7 @@ class Observation:
         if self.peak not in ('', MEASURE) and not (_number(self.peak) or 0) > 0:
             raise UserError(f'--peak is {self.peak!r}; expected TFLOP/s of one device, or {MEASURE!r}')
 
-    def peak_flops(self, device: jax.Device, dtype: str) -> float | None:
+    def peak_flops(self, device: Device, dtype: str) -> float | None:
         """Returns the FLOP/s that count as all that a device can do in a dtype, None where nobody asked."""
         if not self.peak:
             return None
@@ -55,7 +57,7 @@ class Observation:
         return first
 
 
-def matrix_flops(device: jax.Device, dtype: str, seconds: float = 1.0) -> float:
+def matrix_flops(device: Device, dtype: str, seconds: float = 1.0) -> float:
     """Returns the FLOP/s of the fastest of some square matrix products on a device.
 
     Args:
@@ -86,7 +88,7 @@ class Speed:
     """
 
     def __init__(
-        self, clock: Clock, start: int, batch_size: int, devices: list[jax.Device], peak: float | None = None,
+        self, clock: Clock, start: int, batch_size: int, devices: list[Device], peak: float | None = None,
         flops: Callable[[int], float] = lambda step: 0.0,
     ):  # fmt: skip
         """Begins at a step.

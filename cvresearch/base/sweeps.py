@@ -14,6 +14,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -144,11 +145,12 @@ def _drawn(space: Space, places: np.ndarray) -> list[Setting]:
 
 def _settings(part: Part, combine) -> list[Setting]:
     if not isinstance(part, Mapping):
-        return list(part)
+        return [*cast(Iterable[Setting], part)]
     for key, values in part.items():
         if isinstance(values, str | Span | Choice) or not isinstance(values, Iterable):
             raise UserError(f'sweep: {key} is {values!r}; expected a list of values (or random or sobol for a span)')
-    return [dict(builtins.zip(part, values, strict=True)) for values in combine(*map(list, part.values()))]
+    return [cast(Setting, dict(builtins.zip(part, values, strict=True)))
+            for values in combine(*map(list, part.values()))]  # fmt: skip
 
 
 def _side_by_side(*lists: Sequence) -> Iterable[tuple]:

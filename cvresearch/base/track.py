@@ -15,8 +15,9 @@ def main(argv: list[str]) -> int:
     """Sends them; returns the exit code: 1 where a tracker did not take all."""
     options = cli.parse(argv, __doc__, positional='workdir', to='tracker: wandb, mlflow, or one of the run\'s plugins')
     paths = [local(text) for text in options.rest]
-    if missing := [path for path in paths if not (path / 'config.json').is_file()] or not paths:
-        raise UserError(f'expected the workdirs of runs, got {missing[0] if paths else "none"}')
+    missing = [path for path in paths if not (path / 'config.json').is_file()]
+    if missing or not paths:
+        raise UserError(f'expected the workdirs of runs, got {missing[0] if missing else "none"}')
     done = []
     for path in paths:
         with tracking.alone(path, options.to):

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, lookup
@@ -61,6 +61,13 @@ class Tracker(Protocol):
         """Ends the session with run.json; its 'status' is finished, preempted, failed, or running for a killed one."""
 
 
+@runtime_checkable
+class OfPackage(Protocol):
+    """A tracker that needs a package of this name, which may not be installed."""
+
+    package: str
+
+
 def known() -> dict[str, type[Tracker]]:
     """Returns the trackers by name, with those of the plugins that are loaded."""
     return plugins.merged(TRACKERS, 'TRACKERS')
@@ -69,9 +76,9 @@ def known() -> dict[str, type[Tracker]]:
 def check(names: Iterable[str]) -> None:
     """Raises UserError for a name that is no tracker, or one whose package is not installed."""
     for name in names:
-        package = getattr(lookup('tracker', known(), name), 'package', None)
-        if package and importlib.util.find_spec(package) is None:
-            raise UserError(f'--track {name} needs the package {package}, which is not installed: '
+        tracker = lookup('tracker', known(), name)
+        if isinstance(tracker, OfPackage) and importlib.util.find_spec(tracker.package) is None:
+            raise UserError(f'--track {name} needs the package {tracker.package}, which is not installed: '
                             f'pip install "cvresearch[{name}]"')  # fmt: skip
 
 
@@ -86,7 +93,7 @@ class WandB:
 
     def begin(self, run: Tracked) -> None:
         """Begins a run, or goes on with the one that has this id."""
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  # an extra
 
         self._of, self._taken = run, run.taken
         self._run = wandb.init(
@@ -125,8 +132,8 @@ class MLflow:
 
     def begin(self, run: Tracked) -> None:
         """Begins a run, or goes on with the one whose tag has this id."""
-        from mlflow.entities import Param
-        from mlflow.tracking import MlflowClient
+        from mlflow.entities import Param  # pyright: ignore[reportMissingImports]  # an extra
+        from mlflow.tracking import MlflowClient  # pyright: ignore[reportMissingImports]  # an extra
 
         self._of, self._client = run, MlflowClient()
         experiment = self._experiment(os.environ.get('MLFLOW_EXPERIMENT_NAME') or PROJECT)
@@ -146,7 +153,7 @@ class MLflow:
 
     def write(self, rows: list[dict]) -> None:
         """Takes rows of metrics.jsonl."""
-        from mlflow.entities import Metric
+        from mlflow.entities import Metric  # pyright: ignore[reportMissingImports]  # an extra
 
         now = int(1000 * time.time())
         metrics = [Metric(name, value, now, row['step']) for row in rows for name, value in scalars(row).items()]
@@ -158,7 +165,7 @@ class MLflow:
         for file in self._of.files():
             self._client.log_artifact(self._id, str(file))
         self._client.set_tag(self._id, 'status', card.get('status', ''))
-        self._client.set_terminated(self._id, self._STATUS.get(card.get('status'), 'KILLED'))
+        self._client.set_terminated(self._id, self._STATUS.get(card.get('status', ''), 'KILLED'))
 
     def _experiment(self, name: str) -> str:
         found = self._client.get_experiment_by_name(name)

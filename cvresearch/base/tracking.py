@@ -58,7 +58,8 @@ class Tracking:
     def close(self) -> None:
         """Waits until they have sent the rest, or have had `END_SECONDS` for it."""
         for process in self._processes.values():
-            process.stdin.close()
+            if process.stdin:
+                process.stdin.close()
         until = time.monotonic() + END_SECONDS + 2 * POLL_SECONDS
         for name, process in self._processes.items():
             try:

@@ -9,15 +9,18 @@ import re
 
 import jax
 import numpy as np
+from jax import tree_util
 
 STACKED = re.compile(r'(.*?)(\d+)-(\d+)')  # stage1_block1-17
 
 
 def key_name(entry) -> str:
     """Returns the plain name of one entry of a JAX key path."""
-    for attribute in ('key', 'name', 'idx'):
-        if hasattr(entry, attribute):
-            return str(getattr(entry, attribute))
+    match entry:
+        case tree_util.DictKey(key=name) | tree_util.FlattenedIndexKey(key=name):
+            return str(name)
+        case tree_util.GetAttrKey(name=name) | tree_util.SequenceKey(idx=name):
+            return str(name)
     return str(entry)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -38,7 +39,7 @@ def watched(module: nn.Module, see: Callable[[Call], None]) -> Callable[[Mapping
 
     def apply(variables, images):
         with nn.intercept_methods(intercept):
-            return module.apply(variables, images, train=False)
+            return cast(jax.Array, module.apply(variables, images, train=False))
 
     return apply
 

@@ -16,6 +16,7 @@ from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress.layer_calls import Call, calls
 from cvresearch.compress.layers import chosen, require_share
+from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.stored import Stored
 
@@ -80,7 +81,8 @@ def _chain(seen: list[Call]) -> tuple[list[Call], dict[str, str]]:
                 norms[call.layer] = chain[-1].layer
             continue
         before = chain[-1].got.shape[-1] if chain else call.given.shape[-1]
-        if getattr(call.module, 'groups', 1) > 1 or call.given.shape[-1] % before or call.layer in {
+        groups = call.module.groups if isinstance(call.module, Conv) else 1
+        if groups > 1 or call.given.shape[-1] % before or call.layer in {
             other.layer for other in chain
         }:
             raise UserError(f'the net is no chain of layers (see {call.layer!r}): its channels cannot be pruned; '

@@ -10,6 +10,7 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.compress import factorise, int8, narrow, prune, share
 from cvresearch.compress.layer_calls import calls
 from cvresearch.compress.layers import chosen, kernels, require_share, with_kernels
+from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
 
 SCOPES = {'layer': prune.by_layer, 'global': prune.everywhere}
@@ -82,7 +83,7 @@ def compress(
     layers = chosen(found, settings.layers or None)
     if settings.svd:
         ungrouped = {call.layer for call in calls(module, variables, input_shape)
-                     if getattr(call.module, 'groups', 1) == 1}  # fmt: skip
+                     if not isinstance(call.module, Conv) or call.module.groups == 1}  # fmt: skip
         ranks = _ranks({name: found[name] for name in layers if name in ungrouped}, settings)
         factors = factorise.by_layer(found, ranks, settings.svd_method)
         params = factorise.with_factors(variables['params'], factors)

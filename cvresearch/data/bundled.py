@@ -10,7 +10,7 @@ import simplejpeg
 from PIL import Image
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Arrays, Example, Examples, Facts, Source
+from cvresearch.data.examples import Arrays, Example, Facts, Source
 from cvresearch.data.permutation import mix
 
 
@@ -81,7 +81,7 @@ def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
     images = np.pad(images, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     labels = table[:, -1].astype(np.int32)
     facts = Facts('mnist5k', tuple('0123456789'), images.shape[1:], (0.1307,), (0.3081,))
-    return Source(facts, stratified(images, labels))
+    return Source(facts, {**stratified(images, labels)})
 
 
 def mnist500(image_size: int = 28) -> Source:
@@ -129,7 +129,7 @@ def two_moons(train: int = 2000, test: int = 2000, noise: float = 0.1, seed: int
         raise UserError('data two_moons: train and test must be at least 2, noise at least 0')
     splits = {}
     for name, points, drawn_by in (('train', train, seed), ('test', test, seed + 1_000_000)):
-        places, labels = make_moons(points, noise=noise, random_state=drawn_by)
+        places, labels = map(np.asarray, make_moons(points, noise=noise, random_state=drawn_by))
         greys = 128 + GREYS_PER_UNIT * (places - MOONS_CENTRE) * MOONS_SCALE
         images = np.clip(np.rint(greys), 0, 255).astype(np.uint8).reshape(-1, 1, 2, 1)
         splits[name] = Arrays(images, labels.astype(np.int32))
@@ -177,7 +177,7 @@ class Photographs:
     def __getitem__(self, index: int) -> Example:
         square, label, name = self.images[index]
         height, width = _SIZES[int(mix(np.uint64(index))) % len(_SIZES)]
-        enlarged = Image.fromarray(square).resize((width, height), Image.BICUBIC)
+        enlarged = Image.fromarray(square).resize((width, height), Image.Resampling.BICUBIC)
         return Example(simplejpeg.encode_jpeg(np.asarray(enlarged), self.quality, 'RGB', '420'), label, name)
 
 
@@ -195,7 +195,7 @@ def fake_photographs(
     return Source(facts, {name: Photographs(part, quality) for name, part in arrays.splits.items()}, True)
 
 
-def stratified(images: np.ndarray, labels: np.ndarray, every: int = 5) -> dict[str, Examples]:
+def stratified(images: np.ndarray, labels: np.ndarray, every: int = 5) -> dict[str, Arrays]:
     """Returns 'train' and 'test', the test being every fifth image of each class."""
     rank = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
@@ -221,5 +221,5 @@ def resized(images: np.ndarray, size: int) -> np.ndarray:
         return images
     if size < 1:
         raise UserError(f'config.data.image_size is {size}; expected at least 1')
-    grey = [Image.fromarray(image[..., 0]).resize((size, size), Image.BILINEAR) for image in images]
+    grey = [Image.fromarray(image[..., 0]).resize((size, size), Image.Resampling.BILINEAR) for image in images]
     return np.stack([np.asarray(image) for image in grey])[..., None]

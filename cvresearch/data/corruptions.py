@@ -21,6 +21,7 @@ from PIL import Image
 from scipy import ndimage
 
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Example, Examples
 
 Random = np.random.Generator
@@ -66,7 +67,7 @@ class Corrupted:
     @property
     def transform(self):
         """How the images were made ready before; None for arrays."""
-        return getattr(self.base, 'transform', None)
+        return self.base.transform if isinstance(self.base, Pictures) else None
 
     def __getitem__(self, index: int) -> Example:
         images, labels = self.take(np.array([index]))
@@ -183,8 +184,8 @@ def elastic_transform(x: np.ndarray, severity: int, random: Random) -> np.ndarra
     )[severity]  # fmt: skip
     height, width = x.shape[:2]
     unit = 244 * min(height, width) / 224  # 244: so it stands in the original
-    middle, third = np.float32([width, height]) // 2, min(height, width) // 3
-    corners = np.float32([middle + third, [middle[0] + third, middle[1] - third], middle - third])
+    middle, third = np.array([width, height], np.float32) // 2, min(height, width) // 3
+    corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
     moved = corners + random.uniform(-affine * unit, affine * unit, corners.shape).astype(np.float32)
     x = cv2.warpAffine(
         x, cv2.getAffineTransform(corners, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101
@@ -275,7 +276,7 @@ def _zoomed(x: np.ndarray, factor: float) -> np.ndarray:
     part = [int(np.ceil(n / factor)) for n in size]
     first = [(n - p) // 2 for n, p in zip(size, part, strict=True)]
     middle = x[first[0] : first[0] + part[0], first[1] : first[1] + part[1]]
-    zoomed = ndimage.zoom(middle, (factor, factor, 1), order=1)
+    zoomed = np.asarray(ndimage.zoom(middle, (factor, factor, 1), order=1))
     trim = [max(0, z - n) // 2 for z, n in zip(zoomed.shape, size, strict=False)]
     zoomed = zoomed[trim[0] : trim[0] + size[0], trim[1] : trim[1] + size[1]]
     return np.pad(zoomed, [*((0, n - z) for n, z in zip(size, zoomed.shape, strict=False)), (0, 0)], mode='edge')

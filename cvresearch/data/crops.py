@@ -179,7 +179,8 @@ def make(spec) -> Crop:
 def short_side(height: int, width: int, short: int) -> tuple[int, int]:
     """Returns (height, width) of an image whose short side becomes `short`, as torchvision rounds it."""
     least = min(height, width)
-    return tuple(short if side == least else int(short * side / least) for side in (height, width))
+    rows, columns = (short if side == least else int(short * side / least) for side in (height, width))
+    return rows, columns
 
 
 def _check_range(what: str, values: tuple, least: float) -> None:

@@ -9,7 +9,7 @@ import struct
 
 import numpy as np
 import simplejpeg
-from PIL import Image
+from PIL import Image, ImageFile
 
 from cvresearch.data import modes
 from cvresearch.data.modes import DamagedError
@@ -64,14 +64,14 @@ def header(data: bytes) -> Header:
     if data[:2] == b'\xff\xd8':
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-            found = Header(height, width, colours in ('YCbCr', 'Gray', 'GRAY', 'RGB'))
+            found = Header(int(height), int(width), colours in ('YCbCr', 'Gray', 'GRAY', 'RGB'))
         except (ValueError, KeyError):  # Pillow says what is wrong
             pass
     if found is None:
         with _opened(data) as image:
-            cost = BY_FORMAT.get(image.format, SMALL if image.mode in SMALL_MODES else PILLOW)
+            cost = BY_FORMAT.get(image.format or '', SMALL if image.mode in SMALL_MODES else PILLOW)
             if image.format == 'TIFF' and image.info.get('compression') != 'raw':
-                cost += -(-sum(image.tag_v2.get(modes.BITS, (8,))) // 8)
+                cost += -(-sum(modes.tags(image).get(modes.BITS, (8,))) // 8)
             found = Header(*modes.size(image), False, cost)
     elif not found.plain_jpeg:
         found = dataclasses.replace(found, cost=BY_FORMAT['JPEG'])
@@ -183,7 +183,7 @@ def _height_of_sequential(data: bytes) -> int | None:
     return None
 
 
-def _opened(data: bytes) -> Image.Image:
+def _opened(data: bytes) -> ImageFile.ImageFile:
     try:
         return modes.opened(data)
     except MemoryError:

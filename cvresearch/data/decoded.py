@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -13,10 +14,9 @@ import numpy as np
 from cvresearch.base.errors import RunError
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
-from cvresearch.data.examples import Encoded, Example, Subset, ids, labels_of
+from cvresearch.data.examples import Encoded, Example, Index, Subset, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
-from cvresearch.data.transforms import Transform
 
 CHUNK = 16  # images a task: fewer cost more in handing over, more leave threads idle at the end of a batch
 TRIES = 100  # replacements of one damaged example, and each may be damaged too
@@ -67,6 +67,17 @@ class Damage:
                 )
 
 
+class Prepares(Protocol):
+    """What is done to an encoded image, from random numbers: a `Transform`, or a net's preparation in its place."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+    def draw(self, keys: np.ndarray) -> list[dict]: ...
+
+    def __call__(self, data: bytes, u: dict, out: np.ndarray) -> Any: ...
+
+
 class Pictures:
     """Examples whose images are decoded and transformed on the host, each a function of its bytes and its key.
 
@@ -74,7 +85,7 @@ class Pictures:
     reported; one of a split for evaluation is an error, since evaluation leaves nothing out.
     """
 
-    def __init__(self, encoded: Encoded, transform: Transform, damage: Damage | None = None, threads: int = 0):
+    def __init__(self, encoded: Encoded, transform: Prepares, damage: Damage | None = None, threads: int = 0):
         self.encoded, self.transform, self.damage = encoded, transform, damage
         self.threads = threads or len(os.sched_getaffinity(0))
         self._pool: ThreadPoolExecutor | None = None
@@ -85,7 +96,7 @@ class Pictures:
     def __getitem__(self, index: int) -> Example:
         return self.encoded[index]
 
-    def ids(self, index: np.ndarray) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.encoded, index)
 
@@ -94,7 +105,7 @@ class Pictures:
         """The labels of the examples; None where the source does not know them without reading images."""
         return labels_of(self.encoded)
 
-    def with_transform(self, transform: Transform) -> 'Pictures':
+    def with_transform(self, transform: Prepares) -> 'Pictures':
         """Returns the same examples under another transform; damage is counted together."""
         other = Pictures(self.encoded, transform, self.damage, self.threads)
         other._pool = self._started()
@@ -155,7 +166,7 @@ def is_lack_of_memory(error: Exception) -> bool:
     """Returns whether what went wrong with an image is the machine's memory, and no fault of the image."""
     if isinstance(error, cv2.error):
         return error.code == cv2.Error.StsNoMem
-    return isinstance(error, MemoryError) or getattr(error, 'errno', None) == errno.ENOMEM
+    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM)
 
 
 def lack_of_memory(name: str, data: bytes, threads: int) -> RunError:

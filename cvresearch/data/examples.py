@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -10,20 +10,27 @@ import numpy as np
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
+Index = Sequence[int] | np.ndarray
+
+
 class Example(NamedTuple):
     """One example: uint8 pixels (height, width, channels) or the bytes of an image file, its label and its id."""
 
-    image: np.ndarray | bytes
+    image: Any
     label: int | np.ndarray  # int32 (most,) where an image has several, filled up with -1
     id: str
 
 
-class Examples(Protocol):
-    """Random access to one split, as images of one size."""
+class Encoded(Protocol):
+    """Random access to the files of one split, whose images have sizes of their own."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> Example: ...
+
+
+class Examples(Encoded, Protocol):
+    """Random access to one split, as images of one size."""
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,).
@@ -33,14 +40,37 @@ class Examples(Protocol):
           keys: a random number for each, uint64 (batch,), from which all that is done to its image on the host
             derives; None in evaluation. Examples that are arrays have no use for it.
         """
+        ...
 
 
-class Encoded(Protocol):
-    """Random access to the files of one split, whose images have sizes of their own."""
+@runtime_checkable
+class WithLabels(Protocol):
+    """Examples that know their labels, int (n,) or (n, most), without reading an image."""
 
-    def __len__(self) -> int: ...
+    @property
+    def labels(self) -> np.ndarray | None: ...
 
-    def __getitem__(self, index: int) -> Example: ...
+
+@runtime_checkable
+class WithIds(Protocol):
+    """Examples that have names of their own, such as files, rather than places."""
+
+    def ids(self, index: Index) -> list[str]: ...
+
+
+@runtime_checkable
+class Decoded(Protocol):
+    """Examples that are made of encoded ones, as `decoded.Pictures` are."""
+
+    encoded: Encoded
+
+
+@runtime_checkable
+class Stamped(Protocol):
+    """Examples that a line of text determines; it may be empty."""
+
+    @property
+    def stamp(self) -> str: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,20 +108,21 @@ class Facts:
 class Source:
     """A dataset: facts, and the splits 'train', 'test' and, if held out, 'minival'.
 
-    A dataset for evaluation alone has 'test' only. Where `encoded`, the splits hold files (`Encoded`).
+    A dataset for evaluation alone has 'test' only.
 
     Attributes:
+      splits: `Examples`; where `encoded`, files (`Encoded`).
       notes: lines for a person: what was left out of the data and why, how it was split.
       subset: how a part was taken of the split that is evaluated, for its record; {}: it is whole.
       unlabelled: further images to train on, whose labels are not used; None for none.
     """
 
     facts: Facts
-    splits: dict[str, Examples]
+    splits: dict[str, Any]
     encoded: bool = False
     notes: tuple[str, ...] = ()
     subset: dict = dataclasses.field(default_factory=dict)
-    unlabelled: Examples | Encoded | None = None
+    unlabelled: Any = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +147,7 @@ class Arrays:
 class Subset:
     """The examples at `index` of other examples."""
 
-    base: Examples | Encoded
+    base: Encoded
     index: np.ndarray
 
     def __len__(self) -> int:
@@ -126,20 +157,20 @@ class Subset:
         return self.base[int(self.index[index])]
 
     @property
-    def labels(self) -> np.ndarray:
-        """The labels of the subset."""
-        return self.base.labels[self.index]
+    def labels(self) -> np.ndarray | None:
+        """The labels of the subset; None where the other examples do not know theirs."""
+        return labels_of(self)
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images and labels at `index` of the subset."""
-        return self.base.take(self.index[index], keys)
+        return pixels(self.base).take(self.index[index], keys)
 
 
 @dataclasses.dataclass(frozen=True)
 class Unlabelled:
     """Other examples without their labels: each is -1, and nobody knows them beforehand."""
 
-    base: Examples | Encoded
+    base: Encoded
 
     def __len__(self) -> int:
         return len(self.base)
@@ -147,27 +178,31 @@ class Unlabelled:
     def __getitem__(self, index: int) -> Example:
         return self.base[index]._replace(label=-1)
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.base, index)
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images at `index`, and -1 for each."""
-        return self.base.take(index, keys)[0], np.full(len(index), -1, np.int32)
+        return pixels(self.base).take(index, keys)[0], np.full(len(index), -1, np.int32)
 
 
-def ids(examples: Examples | Encoded, index: Sequence[int]) -> list[str]:
+def pixels(examples: Encoded) -> Examples:
+    """Returns the examples themselves: what is below a view is never asked for pixels while it is encoded."""
+    return cast(Examples, examples)
+
+
+def ids(examples: Encoded, index: Index) -> list[str]:
     """Returns the ids of the examples at `index`; reads no image where there is another way."""
     if isinstance(examples, Subset):
         return ids(examples.base, examples.index[np.asarray(index)])
-    known = getattr(examples, 'ids', None)
-    return known(index) if known else [str(int(number)) for number in index]
+    return examples.ids(index) if isinstance(examples, WithIds) else [str(int(number)) for number in index]
 
 
-def labels_of(examples: Examples | Encoded) -> np.ndarray | None:
+def labels_of(examples: Encoded) -> np.ndarray | None:
     """Returns the labels of a split, int (n,) or (n, most), without reading an image; None where that cannot be."""
     if isinstance(examples, Subset):
         labels = labels_of(examples.base)
         return None if labels is None else labels[examples.index]
-    labels = getattr(examples, 'labels', None)
+    labels = examples.labels if isinstance(examples, WithLabels) else None
     return None if labels is None else np.asarray(labels)

@@ -7,6 +7,7 @@ row for each example, the image as it is and as the net sees it in the first epo
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -19,6 +20,7 @@ from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Examples, Facts, labels_of
 from cvresearch.data.prng import example_keys
 from cvresearch.data.stream import Stream
+from cvresearch.data.transforms import Transform
 
 SIDE, MARGIN, TITLE = 160, 4, 14  # of the contact sheet, in pixels
 COLUMNS = ('step', 'shape', 'dtype', 'range', 'ms')
@@ -32,7 +34,7 @@ def steps(examples: Examples, index: int, seed: int) -> Iterator[dict]:
         yield _row(f'source: {example.id}, label {example.label}', example.image, ms)
         return
     yield dict(step=f'source: {example.id}, label {example.label}', shape=f'{len(example.image):,} bytes', ms=ms)
-    transform, data = examples.transform, example.image
+    transform, data = cast(Transform, examples.transform), example.image
     known, ms = _timed(lambda: decode.header(data))
     yield dict(step='header', shape=f'{known.height} x {known.width}', ms=ms)
     yield _row('decode, exactly and whole', *_timed(lambda: decode.decode(data, known)))
@@ -88,7 +90,7 @@ def explain(config: ConfigDict, rows: int, epochs: int, output: Path) -> str:
     phases = resizing.make(config.resize, round(config.epochs * size / config.batch_size), size / config.batch_size)
     lines += [f'from step {phase.first:,}: {phase.size} pixels {phase.values or ""}' for phase in phases if phase.size]
     if isinstance(train, Pictures):
-        knobs = [name for name, _ in train.transform.steps]
+        knobs = [name for name, _ in cast(Transform, train.transform).steps]
         lines.append(f'on the host: {", ".join(knobs)}; then, on the device: {_on(config.augment)}')
         if train.damage and train.damage.found:
             lines.append(f'damaged: {train.damage.found}')

@@ -4,13 +4,13 @@ import dataclasses
 import hashlib
 import os
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Example
+from cvresearch.data.examples import Example, Index
 from cvresearch.data.names import hidden, is_image, printable
 
 
@@ -41,7 +41,7 @@ class Files:
         path = self.root / self.folders[self.folder[index]] / os.fsdecode(self.names[index])
         return Example(path.read_bytes(), self.labels[index], self.ids([index])[0])
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the files at `index`."""
         names = [printable(name) for name in self.names[np.asarray(index)]]
         if not self.full_ids or self.folders == ('',):
@@ -99,7 +99,7 @@ class Members:
         data = os.pread(self._open[0].fileno(), int(self.sizes[index]), int(self.offsets[index]))
         return Example(data, self.labels[index], printable(self.names[index]))
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the names of the members at `index`."""
         return [printable(name) for name in self.names[np.asarray(index)]]
 
@@ -170,10 +170,10 @@ def _members(file, start: int, name: str, cut: list[str], size: int | None = Non
     """
     some = False
     try:
-        with tarfile.open(fileobj=_Part(file, start, size), mode='r:') as tar:
+        with tarfile.open(fileobj=cast(BinaryIO, _Part(file, start, size)), mode='r:') as tar:
             while (member := tar.next()) is not None:
                 some = True
-                tar.members.clear()  # or a million of them stay
+                cast(Any, tar).members.clear()  # or a million of them stay
                 if member.isfile() and not member.issparse():
                     yield member, start + member.offset_data
     except tarfile.ReadError as error:

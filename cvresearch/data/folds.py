@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Encoded, Examples, Source, Subset, ids, labels_of
+from cvresearch.data.examples import Encoded, Source, Subset, ids, labels_of
 
 KEY = b'cvresearch: the folds of a training split'
 MOST_NAMED = 5  # classes in a line
@@ -56,7 +56,7 @@ def held_out(source: Source, folds: int, fold: int) -> Source:
     return dataclasses.replace(source, splits={**splits, **kept}, notes=(*source.notes, *notes, *_few(source, folds)))
 
 
-def fold_of(examples: Examples | Encoded, class_names: Sequence[str], folds: int) -> np.ndarray:
+def fold_of(examples: Encoded, class_names: Sequence[str], folds: int) -> np.ndarray:
     """Returns the fold of each example, int64 (n,).
 
     Images with several labels are divided in groups of the same labels.
@@ -69,9 +69,7 @@ def fold_of(examples: Examples | Encoded, class_names: Sequence[str], folds: int
     Raises:
       UserError: labels are not known beforehand.
     """
-    labels = labels_of(examples)
-    if labels is None:
-        raise UserError('config.data.folds needs the labels beforehand, which this source does not know; expected 0')
+    labels = _known(examples)
     hashes = np.array([_hash(name) for name in ids(examples, np.arange(len(examples)))], np.uint64)
     groups, group = np.unique(labels.reshape(len(labels), -1), axis=0, return_inverse=True)
     group = group.reshape(-1)
@@ -79,9 +77,16 @@ def fold_of(examples: Examples | Encoded, class_names: Sequence[str], folds: int
     order = np.lexsort((hashes, group))
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
-    names = ['\n'.join(sorted(class_names[label] for label in row if label >= 0)) for row in groups.tolist()]
+    names = ['\n'.join(sorted(str(class_names[label]) for label in row if label >= 0)) for row in groups.tolist()]
     first = np.array([_hash(name) % folds for name in names], np.int64)
     return (rank * folds // sizes[group] + first[group]) % folds
+
+
+def _known(examples: Encoded) -> np.ndarray:
+    labels = labels_of(examples)
+    if labels is None:
+        raise UserError('config.data.folds needs the labels beforehand, which this source does not know; expected 0')
+    return labels
 
 
 def _hash(name: str) -> int:
@@ -91,7 +96,7 @@ def _hash(name: str) -> int:
 
 def _few(source: Source, folds: int) -> list[str]:
     """Says which classes have fewer training images than there are folds: some folds have none of them."""
-    labels = labels_of(source.splits['train'])
+    labels = _known(source.splits['train'])
     counts = np.bincount(labels[labels >= 0], minlength=source.facts.num_classes)
     few = [f'{name!r} ({n})' for name, n in zip(source.facts.class_names, counts.tolist(), strict=True) if n < folds]
     if not few:

@@ -11,12 +11,13 @@ import hashlib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.data import identity
-from cvresearch.data.examples import Encoded, Example, Examples, ids
+from cvresearch.data.examples import Encoded, Example, Index, ids, pixels
 
 SELECTION = dict(threshold=0.0, per_class=0, best=1.0, hard=False)
 MOST_NAMED = 5  # classes in a line
@@ -29,7 +30,7 @@ class Labelled:
     `stamp` stands for the images and their labels where a run records its data.
     """
 
-    base: Examples | Encoded
+    base: Encoded
     index: np.ndarray
     targets: np.ndarray
     stamp: str = ''
@@ -40,13 +41,13 @@ class Labelled:
     def __getitem__(self, index: int) -> Example:
         return self.base[int(self.index[index])]._replace(label=self.targets[index])
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.base, self.index[np.asarray(index)])
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images at `index` and their distributions."""
-        return self.base.take(self.index[index], keys)[0], self.targets[index]
+        return pixels(self.base).take(self.index[index], keys)[0], self.targets[index]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LabelFile:
 
     def save(self, path: Path) -> None:
         """Writes the file; `path` must end in .npz."""
-        fields = dataclasses.asdict(self) | {'class_names': np.array(self.class_names, np.str_)}
+        fields: dict[str, Any] = dataclasses.asdict(self) | {'class_names': np.array(self.class_names, np.str_)}
         np.savez(path, **fields)
 
     @classmethod
@@ -112,7 +113,7 @@ def counts(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:
 
 
 def give(
-    images: Examples | Encoded, path: Path, class_names: Sequence[str], threshold: float = 0.0, per_class: int = 0,
+    images: Encoded, path: Path, class_names: Sequence[str], threshold: float = 0.0, per_class: int = 0,
     best: float = 1.0, hard: bool = False,
 ) -> Labelled:  # fmt: skip
     """Returns images with the labels of a file.

@@ -10,11 +10,27 @@ import difflib
 import hashlib
 import unicodedata
 from collections.abc import Iterator, Sequence
+from typing import cast
 
 import numpy as np
 
 from cvresearch.base.errors import UserError
-from cvresearch.data.examples import Encoded, Example, Examples, Facts, Source, Subset, Unlabelled, ids, labels_of
+from cvresearch.data.examples import (
+    Decoded,
+    Encoded,
+    Example,
+    Facts,
+    Index,
+    Source,
+    Stamped,
+    Subset,
+    Unlabelled,
+    WithIds,
+    WithLabels,
+    ids,
+    labels_of,
+    pixels,
+)
 
 CHUNK = 1 << 12  # examples hashed at once
 MOST_NAMED = 5  # classes that a message names
@@ -28,7 +44,7 @@ class UnknownClassError(UserError):
 class Relabelled:
     """Other examples under other labels: label c becomes `numbers[c]`; -1, which is no label, stays."""
 
-    base: Examples | Encoded
+    base: Encoded
     numbers: np.ndarray
 
     def __len__(self) -> int:
@@ -39,17 +55,18 @@ class Relabelled:
         return example._replace(label=_renumbered(np.asarray(example.label), self.numbers)[()])
 
     @property
-    def labels(self) -> np.ndarray:
+    def labels(self) -> np.ndarray | None:
         """The new labels; the base's other attributes (such as `stamp`) are not taken over."""
-        return _renumbered(self.base.labels, self.numbers)
+        labels = labels_of(self.base)
+        return None if labels is None else _renumbered(labels, self.numbers)
 
-    def ids(self, index: Sequence[int]) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.base, index)
 
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the images at `index` and their new labels."""
-        images, labels = self.base.take(index, keys)
+        images, labels = pixels(self.base).take(index, keys)
         return images, _renumbered(labels, self.numbers)
 
 
@@ -147,7 +164,7 @@ def without_images(record: dict) -> Source:
     return Source(facts, splits, record['encoded'])
 
 
-def of_split(examples: Examples | Encoded, classes: int) -> dict:
+def of_split(examples: Encoded, classes: int) -> dict:
     """Returns the record of a split; no image file is read.
 
     Returns:
@@ -155,7 +172,7 @@ def of_split(examples: Examples | Encoded, classes: int) -> dict:
       where labels are not known without reading the images; sha256: of the lines 'label<TAB>id' in the order of
       label and id, or of arrays' pixels and labels in the order of the split.
     """
-    examples = getattr(examples, 'encoded', examples)
+    examples = _undecoded(examples)
     labels = labels_of(examples)
     per_class = None
     if labels is not None and np.issubdtype(labels.dtype, np.integer):
@@ -163,7 +180,7 @@ def of_split(examples: Examples | Encoded, classes: int) -> dict:
     return {'examples': len(examples), 'per_class': per_class, 'sha256': _digest(examples, labels)}
 
 
-def images_sha256(examples: Examples | Encoded) -> str:
+def images_sha256(examples: Encoded) -> str:
     """Returns the digest of a split's images in their order, whatever their labels: of ids, or of arrays' pixels."""
     digest = hashlib.sha256()
     for chunk in _content(examples):
@@ -238,10 +255,10 @@ def shown(names: Sequence[str], classes: int) -> list[str]:
     return [f'{name} ({c})' if twice and named_so.count(name) > 1 else name for c, name in enumerate(named_so)]
 
 
-def _digest(examples: Examples | Encoded, labels: np.ndarray | None) -> str:
+def _digest(examples: Encoded, labels: np.ndarray | None) -> str:
     """Returns the digest of `of_split`."""
     digest = hashlib.sha256()
-    if labels is not None and hasattr(_base(examples)[0], 'ids'):
+    if labels is not None and isinstance(_base(examples)[0], WithIds):
         for line in _sorted_lines(examples, labels):
             digest.update(line)
         return digest.hexdigest()
@@ -252,7 +269,7 @@ def _digest(examples: Examples | Encoded, labels: np.ndarray | None) -> str:
     return digest.hexdigest()
 
 
-def _sorted_lines(examples: Examples | Encoded, labels: np.ndarray) -> Iterator[bytes]:
+def _sorted_lines(examples: Encoded, labels: np.ndarray) -> Iterator[bytes]:
     """Yields the lines 'label<TAB>id', sorted by label and id, one (first) label at a time."""
     first = labels if labels.ndim == 1 else labels[:, 0]
     order = np.argsort(first, kind='stable')
@@ -267,31 +284,35 @@ def _sorted_lines(examples: Examples | Encoded, labels: np.ndarray) -> Iterator[
         yield ''.join(lines).encode(errors='surrogateescape')
 
 
-def _content(examples: Examples | Encoded) -> Iterator[bytes]:
+def _content(examples: Encoded) -> Iterator[bytes]:
     """Yields what tells a split's images apart, in their order: a stamp and places, ids, or pixels."""
     base, index = _base(examples)
-    stamp, in_memory = getattr(base, 'stamp', ''), hasattr(base, 'labels')
+    stamp = base.stamp if isinstance(base, Stamped) else ''
     yield f'{stamp}\n'.encode()
     for start in range(0, len(index), CHUNK):
         part = index[start : start + CHUNK]
-        if hasattr(base, 'ids') and not stamp:
+        if isinstance(base, WithIds) and not stamp:
             yield ''.join(f'{_normal(name)}\n' for name in base.ids(part)).encode(errors='surrogateescape')
-        elif in_memory and not stamp:
-            yield np.ascontiguousarray(base.take(part)[0]).tobytes()
+        elif isinstance(base, WithLabels) and not stamp:
+            yield np.ascontiguousarray(pixels(cast(Encoded, base)).take(part)[0]).tobytes()
         else:
             yield part.astype('<i8').tobytes()
 
 
-def _base(examples: Examples | Encoded) -> tuple[Examples | Encoded, np.ndarray]:
+def _base(examples: Encoded) -> tuple[Encoded, np.ndarray]:
     """Returns the examples below subsets, decoding and other labels, and where in them each example is."""
     index = np.arange(len(examples))
     while True:
-        examples = getattr(examples, 'encoded', examples)
+        examples = _undecoded(examples)
         if isinstance(examples, Subset):
             index = examples.index[index]
         elif not isinstance(examples, Relabelled | Unlabelled):
             return examples, index
         examples = examples.base
+
+
+def _undecoded(examples: Encoded) -> Encoded:
+    return examples.encoded if isinstance(examples, Decoded) else examples
 
 
 def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:

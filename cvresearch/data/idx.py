@@ -100,8 +100,8 @@ def _read(title: str, root: str, how: tuple[str, ...], also: tuple[Path, ...] = 
     patterns = [f'{file.replace("-idx", "[-.]idx")}*' for file in FILES]
     below = ('', 'raw/', f'{TORCHVISION[title]}/raw/')
     needed = tuple(tuple(f'{part}{pattern}' for pattern in patterns) for part in below)
-    root = locations.find(NAMES[title], root, needed, how, (TORCHVISION[title], *also))
-    place = next(root / part for part in below if all(any((root / part).glob(pattern)) for pattern in patterns))
+    folder = locations.find(NAMES[title], root, needed, how, (TORCHVISION[title], *also))
+    place = next(folder / part for part in below if all(any((folder / part).glob(pattern)) for pattern in patterns))
     arrays = [_array(title, place, file, expected) for file, expected in zip(FILES, SUMS[title], strict=True)]
     parts = {'train': arrays[:2], 'test': arrays[2:]}
     return {split: Arrays(images[..., None], labels.astype(np.int32)) for split, (images, labels) in parts.items()}

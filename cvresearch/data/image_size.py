@@ -1,7 +1,8 @@
 """One number for the size of images, wherever a configuration says it: `--config.image_size=64`."""
 
 import inspect
-from collections.abc import Mapping
+
+from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError
 
@@ -59,7 +60,7 @@ def _set_source(config, size: int) -> None:
         config.augment.resize = size
 
 
-def _set_stages(resize: Mapping, size: int) -> None:
+def _set_stages(resize: ConfigDict, size: int) -> None:
     from cvresearch.data.resizing import RESIZINGS
 
     if resize.name in RESIZINGS:

@@ -42,7 +42,7 @@ def validation_labels() -> np.ndarray:
 def _labels_of_tfds(name: str) -> list[str]:
     # Found, not imported: the package's import takes a second.
     found = importlib.util.find_spec('tensorflow_datasets')
-    if found is None:
+    if found is None or found.origin is None:
         raise UserError('the labels of ImageNet are in the package tensorflow-datasets, which is not installed')
     return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text(encoding='utf-8').split()
 

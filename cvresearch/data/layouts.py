@@ -120,7 +120,7 @@ def _part(root: Path, folders: list[str], left: LeftOut) -> Part | None:
 
 def _check_depth(place: Path, part: Part) -> None:
     """Raises UserError where the only folder is no class, but the data set within another folder, as zips have it."""
-    if len(part.classes) > 1:
+    if len(part.classes) != 1:
         return
     within = {name.partition(b'/')[0] for name in part.names if b'/' in name}
     if len(within) > 1 and not any(b'/' not in name for name in part.names):

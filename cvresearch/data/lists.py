@@ -60,8 +60,8 @@ def read(path: str, root: str = '', separator: str = '') -> dict[str, Part]:
     if several:
         _check_separated(file, separator, [label for label, _, _ in rows.values()])
     separator = (separator or BAR) if several else ''
-    places = {name: _below(folder, name) for name in rows}
-    if missing := [name for name in rows if places[name] is None]:
+    places = {name: place for name in rows if (place := _below(folder, name)) is not None}
+    if missing := [name for name in rows if name not in places]:
         raise UserError(
             f'{len(missing):,} of the {len(rows):,} files in {file} are not there (first: {printable(missing[0])}, '
             f'looked for below {folder}); set config.data.root to the folder of the images'

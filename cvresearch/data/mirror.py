@@ -46,7 +46,9 @@ def mirrored(address: str, cache: str) -> Path:
       UserError: no cache is given, the package of the scheme is missing, there is no such bucket or no right to it, the
         disk is too small, or files could not be fetched (the same command goes on).
     """
-    scheme, path = ADDRESS.fullmatch(address).groups()
+    match = ADDRESS.fullmatch(address)
+    assert match is not None  # `is_bucket` has said so
+    scheme, path = match.groups()
     if not cache:
         raise UserError(f'config.data.root is {address!r}, a bucket; set config.data.cache to a folder of this machine '
                         'that is to hold its copy')  # fmt: skip

@@ -20,10 +20,10 @@ no value in the upper 15/16 of a range that it does not declare: it holds 12 bit
 import io
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageFile
 
 # No others: Pillow would hand PostScript, whatever the file is called, to another program.
 FORMATS = ('JPEG', 'PNG', 'GIF', 'BMP', 'WEBP', 'PPM', 'TIFF')
@@ -49,15 +49,20 @@ class DamagedError(Exception):
     """Bytes that are not a whole image, or one whose samples have no known meaning; the message says why."""
 
 
-def opened(data: bytes) -> Image.Image:
+def opened(data: bytes) -> ImageFile.ImageFile:
     """Returns the image whose header is read."""
     return Image.open(io.BytesIO(data), formats=FORMATS)
+
+
+def tags(image: Any) -> Any:
+    """Returns the tags of a TIFF by number; Pillow's class for other formats has none."""
+    return image.tag_v2
 
 
 def size(image: Image.Image) -> tuple[int, int]:
     """Returns (height, width) as stored, before the image is loaded."""
     width, height = image.size
-    turned = image.format == 'TIFF' and image.tag_v2.get(0x0112) in (5, 6, 7, 8)
+    turned = image.format == 'TIFF' and tags(image).get(0x0112) in (5, 6, 7, 8)
     return (width, height) if turned else (height, width)
 
 
@@ -70,7 +75,7 @@ class Range(NamedTuple):
     inverted: bool = False
 
 
-def to_rgb(data: bytes, image: Image.Image) -> np.ndarray:
+def to_rgb(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
     """Returns the pixels, uint8 (height, width, 3), as stored: a TIFF's orientation, which Pillow follows, is undone.
 
     Args:
@@ -81,7 +86,7 @@ def to_rgb(data: bytes, image: Image.Image) -> np.ndarray:
       DamagedError: the mode or the values have no known meaning as RGB.
     """
     _refuse_misread(image)
-    turn = TURNED_BACK.get(image.getexif().get(0x0112)) if image.format == 'TIFF' else None
+    turn = TURNED_BACK.get(image.getexif().get(0x0112, 1)) if image.format == 'TIFF' else None
     found, depth, tile = _range(data, image), bits(data, image), image.tile[0] if image.tile else None
     image.load()
     if image.mode == 'F' or image.mode.startswith('I'):
@@ -95,10 +100,10 @@ def to_rgb(data: bytes, image: Image.Image) -> np.ndarray:
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
-def bits(data: bytes, image: Image.Image) -> int:
+def bits(data: bytes, image: ImageFile.ImageFile) -> int:
     """Returns the bits of a sample, before the image is loaded."""
     if image.format == 'TIFF':
-        return max(image.tag_v2.get(BITS, (1,)))
+        return max(tags(image).get(BITS, (1,)))
     if image.format == 'PNG':
         return data[24]
     return 16 if image.format == 'PPM' and (image.mode == 'I' or _largest_of_pnm(image) > 255) else 8
@@ -169,30 +174,30 @@ def _too_dark(high: float, of: float = 65535) -> str:
     )
 
 
-def _range(data: bytes, image: Image.Image) -> Range:
+def _range(data: bytes, image: ImageFile.ImageFile) -> Range:
     """Returns the range of an image that is not loaded yet."""
     if image.format == 'PPM':
         # Pillow has scaled the values to 16 bits already, if there are fewer.
         return Range(0, 1) if image.mode == 'F' else Range(0, 65535, declared=_largest_of_pnm(image) not in (0, 65535))
     if image.format != 'TIFF':
         return Range(0, 65535)
-    tags = image.tag_v2
-    depth, inverted = max(tags.get(BITS, (1,))), tags.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    if tags.get(S_MAX) is not None:
-        low, high = (max(np.ravel(tags.get(tag, 0))) for tag in (S_MIN, S_MAX))
+    told = tags(image)
+    depth, inverted = max(told.get(BITS, (1,))), told.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if told.get(S_MAX) is not None:
+        low, high = (max(np.ravel(told.get(tag, 0))) for tag in (S_MIN, S_MAX))
         if not low < high:
             raise DamagedError(f'it declares a range from {low:,g} to {high:,g}')
         return Range(float(low), float(high), True, inverted)
-    most = int(max(np.ravel(tags.get(MAX_SAMPLE, 0))))
+    most = int(max(np.ravel(told.get(MAX_SAMPLE, 0))))
     if 255 <= most < (1 << min(depth, 16)) - 1 and not most & (most + 1) and image.mode != 'F':
         return Range(0, most, True, inverted)
     if image.mode == 'F':
         return Range(0, 1, inverted=inverted)
-    signed = max(tags.get(SAMPLE_FORMAT, (1,))) == SIGNED and depth == 16
+    signed = max(told.get(SAMPLE_FORMAT, (1,))) == SIGNED and depth == 16
     return Range(0, 32767 if signed else (1 << min(depth, 16)) - 1, 8 < depth < 16, inverted)
 
 
-def _largest_of_pnm(image: Image.Image) -> int:
+def _largest_of_pnm(image: ImageFile.ImageFile) -> int:
     """Returns the largest value that a PNM declares, if it is not the usual one, or 0."""
     args = image.tile[0].args if image.tile else ()
     return args[1] if isinstance(args, tuple) and len(args) > 1 and image.tile[0].codec_name.startswith('ppm') else 0
@@ -216,13 +221,13 @@ def _refuse_misread(image: Image.Image) -> None:
     """Raises DamagedError for TIFFs that Pillow reads as something else, without a word."""
     if image.format != 'TIFF':
         return
-    tags, plain = image.tag_v2, image.info.get('compression') == 'raw'
-    depth = max(tags.get(BITS, (1,)))
-    if depth <= 8 and max(tags.get(SAMPLE_FORMAT, (1,))) == SIGNED:
+    told, plain = tags(image), image.info.get('compression') == 'raw'
+    depth = max(told.get(BITS, (1,)))
+    if depth <= 8 and max(told.get(SAMPLE_FORMAT, (1,))) == SIGNED:
         raise DamagedError('a TIFF of signed bytes, which have no known range; convert it to 8 bits without a sign')
-    if plain and depth > 8 and tags.get(PLANAR, 1) == 2:
+    if plain and depth > 8 and told.get(PLANAR, 1) == 2:
         raise DamagedError('a TIFF of 16-bit planes, uncompressed; convert it to interleaved samples')
-    if plain and tags.get(PHOTOMETRIC) == 6 and tuple(tags.get(SUBSAMPLING, (2, 2))) != (1, 1):
+    if plain and told.get(PHOTOMETRIC) == 6 and tuple(told.get(SUBSAMPLING, (2, 2))) != (1, 1):
         raise DamagedError('a TIFF of subsampled YCbCr, uncompressed; convert it to RGB')
 
 

@@ -6,6 +6,7 @@ has them, which every test compares them with.
 
 import math
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from PIL import Image, ImageEnhance, ImageOps
@@ -97,7 +98,7 @@ OPERATIONS: dict[str, Operation] = {
     'Contrast': lambda image, magnitude, fill: blend(ImageEnhance.Contrast, image, magnitude),
     'Sharpness': lambda image, magnitude, fill: blend(ImageEnhance.Sharpness, image, magnitude),
     'Posterize': lambda image, magnitude, fill: ImageOps.posterize(image, int(magnitude)),
-    'Solarize': lambda image, magnitude, fill: ImageOps.solarize(image, magnitude),
+    'Solarize': lambda image, magnitude, fill: ImageOps.solarize(image, cast(int, magnitude)),  # any number will do
     'AutoContrast': lambda image, magnitude, fill: ImageOps.autocontrast(image),
     'Equalize': lambda image, magnitude, fill: ImageOps.equalize(image),
     'Invert': lambda image, magnitude, fill: ImageOps.invert(image),

@@ -1,8 +1,11 @@
 """A keyed permutation of [0, n): shuffling any number of examples in O(1) memory."""
 
+from typing import TypeVar
+
 import numpy as np
 
 ROUNDS = 6
+Words = TypeVar('Words', np.ndarray, np.uint64)
 
 # The finaliser of SplitMix64 (Steele et al. 2014, "Fast splittable pseudorandom number
 # generators", figure 16): every bit of the result depends on every bit of the input.
@@ -11,7 +14,7 @@ _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
 
-def mix(x: np.ndarray) -> np.ndarray:
+def mix(x: Words) -> Words:
     """Returns a hash of each uint64 in `x` (a bijection of the 64-bit integers)."""
     with np.errstate(over='ignore'):
         x = x + _GOLDEN

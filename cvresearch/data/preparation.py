@@ -6,7 +6,8 @@ import io
 import numpy as np
 from PIL import Image
 
-from cvresearch.data.examples import Example, Examples, ids, labels_of
+from cvresearch.data.crops import ResizeCenterCrop
+from cvresearch.data.examples import Example, Examples, Index, ids, labels_of
 from cvresearch.data.preprocessing import CHANNELS, Preprocessing, in_pixels, normalized, of_channels
 from cvresearch.data.transforms import Transform
 
@@ -28,6 +29,16 @@ class AsEvaluated:
     def channels(self) -> str:
         """The net's order, 'RGB' or 'BGR'."""
         return self.transform.channels
+
+    @property
+    def resize(self) -> int | None:
+        """Length of the short side out of which the centre is cut, in pixels; None where the crop is another."""
+        return self.transform.crop.resize if isinstance(self.transform.crop, ResizeCenterCrop) else None
+
+    @property
+    def interpolation(self) -> str:
+        """How images are resized."""
+        return self.transform.interpolation
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -100,7 +111,7 @@ class PreparedArrays:
         """The labels of the examples."""
         return labels_of(self.base)
 
-    def ids(self, index: np.ndarray) -> list[str]:
+    def ids(self, index: Index) -> list[str]:
         """Returns the ids of the examples at `index`."""
         return ids(self.base, index)
 

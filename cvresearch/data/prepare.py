@@ -142,8 +142,8 @@ def is_ilsvrc(place: Path) -> bool:
 
 def _of_folder(place: Path, root: Path | None, every: int, style: str) -> int:
     write = lookup('format', {'text': survey.as_text, 'json': lambda report, _: json.dumps(report, indent=1)}, style)
-    listed = dict(list=str(place), root=str(root or '')) if place.is_file() else dict(root=str(place))
-    source = folders.image_folder(**listed)
+    listed, folder = (str(place), root or '') if place.is_file() else ('', place)
+    source = folders.image_folder(str(folder), list=listed)
     report = survey.survey(source, every)
     print(write(report, printable(str(place))))
     return 0 if report['would_run'] else FAILED

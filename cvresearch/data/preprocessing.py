@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -106,10 +107,11 @@ class Preprocessing:
             size = (self.resize, self.resize)
         elif self.border:
             ratio = max(side / self.resize for side in sides)
-            size = tuple(round(side / ratio) for side in sides)
+            size = round(sides[0] / ratio), round(sides[1] / ratio)
         else:
             short = min(sides)
-            size = tuple(self.resize if side == short else int(self.resize * side / short) for side in sides)
+            rows, columns = (self.resize if side == short else int(self.resize * side / short) for side in sides)
+            size = rows, columns
         excess = [side - self.crop for side in size]
         top, left = (round(more / 2) if more > 0 else -(-more // 2) for more in excess)
         return size, (top, left, self.crop, self.crop)
@@ -121,7 +123,8 @@ class Preprocessing:
 
 def normalized(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], channels: str) -> np.ndarray:
     """Returns pixels in RGB or grey, uint8 (..., channels), as a net's input, float32, in its order of channels."""
-    return (pixels.astype(np.float32)[..., CHANNELS[channels]] / 255 - np.float32(mean)) / np.float32(std)
+    scaled = pixels.astype(np.float32)[..., CHANNELS[channels]] / 255
+    return (scaled - np.array(mean, np.float32)) / np.array(std, np.float32)
 
 
 def in_pixels(
@@ -219,7 +222,7 @@ def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preproce
     Raises:
       UserError: the sidecar is no JSON, or has a key or value that makes no sense.
     """
-    values = {'crop': size}
+    values: dict[str, Any] = {'crop': size}
     for pattern, row in TABLE:
         if re.fullmatch(pattern, reference) or re.fullmatch(pattern, reference.partition('.')[0]):
             values |= row

@@ -2,6 +2,7 @@
 
 import bisect
 import dataclasses
+from typing import Any
 
 from cvresearch.base.errors import UserError, construct
 
@@ -111,7 +112,7 @@ def make(spec, steps: int, steps_per_epoch: float) -> tuple[Phase, ...]:
     return construct('resize', RESIZINGS, spec, steps=steps, steps_per_epoch=steps_per_epoch)
 
 
-def _pair(name: str, values: tuple) -> tuple[float, float]:
+def _pair(name: str, values: tuple) -> tuple[Any, Any]:
     if len(values) != 2 or min(values) < (1 if name == 'size' else 0):
         raise UserError(f'config.resize.{name} is {values}; expected two numbers, of the first and of the last phase')
-    return tuple(values)
+    return values[0], values[1]

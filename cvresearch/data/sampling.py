@@ -28,6 +28,7 @@ class Sampling(Protocol):
         A pair (pass, index) never comes twice, and the random numbers of an example derive from it: copies of an
         image within an epoch are augmented differently.
         """
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -100,7 +100,7 @@ class _CifarFiles:
         ))  # fmt: skip
         self._folder = next((place / entry for entry in (binary, pickled) if (place / entry).is_dir()), None)
         self._archive = next((place / entry for entry in archives if (place / entry).is_file()), None)
-        self.binary = 'bin' in (self._folder or self._archive).name
+        self.binary = 'bin' in str((self._folder or self._archive or place).name)
         self._held: dict[str, bytes] = {}
 
     def __call__(self, name: str) -> bytes:
@@ -112,7 +112,7 @@ class _CifarFiles:
         try:
             if self._folder:
                 return (self._folder / name).read_bytes()
-            if not self._held:  # once: going through the archive takes a second
+            if not self._held and self._archive:  # once: going through the archive takes a second
                 with tarfile.open(self._archive) as tar:
                     self._held = dict(_members(tar))
             return self._held[name]
@@ -133,15 +133,17 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
         left -= member.size  # also of what is passed over: it is unpacked on the way
         if left < 0:
             raise UserError(f'{tar.name} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
-        if member.isreg() and not member.issparse():
-            yield Path(member.name).name, tar.extractfile(member).read()
+        if member.isreg() and not member.issparse() and (file := tar.extractfile(member)):
+            yield Path(member.name).name, file.read()
 
 
 def _cifar(facts: tuple, arrays: dict[str, tuple[np.ndarray, np.ndarray]]) -> Source:
     counts = dict(train=50_000, test=10_000)
     for split, count in counts.items():
         _check_count(f'{facts[0]}, {split}', len(arrays[split][0]), count)
-    return Source(Facts(*facts, counts), {split: Arrays(*both) for split, both in arrays.items()})
+    name, classes, shape, mean, std = facts
+    splits = {split: Arrays(*both) for split, both in arrays.items()}
+    return Source(Facts(name, classes, shape, mean, std, counts), splits)
 
 
 def _cifar_binary(data: bytes, label_bytes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -165,7 +167,7 @@ class _Harmless(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module.replace('._core', '.core'), name) in _ARRAYS:
-            return {'_reconstruct': np._core.multiarray._reconstruct, 'ndarray': np.ndarray, 'dtype': np.dtype,
+            return {'_reconstruct': np.empty(0).__reduce__()[0], 'ndarray': np.ndarray, 'dtype': np.dtype,
                     'encode': _encode}[name]  # fmt: skip
         raise UserError(f'a file of CIFAR asks for {module}.{name}; it is not the original')
 

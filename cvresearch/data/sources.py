@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,6 +22,7 @@ from cvresearch.data.preparation import AsTransform, Preparation, PreparedArrays
 from cvresearch.data.preprocessing import imagenet_classes
 from cvresearch.data.small import cifar10, cifar100, svhn
 from cvresearch.data.tfds import tfds
+from cvresearch.data.transforms import Transform
 
 SOURCES = {
     'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
@@ -30,11 +32,11 @@ SOURCES = {
     'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
 }  # fmt: skip
 MOST_NAMES = 20  # of classes, in a line
-HOST = dict(most_damaged=0.001, threads=0)  # of every source of encoded images, beside its own arguments
-EVERY = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
+HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of encoded images, beside their own
+EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
 # that a net has given them.
-UNLABELLED = dict(ratio=1, policy=None, cutout=0, noise=0.0, labels='', **given_labels.SELECTION)
+UNLABELLED: dict[str, Any] = dict(ratio=1, policy=None, cutout=0, noise=0.0, labels='', **given_labels.SELECTION)
 
 
 def table() -> dict[str, Callable[..., Source]]:
@@ -120,7 +122,7 @@ def told(source: Source) -> list[str]:
     return [f'{source.facts.name}: {len(names):,} classes{shown}; images: {splits}', *source.notes]
 
 
-def without_images(spec, minival: int = 0, transform=None) -> Source:
+def without_images(spec, minival: int = 0, transform: Any = None) -> Source:
     """Returns a source whose splits have lengths and no images, for plans: ImageNet need not be there.
 
     Arguments and errors are as in `load`, which makes any other source.
@@ -166,7 +168,7 @@ def unlabelled_table() -> dict[str, Callable]:
     return {'none': lambda: None, 'rest': lambda: None, 'images': unlabelled.images, **table()}
 
 
-def _unlabelled(spec, source: Source, rest: Examples | Encoded | None) -> Examples | Encoded:
+def _unlabelled(spec, source: Source, rest: Encoded | None) -> Encoded:
     """Returns the images that a config's `unlabelled` names, in the form of a source's before they are decoded."""
     own = {key: value for key, value in spec.items() if key not in UNLABELLED}
     check_arguments('config.unlabelled', {key: spec[key] for key in spec if key in UNLABELLED}, UNLABELLED)
@@ -204,7 +206,8 @@ def strong_view(examples: Examples, spec) -> Examples:
     if noise < 0 or (noise and isinstance(examples, Pictures)):
         raise UserError(f'config.unlabelled.noise is {noise}; expected 0 or more for arrays, 0 for encoded images')
     if isinstance(examples, Pictures):
-        return examples.with_transform(dataclasses.replace(examples.transform, policy=policy, cutout=cutout))
+        transform = cast(Transform, examples.transform)
+        return examples.with_transform(dataclasses.replace(transform, policy=policy, cutout=cutout))
     return unlabelled.StrongView(examples, policy, cutout, noise)
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
 from cvresearch.data.sampling import Sampling, Shuffled
 
-Batch = dict[str, np.ndarray]
+Batch = dict[str, Any]  # arrays, and at 'unlabelled' a batch
 
 BLOCK = 1 << 12  # positions of the sequence drawn at once
 _BESIDE = np.uint64(0xBE51DE)  # sets the order of unlabelled examples apart from the labelled ones'
@@ -77,7 +78,8 @@ class Stream:
             epoch, index = self._block(number)
             inside = slice(max(start - number * BLOCK, 0), stop - number * BLOCK)
             parts.append((epoch[inside], index[inside]))
-        return tuple(np.concatenate(part) for part in zip(*parts, strict=True))
+        epochs, index = (np.concatenate(part) for part in zip(*parts, strict=True))
+        return epochs, index
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws many positions at once, as that costs little more than one batch; keeps the last."""

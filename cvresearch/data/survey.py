@@ -102,14 +102,14 @@ def look(examples: Encoded, number: int, threads: int = 1) -> Look:
       RunError: memory is lacking.
     """
     (name,), data = ids(examples, [number]), b''
-    label = int(np.ravel(labels_of(examples)[number])[0])
+    label = int(np.ravel(_labels(examples)[number])[0])
     try:
         data = examples[number].image
         known = decode.header(data)
         decode.decode(data, known)
         with modes.opened(data) as image:
             turned = image.getexif().get(ORIENTATION, 1) in range(2, 9)
-            other = '' if _fits(name, image.format) else image.format
+            other = '' if _fits(name, image.format or '') else image.format or ''
             mode = image.mode
     except Exception as error:
         if decoded.is_lack_of_memory(error):
@@ -121,6 +121,12 @@ def look(examples: Encoded, number: int, threads: int = 1) -> Look:
     return Look(name, label, digest, known.height, known.width, mode, turned, other)
 
 
+def _labels(examples: Encoded) -> np.ndarray:
+    labels = labels_of(examples)
+    assert labels is not None  # of files they are known
+    return labels
+
+
 def _fits(name: str, kind: str) -> bool:
     return name.lower().endswith(tuple(f'.{ending}' for ending in ENDINGS.get(kind, ()))) or kind not in ENDINGS
 
@@ -129,7 +135,7 @@ def _of_split(examples: Encoded, looks: Sequence[Look], names: Sequence[str]) ->
     good = [each for each in looks if not each.wrong]
     sides = {side: sorted(getattr(each, side) for each in good) for side in ('width', 'height')}
     sizes = {side: [all_[0], round(statistics.median(all_)), all_[-1]] for side, all_ in sides.items() if all_}
-    counts = np.bincount(labels_of(examples), minlength=len(names)).tolist()
+    counts = np.bincount(_labels(examples), minlength=len(names)).tolist()
     slivers = [each for each in good if max(each.height, each.width) > SLIVER * min(each.height, each.width)]
     return {
         'images': len(examples), 'looked_at': len(looks), 'per_class': dict(zip(names, counts, strict=True)),
@@ -189,14 +195,14 @@ def _problems(source: Source, splits: dict, most: float) -> list[str]:
 
 def _of_classes(source: Source, names: Sequence[str]) -> list[str]:
     split = 'train' if 'train' in source.splits else 'test'
-    counts = np.bincount(labels_of(source.splits[split]), minlength=len(names))
-    single = [names[label] for label in np.flatnonzero(counts == 1)]
+    counts = np.bincount(_labels(source.splits[split]), minlength=len(names))
+    single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
     found = [f'{split}: one image in {_named(single)}'] if single else []
     if len(names) == 1:
         found.append(f'there is one class, {names[0]!r}: nothing is to be told apart')
     some = counts[counts > 0]
     if len(some) and some.max() > UNBALANCED * some.min():
-        most, least = names[counts.argmax()], names[np.where(counts > 0, counts, some.max()).argmin()]
+        most, least = names[int(counts.argmax())], names[int(np.where(counts > 0, counts, some.max()).argmin())]
         found.append(
             f'{split}: {most!r} has {some.max():,} images and {least!r} {some.min():,}; '
             'config.loss.class_weights=balanced or config.sampling.name=balanced weigh them'

@@ -8,6 +8,8 @@ Preparing one needs TensorFlow, once, on any machine; it must be done in a forma
 for which ILSVRC's two tars lie in DIR/downloads/manual/.
 """
 
+from typing import Any, cast
+
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Example, Facts, Source
@@ -38,7 +40,7 @@ def tfds(dataset: str = 'imagenet2012', data_dir: str = '', train: str = 'train'
     import tensorflow_datasets as library
 
     try:
-        builder = library.builder(dataset, data_dir=folder, try_gcs=False)
+        builder = cast(Any, library.builder(dataset, data_dir=folder, try_gcs=False))
     except Exception as error:  # the package has many errors for a name that it does not know
         raise UserError(f'tfds {dataset!r}: {type(error).__name__}: {str(error).splitlines()[0]}') from error
     features = builder.info.features or {}

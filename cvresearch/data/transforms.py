@@ -194,8 +194,9 @@ class Transform:
         side = pixels.shape[0]
         inverse = ops.inverse_affine(
             (side / 2, side / 2), signed[0] * self.rotate,
-            tuple(round(part * self.translate * side) for part in signed[1:3]),
-            tuple((1 + self.stretch) ** part for part in signed[3:5]), tuple(part * self.shear for part in signed[5:7]),
+            (round(signed[1] * self.translate * side), round(signed[2] * self.translate * side)),
+            ((1 + self.stretch) ** signed[3], (1 + self.stretch) ** signed[4]),
+            (signed[5] * self.shear, signed[6] * self.shear),
         )  # fmt: skip
         pixels[:] = np.asarray(ops.affine(Image.fromarray(pixels), inverse, smooth=True))
 
@@ -227,7 +228,8 @@ class Transform:
     def _put(self, part: np.ndarray, u: float) -> None:
         if self.fill == 'noise':
             random = np.random.Generator(np.random.Philox(key=int(u * 2**53)))
-            noise = random.standard_normal(part.shape, np.float32) * np.float32(STD) + np.float32(MEAN)
+            noise = random.standard_normal(part.shape, np.float32) * np.array(STD, np.float32)
+            noise += np.array(MEAN, np.float32)
             part[:] = np.rint(noise).clip(0, 255).astype(np.uint8)
         else:
             part[:] = MEAN if self.fill == 'mean' else 0

@@ -131,8 +131,9 @@ class StrongView:
     def __getitem__(self, index: int) -> Example:
         return self.base[index]
 
-    def take(self, index: np.ndarray, keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the changed images, uint8, and the labels of the examples."""
+        assert keys is not None  # a training's
         shown, labels = self.base.take(index, keys)
         changed = self._changed(shown, keys) if self.cutout or self.policy != Policy() else shown
         if self.noise:

@@ -39,7 +39,8 @@ class View:
 def short_side(size: Size, target: int) -> Size:
     """Returns the size at which the shorter side is `target` and the aspect ratio is kept, rounded down."""
     short = min(size)
-    return tuple(target if side == short else target * side // short for side in size)
+    rows, columns = (target if side == short else target * side // short for side in size)
+    return rows, columns
 
 
 def centre(size: Size, side: int, resize: int) -> list[View]:

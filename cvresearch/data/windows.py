@@ -49,7 +49,7 @@ def pillow(pixels: np.ndarray, size: Size, interpolation: str, window: Window | 
         return _pillow_window(pixels, size, PILLOW[interpolation], (top, left, height, width))
     # Where the width is changed first, a tall sliver can be far larger in between than before and after.
     if pixels.shape[0] * size[1] > MOST_BETWEEN:
-        upright = _pillow_whole(pixels.swapaxes(0, 1), size[::-1], PILLOW[interpolation]).swapaxes(0, 1)
+        upright = _pillow_whole(pixels.swapaxes(0, 1), (size[1], size[0]), PILLOW[interpolation]).swapaxes(0, 1)
         return upright[rows, columns]
     return _pillow_whole(pixels, size, PILLOW[interpolation])[rows, columns]
 
@@ -108,7 +108,7 @@ def _pillow_window(pixels: np.ndarray, size: Size, kind: int, window: Window) ->
 
 def _resized(pixels: np.ndarray, size: Size, kind: int, box: tuple | None = None) -> np.ndarray:
     flat = pixels[..., 0] if pixels.shape[2] == 1 else pixels
-    done = Image.fromarray(np.ascontiguousarray(flat)).resize(size[::-1], kind, box)
+    done = Image.fromarray(np.ascontiguousarray(flat)).resize((size[1], size[0]), kind, box)
     return np.asarray(done).reshape(*size, pixels.shape[2])
 
 
@@ -124,8 +124,9 @@ def _opencv_window(pixels: np.ndarray, size: Size, interpolation: str, window: W
     for axis, (index, weights) in enumerate(taps):
         # The place of the axis comes last, so that a tap's weights are multiplied along it.
         lines = pixels.swapaxes(axis, 2)
-        pixels = sum(lines[..., index[:, tap] - index.min()] * weights[:, tap] for tap in range(index.shape[1]))
-        pixels = pixels.swapaxes(axis, 2)
+        pixels = np.asarray(
+            sum(lines[..., index[:, tap] - index.min()] * weights[:, tap] for tap in range(index.shape[1]))
+        ).swapaxes(axis, 2)
     return np.rint(pixels).clip(0, 255).astype(np.uint8)
 
 

@@ -4,7 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float, Key, UInt8
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, construct_only, lookup
 
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
@@ -47,8 +49,10 @@ class Augment:
                 raise UserError(f'config.augment.{name} is {limits}; expected two numbers, the smaller first, above 0')
         lookup('augment.border', BORDERS, self.border)
 
-    def images(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns resized, translated and mirrored images, uint8 (batch, height, width, channels)."""
+    def images(
+        self, images: UInt8[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
+    ) -> UInt8[AnyArray, 'batch to_height to_width channels']:
+        """Returns resized, translated and mirrored images."""
         # First, since a shift is told in pixels of what the net sees.
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])
@@ -61,18 +65,20 @@ class Augment:
             images = jnp.where(mirrored[:, None, None, None], images[:, :, ::-1], images)
         return images
 
-    def erase(self, images: jax.Array, keys: jax.Array) -> jax.Array:
-        """Returns normalized images, float (batch, height, width, channels), with parts of them set to 0, the mean."""
+    def erase(
+        self, images: Float[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
+    ) -> Float[AnyArray, 'batch height width channels']:
+        """Returns normalized images with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
 
-    def _shifted(self, image: jax.Array, key: jax.Array) -> jax.Array:
+    def _shifted(self, image: AnyArray, key: jax.Array) -> jax.Array:
         # Each change has a number of its own in the example's key, so that one more leaves the others as they were.
         offset = jax.random.randint(jax.random.fold_in(key, 0), (2,), 0, 2 * self.shift + 1)
         margins = ((self.shift, self.shift), (self.shift, self.shift), (0, 0))
         padded = jnp.pad(image, margins, BORDERS[self.border])
         return jax.lax.dynamic_slice(padded, (offset[0], offset[1], 0), image.shape)
 
-    def _erased(self, image: jax.Array, key: jax.Array) -> jax.Array:
+    def _erased(self, image: AnyArray, key: jax.Array) -> jax.Array:
         height, width, _ = image.shape
         row, column = jnp.arange(height)[:, None], jnp.arange(width)[None]
         erase = jnp.zeros((height, width), bool)

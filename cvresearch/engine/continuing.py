@@ -5,7 +5,6 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from ml_collections import ConfigDict
 
 from cvresearch.base.errors import UserError
@@ -16,6 +15,7 @@ from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.engine.state import State
 from cvresearch.optim import schedules
+from cvresearch.optim.schedules import Schedule
 
 SAMPLES = 4096  # steps at which two schedules are compared; all of a shorter run
 REASONS = {
@@ -130,7 +130,7 @@ def is_first_part(experiment: Experiment, before: ConfigDict, step: int) -> bool
     return bool(np.allclose(*rates, rtol=1e-5, atol=0)) and sizes[0] == sizes[1]
 
 
-def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, optax.Schedule]:
+def _shorter(plan: Plan, before: ConfigDict) -> tuple[Plan, Schedule]:
     """Returns the plan and the schedule of the run as it was to be."""
     shorter = Plan(plan.examples, before.batch_size, before.epochs, before.max_steps)
     return shorter, schedules.make(before.schedule, shorter.all_steps, shorter.steps_per_epoch, before.batch_size)

@@ -26,6 +26,7 @@ from ml_collections import ConfigDict
 
 from cvresearch.base import cli, cluster, compile_cache, installation
 from cvresearch.base.errors import FAILED, UserError
+from cvresearch.data.decoded import Pictures
 
 OK, WARNING, WRONG = 'ok', 'warning', 'WRONG'
 PYTHON = (3, 11)
@@ -292,7 +293,7 @@ def _data(experiment, workdir: Path | None) -> Iterator[Verdict]:
         begun = time.perf_counter()
         split.take(index, np.zeros(len(index), np.uint64) if name == 'train' else None)
         seconds = time.perf_counter() - begun
-        if found := getattr(getattr(split, 'damage', None), 'found', ()):
+        if found := split.damage.found if isinstance(split, Pictures) and split.damage else {}:
             yield WARNING, f'{name}: {len(found)} of {len(index)} images are damaged (see cvresearch data prepare)'
         if seconds > SLOW_SECONDS:
             yield WARNING, f'{name}: {len(index)} images took {seconds:.1f} s to read'

@@ -101,4 +101,4 @@ def best_step(rows: Iterable[Mapping], metric: str) -> int | None:
     """Returns the earliest step with the best value of a metric, None where there are no rows."""
     sign = 1 if HIGHER_IS_BETTER[metric] else -1
     best = max(rows, key=lambda row: (sign * row[metric], -row['step']), default=None)
-    return best and best['step']
+    return None if best is None else best['step']

@@ -4,13 +4,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import Mesh, NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import hosts, plugins, trees
@@ -29,6 +29,7 @@ from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
 from cvresearch.optim import optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
+from cvresearch.optim.schedules import Schedule
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -94,7 +95,7 @@ class Experiment:
     plan: Plan
     model: nn.Module
     tx: optax.GradientTransformation
-    schedule: optax.Schedule
+    schedule: Schedule
     loss: Loss
     task: Task
     sampling: Sampling
@@ -192,7 +193,7 @@ class Experiment:
         return experiment
 
     @property
-    def mesh(self) -> Mesh:
+    def mesh(self) -> meshes.AnyMesh:
         """The devices of the run."""
         return self.layout.mesh
 
@@ -238,8 +239,8 @@ class Experiment:
         return self._abstract_state
 
     @property
-    def _placements(self) -> states.State | NamedSharding:
-        """Of the state's leaves; one for all where none is divided."""
+    def _placements(self) -> Any:
+        """Of the state's leaves, as a state; one `NamedSharding` for all where none is divided."""
         if not self.layout.divides:
             return meshes.replicated(self.mesh)
         return jax.tree.map(lambda x: x.sharding, self.abstract_state())
@@ -292,7 +293,7 @@ class Experiment:
 
     def greeting(self, name: str, step: int) -> str:
         """Returns what a run says when it starts at a step: name of its net, parameters, data, steps to go, devices."""
-        facts, device, there = self.source.facts, self.mesh.devices.flat[0].device_kind, jax.device_count()
+        facts, device, there = self.source.facts, meshes.devices(self.mesh)[0].device_kind, jax.device_count()
         all_used = self.mesh.size == there or self.config.mesh.data != -1
         return (
             f'{name}: {trees.count(self.abstract_state().params):,} parameters; {facts.name}: '

@@ -72,7 +72,7 @@ def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
         hbm_bytes_per_image=round(moved.hbm / images), hbm_bytes_per_image_padded=round(moved.padded / images),
         flops_per_image=flops, collectives=[dataclasses.asdict(each) for each in sent],
         estimated_cycles=moved.cycles, seconds=times,
-        bound_by=max(times, key=times.get), least_step_seconds=least,
+        bound_by=max(times, key=times.__getitem__), least_step_seconds=least,
         least_epoch_seconds=least * experiment.plan.steps_per_epoch,
         most_images_per_second=experiment.plan.batch_size / least, compile_seconds=compiled.seconds,
     )  # fmt: skip

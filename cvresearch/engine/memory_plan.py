@@ -3,10 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import cast
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh
+from jax.extend import core
+from jax.sharding import NamedSharding
 from ml_collections import ConfigDict
 
 from cvresearch.base import memory, trees
@@ -14,8 +16,10 @@ from cvresearch.base import mesh as meshes
 from cvresearch.data import sources
 from cvresearch.engine import steps
 from cvresearch.engine.experiment import Experiment
+from cvresearch.inspect.jaxprs import shaped
 
-COLUMNS = ('parameter', 'arrays', 'shape', 'axis', 'params', 'optimizer', 'average')
+PARTS: tuple[str, ...] = ('params', 'optimizer', 'average')
+COLUMNS = ('parameter', 'arrays', 'shape', 'axis', *PARTS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Footprint:
         return sum(dataclasses.astuple(self))
 
 
-def experiment_for(config: ConfigDict, devices: int, mesh: Mesh | None = None) -> Experiment:
+def experiment_for(config: ConfigDict, devices: int, mesh: meshes.AnyMesh | None = None) -> Experiment:
     """Returns the parts of a run on so many devices; neither they nor its images need be there.
 
     Args:
@@ -100,10 +104,10 @@ def activations(experiment: Experiment) -> int:
     traced = jax.make_jaxpr(residuals)(images, target, state.params).jaxpr
     dependent = set(traced.invars[:2])
     for equation in traced.eqns:
-        if any(x in dependent for x in equation.invars if not hasattr(x, 'val')):  # literals have values
+        if any(x in dependent for x in equation.invars if isinstance(x, core.Var)):
             dependent.update(equation.outvars)
-    kept = {x for x in traced.outvars if not hasattr(x, 'val') and x in dependent}
-    return _bytes(x.aval for x in kept) // experiment.mesh.size
+    kept = {x for x in traced.outvars if isinstance(x, core.Var) and x in dependent}
+    return _bytes(map(shaped, kept)) // experiment.mesh.size
 
 
 def rows(experiment: Experiment) -> Iterator[dict]:
@@ -111,8 +115,8 @@ def rows(experiment: Experiment) -> Iterator[dict]:
     that one device holds of them, of their moments and of their averages."""
     state = experiment.abstract_state()
     named = dict(trees.named_leaves(state.params))
-    held: dict[str, dict[str, int]] = {name: dict.fromkeys(COLUMNS[-3:], 0) for name in named}
-    others = dict.fromkeys(COLUMNS[-3:], 0)
+    held: dict[str, dict[str, int]] = {name: dict.fromkeys(PARTS, 0) for name in named}
+    others = dict.fromkeys(PARTS, 0)
     for part, tree in (('params', state.params), ('optimizer', state.opt_state),
                        ('average', (state.average, state.model_state))):  # fmt: skip
         for path, x in trees.named_leaves(tree):
@@ -120,10 +124,10 @@ def rows(experiment: Experiment) -> Iterator[dict]:
             of[part] += meshes.bytes_per_device(x, x.sharding)
     groups: dict[tuple, list[str]] = {}
     for name, x in named.items():
-        axis = next((axis for axis, over in enumerate(x.sharding.spec) if over), None)
+        axis = next((axis for axis, over in enumerate(cast(NamedSharding, x.sharding).spec) if over), None)
         groups.setdefault((re.sub(r'\d+', '*', name), x.shape, axis), []).append(name)
     for (pattern, shape, axis), names in groups.items():
-        sums = {part: sum(held[name][part] for name in names) for part in COLUMNS[-3:]}
+        sums = {part: sum(held[name][part] for name in names) for part in PARTS}
         yield dict(
             parameter=pattern if len(names) > 1 else names[0], arrays=len(names), shape='x'.join(map(str, shape)),
             axis='whole' if axis is None else axis, **sums,
@@ -147,7 +151,7 @@ def complaint(experiment: Experiment, need: Footprint, limit: int) -> str | None
 
 def check(experiment: Experiment) -> str | None:
     """Returns `complaint` for the devices of an experiment's mesh."""
-    here = [device for device in experiment.mesh.devices.flat if device.process_index == jax.process_index()]
+    here = [device for device in meshes.devices(experiment.mesh) if device.process_index == jax.process_index()]
     return complaint(experiment, of(experiment), memory.of_device(here[0], len(here)))
 
 

@@ -3,7 +3,6 @@
 import flax.linen as nn
 import jax
 import numpy as np
-from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from cvresearch.base import mesh as meshes
@@ -35,7 +34,7 @@ NON_FINITE = {'stop': lambda: 0, 'skip': _skip}
 
 
 def make(
-    config: ConfigDict, options: OptimizerOptions, steps: int, steps_per_epoch: float, mesh: Mesh
+    config: ConfigDict, options: OptimizerOptions, steps: int, steps_per_epoch: float, mesh: meshes.AnyMesh
 ) -> UpdateOptions:
     """Returns the recipe of a configuration, without its teacher.
 
@@ -149,10 +148,11 @@ def loss_of(config: ConfigDict, source: Source, classes: int) -> Loss:
         raise UserError(
             'config.distillation.teacher teaches one class an image, and these have any number of labels; expected none'
         )
+    labels = None if isinstance(train, range) else labels_of(train)
     if isinstance(train, range):  # a plan without images
         spec.pop('class_weights', None)
     weights = spec.get('class_weights')
-    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels_of(train), classes))
+    return losses.make(spec, class_weights.resolve(weights, source.facts.class_names, labels, classes))
 
 
 def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
@@ -162,8 +162,9 @@ def sampling_of(config: ConfigDict, source: Source) -> sampling.Sampling:
       UserError: an unknown name or argument, or images that do not have one label each.
     """
     train = source.splits['train']
-    plain = isinstance(train, range)  # a plan without images
-    return sampling.make({'name': 'shuffle'} if plain else config.sampling, len(train), labels_of(train))
+    if isinstance(train, range):  # a plan without images
+        return sampling.make({'name': 'shuffle'}, len(train), None)
+    return sampling.make(config.sampling, len(train), labels_of(train))
 
 
 def check_labels(config: ConfigDict, source: Source) -> None:
@@ -215,7 +216,7 @@ def not_finite(step: int, checkpoints: list[int], skip: int) -> RunError:
     )
 
 
-def _check_division(config: ConfigDict, parts: int, mesh: Mesh) -> None:
+def _check_division(config: ConfigDict, parts: int, mesh: meshes.AnyMesh) -> None:
     size, group = config.batch_size, norms.make(config.batch_norm).group_size
     if parts < 1 or size % parts or (size // parts) % mesh.size:
         raise UserError(

@@ -5,6 +5,7 @@ import functools
 import sys
 from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
+from typing import cast
 
 import jax
 
@@ -22,6 +23,7 @@ from cvresearch.base.speed import Observation, Profile, Speed
 from cvresearch.base.tracking import Tracking
 from cvresearch.base.workdir import claim
 from cvresearch.data import sources
+from cvresearch.data.decoded import Pictures
 from cvresearch.engine import continuing, datasets, early_stopping, memory_plan, recipes
 from cvresearch.engine.checkpoint import Checkpoints, count_and_digest
 from cvresearch.engine.compiling import Compiler
@@ -65,7 +67,7 @@ class Session:
         # Of several hosts the first alone has to do with the folder.
         claimed = claim(workdir, config, extend) if hosts.is_primary() else contextlib.nullcontext(workdir.absolute())
         with claimed as path, Preemption() as preemption, contextlib.ExitStack() as closing:
-            card, longer = hosts.broadcast(continuing.found(path, config) if hosts.is_primary() else None)
+            card, longer = cast(tuple, hosts.broadcast(continuing.found(path, config) if hosts.is_primary() else None))
             if card and card['status'] == 'finished' and not longer:
                 if hosts.is_primary():
                     print(f'{path} is finished at step {card["step"]:,}: {in_words(card["final"])}')
@@ -105,7 +107,8 @@ class Session:
         self.records = self.closes(Metrics(self.path, step))
         metric = experiment.task.metric
         self.records.describe(flat, [f'{name}/{metric}' for (split, _), name in self.names.items() if split != 'train'])
-        self.damage = getattr(experiment.source.splits['train'], 'damage', None)  # of encoded images only
+        train = experiment.source.splits['train']
+        self.damage = train.damage if isinstance(train, Pictures) else None
         if self.damage:
             self.path.mkdir(parents=True, exist_ok=True)  # of each host
             self.damage.keep_in(self.path / f'damaged{jax.process_index() or ""}.jsonl')
@@ -134,7 +137,7 @@ class Session:
     def _observe(self, step: int, phases: Phases) -> None:
         """Begins to watch: speed, progress, and what was asked for."""
         experiment, observation = self.experiment, self.observation
-        devices, plan = list(experiment.mesh.devices.flat), experiment.plan
+        devices, plan = meshes.devices(experiment.mesh), experiment.plan
         peak = observation.peak_flops(jax.local_devices()[0], self.config.dtype)
         parts = [phases.experiment(phase.first) for phase in phases.phases] if peak else []
         flops = {id(part): part.training_flops() for part in parts}
@@ -203,6 +206,7 @@ class Session:
 
     def snapshot(self, state: State, step: int) -> None:
         """Saves the end of a cycle, for ensembles, and waits: no checkpoint may be newer than a missing snapshot."""
+        assert self._snapshots is not None  # due at no step of an experiment without any
         with self.clock.spent('save'):
             self._snapshots.save(without_optimizer(state), step, must=True)
             self._snapshots.wait()

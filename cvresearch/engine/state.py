@@ -1,16 +1,18 @@
 """All that a run is at one step, as one pytree."""
 
-import flax
+from typing import TYPE_CHECKING, Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax import struct
 
 from cvresearch.base import rng
 from cvresearch.objectives import metrics
 
 
-@flax.struct.dataclass
+@struct.dataclass
 class State:
     """What a checkpoint holds. Data and randomness are functions of (seed, step), so nothing else.
 
@@ -51,6 +53,12 @@ class State:
         """The number of batches taken from the stream, int32 (): updates made, and batches skipped."""
         return self.step + self.skipped['total'] if self.skipped else self.step
 
+    if TYPE_CHECKING:  # the decorator makes it
+
+        def replace(self, **updates: Any) -> 'State':
+            """Returns the state with other values for some of its fields."""
+            ...
+
     def averaged(self) -> 'State':
         """Returns the state with the average in place of the weights and statistics."""
         return self.replace(**self.average)
@@ -78,7 +86,7 @@ def create(
     """
     if variables is None:
         # As in evaluation, so that initial values hang on one random stream and on no dropout.
-        variables = model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False)
+        variables = dict(model.init({'params': rng.key(seed, 'init')}, jnp.zeros((1, *image_shape)), train=False))
     model_state = dict(variables)
     params = model_state.pop('params')
     return State(

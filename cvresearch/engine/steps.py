@@ -3,13 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, PRNGKeyArray, Real
 
 from cvresearch.base import rng
+from cvresearch.base.arrays import AnyArray
 from cvresearch.engine.augment import Augment
 from cvresearch.engine.state import State
 from cvresearch.objectives import metrics, unlabelled
@@ -17,8 +20,11 @@ from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
 from cvresearch.optim import param_filters
+from cvresearch.optim.schedules import Schedule
 
 NOT_MIXED = Mixing()
+Batch = dict[str, Any]  # of `Stream.batch`: image, label, epoch, index, and at 'unlabelled' another batch
+Images = Float[AnyArray, 'batch height width channels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +54,9 @@ class UpdateOptions:
     gather: Callable = lambda params: params
     scatter: Callable = lambda gradients: gradients
     sam: float = 0.0
-    average: optax.Schedule | None = None
+    average: Schedule | None = None
     skip: int = 0
-    teacher: Callable[[jax.Array], jax.Array] | None = None
+    teacher: Callable[[Any], jax.Array] | None = None
     distillation: Distillation | None = None
     never_learns: Callable[[str], bool] | None = None
     held: Callable[[str], bool] | None = None
@@ -80,10 +86,12 @@ class UpdateParts:
     std: tuple[float, ...]
     options: UpdateOptions
     task: Task
-    schedule: optax.Schedule
+    schedule: Schedule
 
 
-def normalize(images: jax.Array, mean: tuple[float, ...], std: tuple[float, ...]) -> jax.Array:
+def normalize(
+    images: Real[AnyArray, '*batch channels'], mean: tuple[float, ...], std: tuple[float, ...]
+) -> Float[AnyArray, '*batch channels']:
     """Maps uint8 images to float32: pixels / 255, less `mean`, over `std`, for each channel."""
     # Here and not on the host: a batch travels to the devices as uint8, a quarter of the bytes.
     return (images.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
@@ -123,7 +131,7 @@ def _settled(options: UpdateOptions, old: dict, new: dict) -> dict:
     return {name: options.settled(old[name], new[name]) for name in new}
 
 
-def views(parts: UpdateParts, state: State, batch: dict, strong: bool) -> list[jax.Array]:
+def views(parts: UpdateParts, state: State, batch: Batch, strong: bool) -> list[Images]:
     """Returns the images that the net sees: the labelled, the unlabelled, and these augmented strongly if asked.
 
     The strong view is cropped, shifted and mirrored by random numbers of its own.
@@ -176,9 +184,9 @@ def make_joint_train_step(
 
 
 def shown(
-    batch: dict, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
+    batch: Batch, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
     purpose: str = 'augment', view: str = 'image',
-) -> jax.Array:  # fmt: skip
+) -> Images:  # fmt: skip
     """Returns the images of a batch as the net is to see them: augmented on the device, and normalized.
 
     Args:
@@ -195,7 +203,7 @@ def shown(
 
 
 def updated(
-    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: jax.Array,
+    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: Float[Array, ''],
     sums: metrics.Sums, options: UpdateOptions,
 ) -> State:  # fmt: skip
     """Returns the state after the optimizer's step: parameters, statistics, average, sums, and whether all is finite.
@@ -217,7 +225,7 @@ def updated(
     average = state.average
     if options.average:
         new = {'params': params, 'model_state': model_state}
-        new = optax.incremental_update(new, average, options.average(state.step))
+        new = cast(dict, optax.incremental_update(new, average, options.average(state.step)))
         # What is frozen is put back: rounding may change the average of a number with itself.
         average = {
             'params': options.settled(average['params'], new['params']),
@@ -264,8 +272,8 @@ def _gradients(
 
 
 def objective(
-    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: jax.Array, target: jax.Array,
-    key: jax.Array,
+    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: Images,
+    target: Real[AnyArray, 'batch classes'], key: PRNGKeyArray,
 ) -> Callable:
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 
@@ -280,7 +288,7 @@ def objective(
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)
         objectives = losses + sum(model.aux_weight * loss(head, target) for head in auxiliary)
-        if options.distillation:
+        if options.distillation and options.teacher:
             objectives = options.distillation(objectives, logits, options.teacher(images))
         return jnp.mean(objectives), (logits, losses, model_state)
 
@@ -329,7 +337,7 @@ def make_eval_step(
 
     def eval_step(state: State, batch: dict) -> metrics.Sums:
         images = normalize(batch['image'], mean, std)
-        logits = model.apply({'params': state.params, **state.model_state}, images, train=False)
+        logits = cast(jax.Array, model.apply({'params': state.params, **state.model_state}, images, train=False))
         target = jax.nn.one_hot(batch['label'], model.num_classes)
         return metrics.of_batch(logits, batch['label'], loss(logits, target), batch['mask'])
 

@@ -147,12 +147,12 @@ class TrainedRun:
                 f'{self.path} has no snapshots; they are taken at the ends of the cycles of config.schedule.name=sgdr, '
                 'and with config.snapshot_every_epochs'
             )
-        if None in states:
+        if len(whole := [state for state in states if state is not None]) < len(states):
             raise UserError(
                 f'{self.path} has a damaged snapshot; an ensemble is of all its members. Train again in another '
                 '--workdir: the same configuration gives the same snapshots'
             )
-        return states
+        return whole
 
     def best_step(self, select_by: str, reported: str, force: bool = False) -> int:
         """Returns the kept checkpoint's step with the best metric on `select_by`; ties go to the earlier.
@@ -176,12 +176,13 @@ class TrainedRun:
         weights = self.experiment.weights[-1]  # as in training: an average is there to be the better one
         rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] == select_by]
         rows = [row for row in rows if row['step'] in kept and row.get('weights', 'raw') == weights]
-        if not rows:
+        best = early_stopping.best_step(rows, self.experiment.selection)
+        if best is None:
             raise UserError(
                 f'{self.path} has no evaluation on {select_by!r} at the step of a checkpoint that is kept (steps '
                 f'{", ".join(map(str, kept)) or "none"}); train with config.minival, or give --step'
             )
-        return early_stopping.best_step(rows, self.experiment.selection)
+        return best
 
 
 def variables_of(state: State, weights: str = 'raw') -> dict:

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from cvresearch.base import trees
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError
 from cvresearch.inspect import groups
 from cvresearch.interop.classifier import Classifier
@@ -68,7 +69,7 @@ def transplanted(
         heads = (_module(path) == groups.HEAD and order is None) or (auxiliary(path) and (order is None or reorder))
         return heads or any(matches(pattern, _name(path)) for pattern in skip)
 
-    def begins(path: str, leaf: np.ndarray) -> np.ndarray:
+    def begins(path: str, leaf: AnyArray) -> AnyArray:
         # A head of few classes may have large initial values, and its gradient would spoil what is loaded.
         skipped = any(matches(pattern, _name(path)) for pattern in skip)
         return leaf if _module(path) != groups.HEAD or skipped else np.zeros_like(leaf)
@@ -118,7 +119,7 @@ def _check_skip(skip: tuple[str, ...], names: set[str]) -> None:
 
 
 def _converter(
-    net: Classifier, own: np.ndarray | None, kernel: np.ndarray | None, inputs: str, channels: str
+    net: Classifier, own: AnyArray | None, kernel: AnyArray | None, inputs: str, channels: str
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Returns what is done to the kernel of the first layer, and in words; '' where it stays.
 
@@ -156,8 +157,8 @@ def _converter(
 
 def _auxiliary(variant: str) -> Callable[[str], bool]:
     """Returns whether a path, with its collection, is of an auxiliary head, which only training uses."""
-    of = [found for found in registry.references().values() if found.variant == variant and found.training_only]
-    modules = [found.training_only for found in of]
+    of = [found for found in registry.references().values() if found.variant == variant]
+    modules = [found.training_only for found in of if found.training_only]
     return lambda path: any(matches(pattern, path) for pattern in modules)
 
 

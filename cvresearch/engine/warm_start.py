@@ -9,6 +9,7 @@ weights any more.
 import dataclasses
 import functools
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -90,20 +91,17 @@ class WarmStart:
                 f'config.model.name is {given!r}, and {config.init.weights} has the weights of {variant!r}; '
                 'leave the name out, or name other weights'
             )
-        found = {'model.name': variant}
+        found: dict[str, Any] = {'model.name': variant}
         found |= {f'model.{key}': value for key, value in net.provenance.arguments.items()}
         mean, std = normalization(net, _channels(config))
         if config.normalize.name == 'dataset' and config.normalize.mean is None and config.normalize.std is None:
             found |= {'normalize.mean': mean, 'normalize.std': std}
         prepared = net.preprocessing
-        whole = getattr(prepared, 'transform', None)
-        resize = getattr(whole.crop, 'resize', None) if whole else prepared.resize
-        interpolation = whole.interpolation if whole else prepared.interpolation
         for part in config.transform:
-            found[f'transform.{part}.interpolation'] = interpolation
+            found[f'transform.{part}.interpolation'] = prepared.interpolation
             found[f'transform.{part}.crop.size'] = net.input_shape[0]
-            if resize and config.transform[part].get('crop', {}).get('name') == 'resize_center_crop':
-                found[f'transform.{part}.crop.resize'] = resize
+            if prepared.resize and config.transform[part].get('crop', {}).get('name') == 'resize_center_crop':
+                found[f'transform.{part}.crop.resize'] = prepared.resize
         return {key: value for key, value in found.items() if _is_open(config, key)}
 
     def started(self, experiment: Experiment) -> tuple[State, dict | None]:
@@ -247,8 +245,8 @@ def _order(config: ConfigDict) -> str:
 
 
 def _as_given(experiment: Experiment, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    return tuple(values if len(values) == channels else values * channels for values in
-                 (experiment.mean, experiment.std))  # fmt: skip
+    mean, std = experiment.mean, experiment.std
+    return mean if len(mean) == channels else mean * channels, std if len(std) == channels else std * channels
 
 
 def _short(value) -> str:

@@ -7,6 +7,7 @@ head: its logits at a position equal the original head's on that window of the l
 """
 
 from collections.abc import Callable
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -51,6 +52,6 @@ def logit_map(model: nn.Module, image_shape: tuple[int, int, int]) -> Callable[[
 
     def apply(variables: dict, images: jax.Array) -> jax.Array:
         with sliding.sliding(size):
-            return model.apply(variables, images, train=False)
+            return cast(jax.Array, model.apply(variables, images, train=False))
 
     return apply

@@ -8,9 +8,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
 
 from cvresearch.base import memory, trees
+from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Examples
 from cvresearch.engine import recipes, steps
@@ -88,12 +88,12 @@ def stack(variables: Sequence[dict]) -> dict:
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
 
 
-def fit(variables: Sequence[dict], mesh: Mesh) -> bool:
+def fit(variables: Sequence[dict], mesh: meshes.AnyMesh) -> bool:
     """Whether members can be evaluated at once: of one structure, and no more than their share of the memory."""
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         return False
-    whole = memory.of_device(mesh.devices.flat[0])
+    whole = memory.of_device(meshes.devices(mesh)[0])
     return 4 * len(variables) * trees.count(variables[0]) * SHARE_OF_MEMORY <= whole
 
 
@@ -113,12 +113,17 @@ def members_of(
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
         results up to rounding. Where they fit, by default.
     """
+    def seen_by(logits_of: predictions.Forward) -> tuple[np.ndarray, np.ndarray]:
+        found = predictions.predict(logits_of, examples, protocol, batch_size, net.mesh)
+        assert found is not None  # nothing asks it to stop
+        return found
+
     if stacked if stacked is not None else len(variables) > 1 and fit(variables, net.mesh):
         together = predictions.forward(net, protocol, members=True)
-        logits, labels = predictions.predict(together(stack(variables)), examples, protocol, batch_size, net.mesh)
+        logits, labels = seen_by(together(stack(variables)))
     else:
         one = predictions.forward(net, protocol)
-        found = [predictions.predict(one(each), examples, protocol, batch_size, net.mesh) for each in variables]
+        found = [seen_by(one(each)) for each in variables]
         logits, labels = np.stack([part for part, _ in found]), found[0][1]
     return [Predictions(part, labels, record) for part, record in zip(logits, records, strict=True)]
 

@@ -13,7 +13,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -173,7 +173,7 @@ def _of_chunk(of_pixels: Callable, examples, index: np.ndarray, batch_size: int)
     return {**values, 'labels': np.concatenate(labels).astype(np.int32), 'ids': np.array(ids(examples, index))}
 
 
-def _write_chunk(path: Path, arrays: dict, split: str) -> None:
+def _write_chunk(path: Path, arrays: dict[str, Any], split: str) -> None:
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         with open(temporary, 'wb') as file:
@@ -200,7 +200,9 @@ def save(found: Features, path: Path) -> None:
     try:
         if path.suffix == '.npz':
             with open(temporary, 'wb') as file:
-                np.savez(file, **found.values, labels=found.labels, **{k: np.array(v) for k, v in texts.items()})
+                arrays: dict[str, Any] = {**found.values, 'labels': found.labels}
+                arrays |= {key: np.array(text) for key, text in texts.items()}
+                np.savez(file, **arrays)
         else:
             import h5py
 
@@ -226,7 +228,7 @@ def load(path: Path) -> Features:
             import h5py
 
             with h5py.File(path) as file:
-                arrays = {key: file[key].asstr()[:] if file[key].dtype == object else file[key][:] for key in file}
+                arrays = {key: x.asstr()[:] if x.dtype == object else x[:] for key, x in cast(Any, file).items()}
         ids_, labels, splits, names, record = (arrays.pop(key) for key in KEYS)
     except (OSError, KeyError, ValueError) as error:
         raise UserError(f'{path} is no file of features ({error}); expected one of `cvresearch features`') from error

@@ -13,6 +13,7 @@ Prints how many images each class has at some confidences.
 
 import json
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
@@ -21,8 +22,10 @@ from cvresearch.base import cli
 from cvresearch.base.errors import UserError
 from cvresearch.base.workdir import write_atomically
 from cvresearch.data import identity, sources
+from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Examples
 from cvresearch.data.given_labels import LabelFile, counts
+from cvresearch.data.preparation import PreparedArrays
 from cvresearch.engine import classifiers
 from cvresearch.interop.classifier import Classifier
 from cvresearch.objectives import scores
@@ -48,7 +51,7 @@ def label(net: Classifier, images: Examples, out: Path, part: int = PART) -> Lab
     if net.multi_label:
         raise UserError(f'{net.provenance.name} gives an image any number of labels; expected one class an image')
     # Of the images before they are prepared: a teacher with another crop labels the same images.
-    raw = getattr(images, 'encoded', None) or images.base
+    raw = images.encoded if isinstance(images, Pictures) else cast(PreparedArrays, images).base
     record = {
         'net': net.provenance.name, 'digest': net.digest, 'images': len(images),
         'images_sha256': identity.images_sha256(raw), 'part': part,

@@ -80,6 +80,7 @@ def check(experiment: Experiment) -> None:
 def _first(batch: dict, experiment: Experiment) -> dict:
     """Returns the first examples of this host's batch, whole groups of batch norm."""
     group = experiment.config.batch_norm.get('group_size', 0) or 1
+    assert experiment.watch is not None  # or nothing is watched
     number = -(-experiment.watch.examples // group) * group
     return {key: batch[key][:number] for key in _SEEN}
 
@@ -89,6 +90,7 @@ def _compiled(experiment: Experiment, step: int, variables: dict, batch: dict) -
 
     Images are augmented as in the update, not mixed; the net is in training mode.
     """
+    assert experiment.watch is not None  # or nothing is watched
     net, _ = experiment.training_at(step)
     module = unrolled(net)
     classes = experiment.model.num_classes

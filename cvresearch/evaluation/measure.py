@@ -225,12 +225,10 @@ def protocol_of(net: Classifier, view: View) -> Protocol:
         return protocols.make(view.protocol, view.resolution or side, channels=prepared.channels, **knobs)
     if view.resolution or knobs:
         raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
-    if isinstance(prepared, Preprocessing):
-        resize, interpolation = prepared.resize, prepared.interpolation
-    else:
-        resize, interpolation = getattr(prepared.transform.crop, 'resize', None), prepared.transform.interpolation
-    scales = (resize,) if resize else ()
-    return Protocol(view.protocol, side, scales=scales, interpolation=interpolation, channels=prepared.channels)
+    scales = (prepared.resize,) if prepared.resize else ()
+    return Protocol(
+        view.protocol, side, scales=scales, interpolation=prepared.interpolation, channels=prepared.channels
+    )
 
 
 def together(members: Sequence[Predictions]) -> Predictions:

@@ -38,9 +38,9 @@ class Evaluator:
         epoch = experiment.plan.epoch(step)
         session.records.write(step, epoch, split, values | {**self._protocol(split).record, 'weights': weights})
         of = split if weights == 'raw' else f'{split} ({weights})'
+        name, value = judged(values) or ('', 0.0)
         session.progress.say(
-            f'epoch {epoch:.4g}: {of} loss {values["loss"]:.4f}, '
-            f'{judged(values)[0]} {judged(values)[1]:.2f} %, {values["n_seen"]:,} images'
+            f'epoch {epoch:.4g}: {of} loss {values["loss"]:.4f}, {name} {value:.2f} %, {values["n_seen"]:,} images'
         )
 
     def _sums(self, step: int, state: State, split: str, weights: str) -> dict | None:

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import NamedSharding
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
@@ -119,10 +119,10 @@ def check_same_images(one: Predictions, other: Predictions) -> None:
       UserError: other images, another order, or images of another class.
     """
     what = 'the predictions are of other images, or in another order; nothing can be paired'
-    digests = [each.record.get('images_sha256') for each in (one, other)]
+    digests = [each.record.get('images_sha256', '') for each in (one, other)]
     if one.labels.shape[:1] != other.labels.shape[:1]:
         raise UserError(f'{what} ({len(one.labels):,} images and {len(other.labels):,})')
-    if None not in digests and len(set(digests)) > 1:
+    if all(digests) and len(set(digests)) > 1:
         raise UserError(f'{what} (images_sha256 {digests[0][:12]} and {digests[1][:12]}). Evaluate both on one copy of '
                         'the data, with --data and --root')  # fmt: skip
     by_name = bool(one.class_names and other.class_names)
@@ -186,7 +186,7 @@ class Placed(NamedTuple):
     module: nn.Module
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    mesh: Mesh
+    mesh: meshes.AnyMesh
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,7 +232,7 @@ def forward(net: Placed, protocol: Protocol, members: bool = False) -> Net:
 
 
 def predict(
-    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: Mesh,
+    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: meshes.AnyMesh,
     stop: Callable[[], bool] = lambda: False,
 ) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
     """Returns the logits of a split's images, views averaged as the protocol says, and their labels.
@@ -279,7 +279,7 @@ def _of_all_hosts(x: np.ndarray) -> np.ndarray:
 def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     if jax.process_count() > 1:
         raise UserError(f'protocol {protocol.name!r} runs on one host; use as_given on several')
-    threads = getattr(examples, 'threads', len(os.sched_getaffinity(0)))
+    threads = examples.threads if isinstance(examples, decoded.Pictures) else len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
@@ -293,6 +293,7 @@ def _cut(protocol: Protocol, threads: int, example: Example) -> list[np.ndarray]
     try:
         image = pixels(example.image)
         image = of_channels(image, 1) if protocol.channels == 'L' else image
+        assert protocol.views is not None and protocol.interpolation is not None  # of every protocol that cuts views
         cut = views.cut(image, protocol.views(image.shape[:2]), protocol.interpolation)
     except decode.DamagedError as error:
         raise RunError(f'the image {example.id} cannot be decoded ({error}); evaluation leaves no image out') from error
@@ -308,7 +309,7 @@ def pixels(image: np.ndarray | bytes) -> np.ndarray:
 
 def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh) -> np.ndarray:
     """Returns logits (..., views, classes); views of one size go together, filled up to one batch size."""
-    found: list[np.ndarray | None] = [None] * len(pixels_of)
+    found: dict[int, np.ndarray] = {}
     for shape in {view.shape for view in pixels_of}:
         places = [i for i, view in enumerate(pixels_of) if view.shape == shape]
         fits = batch_size * protocol.resolution**2 // (shape[0] * shape[1])
@@ -319,12 +320,12 @@ def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh
             logits = np.asarray(logits_of(meshes.place(batch, mesh)))
             for i, place in enumerate(some):
                 found[place] = logits[..., i, :]
-    return np.stack(found, axis=-2)
+    return np.stack([found[place] for place in range(len(pixels_of))], axis=-2)
 
 
-def classes_of(facts, found: Predictions) -> Predictions:
+def classes_of(facts: Facts, found: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
-    if getattr(facts, 'classes', None) is None:
+    if facts.classes is None:
         return found
     # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
     logits = np.full_like(found.logits, -np.inf)

@@ -10,8 +10,12 @@ import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import views
+from cvresearch.data.corruptions import Corrupted
+from cvresearch.data.crops import ResizeCenterCrop
+from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Examples
 from cvresearch.data.preprocessing import INTERPOLATIONS
+from cvresearch.data.transforms import Transform
 from cvresearch.data.views import Size, View, Views
 from cvresearch.objectives.scores import log_softmax
 
@@ -60,7 +64,7 @@ class Protocol:
 
     def averaged(self, logits: np.ndarray) -> np.ndarray:
         """Maps logits of views (..., views, classes) to logits of the image (..., classes)."""
-        return logits[..., 0, :] if logits.shape[-2] == 1 else AVERAGES[self.average](logits, -2)
+        return logits[..., 0, :] if logits.shape[-2] == 1 else AVERAGES[str(self.average)](logits, -2)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,11 +130,12 @@ def as_given(examples: Examples, image_shape: tuple[int, int, int]) -> Protocol:
       examples: of the split.
       image_shape: of the source's images.
     """
-    transform = getattr(examples, 'transform', None)
-    if transform is None:
+    transform = examples.transform if isinstance(examples, Pictures | Corrupted) else None
+    if not isinstance(transform, Transform):
         return Protocol('as_given', image_shape[0])
+    crop = transform.crop
     return Protocol(
-        'as_given', transform.size, scales=tuple(s for s in [getattr(transform.crop, 'resize', None)] if s),
+        'as_given', transform.size, scales=(crop.resize,) if isinstance(crop, ResizeCenterCrop) else (),
         interpolation=transform.interpolation, channels=transform.channels,
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 import jax
-from jax.sharding import Mesh
 
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError
@@ -16,8 +15,8 @@ AHEAD = 2  # batches handed to the device before the first of them is waited for
 
 
 def evaluate(
-    eval_step: Callable[[State, dict], metrics.Sums], state: State, examples: Examples, batch_size: int, mesh: Mesh,
-    stop: Callable[[], bool] = lambda: False,
+    eval_step: Callable[[State, dict], metrics.Sums], state: State, examples: Examples, batch_size: int,
+    mesh: meshes.AnyMesh, stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, float] | None:  # fmt: skip
     """Returns the metrics of a split and `n_seen`, the number of its images.
 
@@ -45,7 +44,7 @@ def evaluate(
             totals = metrics.total(totals, pending.pop(0))
     for sums in pending:
         totals = metrics.total(totals, sums)
-    values = metrics.means(totals)
+    values = metrics.means(totals or {})
     if values['n_seen'] != len(examples):
         raise RunError(f'evaluation saw {values["n_seen"]} images of {len(examples)}; the result is not written')
     return values

@@ -6,36 +6,38 @@ occlusion (batch, height, width); `as_map` makes maps of the former. All raise U
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from cvresearch.base.errors import UserError
-from cvresearch.inspect.class_activation import chosen
-from cvresearch.inspect.program import ACTIVATIONS, logits, outline, trace
+from cvresearch.inspect.class_activation import Classes, chosen
+from cvresearch.inspect.program import ACTIVATIONS, Images, logits, outline, trace
 from cvresearch.nn.overrides import separate
 
-Classes = int | Sequence[int] | None
+Seen = Float[np.ndarray, 'batch height width channels']
+Maps = Float[np.ndarray, 'batch height width']
 # Activations that are zero, or nearly so, below zero: those to which guided backpropagation and deconvolution apply.
 RECTIFIERS = ('relu', 'relu6', 'silu')
 
 
-def gradient(module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None) -> np.ndarray:
+def gradient(module: nn.Module, variables: dict, images: Images, classes: Classes = None) -> Seen:
     """Returns the gradient of the logit; saliency is its absolute value.
 
     Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034, section 3.
     """
-    module, variables, classes = _prepared(module, variables, images, classes)
-    return np.asarray(_gradient(module, None, variables, jnp.asarray(images), classes))
+    module, variables, of = _prepared(module, variables, images, classes)
+    return np.asarray(_gradient(module, None, variables, jnp.asarray(images), of))
 
 
 def smooth_gradient(
-    module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None, *, samples: int = 50,
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, samples: int = 50,
     noise: float = 0.15, seed: int = 0,
-) -> np.ndarray:  # fmt: skip
+) -> Seen:  # fmt: skip
     """Returns the mean of the absolute gradients at noisy copies of each image.
 
     Smilkov et al. 2017, arXiv:1706.03825, equation 2, of the absolute values as in section 3.2.
@@ -53,21 +55,23 @@ def smooth_gradient(
     return mean_gradient(module, variables, images, classes, draws)
 
 
-def mean_gradient(module, variables, images, classes: Classes, draws) -> np.ndarray:
+def mean_gradient(
+    module: nn.Module, variables: dict, images: Images, classes: Classes, draws: Iterable[np.ndarray]
+) -> Seen:
     """Returns the mean over the draws of the absolute gradients at `images + draw`; the images choose the class."""
-    module, variables, classes = _prepared(module, variables, images, classes)
-    total, count = 0.0, 0
+    module, variables, of = _prepared(module, variables, images, classes)
+    total, count = np.zeros(()), 0
     for draw in draws:
         noisy = jnp.asarray(images + draw, jnp.result_type(images))
-        total += np.abs(_gradient(module, None, variables, noisy, classes), dtype=np.float64)
+        total = total + np.abs(_gradient(module, None, variables, noisy, of), dtype=np.float64)
         count += 1
     return np.asarray(total / count, np.float32)
 
 
 def integrated_gradients(
-    module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None, *, steps: int = 50,
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, steps: int = 50,
     baseline: float | np.ndarray = 0.0,
-) -> np.ndarray:  # fmt: skip
+) -> Seen:  # fmt: skip
     """Returns how much each pixel adds to the logit on the way from a baseline; all together, the logits' difference.
 
     Sundararajan, Taly & Yan 2017, arXiv:1703.01365, equation 1; integrated by Gauss and Legendre, as captum does.
@@ -77,19 +81,19 @@ def integrated_gradients(
       steps: places on the way at which the gradient is taken.
       baseline: image without evidence, normalized; 0 is the mean colour of the training images.
     """
-    module, variables, classes = _prepared(module, variables, images, classes)
+    module, variables, of = _prepared(module, variables, images, classes)
     away = np.asarray(images) - baseline
     places, weights = np.polynomial.legendre.leggauss(steps)
     total = np.zeros(np.shape(images))
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
         between = jnp.asarray(baseline + place * away, jnp.result_type(images))
-        total += weight * np.asarray(_gradient(module, None, variables, between, classes), np.float64)
+        total += weight * np.asarray(_gradient(module, None, variables, between, of), np.float64)
     return np.asarray(total * away, np.float32)
 
 
 def guided_backpropagation(
-    module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None
-) -> np.ndarray:  # fmt: skip
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None
+) -> Seen:  # fmt: skip
     """Returns the gradient in which each rectifier passes back what is positive and where its input was positive.
 
     Springenberg et al. 2014, arXiv:1412.6806, section 3.4. ReLU: [x > 0][dy > 0] dy; ReLU6: [0 < x < 6][dy > 0] dy;
@@ -101,7 +105,7 @@ def guided_backpropagation(
     return _ruled(module, variables, images, classes, 'guided')
 
 
-def deconvolution(module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None) -> np.ndarray:
+def deconvolution(module: nn.Module, variables: dict, images: Images, classes: Classes = None) -> Seen:
     """Returns the gradient in which each rectifier passes back what is positive, whatever its input was.
 
     Zeiler & Fergus 2013, arXiv:1311.2901, section 2.1: [dy > 0] dy for ReLU, ReLU6 and swish; maxima go back to where
@@ -114,9 +118,9 @@ def deconvolution(module: nn.Module, variables: dict, images: jax.Array, classes
 
 
 def occlusion(
-    module: nn.Module, variables: dict, images: jax.Array, classes: Classes = None, *, window: int, stride: int,
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, window: int, stride: int,
     baseline: float = 0.0,
-) -> np.ndarray:  # fmt: skip
+) -> Maps:  # fmt: skip
     """Returns how much the logit falls when a square is covered, (batch, height, width).
 
     Zeiler & Fergus 2013, section 4.2, of the logit rather than the probability. A pixel's value is the mean over the
@@ -137,18 +141,18 @@ def occlusion(
             f'occlusion by squares of {window} every {stride} pixels in {height}x{width}; expected a window of at most '
             f'{min(height, width)} and a stride of at most the window'
         )
-    module, variables, classes = _prepared(module, variables, images, classes)
-    whole = np.asarray(_occluded(module, variables, images, classes, 0, 0, 0, baseline), np.float64)
+    module, variables, of = _prepared(module, variables, images, classes)
+    whole = np.asarray(_occluded(module, variables, images, of, 0, 0, 0, baseline), np.float64)
     total, count = np.zeros(np.shape(images)[:3]), np.zeros((height, width))
     for top in _starts(height, window, stride):
         for left in _starts(width, window, stride):
-            fallen = whole - np.asarray(_occluded(module, variables, images, classes, top, left, window, baseline))
+            fallen = whole - np.asarray(_occluded(module, variables, images, of, top, left, window, baseline))
             total[:, top : top + window, left : left + window] += fallen[:, None, None]
             count[top : top + window, left : left + window] += 1
     return np.asarray(total / count, np.float32)
 
 
-def as_map(values: np.ndarray) -> np.ndarray:
+def as_map(values: Seen | Maps) -> Maps:
     """Returns the largest absolute value over the channels, (batch, height, width); maps stay as they are."""
     return np.abs(values).max(-1) if values.ndim == 4 else values
 
@@ -188,14 +192,14 @@ def _gradient(module, rule, variables, images, classes):
 
 
 def _ruled(module, variables, images, classes: Classes, rule: str) -> np.ndarray:
-    module, variables, classes = _prepared(module, variables, images, classes)
+    module, variables, of = _prepared(module, variables, images, classes)
     program = outline(module, variables, images)
     found = {step.function for step in program.steps if step.function in ACTIVATIONS}
     if not found & set(RECTIFIERS):
         raise UserError(
             f'{program.net} has no {", ".join(RECTIFIERS)}: the result would be the plain gradient; use saliency'
         )
-    return np.asarray(_gradient(module, rule, variables, jnp.asarray(images), classes))
+    return np.asarray(_gradient(module, rule, variables, jnp.asarray(images), of))
 
 
 def _rectified(rule: str, name: str, x: jax.Array) -> jax.Array | None:

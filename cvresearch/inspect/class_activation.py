@@ -12,10 +12,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Bool, Float, Int
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, last_map, outline, trace
+from cvresearch.inspect.program import Images, Program, last_map, outline, trace
 from cvresearch.nn.overrides import separate
+
+Classes = int | Sequence[int] | np.ndarray | None
+Maps = Float[Array, 'batch rows columns channels']
+Weights = Float[Array, 'batch channels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,19 +34,19 @@ class ClassMap:
       classes: int (images,), the class that each map is for.
     """
 
-    map: np.ndarray
+    map: Float[np.ndarray, 'images rows columns']
     layer: str
-    logits: np.ndarray
-    classes: np.ndarray
+    logits: Float[np.ndarray, 'images classes']
+    classes: Int[np.ndarray, ' images']
 
     @property
-    def has_evidence(self) -> np.ndarray:
+    def has_evidence(self) -> Bool[np.ndarray, ' images']:
         """Whether anything speaks for the class, bool (images,)."""
         return self.map.reshape(len(self.map), -1).max(1) > 0
 
 
 def cam(
-    module: nn.Module, variables: dict, images: jax.Array, classes: int | Sequence[int] | None = None
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None
 ) -> ClassMap:  # fmt: skip
     """Returns class activation maps, sum_k w_k f_k, without what is negative.
 
@@ -63,17 +68,17 @@ def cam(
     place = last_map(program)
     _kernel_of_pooled(program, place)
     maps, logits, kernel = _cam(module, variables, images)
-    classes = chosen(np.asarray(logits), classes)
+    of = chosen(np.asarray(logits), classes)
     maps = maps.astype(jnp.float32)
     if kernel is None:
-        found = jnp.take_along_axis(maps, jnp.asarray(classes)[:, None, None, None], axis=3)[..., 0]
+        found = jnp.take_along_axis(maps, jnp.asarray(of)[:, None, None, None], axis=3)[..., 0]
     else:
-        found = jnp.einsum('bhwk,kb->bhw', maps, kernel.astype(jnp.float32)[:, classes], precision='highest')
-    return ClassMap(np.maximum(found, 0), program.name(place), np.asarray(logits), classes)
+        found = jnp.einsum('bhwk,kb->bhw', maps, kernel.astype(jnp.float32)[:, of], precision='highest')
+    return ClassMap(np.maximum(found, 0), program.name(place), np.asarray(logits), of)
 
 
 def grad_cam(
-    module: nn.Module, variables: dict, images: jax.Array, classes: int | Sequence[int] | None = None,
+    module: nn.Module, variables: dict, images: Images, classes: Classes = None,
     layer: str | None = None, method: str = 'gradcam',
 ) -> ClassMap:  # fmt: skip
     """Returns maps of Grad-CAM or Grad-CAM++.
@@ -97,15 +102,15 @@ def grad_cam(
     place = last_map(program) if layer is None else program.map_place(layer)
     name = program.name(place) if layer is None else layer
     if classes is None:
-        maps, logits, classes = _grad_cam(module, name, method, variables, images, None)
-        return ClassMap(np.asarray(maps), name, np.asarray(logits), np.asarray(classes))
-    classes = chosen(np.empty((len(images), program.shapes[program.logits][-1])), classes)
-    maps, logits, _ = _grad_cam(module, name, method, variables, images, jnp.asarray(classes))
-    return ClassMap(np.asarray(maps), name, np.asarray(logits), classes)
+        maps, logits, of = _grad_cam(module, name, method, variables, images, None)
+        return ClassMap(np.asarray(maps), name, np.asarray(logits), np.asarray(of))
+    of = chosen(np.empty((len(images), program.shapes[program.logits][-1])), classes)
+    maps, logits, _ = _grad_cam(module, name, method, variables, images, jnp.asarray(of))
+    return ClassMap(np.asarray(maps), name, np.asarray(logits), of)
 
 
-def chosen(logits: np.ndarray, classes: int | Sequence[int] | None) -> np.ndarray:
-    """Returns the class of each image, int (images,).
+def chosen(logits: Float[np.ndarray, 'images classes'], classes: Classes) -> Int[np.ndarray, ' images']:
+    """Returns the class of each image.
 
     Args:
       logits: (images, classes).
@@ -125,7 +130,7 @@ def chosen(logits: np.ndarray, classes: int | Sequence[int] | None) -> np.ndarra
     return found
 
 
-def gradient_means(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.Array:
+def gradient_means(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
     """Grad-CAM: mean over the positions. Selvaraju et al. 2017, arXiv:1610.02391, equation 1.
 
     Args:
@@ -139,7 +144,7 @@ def gradient_means(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> 
     return gradients.mean((1, 2))
 
 
-def plus_plus(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.Array:
+def plus_plus(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
     """Grad-CAM++ as grad-cam 1.5.7: Chattopadhay et al. 2018, arXiv:1710.11063, equation 19, and weights of equation 7.
 
     The gradient is of the logit, without the factor exp(logit), and alphas are not normalized.
@@ -149,7 +154,7 @@ def plus_plus(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.A
     return (jnp.maximum(gradients, 0) * jnp.where(gradients != 0, alpha, 0)).sum((1, 2))
 
 
-def plus_plus_exponential(maps: jax.Array, gradients: jax.Array, scores: jax.Array) -> jax.Array:
+def plus_plus_exponential(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
     """Grad-CAM++ as tf-keras-vis 0.8.7: the gradient is of exp(logit), and alphas of a channel sum to one.
 
     Multiplied by exp(-logit), a factor of the whole map, without which large logits overflow.

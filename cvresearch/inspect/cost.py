@@ -6,7 +6,7 @@ counts once; only convolutions and dense layers (matrix products) count, as pape
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax.extend import core
 
 from cvresearch.base import trees
+from cvresearch.inspect.jaxprs import opened, shaped
 from cvresearch.nn.conv import plain_lowering
 from cvresearch.nn.stacked import block_path, unstack
 
@@ -49,14 +50,17 @@ class _Field:
     size: tuple[int, int] = (1, 1)
     jump: tuple[int, int] = (1, 1)
 
-    def window(self, extent: tuple[int, int], strides: tuple[int, int] = (1, 1)) -> '_Field':
-        size = tuple(s + (e - 1) * j for s, e, j in zip(self.size, extent, self.jump, strict=True))
-        return _Field(size, tuple(j * s for j, s in zip(self.jump, strides, strict=True)))
+    def window(self, extent: Sequence[int], strides: Sequence[int] = (1, 1)) -> '_Field':
+        height, width = (s + (e - 1) * j for s, e, j in zip(self.size, extent, self.jump, strict=True))
+        down, right = (j * s for j, s in zip(self.jump, strides, strict=True))
+        return _Field((height, width), (down, right))
 
     def union(self, other: '_Field | None') -> '_Field':
         if other is None:
             return self
-        return _Field(tuple(map(max, self.size, other.size)), tuple(map(max, self.jump, other.jump)))
+        height, width = map(max, self.size, other.size)
+        down, right = map(max, self.jump, other.jump)
+        return _Field((height, width), (down, right))
 
 
 def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
@@ -82,7 +86,7 @@ def layers(model: nn.Module, image_shape: tuple[int, int, int]) -> list[Layer]:
         if kind and row.kind in ('other', 'pool'):
             row.kind = kind
         row.macs += macs
-        result = equation.outvars[0].aval
+        result = shaped(equation.outvars[0])
         if kind or row.kind in ('other', 'norm'):
             row.shape = tuple(result.shape[1:])
             row.activation_bytes = math.prod(row.shape) * result.dtype.itemsize
@@ -201,8 +205,7 @@ def _inner(equation: core.JaxprEqn):
         return parameters['branches'][-1].jaxpr, 1, None
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
         if key in parameters and not name.startswith('reduce'):  # a reduction's is its operator
-            body = parameters[key]
-            return getattr(body, 'jaxpr', body), 1, None
+            return opened(parameters[key]), 1, None
     return None
 
 
@@ -210,13 +213,13 @@ def _cost(equation: core.JaxprEqn) -> tuple[str | None, int]:
     """Returns the kind of layer an equation makes, None for none, and its multiply-adds."""
     name = equation.primitive.name
     if name == 'conv_general_dilated':
-        result, kernel = equation.outvars[0].aval, equation.invars[1].aval
+        result, kernel = shaped(equation.outvars[0]), shaped(equation.invars[1])
         numbers = equation.params['dimension_numbers']
         per_output = math.prod(kernel.shape) // kernel.shape[numbers.rhs_spec[0]]
         return 'conv', math.prod(result.shape) * per_output // equation.params['batch_group_count']
     if name == 'dot_general':
         (contracted, _), _ = equation.params['dimension_numbers']
-        left, result = equation.invars[0].aval, equation.outvars[0].aval
+        left, result = shaped(equation.invars[0]), shaped(equation.outvars[0])
         depth = math.prod(left.shape[axis] for axis in contracted)
         return 'dense', math.prod(result.shape) * depth
     if name.startswith('reduce_window') or (name in ('reduce_sum', 'reduce_max') and _is_spatial(equation)):
@@ -225,7 +228,7 @@ def _cost(equation: core.JaxprEqn) -> tuple[str | None, int]:
 
 
 def _is_spatial(equation: core.JaxprEqn) -> bool:
-    return len(equation.invars[0].aval.shape) == 4 and {1, 2} <= set(equation.params['axes'])
+    return len(shaped(equation.invars[0]).shape) == 4 and {1, 2} <= set(equation.params['axes'])
 
 
 def _result_field(equation: core.JaxprEqn, known: list[_Field | None]) -> _Field | None:
@@ -236,10 +239,10 @@ def _result_field(equation: core.JaxprEqn, known: list[_Field | None]) -> _Field
     field = fields[0]
     for other in fields[1:]:
         field = field.union(other)
-    shape = equation.invars[0].aval.shape
+    shape = shaped(equation.invars[0]).shape
     if name == 'conv_general_dilated':
         spatial = parameters['dimension_numbers'].rhs_spec[2:]
-        kernel = [equation.invars[1].aval.shape[axis] for axis in spatial]
+        kernel = [shaped(equation.invars[1]).shape[axis] for axis in spatial]
         extent = tuple((k - 1) * d + 1 for k, d in zip(kernel, parameters['rhs_dilation'], strict=True))
         return field.window(extent, parameters['window_strides'])
     if name.startswith('reduce_window') and len(shape) == 4:
@@ -248,7 +251,7 @@ def _result_field(equation: core.JaxprEqn, known: list[_Field | None]) -> _Field
         return field.window(shape[1:3])
     if name == 'slice' and len(shape) == 4 and parameters['strides']:
         return field.window((1, 1), tuple(parameters['strides'][1:3]))
-    result = equation.outvars[0].aval.shape
+    result = shaped(equation.outvars[0]).shape
     if name == 'reshape' and len(shape) == 4 and result[1:3] != shape[1:3]:  # flattened
         return field.window(shape[1:3])
     return field

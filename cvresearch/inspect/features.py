@@ -6,16 +6,19 @@ that the top module applies to it, as VGG does to its convolutions, comes after.
 """
 
 from collections.abc import Iterable
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, nearest
 from cvresearch.nn import overrides
 
 
-def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
+def names(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
     """Returns the names that `features` takes, in the order in which they are computed.
 
     Returns:
@@ -27,19 +30,21 @@ def names(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, tupl
 
     def note(call, arguments, keywords, context):
         result = call(*arguments, **keywords)
-        if _is_child(context.module, context.method_name) and hasattr(result, 'shape'):
+        if _is_child(context.module, context.method_name) and isinstance(result, jax.Array):
             found[context.module.name] = tuple(result.shape[1:])
         return result
 
     with nn.intercept_methods(note):
         # Variables are made on the way. Not by `init`, which runs auxiliary heads too.
-        make = dict(mutable=True, rngs={'params': jax.random.key(0)})
-        jax.eval_shape(lambda x: model.apply({}, x, train=False, **make), image)
+        rngs = {'params': jax.random.key(0)}
+        jax.eval_shape(lambda x: model.apply({}, x, train=False, mutable=True, rngs=rngs), image)
     stages = {stage_of(name): shape for name, shape in found.items() if stage_of(name)}
     return {**found, **stages}
 
 
-def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Iterable[str]) -> dict[str, jax.Array]:
+def features(
+    model: nn.Module, variables: dict, images: Float[AnyArray, 'batch height width channels'], wanted: Iterable[str]
+) -> dict[str, Float[Array, 'batch ...']]:
     """Returns the features of a batch, in evaluation mode.
 
     Args:
@@ -60,9 +65,9 @@ def features(model: nn.Module, variables: dict, images: jax.Array, wanted: Itera
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {stage_of(child): child for child in there if stage_of(child)}
     model, variables = overrides.separate(model, variables)
-    _, state = model.apply(
+    _, state = cast(Any, model.apply(
         variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
-    )
+    ))  # fmt: skip
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
 
 

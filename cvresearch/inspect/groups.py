@@ -56,7 +56,7 @@ def param_groups(model: nn.Module, image_shape: tuple[int, int, int], by: str = 
         elif place < stages[0]:
             key = 'stem'
         else:
-            key = 'last' if place > stages[-1] and by == 'stage' else before
+            key = 'last' if place > stages[-1] and by == 'stage' else str(before)
         members.setdefault(key, []).append(name)
     last = next(reversed(members))
     members[last] += [name for name in params if name not in order]  # auxiliary heads, which only training calls

@@ -66,7 +66,9 @@ class Instruction:
     def loop(self) -> tuple[str, int]:
         """The body of a while loop, and how often it runs (1 where the compiler does not know)."""
         trips = _TRIPS.search(self.text)
-        return _BODY.search(self.text)[1], int(trips[1]) if trips else 1
+        body = _BODY.search(self.text)
+        assert body is not None  # every loop has one
+        return body[1], int(trips[1]) if trips else 1
 
 
 @dataclasses.dataclass(frozen=True)

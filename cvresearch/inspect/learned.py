@@ -8,14 +8,17 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int, Shaped
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.inspect.program import Program, outline, trace
+from cvresearch.inspect.program import Images, Program, outline, trace
 from cvresearch.inspect.receptive import Field, field
 from cvresearch.nn.overrides import separate
 
+Kernels = Float[np.ndarray, 'features height width channels']
 
-def filters(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> np.ndarray:
+
+def filters(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> Kernels:
     """Returns the filters of the first convolution, (features, height, width, channels), standardised if the net does.
 
     Raises:
@@ -27,7 +30,7 @@ def filters(module: nn.Module, variables: dict, image_shape: tuple[int, int, int
     return np.moveaxis(value, -1, 0)
 
 
-def templates(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> np.ndarray:
+def templates(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> Kernels:
     """Returns the weights of a dense layer on the pixels as images, (units, height, width, channels).
 
     Of a linear classifier these are the templates of the classes: the logit is the image's product with its template.
@@ -41,7 +44,9 @@ def templates(module: nn.Module, variables: dict, image_shape: tuple[int, int, i
     return np.moveaxis(value.reshape(*image_shape, -1), -1, 0)
 
 
-def feature_maps(module: nn.Module, variables: dict, images: jax.Array, layer: str) -> np.ndarray:
+def feature_maps(
+    module: nn.Module, variables: dict, images: Images, layer: str
+) -> Float[np.ndarray, 'batch ...']:
     """Returns what a layer computes, (images, rows, columns, channels), or (images, units) after the last map.
 
     Args:
@@ -68,9 +73,9 @@ class Exciting:
       box: int (channels, number, 4), (top, left, height, width) of the pixels on which that value depends.
     """
 
-    index: np.ndarray
-    value: np.ndarray
-    box: np.ndarray
+    index: Int[np.ndarray, 'channels number']
+    value: Float[np.ndarray, 'channels number']
+    box: Int[np.ndarray, 'channels number 4']
 
 
 def exciting(
@@ -93,7 +98,7 @@ def exciting(
       UserError: an unknown layer or one without height and width, a channel out of range, no image at all.
     """
     module, variables = separate(module, variables)
-    fields, values, places, channels = None, [], [], np.asarray(channels)
+    fields, image, values, places, wanted = None, (0, 0), [], [], np.asarray(channels)
     for images in batches:
         if fields is None:
             program = outline(module, variables, images)
@@ -101,21 +106,23 @@ def exciting(
             # After a pooling that is no moving window, the whole image.
             fields = field(program, place) or Field((0, 0), image, (0, 0))
             width = program.shapes[place][3]
-            if (wrong := channels[(channels < 0) | (channels >= width)]).size:
+            if (wrong := wanted[(wanted < 0) | (wanted >= width)]).size:
                 raise UserError(f'channel {wrong[0]} of {layer!r} is out of range; expected 0 to {width - 1}')
-        maps = np.asarray(_values(module, layer, variables, images))[..., channels]
-        flat = maps.reshape(len(maps), -1, len(channels))
+        maps = np.asarray(_values(module, layer, variables, images))[..., wanted]
+        flat = maps.reshape(len(maps), -1, len(wanted))
         values.append(flat.max(1))
         places.append(np.stack(np.unravel_index(flat.argmax(1), maps.shape[1:3]), -1))
     if fields is None:
         raise UserError('there is no image to look for what excites a channel')
     values, places = np.concatenate(values).T, np.concatenate(places).swapaxes(0, 1)
     order = np.argsort(-values, axis=1, kind='stable')[:, :number]
-    boxes = [[fields.box(*places[c, i], image) for i in row] for c, row in enumerate(order)]
+    boxes = [[fields.box(places[c, i, 0], places[c, i, 1], image) for i in row] for c, row in enumerate(order)]
     return Exciting(order, np.take_along_axis(values, order, 1).astype(np.float32), np.asarray(boxes))
 
 
-def embedding(features: np.ndarray, method: str = 'pca', seed: int = 0) -> np.ndarray:
+def embedding(
+    features: Shaped[np.ndarray, 'images ...'], method: str = 'pca', seed: int = 0
+) -> Float[np.ndarray, 'images 2']:
     """Returns points of a plane for features, float32 (images, 2).
 
     Args:
@@ -149,7 +156,7 @@ def _tsne(features: np.ndarray, seed: int) -> np.ndarray:
 
 def _umap(features: np.ndarray, seed: int) -> np.ndarray:
     try:
-        from umap import UMAP
+        from umap import UMAP  # pyright: ignore[reportMissingImports]  # need not be installed
     except ImportError as error:
         raise UserError('umap is not installed: pip install umap-learn, or choose tsne') from error
     return UMAP(n_neighbors=min(15, len(features) - 1), random_state=seed).fit_transform(features)
@@ -159,7 +166,7 @@ def _umap(features: np.ndarray, seed: int) -> np.ndarray:
 EMBEDDINGS = {'pca': _pca, 'tsne': _tsne, 'umap': _umap}
 
 
-def cka(one: np.ndarray, other: np.ndarray) -> float:
+def cka(one: Shaped[np.ndarray, 'images ...'], other: Shaped[np.ndarray, 'others ...']) -> float:
     """Returns the linear centred kernel alignment of two layers' features of the same images, 0 to 1.
 
     Kornblith et al. 2019, arXiv:1905.00414, section 3: |Y'X|^2 / (|X'X| |Y'Y|) of centred features, Frobenius norms.

@@ -1,11 +1,14 @@
 """Maps of what a net saw, put back on the photograph: resized, and the crop of the preprocessing undone."""
 
 import numpy as np
+from jaxtyping import Float, Real
 
 Box = tuple[float, float, float, float]  # (top, left, height, width)
 
 
-def placed(maps: np.ndarray, box: Box, size: tuple[int, int]) -> np.ndarray:
+def placed(
+    maps: Real[np.ndarray, 'images rows columns'], box: Box, size: tuple[int, int]
+) -> Float[np.ndarray, 'images height width']:
     """Returns maps at the size of the photograph, float32 (images, height, width); zero where the net saw nothing.
 
     Linear between the centres of the map's cells, and as the nearest cell beyond them: what OpenCV's bilinear resizing

@@ -15,26 +15,32 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.extend import core
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, nearest
+from cvresearch.inspect.jaxprs import shaped
 from cvresearch.nn.overrides import Net, separate
 
 # Functions that are one step of the program, by the name that JAX gives them.
 ACTIVATIONS = ('relu', 'relu6', 'silu', 'elu', 'leaky_relu', 'hard_swish', 'hard_sigmoid')
 Rule = Callable[[str, jax.Array], jax.Array | None]
+Images = Float[AnyArray, 'batch height width channels']
+Logits = Float[Array, 'batch classes']
 
 
 @dataclasses.dataclass(frozen=True)
 class Literal:
     """A number that stands in the program itself."""
 
-    value: object
+    value: Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +79,7 @@ class Program:
 
     net: str
     steps: list[Step]
-    constants: dict[int, object]
+    constants: dict[int, Any]
     variables: tuple[int, ...]
     images: int
     logits: int
@@ -112,9 +118,9 @@ class Program:
         return min((name for name, other in self.names.items() if other == place), key=lambda n: ('+' in n, len(n)))
 
     def run(
-        self, variables: dict, images: jax.Array, keep: Sequence[int] = (),
+        self, variables: dict, images: Images, keep: Sequence[int] = (),
         add: Mapping[int, jax.Array] | None = None, rule: Rule | None = None,
-    ) -> tuple[jax.Array, list[jax.Array]]:  # fmt: skip
+    ) -> tuple[Logits, list[jax.Array]]:  # fmt: skip
         """Runs the program.
 
         Args:
@@ -144,7 +150,9 @@ class Program:
         return values[self.logits], [values[place] for place in keep]
 
 
-def trace(module: nn.Module, variables: dict, images: jax.Array, train: bool = False) -> Program:
+def trace(
+    module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, train: bool = False
+) -> Program:
     """Returns the program of a net.
 
     Args:
@@ -161,7 +169,7 @@ def trace(module: nn.Module, variables: dict, images: jax.Array, train: bool = F
                 return module.apply(variables, images, train=False)
             kept = [name for name in variables if name != 'params']
             rngs = {'dropout': jax.random.key(0)}
-            outputs, _ = module.apply(variables, images, train=True, mutable=kept, rngs=rngs)
+            outputs, _ = cast(tuple, module.apply(variables, images, train=True, mutable=kept, rngs=rngs))
             return outputs  # logits, or (logits, those of auxiliary heads)
 
     closed = jax.make_jaxpr(net)(variables, images)
@@ -169,7 +177,7 @@ def trace(module: nn.Module, variables: dict, images: jax.Array, train: bool = F
     return _Flattening(type(module.model if wrapped else module).__name__, 1 + wrapped).program(closed)
 
 
-def outline(module: nn.Module, variables: dict, images: jax.Array) -> Program:
+def outline(module: nn.Module, variables: dict, images: Images) -> Program:
     """Returns the program, kept from call to call, for its names and shapes: tracing takes longer than many runs."""
     leaves, structure = jax.tree.flatten((variables, images))
     return _outline(module, structure, tuple((tuple(leaf.shape), jnp.dtype(leaf.dtype)) for leaf in leaves))
@@ -182,9 +190,9 @@ def _outline(module: nn.Module, structure, leaves: tuple) -> Program:
 
 
 @functools.partial(jax.jit, static_argnames='module')
-def logits(module: nn.Module, variables: dict, images: jax.Array) -> jax.Array:
-    """Returns the logits of images, (images, classes), in evaluation mode."""
-    return module.apply(variables, images, train=False)
+def logits(module: nn.Module, variables: dict, images: Images) -> Logits:
+    """Returns the logits of images in evaluation mode."""
+    return cast(jax.Array, module.apply(variables, images, train=False))
 
 
 def layers(module: nn.Module, variables: dict, image_shape: tuple[int, int, int]) -> dict[str, tuple[int, ...]]:
@@ -233,7 +241,7 @@ def _is_map(shape: tuple[int, ...]) -> bool:
 
 def _named(call, arguments, keywords, context):
     result = call(*arguments, **keywords)
-    if context.method_name == '__call__' and context.module.path and hasattr(result, 'shape'):
+    if context.method_name == '__call__' and context.module.path and isinstance(result, jax.Array):
         return checkpoint_name(result, '/'.join(context.module.path))
     return result
 
@@ -245,7 +253,7 @@ class _Flattening:
         self.net = net
         self.outside = outside  # scopes around the modules' own
         self.steps: list[Step] = []
-        self.constants: dict[int, object] = {}
+        self.constants: dict[int, Any] = {}
         self.shapes: dict[int, tuple[int, ...]] = {}
         self.names: dict[str, int] = {}
         self.modules: set[str] = set()
@@ -265,10 +273,10 @@ class _Flattening:
 
     def _new(self, variable: core.Var) -> int:
         place = len(self.shapes)
-        self.shapes[place] = tuple(variable.aval.shape)
+        self.shapes[place] = tuple(shaped(variable).shape)
         return place
 
-    def _enter(self, jaxpr: core.Jaxpr, places: dict, prefix: str) -> None:
+    def _enter(self, jaxpr: core.Jaxpr, places: dict[Any, Any], prefix: str) -> None:
         for equation in jaxpr.eqns:
             inputs = tuple(Literal(v.val) if isinstance(v, core.Literal) else places[v] for v in equation.invars)
             scope = '/'.join(filter(None, (prefix, _scope(equation))))
@@ -277,7 +285,7 @@ class _Flattening:
                 outputs = tuple(self._new(v) for v in equation.outvars)
                 self.steps.append(Step(equation, inputs, outputs, function))
             else:
-                inner = dict(zip(body.jaxpr.invars, inputs, strict=True))
+                inner: dict[Any, Any] = dict(zip(body.jaxpr.invars, inputs, strict=True))
                 for v, value in zip(body.jaxpr.constvars, body.consts, strict=True):
                     inner[v] = self._new(v)
                     self.constants[inner[v]] = value

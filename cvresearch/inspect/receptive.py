@@ -1,10 +1,13 @@
 """Where the pixels lie on which a unit of a feature map depends."""
 
 import dataclasses
+from collections.abc import Iterable, Sequence
 
 from jax.extend import core
 
+from cvresearch.inspect.jaxprs import opened
 from cvresearch.inspect.program import Program, Step
+from cvresearch.nn.conv_primitives import Window
 
 Pair = tuple[int, int]
 
@@ -23,21 +26,21 @@ class Field:
     size: Pair = (1, 1)
     jump: Pair = (1, 1)
 
-    def window(self, extent: Pair, strides: Pair, padding: Pair) -> 'Field':
+    def window(self, extent: Sequence[int], strides: Sequence[int], padding: Sequence[int]) -> 'Field':
         """Returns the fields after a window of `extent` has moved by `strides` over a map with `padding` before it."""
         axes = list(zip(self.start, self.size, self.jump, extent, strides, padding, strict=True))
         return Field(
-            tuple(start - pad * jump for start, _, jump, _, _, pad in axes),
-            tuple(size + (cells - 1) * jump for _, size, jump, cells, _, _ in axes),
-            tuple(jump * stride for _, _, jump, _, stride, _ in axes),
+            _pair(start - pad * jump for start, _, jump, _, _, pad in axes),
+            _pair(size + (cells - 1) * jump for _, size, jump, cells, _, _ in axes),
+            _pair(jump * stride for _, _, jump, _, stride, _ in axes),
         )
 
     def union(self, other: 'Field') -> 'Field':
         """Returns the fields of what depends on both."""
-        start = tuple(map(min, self.start, other.start))
+        start = _pair(map(min, self.start, other.start))
         ends = [max(a + n, b + m) for a, n, b, m in zip(self.start, self.size, other.start, other.size, strict=True)]
-        size = tuple(end - first for end, first in zip(ends, start, strict=True))
-        return Field(start, size, tuple(map(max, self.jump, other.jump)))
+        size = _pair(end - first for end, first in zip(ends, start, strict=True))
+        return Field(start, size, _pair(map(max, self.jump, other.jump)))
 
     def box(self, row: int, column: int, image: Pair) -> tuple[int, int, int, int]:
         """Returns (top, left, height, width) of what a unit looks at, within an image (height, width)."""
@@ -45,6 +48,11 @@ class Field:
         ends = [min(a + n, side) for a, n, side in zip(low, self.size, image, strict=True)]
         low = [max(a, 0) for a in low]
         return low[0], low[1], ends[0] - low[0], ends[1] - low[1]
+
+
+def _pair(values: Iterable[int]) -> Pair:
+    vertical, horizontal = values
+    return vertical, horizontal
 
 
 def field(program: Program, place: int) -> Field | None:
@@ -69,8 +77,8 @@ def field(program: Program, place: int) -> Field | None:
 def _windows(step: Step):
     """Yields (extent, strides, padding before the first) of the windows that a step moves over the map."""
     parameters = step.equation.params
-    if 'window' in parameters and hasattr(parameters['window'], 'dilation'):  # nn/conv_primitives.py
-        window = parameters['window']
+    window = parameters.get('window')
+    if isinstance(window, Window):
         extent = tuple((k - 1) * d + 1 for k, d in zip(window.size, window.dilation, strict=True))
         yield extent, tuple(window.strides), tuple(pad[0] for pad in window.padding)
     elif step.function == 'slice' and len(parameters['start_indices']) == 4:
@@ -91,7 +99,6 @@ def _pools(equation: core.JaxprEqn):
         return
     for value in equation.params.values():
         for body in value if isinstance(value, tuple) else (value,):
-            body = getattr(body, 'jaxpr', body)
-            if isinstance(body, core.Jaxpr):
-                for inner in body.eqns:
+            if isinstance(body, core.Jaxpr | core.ClosedJaxpr):
+                for inner in opened(body).eqns:
                     yield from _pools(inner)

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import jax
 from clu import parameter_overview
@@ -45,7 +46,7 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
     """
     model = registry.build(name, **arguments)
     layers = cost.layers(model, image_shape or registry.variant(name).input_shape)
-    rows = [
+    rows: list[dict[str, Any]] = [
         dict(
             layer=layer.name, kind=layer.kind, output='x'.join(map(str, layer.shape)), params=layer.params,
             macs=layer.macs, activation_bytes=layer.activation_bytes,

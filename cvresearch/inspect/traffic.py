@@ -121,7 +121,8 @@ def _moved(program: Program, computation: str, instruction: Instruction, on_chip
 def _reads(
     around: dict[str, Instruction], instruction: Instruction, body: dict[str, Instruction], in_hbm
 ) -> tuple[int, int]:
-    parameters = {int(_PARAMETER.search(x.text)[1]): x.name for x in body.values() if x.op == 'parameter'}
+    numbers = {x.name: _PARAMETER.search(x.text) for x in body.values() if x.op == 'parameter'}
+    parameters = {int(number[1]): name for name, number in numbers.items() if number}
     users = defaultdict(list)
     for each in body.values():
         for operand in each.operands:

@@ -4,14 +4,16 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float, Int
 
 from cvresearch.base import trees
-from cvresearch.inspect.program import ACTIVATIONS, Program, trace
+from cvresearch.inspect.program import ACTIVATIONS, Images, Program, trace
 from cvresearch.nn.overrides import separate
 
 BINS = 50
@@ -36,8 +38,8 @@ class Distribution:
     std: float
     dead: float
     finite: float
-    counts: np.ndarray
-    edges: np.ndarray
+    counts: Int[np.ndarray, ' bins']
+    edges: Float[np.ndarray, ' bins+1']
 
     @classmethod
     def of(cls, values: np.ndarray) -> 'Distribution':
@@ -82,12 +84,12 @@ class Probe:
     """
 
     layers: tuple[str, ...]
-    measure: Callable[[dict, jax.Array, object], tuple[jax.Array, list[jax.Array], list[jax.Array]]]
+    measure: Callable[[dict, Any, Any], tuple[jax.Array, list[jax.Array], list[jax.Array]]]
 
 
 def probe(
-    module: nn.Module, variables: dict, images: jax.Array, loss: Callable, layers: Sequence[str] | None = None,
-    train: bool = False,
+    module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, loss: Callable,
+    layers: Sequence[str] | None = None, train: bool = False,
 ) -> Probe:  # fmt: skip
     """Returns a probe of a net; nothing is computed.
 
@@ -102,8 +104,8 @@ def probe(
       UserError: a layer that the net does not have.
     """
     program = trace(module, variables, images, train)
-    layers = tuple(layers or main_layers(program, variables['params']))
-    places = [program.place(name) for name in layers]
+    wanted = tuple(layers or main_layers(program, variables['params']))
+    places = [program.place(name) for name in wanted]
 
     def measure(variables, images, target):
         run = functools.partial(program.run, variables, images)
@@ -119,7 +121,7 @@ def probe(
         (total, values), gradients = jax.value_and_grad(objective, has_aux=True)(zeros)
         return total, values, [gradients[place] for place in places]
 
-    return Probe(layers, measure)
+    return Probe(wanted, measure)
 
 
 def main_layers(program: Program, params: Mapping) -> list[str]:
@@ -135,7 +137,7 @@ def main_layers(program: Program, params: Mapping) -> list[str]:
 
 
 def activations(
-    module: nn.Module, variables: dict, images: jax.Array, layers: Sequence[str] | None = None, train: bool = False
+    module: nn.Module, variables: dict, images: Images, layers: Sequence[str] | None = None, train: bool = False
 ) -> dict[str, Distribution]:
     """Returns the distribution of what each layer gives.
 
@@ -154,7 +156,7 @@ def activations(
 
 
 def gradients(
-    module: nn.Module, variables: dict, images: jax.Array, layers: Sequence[str] | None,
+    module: nn.Module, variables: dict, images: Images, layers: Sequence[str] | None,
     loss: Callable[[jax.Array], jax.Array], train: bool = False,
 ) -> dict[str, Distribution]:  # fmt: skip
     """Returns the distribution of the gradient of a loss by what each layer gives.
@@ -175,7 +177,7 @@ def _measured(module, variables, images, loss, layers, train) -> dict[str, tuple
     made = probe(module, variables, images, loss, layers, train)
     _, values, slopes = jax.jit(made.measure)(variables, images, None)
     pairs = zip(values, slopes, strict=True)
-    return {name: tuple(map(np.asarray, pair)) for name, pair in zip(made.layers, pairs, strict=True)}
+    return {name: (np.asarray(a), np.asarray(b)) for name, (a, b) in zip(made.layers, pairs, strict=True)}
 
 
 def update_ratios(before: dict, after: dict) -> dict[str, float]:
@@ -218,9 +220,9 @@ def direction(params: dict, seed: int) -> dict:
 
 
 def loss_surface(
-    loss: Callable[[dict], jax.Array], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
+    loss: Callable[[dict], Any], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
     number: int = 21,
-) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+) -> tuple[Float[np.ndarray, ' {number}'], Float[np.ndarray, '{number} {number}']]:  # fmt: skip
     """Returns the loss on a grid around the parameters, along two directions of `direction`.
 
     Args:

@@ -10,7 +10,7 @@ DEEPEST = 6  # parts of a prefix
 
 
 def net_in(
-    tensors: Mapping, wanted: Set[str], named: Callable[[Mapping], Mapping], note: Callable[[str], None]
+    tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping], note: Callable[[str], None]
 ) -> dict:
     """Returns the tensors of a net by its own names; what lies elsewhere (a loss, a metric) is left, and said.
 
@@ -42,7 +42,7 @@ def net_in(
     return inside
 
 
-def _prefix(tensors: Mapping, wanted: Set[str], named: Callable[[Mapping], Mapping]) -> str:
+def _prefix(tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping]) -> str:
     sizes: Counter[str] = Counter()
     for name in tensors:
         parts = name.split('.')[:-1][:DEEPEST]

@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import flax.linen as nn
 import jax
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 from cvresearch.data import preprocessing
@@ -151,7 +152,7 @@ class Classifier:
         """
         return self.preprocessing.pixels(image)
 
-    def normalize(self, images: jax.Array) -> jax.Array:
+    def normalize(self, images: AnyArray) -> jax.Array:
         """Returns the net's input, float32, of pixels from 0 to 255 (..., height, width, channels), RGB or grey."""
         mean, std = (jnp.asarray(values, jnp.float32) for values in (self.preprocessing.mean, self.preprocessing.std))
         pixels = jnp.asarray(images, jnp.float32)[..., CHANNELS[self.preprocessing.channels]]
@@ -159,7 +160,7 @@ class Classifier:
 
     def apply(self, variables: dict, images: jax.Array) -> jax.Array:
         """Returns the logits of normalized images (batch, height, width, channels): a pure function."""
-        return self.module.apply(variables, images, train=False)
+        return cast(jax.Array, self.module.apply(variables, images, train=False))
 
     def logits(self, images: jax.Array) -> jax.Array:
         """Returns logits, float32 (..., classes), of pixels from 0 to 255 (..., height, width, channels).
@@ -257,7 +258,7 @@ def _as_timm(file: Path, config: dict, reference: str, name: str, kind: str) -> 
 def _origin(kind: str, name: str, reference: str, file: Path) -> Provenance:
     found, facts = registry.reference(reference), provenance(file)
     told = {key: facts[key] for key in ('license',) if key in facts}
-    return Provenance(kind, name, found.variant, facts['sha256'], reference, dict(found.arguments), told)
+    return Provenance(kind, name, found.variant, str(facts['sha256']), reference, dict(found.arguments), told)
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:

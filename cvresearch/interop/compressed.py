@@ -12,6 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -172,12 +173,12 @@ def _build(architecture) -> tuple[nn.Module, tuple[int, int, int]]:
     size = architecture['input_shape']
     if len(size) != 3 or not all(type(side) is int and 0 < side <= 1 << 14 for side in size):
         raise UserError(f'its record has images of {size}; expected [height, width, channels]')
-    arguments = {name: _as_tuple(value) for name, value in architecture['arguments'].items()}
+    arguments: dict[str, Any] = {name: _as_tuple(value) for name, value in architecture['arguments'].items()}
     module = registry.build(architecture['model'], architecture['num_classes'], **arguments)
     return (Stored(module) if architecture['stored'] else module), tuple(size)
 
 
-def _as_tuple(value):
+def _as_tuple(value: Any) -> Any:
     return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
@@ -234,7 +235,7 @@ def preparation_from(record: Mapping) -> Preparation:
     Raises:
       UserError: a key or a value that makes no sense.
     """
-    values = {name: _as_tuple(value) for name, value in dict(record).items()}
+    values: dict[str, Any] = {name: _as_tuple(value) for name, value in dict(record).items()}
     if 'transform' not in values:
         check_arguments('its preprocessing', values, dataclasses.asdict(Preprocessing()))
         return Preprocessing(**values)

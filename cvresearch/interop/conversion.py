@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import flax.linen as nn
 import jax
@@ -179,7 +180,7 @@ def to_tensors(variables: dict, name: str) -> Tensors:
     """Returns our variables, in either layout of nn/stacked.py, under a reference's names: back from `to_variables`."""
     reference, variables = registry.reference(name), unstack(jax.device_get(variables))
     return {
-        tensor_name(name, reference, path, variables): _to_theirs(name, reference, path, leaf)
+        tensor_name(name, reference, path, variables): _to_theirs(name, reference, path, cast(np.ndarray, leaf))
         for path, leaf in trees.named_leaves(variables)
     }
 

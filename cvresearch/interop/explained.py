@@ -34,7 +34,7 @@ def picture(net: Classifier, pixels: np.ndarray, number: int) -> tuple[bytes, bo
     evidence = bool(found.has_evidence[0])
     shown = np.repeat(grey[..., None], 3, -1)
     if evidence:
-        colours = cv2.applyColorMap(np.uint8(255 * heat / heat.max()), cv2.COLORMAP_INFERNO)[..., ::-1]
+        colours = cv2.applyColorMap((255 * heat / heat.max()).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
         shown = SHARE * colours + (1 - SHARE) * shown
     file = io.BytesIO()
     Image.fromarray(shown.astype(np.uint8)).save(file, 'PNG')

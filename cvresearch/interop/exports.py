@@ -109,7 +109,7 @@ def as_preprocessing(preparation: Preparation) -> Preprocessing:
         return preparation
     crop, size = preparation.transform.crop, preparation.transform.size
     squash = not isinstance(crop, (crops.ResizeCenterCrop, crops.CenterCropResize))
-    resize = size + crop.margin if isinstance(crop, crops.CenterCropResize) else getattr(crop, 'resize', size)
+    resize = size + crop.margin if isinstance(crop, crops.CenterCropResize) else preparation.resize or size
     interpolation = preparation.transform.interpolation
     return Preprocessing(
         crop=size, resize=size if squash else resize, squash=squash, mean=tuple(map(float, preparation.mean)),
@@ -125,8 +125,12 @@ def sidecar(net: Classifier) -> dict:
 
 def _function(net: Classifier, options: Options, weights_inside: bool = True):
     preparation = net.preprocessing
-    normalized = (preparation.mean, preparation.std, CHANNELS[preparation.channels]) if options.raw else ()
-    return inference.function(net.module, net.variables if weights_inside else None, *normalized)
+    variables = net.variables if weights_inside else None
+    if not options.raw:
+        return inference.function(net.module, variables)
+    return inference.function(
+        net.module, variables, preparation.mean, preparation.std, CHANNELS[preparation.channels]
+    )
 
 
 def _answer(net: Classifier, options: Options, weights_inside: bool = True):

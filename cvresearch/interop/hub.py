@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import INTERPOLATIONS, Preprocessing
@@ -17,7 +18,7 @@ _REPOSITORY = re.compile(r'[\w-][\w.-]*/[\w-][\w.-]*')
 _HASH = re.compile(r'[0-9a-f]{40}')
 WEIGHTS, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 # timm's defaults (timm/data/config.py, timm/data/constants.py).
-_DEFAULTS = dict(
+_DEFAULTS: dict[str, Any] = dict(
     input_size=(3, 224, 224), interpolation='bicubic', crop_pct=0.875, crop_mode='center', mean=Preprocessing.mean,
     std=Preprocessing.std,
 )  # fmt: skip

@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.preprocessing import Preprocessing
@@ -105,7 +106,7 @@ def card(config: Mapping, facts: Mapping[str, object], license_: str) -> str:
       license_: of the weights.
     """
     facts = dict(facts)
-    results, recipe = facts.pop('final', None) or {}, facts.pop('recipe', None)
+    results, recipe = cast(Mapping, facts.pop('final', None) or {}), facts.pop('recipe', None)
     head = ['---', 'tags:', '- image-classification', '- timm', 'library_name: timm']
     head += ['pipeline_tag: image-classification', *(['metrics:', '- accuracy'] if results else [])]
     head += [f'license: {license_}', '---']

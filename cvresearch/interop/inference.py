@@ -1,6 +1,7 @@
 """What a net computes when it has left: logits, from normalized images or from raw pixels."""
 
 from collections.abc import Callable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -15,6 +16,13 @@ from cvresearch.nn.overrides import Net
 from cvresearch.nn.stored import Stored
 
 PROBABILITIES = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}  # of logits
+
+
+@runtime_checkable
+class OfDtype(Protocol):
+    """A net that computes in a dtype of its choice."""
+
+    dtype: Any
 
 
 def function(
@@ -36,11 +44,11 @@ def function(
     module = _in_float32(module)
 
     def logits(variables: dict, images: jax.Array) -> jax.Array:
-        if mean is not None:
+        if mean is not None and std is not None:
             images = images[..., ::-1] if channels.step == -1 else images
-            images = (images.astype(jnp.float32) / 255 - np.float32(mean)) / np.float32(std)
+            images = (images.astype(jnp.float32) / 255 - np.array(mean, np.float32)) / np.array(std, np.float32)
         with plain_lowering():
-            return module.apply(variables, images, train=False)
+            return cast(jax.Array, module.apply(variables, images, train=False))
 
     return logits if variables is None else lambda images: logits(variables, images)
 
@@ -50,7 +58,7 @@ def _in_float32(module: nn.Module) -> nn.Module:
         return module.clone(model=_in_float32(module.model))
     if isinstance(module, Ensemble):
         return module.clone(members=tuple(map(_in_float32, module.members)))
-    return module.clone(dtype=jnp.float32) if hasattr(module, 'dtype') else module
+    return module.clone(dtype=jnp.float32) if isinstance(module, OfDtype) else module
 
 
 def image_spec(input_shape: tuple[int, int, int], raw: bool) -> jax.ShapeDtypeStruct:

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, cast
 
 import h5py
 import numpy as np
@@ -78,9 +78,10 @@ def _read(files: Sequence[Path | BinaryIO], size: int, names: dict[str, str]) ->
     with contextlib.ExitStack() as stack:
         root, *more = (stack.enter_context(h5py.File(file, 'r')) for file in files)
         if _has_group(root, 'layers'):
-            datasets = _keras_3([file['layers'] for file in (root, *more) if _has_group(file, 'layers')], names)
+            stores = [cast(h5py.Group, file['layers']) for file in (root, *more) if _has_group(file, 'layers')]
+            datasets = _keras_3(stores, names)
         elif _has_group(root, 'model_weights'):
-            datasets = _keras_2(root['model_weights'])
+            datasets = _keras_2(cast(h5py.Group, root['model_weights']))
         elif _layer_names(root):
             datasets = _keras_2(root)
         else:
@@ -118,7 +119,7 @@ def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5
         places[place][index] = dataset
     # A layer that goes on in the next file has its name in the first.
     given = {place: group.attrs['name'] for layers in files for place in places
-             if (group := layers.get(f'{place}/vars')) is not None and 'name' in group.attrs}  # fmt: skip
+             if (group := cast(Any, layers.get(f'{place}/vars'))) is not None and 'name' in group.attrs}  # fmt: skip
     for place, index, dataset in ((place, *item) for place, group in places.items() for item in group.items()):
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
@@ -140,7 +141,8 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
         *scopes, weight = path.split('/')
         above = list(itertools.accumulate(scopes, '{}/{}'.format))
         layer = next((name for name in above if name in names), above[0])  # a name may have a '/', conv1/bn
-        if layer != above[-1] and len(layers[layer]) > 1:  # a model in the model: its layers' scopes tell them apart
+        # Of a model in the model, its layers' scopes tell them apart.
+        if layer != above[-1] and len(cast(h5py.Group, layers[layer])) > 1:
             layer = scopes[-1]
         # VGG's file is from Keras 1: block1_conv1_W_1:0
         weight = re.sub(r'^.*_([Wb])(_\d+)?$', lambda m: {'W': 'kernel', 'b': 'bias'}[m[1]], weight.partition(':')[0])
@@ -154,7 +156,7 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
 
 def _layer_names(root: h5py.Group) -> set[str]:
     """Returns the names of all layers; where they are many, they lie in several attributes."""
-    lists = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
+    lists: list[Any] = [root.attrs[key] for key in root.attrs if re.fullmatch(r'layer_names\d*', key)]
     return {name.decode() if isinstance(name, bytes) else name for names in lists for name in names}
 
 
@@ -193,7 +195,8 @@ def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     found = {layer: match for layer in layers if (match := _NUMBERED.fullmatch(layer))}
     first: dict[str, int] = {}
     for match in found.values():
-        first[match[1]] = min(int(match[2] or 0), first.get(match[1], 2**62))
+        kind = str(match[1])
+        first[kind] = min(int(match[2] or 0), first.get(kind, 1 << 62))
 
     def renamed(layer: str) -> str:
         if layer not in found:

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from cvresearch import __version__
 from cvresearch.base.errors import UserError
 from cvresearch.inspect.cost import module_path
+from cvresearch.inspect.jaxprs import opened, shaped
 from cvresearch.interop import onnx_moves as moves
 from cvresearch.interop.onnx_graph import Graph, Tensor
 from cvresearch.interop.onnx_primitives import FOLDED, RULES
@@ -128,15 +129,15 @@ def _results(graph: Graph, equation: core.JaxprEqn, operands: list, path: str) -
     for key in ('jaxpr', 'call_jaxpr', 'fun_jaxpr'):
         if key in parameters and not name.startswith('reduce'):  # a reduction's is its operator
             body = parameters[key]
-            inner, constants = (body.jaxpr, body.consts) if hasattr(body, 'consts') else (body, ())
-            return _walk(graph, inner, constants, operands, path)
+            constants = body.consts if isinstance(body, core.ClosedJaxpr) else ()
+            return _walk(graph, opened(body), constants, operands, path)
     if not any(isinstance(operand, Tensor) for operand in operands) and _is_concrete(equation):
         results = _computed(equation, operands)
     elif name in RULES:
         results = RULES[name](graph, equation, *operands)
     else:
         raise moves.unsupported(graph, f'the operation {name!r}')
-    return results if isinstance(results, (list, tuple)) else [results]
+    return list(results) if isinstance(results, (list, tuple)) else [results]
 
 
 def _computed(equation: core.JaxprEqn, operands: list):
@@ -144,12 +145,12 @@ def _computed(equation: core.JaxprEqn, operands: list):
     rule = FOLDED.get(equation.primitive.name)
     if rule is None or not all(np.issubdtype(np.asarray(x).dtype, np.floating) for x in operands):
         return equation.primitive.bind(*operands, **equation.params)
-    dtype = equation.outvars[0].aval.dtype
+    dtype = shaped(equation.outvars[0]).dtype
     return np.asarray(rule(*(np.asarray(x, dtype) for x in operands), **equation.params), dtype)
 
 
 def _is_concrete(equation: core.JaxprEqn) -> bool:
-    return all(isinstance(size, (int, np.integer)) for v in equation.outvars for size in v.aval.shape)
+    return all(isinstance(size, (int, np.integer)) for v in equation.outvars for size in shaped(v).shape)
 
 
 def _unrolled(graph: Graph, equation: core.JaxprEqn, operands: list, path: str) -> list:

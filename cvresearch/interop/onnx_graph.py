@@ -8,6 +8,7 @@ transposed once, in front of the first convolution, and a map once more where it
 import dataclasses
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -73,20 +74,27 @@ class Graph:
         """Returns the type in the graph of a type of the traced program."""
         return self.float_type if jax.numpy.issubdtype(dtype, np.floating) else np.dtype(dtype)
 
-    def node(self, operation: str, inputs: Sequence[str], outputs: int = 1, name: str | None = None, **attributes):
-        """Appends a node; returns the name of its output, or a list of them where `outputs` is more than one.
+    def node(self, operation: str, inputs: Sequence[str], name: str | None = None, **attributes) -> str:
+        """Appends a node of one output; returns its name.
 
         Args:
           operation: 'Conv'.
           inputs: names of tensors.
-          outputs: how many.
           name: of the output; one after the module and the operation if None.
           **attributes: of the node.
         """
         base = self._fresh(f'{self.scope}/{operation}'.lstrip('/'))
-        names = [name or base] if outputs == 1 else [f'{base}/{i}' for i in range(outputs)]
+        self.nodes.append(helper.make_node(operation, list(inputs), [name or base], name=base, **attributes))
+        return name or base
+
+    def parts(self, operation: str, inputs: Sequence[str], outputs: int, **attributes) -> list[str]:
+        """Appends a node of several outputs; returns their names."""
+        if outputs == 1:
+            return [self.node(operation, inputs, **attributes)]
+        base = self._fresh(f'{self.scope}/{operation}'.lstrip('/'))
+        names = [f'{base}/{i}' for i in range(outputs)]
         self.nodes.append(helper.make_node(operation, list(inputs), names, name=base, **attributes))
-        return names[0] if outputs == 1 else names
+        return names
 
     def constant(self, value) -> str:
         """Returns the name of a constant; floating-point numbers are stored in `float_type`.
@@ -111,14 +119,14 @@ class Graph:
             self._small[key] = name
         return self._small[key]
 
-    def integers(self, values: Sequence[int]) -> str:
+    def integers(self, values: Sequence[Any] | np.ndarray) -> str:
         """Returns the name of a constant of whole numbers, such as axes."""
         return self.constant(np.asarray([int(value) for value in values], np.int64))
 
-    def tensor(self, name: str, aval, layout: Layout | None = None, factor: float = 1.0) -> Tensor:
+    def tensor(self, name: str, aval: Any, layout: Sequence[int] | None = None, factor: float = 1.0) -> Tensor:
         """Returns the tensor of that name in the graph, with shape and type of the traced program's value `aval`."""
-        layout = natural(len(aval.shape)) if layout is None else tuple(layout)
-        return Tensor(tuple(aval.shape), np.dtype(aval.dtype), layout, {layout: name}, factor)
+        own = natural(len(aval.shape)) if layout is None else tuple(layout)
+        return Tensor(tuple(aval.shape), np.dtype(aval.dtype), own, {own: name}, factor)
 
     def settled(self, tensor: Tensor) -> Tensor:
         """Returns the tensor with its factor multiplied in."""

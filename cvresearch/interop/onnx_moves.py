@@ -99,8 +99,7 @@ def stack(graph: Graph, equation, *operands):
 def split(graph: Graph, equation, x: Tensor):
     """Writes the parts of an array along an axis."""
     sizes, axis = equation.params['sizes'], x.layout.index(equation.params['axis'])
-    names = graph.node('Split', [graph.arranged(x, x.layout), graph.integers(sizes)], outputs=len(sizes), axis=axis)
-    names = names if len(sizes) > 1 else [names]
+    names = graph.parts('Split', [graph.arranged(x, x.layout), graph.integers(sizes)], len(sizes), axis=axis)
     return [graph.tensor(name, v.aval, x.layout) for name, v in zip(names, equation.outvars, strict=True)]
 
 
@@ -161,7 +160,7 @@ def gather(graph: Graph, equation, x, indices):
         starts = [0] * len(x.shape)
         for axis, start in zip(mapped, rows[0], strict=True):
             starts[axis] = int(start)
-        window = jax.core.ShapedArray(sizes, result.dtype)
+        window = jax.ShapeDtypeStruct(sizes, result.dtype)
         stops = [s + n if n != whole else s for s, n, whole in zip(starts, sizes, x.shape, strict=True)]
         part = _sliced(graph, x, window, starts, stops, (1,) * len(sizes))
         return _to_shape(graph, part, result) if numbers.collapsed_slice_dims else part
@@ -184,7 +183,7 @@ def _grid(graph: Graph, x: Tensor, indices: np.ndarray, numbers, sizes, result) 
             raise unsupported(graph, 'indexing by places that form no grid')
         target[axis] = free[changing[0]]
         shape[axis] = len(row)
-        x = _taken(graph, x, row[:, 0], axis, jax.core.ShapedArray(tuple(shape), result.dtype))
+        x = _taken(graph, x, row[:, 0], axis, jax.ShapeDtypeStruct(tuple(shape), result.dtype))
     kept = [axis for axis in range(len(x.shape)) if axis not in mapped]
     target |= dict(zip(kept, numbers.offset_dims, strict=True))
     return graph.tensor(graph.arranged(x, x.layout), result, [target[axis] for axis in x.layout])

@@ -6,6 +6,7 @@ constant) and returns the result, or a list of results. At least one operand is 
 
 import string
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from onnx import helper
@@ -136,7 +137,7 @@ def _dot(graph: Graph, equation, x, y):
         names = [graph.operand(value, natural(len(value.shape))) for value in (x, y)]
         return graph.tensor(graph.node('MatMul', names), result)
     letters = iter(string.ascii_lowercase)
-    left, right = ([None] * len(value.shape) for value in (x, y))
+    left, right = ([''] * len(value.shape) for value in (x, y))
     shared = []
     for a, b in zip(*batched, strict=True):
         left[a] = right[b] = letter = next(letters)
@@ -146,7 +147,7 @@ def _dot(graph: Graph, equation, x, y):
     free = []
     for side in (left, right):
         for axis, letter in enumerate(side):
-            if letter is None:
+            if not letter:
                 side[axis] = next(letters)
                 free.append(side[axis])
     names = [graph.operand(value, natural(len(value.shape))) for value in (x, y)]
@@ -167,7 +168,7 @@ def _pooled(operation: str) -> Callable:
             raise moves.unsupported(graph, f'a window over the axes {moved} of {len(size)}')
         axes = layout[2:]
         pads, name = moves.pads_of([padding[axis] for axis in axes]), graph.arranged(x, layout)
-        attributes = dict(
+        attributes: dict[str, Any] = dict(
             kernel_shape=[size[axis] for axis in axes], strides=[strides[axis] for axis in axes],
             dilations=[parameters['window_dilation'][axis] for axis in axes],
         )  # fmt: skip

@@ -275,7 +275,7 @@ def _call(function: object, arguments: tuple) -> object:
     # copyreg's reconstructor and __newobj__, getattr, functools.partial: the class is the first argument.
     first = arguments[0] if arguments else None
     wraps = name.startswith(('copyreg.', 'copy_reg.')) and isinstance(first, Global)
-    return Opaque(first.name if wraps else name)
+    return Opaque(first.name if wraps and isinstance(first, Global) else name)
 
 
 def storage_of(persistent_id: object) -> Storage | Global:
@@ -292,14 +292,16 @@ def storage_of(persistent_id: object) -> Storage | Global:
 
 def storage_dtype(storage_type: object) -> str:
     """Returns the element type of a storage class, `Global('torch.FloatStorage')`."""
-    name = a(Global, storage_type).name.rpartition('.')[2]
+    whole = a(Global, storage_type).name
+    name = whole.rpartition('.')[2]
     if name not in STORAGES:
-        raise ValueError(f'its tensors are of type {storage_type.name}, which is not known here')
+        raise ValueError(f'its tensors are of type {whole}, which is not known here')
     return STORAGES[name]
 
 
 def _tensor(storage: Storage, offset: int, shape: tuple, strides: tuple, *_) -> Tensor:
-    return Tensor(a(Storage, storage), *sizes((offset,)), sizes(shape), sizes(strides))
+    (start,) = sizes((offset,))
+    return Tensor(a(Storage, storage), start, sizes(shape), sizes(strides))
 
 
 def _tensor_v3(storage: Storage, offset: int, shape: tuple, strides: tuple, grad: bool, hooks, dtype, *_) -> Tensor:

@@ -32,7 +32,8 @@ def provenance(path: str | Path) -> dict[str, object]:
     except (OSError, ValueError) as error:
         raise UserError(f'cannot read {path}: {error}') from error
     digest = digests[0] if len(files) == 1 else hashlib.sha256('\n'.join(digests).encode()).hexdigest()
-    facts = {'file': path.name, 'bytes': sum(file.stat().st_size for file in files), 'sha256': digest}
+    size = sum(file.stat().st_size for file in files)
+    facts: dict[str, object] = {'file': path.name, 'bytes': size, 'sha256': digest}
     license = _of_metadata(files[0]) or _of_config(path.parent) or _of_card(path.parent)
     return facts | ({'license': license} if license else {})
 

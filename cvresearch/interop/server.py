@@ -118,7 +118,7 @@ class Server:
         self._logits_of = lambda images: np.asarray(logits_of(images), np.float64)
         self._of_logits = expit if net.multi_label else scores.softmax
         self._decoders = concurrent.futures.ThreadPoolExecutor(_DECODERS)
-        self._batcher: Batcher | None = None
+        self._batcher: Batcher
         self._explained = 0  # that wait
         self._answers: collections.Counter = collections.Counter()
         self._seconds = 0.0

@@ -58,7 +58,9 @@ def _without_assertions(exported: export.Exported) -> export.Exported:
     The check is a custom call, which not every consumer of StableHLO takes, and `Exported.call` checks the same by
     itself.
     """
-    version = re.search(rb'StableHLO_v([\d.]+)', exported.mlir_module_serialized)[1].decode()
+    match = re.search(rb'StableHLO_v([\d.]+)', exported.mlir_module_serialized)
+    assert match is not None  # every program begins with it
+    version = match[1].decode()
     with mlir.make_ir_context() as context:
         module = stablehlo.deserialize_portable_artifact(context, exported.mlir_module_serialized)
         calls = []

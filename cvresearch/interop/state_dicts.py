@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from cvresearch.interop.pickles import Global, Opaque, Tensor, described
 
@@ -49,8 +50,8 @@ def find(tree: object) -> tuple[dict[str, Tensor], list[str]]:
         return _averaged(path, averages[path], plain, others)
     unnamed = [key for key, value in (_mapping(tree) or {}).items()
                if isinstance(key, str) and AVERAGED.fullmatch(key) and _holds_tensors(value)]  # fmt: skip
-    notes = [f'averaged weights under {key!r} have no names; {_shown(plain)} are taken' for key in unnamed]
-    return _checked(others[plain]), notes
+    notes = [f'averaged weights under {key!r} have no names; {_shown(plain or ())} are taken' for key in unnamed]
+    return _checked(others[plain or ()]), notes
 
 
 def _averaged(path: tuple, average: Mapping, plain: tuple | None, others: Mapping) -> tuple[dict, list[str]]:
@@ -84,7 +85,8 @@ def _likeliest(found: Mapping[tuple, Mapping]) -> tuple:
 
 def _state_dicts(tree: object):
     """Yields (path of keys, mapping) of every mapping that has a tensor, the outer ones first."""
-    waiting, seen = [((), tree)], set()
+    waiting: list[tuple[tuple, object]] = [((), tree)]
+    seen = set()
     while waiting:
         path, node = waiting.pop(0)
         entries = _mapping(node)
@@ -147,7 +149,7 @@ def _checked(entries: Mapping) -> dict[str, Tensor]:
     return bare(tensors)
 
 
-def bare(tensors: Mapping[str, object]) -> dict:
+def bare(tensors: Mapping[str, Any]) -> dict:
     """Returns tensors by the names of the bare net: without 'module.' and '_orig_mod.', wherever they stand.
 
     Raises:

@@ -160,7 +160,7 @@ def _bytes_of(layout: Layout, elements: np.ndarray, places: np.ndarray, codebook
     else:
         gaps, written = np.zeros(0, np.int64), elements
     pieces = []
-    if layout.values:
+    if layout.values and codebook is not None:
         codebook = codebook[-layout.values :]  # zero is the first, where it is needed
         pieces.append(codebook.tobytes())
         pieces.append(_coded(np.searchsorted(codebook, written), layout.values, layout.huffman_values))

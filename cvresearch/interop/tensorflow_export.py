@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 
@@ -66,7 +67,7 @@ def _save(path: Path, function: Callable, shape: tuple, dtype, result: str) -> N
             function, with_gradient=False, polymorphic_shapes=['(batch, ...)'] if free else None,
             native_serialization_platforms=PLATFORMS if free else ('cpu',),
         )  # fmt: skip
-        module = tf.Module()
+        module = cast(Any, tf.Module())
         spec = tf.TensorSpec(shape, tf.dtypes.as_dtype(dtype), name='images')
         module.call = tf.function(lambda images: {result: converted(images)}, input_signature=[spec], autograph=False)
         signatures = {'serving_default': module.call.get_concrete_function()}

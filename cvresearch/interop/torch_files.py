@@ -10,7 +10,7 @@ import struct
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def _read_legacy(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
                 dtypes[found.key] = found.dtype
             return found
 
-        system, tree, keys = unpickle(file), unpickle(file, persistent), unpickle(file)
+        system, tree, keys = unpickle(file), unpickle(file, persistent), cast(list, unpickle(file))
         tensors, notes = state_dicts.find(tree)
         big = isinstance(system, dict) and system.get('little_endian') is False
         records = {}
@@ -87,7 +87,7 @@ def _read_tar(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
 def _member(archive: tarfile.TarFile, name: str) -> BinaryIO:
     if name not in archive.getnames() or not archive.getmember(name).isfile() or archive.getmember(name).issparse():
         raise ValueError(f'it is a tar, but not one of torch.save (it has no file {name!r})')
-    return archive.extractfile(name)
+    return cast(BinaryIO, archive.extractfile(name))
 
 
 def _tar_storages(file: BinaryIO) -> tuple[dict[str, Storage], dict[str, bytes]]:
@@ -98,7 +98,7 @@ def _tar_storages(file: BinaryIO) -> tuple[dict[str, Storage], dict[str, bytes]]
         (count,) = sizes(struct.unpack('<q', file.read(8)))
         storages[str(key)] = Storage(storage_dtype(kind), str(key), count)
         records[str(key)] = file.read(count * np.dtype(storage_dtype(kind)).itemsize)
-    for key, root, start, count in unpickle(file):
+    for key, root, start, count in cast(list, unpickle(file)):
         whole = storages[str(root)]
         storages[str(key)] = Storage(whole.dtype, whole.key, *sizes((count, whole.start + start)))
     return storages, records

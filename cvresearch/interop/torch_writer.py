@@ -36,6 +36,7 @@ def write(path: Path, tensors: Mapping[str, np.ndarray], version: int | None = N
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     entry = zipfile.ZipInfo(name)  # of 1980, so that equal weights are equal files
+    assert archive.fp is not None  # it is open
     start = archive.fp.tell() + 30 + len(name) + 4
     padding = -start % _ALIGNED
     entry.extra = struct.pack('<2sH', b'FB', padding) + bytes(padding)

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import safetensors.numpy
@@ -201,7 +202,7 @@ def _number(name: str, array) -> np.ndarray:
 
 def _write_npz(path: Path, tensors: Arrays, *_) -> None:
     with open(path, 'wb') as file:
-        np.savez(file, **tensors)
+        np.savez(file, **cast(dict[str, Any], tensors))
 
 
 def _write_safetensors(path: Path, tensors: Arrays, version: int | None, metadata: Mapping[str, str] | None) -> None:

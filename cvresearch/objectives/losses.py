@@ -22,7 +22,7 @@ Logits = Float[AnyArray, '*batch classes']
 Targets = Real[AnyArray, '*batch classes']
 Losses = Float[Array, '*batch']
 ClassWeights = Real[AnyArray, ' classes'] | Sequence[float] | None
-Loss = Callable[[jax.Array, jax.Array], jax.Array]
+Loss = Callable[[AnyArray, AnyArray], jax.Array]
 
 
 def softmax_cross_entropy(label_smoothing: float = 0.0, class_weights: ClassWeights = None) -> Loss:
@@ -108,7 +108,7 @@ class Distillation:
         if self.temperature <= 0:
             raise UserError(f'config.distillation.temperature is {self.temperature}; expected more than 0')
 
-    def __call__(self, losses: Real[AnyArray, '*batch'], logits: Logits, teacher: Logits) -> Losses:
+    def __call__(self, losses: Losses, logits: Logits, teacher: Logits) -> Losses:
         """Returns (1 - weight) * losses + weight * temperature^2 * KL(teacher || net), (batch,)."""
         student = jax.nn.log_softmax(logits / self.temperature)
         taught = jax.nn.log_softmax(teacher / self.temperature)

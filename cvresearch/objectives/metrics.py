@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int, Real
 
-from cvresearch.base.arrays import AnyArray
-
 Sums = dict[str, jax.Array]
+Logits = Real[Array | np.ndarray, 'batch classes']
+Labels = Int[Array | np.ndarray, ' batch']
 
 NAMES = ('loss', 'top1', 'top5')
 
@@ -18,8 +18,8 @@ def zeros(names: tuple[str, ...] = NAMES) -> Sums:
 
 
 def of_batch(
-    logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, ' batch'], loss: Real[AnyArray, ' batch'],
-    mask: Real[AnyArray, ' batch'] | Bool[AnyArray, ' batch'] | None = None,
+    logits: Logits, labels: Labels, loss: Real[Array | np.ndarray, ' batch'],
+    mask: Real[Array | np.ndarray, ' batch'] | Bool[Array | np.ndarray, ' batch'] | None = None,
 ) -> Sums:  # fmt: skip
     """Returns the sums over one batch.
 
@@ -38,7 +38,7 @@ def of_batch(
     return sums | {'count': jnp.sum(mask > 0, dtype=jnp.int32)}
 
 
-def label_rank(logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, ' batch']) -> Int[Array, ' batch']:
+def label_rank(logits: Logits, labels: Labels) -> Int[Array, ' batch']:
     """Returns how many classes are ranked above the label, (batch,).
 
     Of equal logits the class with the smaller number ranks first, as in argmax. A label whose

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +57,7 @@ class Mixing:
         shape, partner = (), slice(None, None, -1)
         if self.per_example:
             shape, partner = images.shape[:1], jax.random.permutation(jax.random.fold_in(key, 3), len(images))
-        weight = cut_weight = None
+        weight = keep = cast(Any, None)
         if self.mixup:
             weight = jax.random.beta(key, self.mixup, self.mixup, shape).astype(images.dtype)
             keep = _over(weight, 3)
@@ -65,11 +65,12 @@ class Mixing:
             cut_key = jax.random.fold_in(key, 1)
             inside = boxes(cut_key, jax.random.beta(cut_key, self.cutmix, self.cutmix, shape), images.shape[1:3])
             cut_weight = 1 - jnp.mean(inside, (-2, -1), dtype=images.dtype)  # after the box was clipped
-            weight, keep = (cut_weight, ~inside[..., None]) if weight is None else (weight, keep)
-        if self.mixup and self.cutmix:
-            cut = jax.random.bernoulli(jax.random.fold_in(key, 2), shape=shape)
-            weight = jnp.where(cut, cut_weight, weight)
-            keep = jnp.where(_over(cut, 3), ~inside[..., None], keep)
+            if self.mixup:
+                cut = jax.random.bernoulli(jax.random.fold_in(key, 2), shape=shape)
+                weight = jnp.where(cut, cut_weight, weight)
+                keep = jnp.where(_over(cut, 3), ~inside[..., None], keep)
+            else:
+                weight, keep = cut_weight, ~inside[..., None]
         keep, weight = keep.astype(images.dtype), _over(weight, 1)
         target = target.astype(images.dtype)
         return keep * images + (1 - keep) * images[partner], weight * target + (1 - weight) * target[partner]
@@ -97,7 +98,7 @@ def boxes(
       weight: (...), the part of the image that stays, before the box is cut off.
       size: (height, width).
     """
-    inside = True
+    inside = cast(Any, True)
     for axis, (each, length) in enumerate(zip(jax.random.split(key), size, strict=True)):
         side = jnp.floor(length * jnp.sqrt(1 - weight)).astype(jnp.int32)
         centre = jax.random.randint(each, weight.shape, 0, length)

@@ -45,7 +45,7 @@ def summary(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 
     """
     has, said = targets(labels, logits.shape[-1]), logits > 0
     rows = per_class(logits, labels)
-    occur = [row for row, there in zip(rows, (has | said).any(0), strict=True) if there]
+    occur = [rows[c] for c in np.flatnonzero((has | said).any(0))]
     precisions = [row['ap'] for row in rows if row['ap'] is not None]
     hits, errors = int((has & said).sum()), int((has != said).sum())
     return {

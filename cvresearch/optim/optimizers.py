@@ -7,7 +7,7 @@ What may stand around any of them is in `updates.py`.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 
 import jax
 import numpy as np
@@ -17,6 +17,7 @@ from optax import contrib
 from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.optim import param_filters, transforms
 from cvresearch.optim.param_filters import matches
+from cvresearch.optim.schedules import Schedule
 from cvresearch.optim.transforms import Transform
 from cvresearch.optim.updates import PLAIN, OptimizerOptions
 
@@ -180,7 +181,9 @@ def _beside_adam(
         # Stacked blocks are taken together.
         return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
 
-    rules = {'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate))}
+    rules: dict[Hashable, Transform] = {
+        'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate)),
+    }  # fmt: skip
     return optax.partition(rules, labels)
 
 
@@ -219,7 +222,7 @@ COMMON = {field.name: field.default for field in dataclasses.fields(Decay)}
 
 
 def make(
-    spec: Mapping, schedule: optax.Schedule, options: OptimizerOptions = PLAIN, steps_per_epoch: float = 1.0
+    spec: Mapping, schedule: Schedule, options: OptimizerOptions = PLAIN, steps_per_epoch: float = 1.0
 ) -> optax.GradientTransformationExtraArgs:
     """Returns the optimizer that a config's `optimizer` names.
 
@@ -237,16 +240,17 @@ def make(
       UserError: an unknown name or argument; from its `init`, a pattern that matches no parameter.
     """
     arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
-    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name'))
+    rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name', ''))
     given = ('rate', 'decayed', 'where')
     taken = inspect.signature(rule).parameters
     own = {name: one.default for name, one in taken.items() if name not in given}
     check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
     decay = Decay(**{name: arguments.pop(name) for name in COMMON if name in arguments})
-    given = dict(
-        rate=transforms.learning_rate(schedule), decayed=lambda amount: transforms.weight_decay(amount, decay),
-        where=decay,
-    )  # fmt: skip
+
+    def decayed(amount: float) -> Transform:
+        return transforms.weight_decay(amount, decay)
+
+    given = dict(rate=transforms.learning_rate(schedule), decayed=decayed, where=decay)
     frozen = transforms.scale_by_path(lambda path: float(options.factor(path) > 0)) if options.freeze else None
     scaled = options.freeze or options.lr_scale or options.layers
     tx = optax.chain(*filter(None, (

@@ -4,12 +4,15 @@ import dataclasses
 import inspect
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import optax
 
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
+
+Schedule = Callable[[Any], Any]  # the number of updates -> a rate; both may be traced
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,17 +50,17 @@ class RunLength:
         return max(1, self.at(name, epochs))
 
 
-def constant(run: RunLength, peak: float) -> optax.Schedule:
+def constant(run: RunLength, peak: float) -> Schedule:
     """`peak` throughout."""
     return optax.constant_schedule(peak)
 
 
-def step(run: RunLength, peak: float, every_epochs: float, rate: float = 0.1) -> optax.Schedule:
+def step(run: RunLength, peak: float, every_epochs: float, rate: float = 0.1) -> Schedule:
     """`peak`, times `rate` every `every_epochs` epochs."""
     return exponential(run, peak, every_epochs, rate)
 
 
-def multistep(run: RunLength, peak: float, epochs: tuple, rate: float = 0.1) -> optax.Schedule:
+def multistep(run: RunLength, peak: float, epochs: tuple, rate: float = 0.1) -> Schedule:
     """`peak`, times `rate` at each of `epochs`."""
     if not epochs or not all(isinstance(epoch, int | float) for epoch in epochs):
         raise UserError(f'config.schedule.epochs is {epochs!r}; expected numbers, such as (30, 60, 80)')
@@ -69,7 +72,7 @@ def multistep(run: RunLength, peak: float, epochs: tuple, rate: float = 0.1) -> 
 
 def exponential(
     run: RunLength, peak: float, every_epochs: float, rate: float, staircase: bool = True
-) -> optax.Schedule:
+) -> Schedule:
     """`peak`, times `rate` every `every_epochs` epochs, counted from the start of the run.
 
     So has TensorFlow's code for MobileNet and EfficientNet: the warm-up replaces the first of the decay, and
@@ -78,17 +81,17 @@ def exponential(
     return optax.exponential_decay(peak, run.period('every_epochs', every_epochs), rate, staircase=staircase)
 
 
-def polynomial(run: RunLength, peak: float, power: float = 1.0, end: float = 0.0) -> optax.Schedule:
+def polynomial(run: RunLength, peak: float, power: float = 1.0, end: float = 0.0) -> Schedule:
     """(peak - end) * (1 - t) ** power + end over what the warm-up leaves of the run."""
     return _after_warmup(run, optax.polynomial_schedule(peak, end, power, run.steps - run.warmup))
 
 
-def cosine(run: RunLength, peak: float, end: float = 0.0) -> optax.Schedule:
+def cosine(run: RunLength, peak: float, end: float = 0.0) -> Schedule:
     """Half a cosine from `peak` to `end` over what the warm-up leaves of the run (without restarts)."""
     return _after_warmup(run, optax.cosine_decay_schedule(peak, run.steps - run.warmup, alpha=end / peak))
 
 
-def sgdr(run: RunLength, peak: float, t_0_epochs: float, t_mult: float = 1.0, end: float = 0.0) -> optax.Schedule:
+def sgdr(run: RunLength, peak: float, t_0_epochs: float, t_mult: float = 1.0, end: float = 0.0) -> Schedule:
     """Cosines with warm restarts (Loshchilov & Hutter 2017, arXiv:1608.03983, equation 5).
 
     The first cycle has T_0 = `t_0_epochs`, each one after T_mult times the one before; `cycle_ends` has
@@ -103,7 +106,7 @@ def sgdr(run: RunLength, peak: float, t_0_epochs: float, t_mult: float = 1.0, en
 def one_cycle(
     run: RunLength, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
     shape: str = 'cosine',
-) -> optax.Schedule:  # fmt: skip
+) -> Schedule:  # fmt: skip
     """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120); the rates of PyTorch's OneCycleLR.
 
     The first update has the first rate, the last update of the run the last one; the peak is at
@@ -141,7 +144,7 @@ def one_cycle(
 
 def trapezoid(
     run: RunLength, peak: float, decay_epochs: float, end: float = 0.0, shape: str = 'linear'
-) -> optax.Schedule:
+) -> Schedule:
     """`peak` until `decay_epochs` before the end, then down to `end`.
 
     Zhai et al. 2022, arXiv:2106.04560, section 3.5; `shape` is 'linear' or 'one_minus_sqrt' (Hägele et al.
@@ -159,7 +162,7 @@ def trapezoid(
 def plateau(
     run: RunLength, peak: float, rate: float = 0.1, patience: int = 2, least_gain: float = 0.0, cooldown: int = 0,
     end: float = 0.0, split: str = 'minival', metric: str = 'top1',
-) -> optax.Schedule:  # fmt: skip
+) -> Schedule:  # fmt: skip
     """`peak`, times `rate` whenever `metric` of `split` stops getting better (Krizhevsky et al. 2012, section 5).
 
     What is given here is the rate before any drop; the drops are a function of the evaluations (plateau.py,
@@ -214,7 +217,7 @@ class ScheduleOptions:
 COMMON = {field.name: field.default for field in dataclasses.fields(ScheduleOptions)}
 
 
-def make(spec: Mapping, steps: int, steps_per_epoch: float, batch_size: int = 256) -> optax.Schedule:
+def make(spec: Mapping, steps: int, steps_per_epoch: float, batch_size: int = 256) -> Schedule:
     """Returns the schedule that a config's `schedule` names.
 
     Args:
@@ -250,9 +253,9 @@ def cycle_ends(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[int, 
     return tuple(end for end in ends if end <= steps)
 
 
-def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[optax.Schedule, ScheduleOptions, RunLength]:
+def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[Schedule, ScheduleOptions, RunLength]:
     spec = dict(spec)
-    function = lookup('schedule', SCHEDULES, spec.get('name'))
+    function = lookup('schedule', SCHEDULES, spec.get('name', ''))
     own = {name: one.default for name, one in inspect.signature(function).parameters.items() if name != 'run'}
     check_arguments(f'schedule {spec["name"]!r}', {k: v for k, v in spec.items() if k != 'name'}, {**own, **COMMON})
     if not isinstance(spec.get('peak', 1.0), int | float) or spec.get('peak', 1.0) <= 0:
@@ -264,7 +267,7 @@ def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[optax.Sch
     return main, outer, run
 
 
-def _after_warmup(run: RunLength, schedule: optax.Schedule) -> optax.Schedule:
+def _after_warmup(run: RunLength, schedule: Schedule) -> Schedule:
     return lambda count: schedule(count - run.warmup)
 
 

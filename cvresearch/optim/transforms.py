@@ -4,6 +4,7 @@ Identical blocks may be one leaf (nn/stacked.py). What goes by the norm of a lay
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import optax
 
 from cvresearch.optim import param_filters
+from cvresearch.optim.schedules import Schedule
 
 Transform = optax.GradientTransformation
 
@@ -65,7 +67,7 @@ def agc(clipping: float, eps: float, exclude: tuple[str, ...]) -> Transform:
     """Adaptive gradient clipping, unit by unit (Brock et al. 2021, arXiv:2102.06171, section 4.1)."""
     clip = optax.adaptive_grad_clip(clipping, eps)
 
-    def rule(g: jax.Array, p: jax.Array) -> jax.Array:
+    def rule(g: jax.Array, p: jax.Array) -> Any:
         return clip.update(g, clip.init(p), p)[0]
 
     return per_block(rule, lambda path: not any(param_filters.matches(pattern, path) for pattern in exclude))
@@ -75,7 +77,7 @@ def trust_ratio(where: Callable[[str], bool]) -> Transform:
     """Gives each layer's update the norm of its weights (You et al. 2020, arXiv:1904.00962, algorithm 2)."""
     scale = optax.scale_by_trust_ratio()
 
-    def rule(g: jax.Array, p: jax.Array) -> jax.Array:
+    def rule(g: jax.Array, p: jax.Array) -> Any:
         return scale.update(g, scale.init(p), p)[0]
 
     return per_block(rule, where)
@@ -128,10 +130,10 @@ def lars_rate(trust: float, weight_decay: float, eps: float, where: Callable[[st
     return per_block(rule, where)
 
 
-def learning_rate(schedule: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+def learning_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
     """Multiplies by minus the rate of the step, and by `rate_scale`, an extra argument, where it is given."""
 
-    def update(updates, state, params=None, *, rate_scale=None, **_):
+    def update(updates: Any, state: Any, params: Any = None, *, rate_scale: Any = None, **_: Any):
         rate = -schedule(state.count)
         rate = rate if rate_scale is None else rate * rate_scale
         updates = jax.tree.map(lambda g: jnp.asarray(rate, g.dtype) * g, updates)
@@ -159,7 +161,7 @@ def scale_by_path(factor_of: Callable[[str], float]) -> Transform:
 def thaw(start_of: Callable[[str], int]) -> Transform:
     """Sets updates to zero before the step at which their parameter begins to learn."""
 
-    def update(updates, state, params):
+    def update(updates: Any, state: Any, params: Any = None):
         starts = param_filters.values(params, start_of)
         updates = jax.tree.map(lambda g, start: jnp.where(state.count >= start, g, jnp.zeros_like(g)), updates, starts)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))

@@ -139,7 +139,7 @@ def worst(found: Predictions, number: int) -> np.ndarray:
     return np.argsort(-sure, kind='stable')[: min(number, int((~found.right).sum()))]
 
 
-def mistakes(found: Predictions, index: Sequence[int], images: Sequence[np.ndarray]) -> Figure:
+def mistakes(found: Predictions, index: Sequence[int] | np.ndarray, images: Sequence[np.ndarray]) -> Figure:
     """Returns a sheet of images that are wrong: what the net says and how sure it is, and what they are.
 
     Args:

@@ -2,7 +2,9 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
@@ -58,7 +60,7 @@ def draw(axes: Axes, points: Sequence[Mapping], x: str = 'macs', size: str = 'pa
 
 def _legend(axes: Axes, series: Sequence[str]) -> None:
     """Puts the legend above the axes, and the axes' top below it."""
-    outline = dict(s=24, color='white', linewidth=0.8, edgecolor='black')
+    outline: dict[str, Any] = dict(s=24, color='white', linewidth=0.8, edgecolor='black')
     drawn = {
         name: axes.scatter([], [], marker=SHAPES[i % len(SHAPES)], **outline)
         for i, name in enumerate(series)
@@ -83,16 +85,17 @@ def _name(axes: Axes, points: Sequence[tuple[float, float, str]], radii: Sequenc
         # The first of equals. On another name neither could be read.
         best = min(places, key=lambda place: _shared(place, covered) + 5 * _shared(place, names))
         # In parts of the axes: the figure may be written with other pixels.
-        text.set_position(axes.transAxes.inverted().transform(best.p0))
+        left, bottom = axes.transAxes.inverted().transform(best.p0)
+        text.set_position((left, bottom))
         names.append(best.padded(pixels))
         _lead(axes, centre, radius * pixels, best)
 
 
-def _lead(axes: Axes, centre: Sequence[float], radius: float, box: Bbox) -> None:
+def _lead(axes: Axes, centre: Sequence[float] | np.ndarray, radius: float, box: Bbox) -> None:
     """Draws a hairline from a ball to a name that stands away from it."""
     near = [min(max(centre[0], box.x0), box.x1), min(max(centre[1], box.y0), box.y1)]
     if math.dist(near, centre) > 1.2 * radius + FAR * axes.figure.dpi / 72:
-        ends = axes.transAxes.inverted().transform([centre, near])
+        ends = axes.transAxes.inverted().transform(np.array([centre, near]))
         axes.plot(*ends.T, transform=axes.transAxes, color='black', linewidth=0.4, zorder=3)
 
 
@@ -104,7 +107,7 @@ def _fitted(text: Text, name: str, width: float) -> Bbox:
     return box
 
 
-def _places(centre: Sequence[float], radius: float, pixels: float, box: Bbox) -> list[Bbox]:
+def _places(centre: Sequence[float] | np.ndarray, radius: float, pixels: float, box: Bbox) -> list[Bbox]:
     """Returns where the name of a ball may stand: near first; right, left, above, below, then the corners."""
     found = []
     for gap in GAPS:

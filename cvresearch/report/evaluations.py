@@ -40,7 +40,8 @@ class Evaluation:
     @property
     def views(self) -> str:
         """How an image was looked at: 'single', '10-crop', ..."""
-        return VIEWS.get(self.record['protocol'], self.record['protocol'])
+        protocol = str(self.record['protocol'])
+        return VIEWS.get(protocol, protocol)
 
     @property
     def protocol(self) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -43,7 +44,7 @@ def measured(name: str) -> dict:
         start = time.perf_counter()
         jax.block_until_ready(forward(variables, images))
         seconds.append(time.perf_counter() - start)
-    held = forward.memory_analysis()
+    held = cast(Any, forward.memory_analysis())
     size = held.argument_size_in_bytes + held.output_size_in_bytes + held.temp_size_in_bytes
     return {'latency_ms': 1e3 * statistics.median(seconds), 'memory_mib': size / 2**20}
 
@@ -64,12 +65,12 @@ def points(options: SimpleNamespace) -> list[dict]:
 
 def _published(line: published.Line, lines: list[published.Line]) -> dict | None:
     """Returns the ball of a published figure, named by its line where the table has that net in several."""
-    figure, variant = line.paper.get('top1'), registry.variant(line.model)
+    figure, variant = line.paper.get('top1'), registry.variant(str(line.model))
     if figure is None or figure.value is None:
         return None
     alone = sum(other.model == line.model for other in lines) == 1
     return {
-        'name': line.model if alone else line.label, 'model': line.model, 'family': ours.family(line.model),
+        'name': line.model if alone else line.label, 'model': line.model, 'family': ours.family(str(line.model)),
         'top1': figure.value if figure.unit == '% accuracy' else 100 - figure.value, 'series': 'published',
         'params': variant.params, 'macs': variant.macs,
     }  # fmt: skip

@@ -10,7 +10,10 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.escape import mathtext
@@ -55,7 +58,7 @@ def _histogram(axes: Axes, found: Distribution, above: str) -> None:
     axes.set_yticks([])
     axes.tick_params(labelsize=4.5, length=2)
     axes.xaxis.get_offset_text().set_fontsize(4.5)
-    axes.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(3))
+    axes.xaxis.set_major_locator(MaxNLocator(3))
 
 
 def over_run(rows: Sequence[Mapping]) -> Figure:
@@ -76,6 +79,8 @@ def over_run(rows: Sequence[Mapping]) -> Figure:
         for axes, (title, series, scale) in zip(figure.subplots(2, 2).ravel(), panels, strict=True):
             _lines(figure, axes, steps, series)
             axes.set(xlabel='step', title=title)
+            axes.set_xlim(steps[0] - 0.03 * (steps[-1] or 1), 1.03 * (steps[-1] or 1))
+            axes.xaxis.get_major_locator().set_params(integer=True)
             drawn = [y for line in series.values() for y in line if y and y > 0]
             axes.set_yscale(scale if drawn else 'linear')
             if scale == 'linear':
@@ -93,9 +98,9 @@ def _lines(figure: Figure, axes: Axes, steps: Sequence[int], series: Mapping[str
         color = scale(i / max(len(names) - 1, 1)) if many else PALETTE[i % len(PALETTE)]
         axes.plot(*zip(*pairs, strict=True), color=color, linewidth=1, label=_short(name),
                   linestyle='-' if many else LINES[i // len(PALETTE) % len(LINES)],
-                  marker='o' if len(pairs) == 1 else '', markersize=2)  # fmt: skip
+                  marker='o' if sum(math.isfinite(y) for _, y in pairs) == 1 else '', markersize=2)  # fmt: skip
     if many:
-        shown = matplotlib.cm.ScalarMappable(matplotlib.colors.Normalize(0, 1), scale)
+        shown = ScalarMappable(Normalize(0, 1), scale)
         bar = figure.colorbar(shown, ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)
         bar.ax.set_yticklabels(['first', 'last'], fontsize=5)
     elif names:

@@ -143,10 +143,10 @@ def exciting(net: Classifier, paths: Sequence[str], options: SimpleNamespace) ->
     crops, titles = [], []
     for c, channel in enumerate(channels):
         for i, box, value in zip(found.index[c], found.box[c], found.value[c], strict=True):
-            photograph = preprocessing.open_image(paths[i])
+            photograph = preprocessing.open_image(paths[int(i)])
             crops.append(_crop(photograph, _box(net, photograph.shape[:2]), box, first.shape[1:3]))
             titles.append(f'channel {channel}: {value:.3g}')
-            print(f'{layer} channel {channel}: {value:.4g} in {line(paths[i])}')
+            print(f'{layer} channel {channel}: {value:.4g} in {line(paths[int(i)])}')
     sheet = looks.contact_sheet(crops, titles, columns=found.index.shape[1])
     looks.written(options, sheet, dict(index=found.index, value=found.value, box=found.box))
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import jax
 import jax.numpy as jnp
@@ -117,7 +118,7 @@ def surface(net: Classifier, options: SimpleNamespace) -> None:
 
     @jax.jit
     def of_batch(params, images, labels):
-        logits = net.module.apply({**net.variables, 'params': params}, images, train=False)
+        logits = cast(jax.Array, net.module.apply({**net.variables, 'params': params}, images, train=False))
         losses = rule(logits, task.target(labels, net.num_classes))
         return losses.reshape(len(images), -1).sum()
 
@@ -223,8 +224,8 @@ def _source_of(found: Predictions, path: Path, options: SimpleNamespace) -> Sour
     elif (run / 'config.json').is_file():
         source = TrainedRun.open(run).experiment.source
     else:
-        named = f'--data={record.get("data", "image_folder")}'
-        raise UserError(f'{path} lies in no run, and the images of its mistakes are needed: give {named} and --root')
+        named = f'--data={record.get("data", "image_folder")}, with --root for a folder'
+        raise UserError(f'{path} lies in no run, and the images of its mistakes are needed: give {named}')
     if subset := record.get('subset'):
         source = sources.part_of(source, split, subset.get('limit', 0), subset.get('every', 1))
     examples = lookup('split', source.splits, split)

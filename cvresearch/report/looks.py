@@ -8,11 +8,14 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 
 from cvresearch.base.errors import UserError, lookup
@@ -21,7 +24,7 @@ from cvresearch.base.paths import local
 from cvresearch.report import fonts
 from cvresearch.report.plots import LINES, MARKERS, PALETTE, PAPER, WHEN
 
-STYLE = PAPER | {'axes.grid': False, 'savefig.bbox': None}
+STYLE: Any = PAPER | {'axes.grid': False, 'savefig.bbox': None}
 SIDE = 2.2  # inches of a panel
 CLIPPED = 0.998  # share of a map's pixels within its colour bar
 MOST_LABELS = 20  # in a legend
@@ -92,7 +95,8 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
         beyond = 'neither' if end > 0.8 * largest else 'both' if signed else 'max'
         # As high as the photograph, however wide that is.
         bar = figure.colorbar(shown, cax=axes.inset_axes((1.02, 0, 0.045, 1)), extend=beyond)
-        bar.solids.set_alpha(1)
+        if bar.solids is not None:
+            bar.solids.set_alpha(1)
         bar.ax.tick_params(labelsize=5)
         bar.ax.yaxis.get_offset_text().set_fontsize(5)
     if row.box is not None:
@@ -136,7 +140,7 @@ def contact_sheet(
         for axes, image, title in zip(grid, images, titles, strict=False):
             _show(axes, image, ends)
             axes.set_title(_lines(title), fontsize=5, pad=1)
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
+        cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.02, h_pad=0.02, wspace=0.01, hspace=0.01)
     return figure
 
 
@@ -209,7 +213,7 @@ def surface(places: np.ndarray, losses: np.ndarray, title: str = '') -> Figure:
     # By equal ratios where the loss spans more than a decade, or the valley would be one colour.
     far = low > 0 and high > 10 * low
     levels = np.geomspace(low, high, 25) if far else np.linspace(low, high if high > low else low + 1, 25)
-    norm = matplotlib.colors.LogNorm() if far else None
+    norm = LogNorm() if far else None
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.0, 3.3), layout='constrained')
         axes = figure.subplots()
@@ -227,7 +231,7 @@ def curves(
     series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str, log: bool = False
 ) -> Figure:  # fmt: skip
     """Returns lines by name, each (x, y); with `log` on a logarithmic scale."""
-    with matplotlib.rc_context(STYLE | {'axes.grid': True}):
+    with matplotlib.rc_context({**STYLE, 'axes.grid': True}):
         figure = Figure(figsize=(3.4, 2.4), layout='constrained')
         axes = figure.subplots()
         for i, (name, (x, y)) in enumerate(series.items()):

@@ -7,9 +7,10 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 import matplotlib
+from matplotlib.ticker import MaxNLocator
 
 matplotlib.use('Agg')
 from matplotlib import pyplot
@@ -25,7 +26,7 @@ from cvresearch.report import fonts
 PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#000000')
 LINES = ('-', '--', '-.', ':')
 MARKERS = 'osD^vP*'
-PAPER = {
+PAPER: Any = {
     'font.size': 8, 'axes.titlesize': 8, 'legend.fontsize': 7, 'figure.dpi': 200, 'savefig.bbox': 'tight',
     'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3, 'grid.linewidth': 0.5,
     'pdf.fonttype': 42, 'svg.fonttype': 'none', 'svg.hashsalt': 'cvresearch', 'legend.frameon': False,
@@ -80,7 +81,7 @@ def curves(
       split: whose rows.
       metric: of them.
     """
-    drawn: dict[str, object] = {}
+    drawn: dict[str, Artist] = {}
     for i, (name, seeds) in enumerate(groups.items()):
         by_epoch = [{row['epoch']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
         together = zip(*(of_run.values() for of_run in by_epoch), strict=False)
@@ -92,7 +93,7 @@ def curves(
             list(whole), [statistics.mean(v) for v in whole.values()], linewidth=1.2, color=color,
             linestyle=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)], markersize=2.5,
         )  # fmt: skip
-        axes.fill_between(list(whole), *zip(*((min(v), max(v)) for v in whole.values()), strict=True),
+        axes.fill_between(list(whole), [min(v) for v in whole.values()], [max(v) for v in whole.values()],
                           color=color, alpha=0.2, linewidth=0)  # fmt: skip
     if not drawn:
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
@@ -141,7 +142,7 @@ def ensemble(axes: Axes, curve: Sequence[tuple[int, float]], singles: Sequence[f
         axes.plot(range(1, len(singles) + 1), singles, color=PALETTE[1], marker='s', markersize=3.5, linestyle='--',
                   label='snapshot M alone')  # fmt: skip
     axes.set(xlabel='snapshots M, latest first', ylabel='top-1 accuracy (%)')
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    cast(MaxNLocator, axes.xaxis.get_major_locator()).set_params(integer=True)
     axes.legend()
 
 

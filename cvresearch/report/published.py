@@ -167,7 +167,7 @@ def _described_line(path: Path, row: dict) -> Line:
     unit, evidence = paper.pop('unit', '% accuracy'), paper.pop('evidence', 'recalled')
     figures = {metric: Figure(str(value), unit, evidence) for metric, value in paper.items()}
     views = row.get('views', SINGLE)
-    where = {RENAMED.get(key, key): value for key, value in row.get('where', {}).items()}
+    where = {RENAMED.get(str(key), str(key)): value for key, value in row.get('where', {}).items()}
     return Line(row.get('label', row['model']), row.get('protocol', f'{row["data"]} test, {views} view'), figures,
                 row['model'], row['data'], views, where=where)  # fmt: skip
 
@@ -182,7 +182,7 @@ def _column(column: str, unit: str) -> tuple[str, str | None]:
         if re.fullmatch(pattern, column):
             return metric, ''
         if match := re.fullmatch(rf'(.*) (?:{pattern})|(?:{pattern}) (.*)', column):
-            return metric, next(text for text in (match[1], match[match.lastindex]) if text)
+            return metric, next(text for text in (match[1], match[match.lastindex or 1]) if text)
     return 'top1', column
 
 

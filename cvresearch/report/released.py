@@ -34,8 +34,8 @@ def papers() -> dict[str, tuple[str, dict[str, Figure]]]:
     for table in published.facts():
         for line in published.table(table):
             top1 = line.paper.get('top1')
-            fitting = line.model and (line.data, line.views) == ('imagenet', SINGLE) and not line.where
-            if not fitting or top1 is None or top1.value is None or top1.mark == 'd':
+            fitting = (line.data, line.views) == ('imagenet', SINGLE) and not line.where
+            if not line.model or not fitting or top1 is None or top1.value is None or top1.mark == 'd':
                 continue
             before = found.get(line.model)
             if before is None or _rank(top1) < _rank(before[1]['top1']):

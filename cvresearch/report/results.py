@@ -6,6 +6,7 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 from cvresearch.base import config as configs
 from cvresearch.base import plugins
@@ -55,7 +56,7 @@ class Result:
 
 
 # How an image is looked at, by the protocol that an evaluation was made by.
-VIEWS = {
+VIEWS: dict[str, str] = {
     'as_given': SINGLE, 'as_published': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop',
     'googlenet_144': '144-crop', 'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale',
     'vgg_dense_jittered': 'dense, multi-scale', 'resnet_dense': 'dense, multi-scale',
@@ -75,7 +76,8 @@ def read_all(path: str | Path) -> list[Result]:
     results = {first.views: first}
     for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
         record = json.loads(line)
-        views = VIEWS.get(record['protocol'], record['protocol'])
+        protocol = str(record['protocol'])
+        views = VIEWS.get(protocol, protocol)
         if record['split'] != 'test' or record['protocol'] == 'as_given' or 'ensemble' in record:
             continue
         if other := _other_images(record, first):
@@ -172,7 +174,8 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
                 f'row {label!r}: {first.path} and {other.path} disagree on the protocol ({"; ".join(differ)}); '
                 'a row takes runs that differ in the seed alone: leave one out'
             )
-    check_seeds(f'row {label!r}', [tuple(result.config.get(key) for key in runs.REPEATS) for result in results])
+    repeats = [tuple(result.config.get(key) for key in runs.REPEATS) for result in results]
+    check_seeds(f'row {label!r}', cast(Any, repeats))
     values = {metric: [result.values[metric] for result in results] for metric in ('top1', 'top5')}
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},

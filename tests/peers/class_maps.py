@@ -117,7 +117,7 @@ def sheet(rows: list[dict], path: Path) -> None:
     with tempfile.TemporaryDirectory() as place:
         picture = Image.open(looks.saved(looks.overlays(list(drawn.values())), Path(place, 'maps.png'))).convert('RGB')
     small = picture.resize((PIXELS, round(picture.height * PIXELS / picture.width)), Image.Resampling.LANCZOS)
-    small.save(path, quality=74)
+    small.save(path, quality=72)
 
 
 def main() -> None:

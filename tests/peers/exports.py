@@ -92,13 +92,16 @@ def run_outside(folder: Path) -> dict:
 
 
 def table() -> str:
-    """Returns the record as a table."""
-    head = ['family', 'net', 'image', 'ONNX', 'StableHLO', 'ONNX in float16', 'custom calls']
-    lines = [f'| {" | ".join(head)} |', f'| --- | --- | --- |{" ---: |" * 4}']
+    """Returns the record as a table, and of how many families it is."""
+    from cvresearch.models import registry
+
+    names = {key: key for key in ('family', 'net', 'image')}
+    names |= {'onnx': 'ONNX', 'stablehlo': 'StableHLO', 'custom_calls': 'custom calls'}
+    names |= {'float16': 'ONNX in float16'} if any(row['float16'] for row in read()) else {}
+    lines = [f'| {" | ".join(names.values())} |', f'| --- | --- | --- |{" ---: |" * (len(names) - 3)}']
     for row in read():
-        cells = [row[key] for key in ('family', 'net', 'image', 'onnx', 'stablehlo', 'float16', 'custom_calls')]
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines)
+        lines.append(f'| {" | ".join(row[key] for key in names)} |')
+    return '\n'.join([*lines, '', f'{len(read())} of {len(registry.families())} families.'])
 
 
 def read() -> list[dict]:

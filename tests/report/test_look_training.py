@@ -96,7 +96,7 @@ def test_answers_are_those_of_the_kept_predictions(folder, tmp_path):
 def test_mistakes_of_other_images_are_refused(folder, tmp_path):
     kept = Predictions.load(folder / 'fast/predictions/test.npz')
     kept.save(tmp_path / 'alone.npz')
-    with pytest.raises(UserError, match=r'alone.npz lies in no run.*give --data=fake and --root'):
+    with pytest.raises(UserError, match=r'alone.npz lies in no run.*give --data=fake, with --root for a folder'):
         look.main(['mistakes', str(tmp_path / 'alone.npz'), f'--out={tmp_path / "a.png"}'])
     with pytest.raises(UserError, match=r'alone.npz is of other images than digits test'):
         look.main(['mistakes', str(tmp_path / 'alone.npz'), '--data=digits', f'--out={tmp_path / "a.png"}'])

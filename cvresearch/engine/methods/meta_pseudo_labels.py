@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import optax
 
 from cvresearch.base import rng
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine import steps
 from cvresearch.engine.state import State
@@ -113,7 +114,9 @@ class MetaPseudoLabels:
 
         return train_step
 
-    def _stepped(self, parts: steps.UpdateParts, state: State, gradients, model_state: dict, h: jax.Array) -> dict:
+    def _stepped(
+        self, parts: steps.UpdateParts, state: State, gradients, model_state: dict, h: AnyArray | float
+    ) -> dict:
         """Returns the teacher and the baseline after the teacher's step."""
         teacher = state.method
         scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
@@ -147,7 +150,7 @@ def _on_classes(loss: Callable, classes: jax.Array, answer: tuple) -> tuple:
 
 
 def _pass(
-    parts: steps.UpdateParts, model_state: dict, number: int, groups: Sequence[jax.Array], key: jax.Array
+    parts: steps.UpdateParts, model_state: dict, number: int, groups: Sequence[AnyArray], key: jax.Array
 ) -> Callable:
     """Returns params -> (logits of each group, new model state): a net's pass over all groups, as it trains."""
     images, sizes = interleaved(number, groups), [len(group) for group in groups]
@@ -189,5 +192,5 @@ def _with_teacher(old: State, new: State, method: dict) -> State:
     return new.replace(method=method, bad_step=bad_step)
 
 
-def _dot(a, b) -> jax.Array:
+def _dot(a, b) -> jax.Array | int:
     return sum(jax.tree.leaves(jax.tree.map(jnp.vdot, a, b)))

@@ -1,5 +1,6 @@
 """The methods of learning by name. Each makes its own update from the same parts; none is a branch in another's."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from ml_collections import ConfigDict
@@ -11,6 +12,7 @@ from cvresearch.engine.methods.meta_pseudo_labels import MetaPseudoLabels
 from cvresearch.engine.methods.pseudo_labels import PseudoLabels
 from cvresearch.engine.methods.soft_labels import SoftLabels
 from cvresearch.engine.methods.supervised import Supervised
+from cvresearch.engine.state import State
 from cvresearch.engine.steps import UpdateParts
 from cvresearch.optim import updates
 
@@ -33,9 +35,11 @@ class Method(Protocol):
 
     def initial(self, model, tx, image_shape: tuple[int, ...], seed) -> dict:
         """Returns what `State.method` holds at step 0."""
+        ...
 
-    def make_train_step(self, parts: UpdateParts):
+    def make_train_step(self, parts: UpdateParts) -> Callable[[State, dict], State]:
         """Returns one update, (state, batch) -> state."""
+        ...
 
 
 def make(config: ConfigDict, steps_per_epoch: float) -> Method:
