@@ -19,7 +19,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
 from cvresearch.data import decode, decoded, identity, views
-from cvresearch.data.examples import Example, Examples
+from cvresearch.data.examples import Example, Examples, Facts
 from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
