@@ -45,6 +45,7 @@ def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
         average=dict(name='none'),      # of the weights: ema, swa or polyak, evaluated beside the weights themselves
         batch_norm=dict(name='batch_norm', group_size=0),  # 0 examples: of the whole batch
         distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
+        compress=dict(name='none'),     # while it trains: prune, share (of weights) or int8: docs/compression.md
         precise_batches=0,              # training batches over which statistics of norms are found anew at the end
         remat=False,                    # compute blocks anew in the backward pass, instead of keeping their values
         mesh=dict(                      # devices: `data` (-1: all) times `shard`

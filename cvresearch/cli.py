@@ -34,6 +34,7 @@ SUBJECTS = {
         'summary': ('cvresearch.inspect.summary', 'shows a net layer by layer, or all variants against their facts'),
     },
     'Make small, ship': {
+        'compress sensitivity': ('cvresearch.compress.sensitivity', 'prunes one layer at a time and measures each'),
         'compress': ('cvresearch.compress.__main__', 'makes a net small: factors, pruning, shared weights, int8'),
         'export': ('cvresearch.interop.export', 'writes a net as ONNX, StableHLO, a hub folder, other files'),
         'serve': ('cvresearch.interop.serve', 'answers over HTTP what is on a photograph; with a page for people'),
@@ -44,6 +45,7 @@ SUBJECTS = {
     },
     'Tables and plots for papers': {
         'report tables': ('cvresearch.report.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
+        'report sizes': ('cvresearch.compress.tables', 'tabulates small nets, made and published: bytes, accuracy'),
         'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
         'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
     },

@@ -28,7 +28,7 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
-from cvresearch.optim import updates
+from cvresearch.optim import compression, updates
 from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
@@ -91,6 +91,8 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
             f'members of a population learn from labels alone, and config.method.name is {members[0].method.name!r} '
             f'with config.unlabelled.name {members[0].unlabelled.name!r}; run them --on local'
         )
+    if compression.is_on(members[0]):
+        raise UserError('members of a population are not compressed on the way: run them --on local')
     flat = [configs.flatten(config) for config in members]
     keys = [key for key in dict.fromkeys(k for f in flat for k in f) if len({repr(f.get(key)) for f in flat}) > 1]
     for key in keys:

@@ -12,7 +12,7 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
 from cvresearch.engine.session import Session
-from cvresearch.engine.warm_start import WarmStart
+from cvresearch.engine.warm_start import WarmStart, compressed
 from cvresearch.evaluation import layers
 from cvresearch.evaluation.periodic import Evaluator
 
@@ -54,6 +54,7 @@ class Training:
         if state is None:
             with self.clock.spent('initialise'):
                 state, origin = start.started(self.experiment) if start else (self.experiment.initial_state(), None)
+                state = compressed(self.experiment, state)
         self.phases = session.closes(Phases(self.experiment, teacher.of(self.experiment)))
         self.evaluator = Evaluator(session, self.phases.compiler)
         self.watcher = layers.Watcher(session, self.phases)

@@ -152,12 +152,24 @@ def multi_label(c):
     c.loss = dict(name='sigmoid_cross_entropy')
 
 
+def pruning(c):
+    """In three rounds, with dropout that shrinks and an average."""
+    c.model = dict(name='mlp', widths=(24,), dropout=0.5)
+    c.average = dict(name='ema', decay=0.9)
+    c.compress = dict(name='prune', share=0.9, schedule='iterative', begin_epochs=0.25, end_epochs=0.7, rounds=3)
+
+
+def sharing(c):
+    """The weights take eight values, which are trained."""
+    c.compress = dict(name='share', bits=3)
+
+
 FEATURES = dict(
     plain=plain, mixing=mixing, ema=ema, sam=sam, stochastic_depth=stochastic_depth, resizing=resizing,
     accumulation=accumulation, snapshots=snapshots, freezing=freezing, warm_start=warm_start, probe=probe,
     gradual=gradual, lpft=lpft, pseudo_labels=pseudo_labels, fixmatch=fixmatch, uda=uda,
     meta_pseudo_labels=meta_pseudo_labels, soft_labels=soft_labels, balanced=balanced, early_stopping=early_stopping,
-    multi_label=multi_label,
+    multi_label=multi_label, pruning=pruning, sharing=sharing,
 )  # fmt: skip
 
 

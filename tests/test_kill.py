@@ -31,6 +31,7 @@ KILLS = dict(
     uda=[Kill('evaluate', 8, 0.02)], meta_pseudo_labels=[Kill('step', 5, 0.01), Kill('save', 8, 0.02, 'SIGTERM')],
     soft_labels=[Kill('step', 9, 0.01)], balanced=[Kill('save', 6, 0.0)], early_stopping=[Kill('evaluate', 8, 0.02)],
     multi_label=[Kill('evaluate', 4, 0.02), Kill('step', 9, 0.01, 'SIGTERM')],
+    pruning=[Kill('step', 5, 0.0), Kill('save', 8, 0.0)], sharing=[Kill('save', 2, 0.0), Kill('step', 9, 0.01)],
 )  # fmt: skip
 # Features that share their code with another one here.
 ALIKE = ('lpft', 'pseudo_labels', 'fixmatch', 'uda', 'soft_labels', 'balanced')

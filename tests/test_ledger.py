@@ -11,6 +11,8 @@ from tests import ledger
 # here that could be a record.
 OTHERWISE = {
     ('docs/catalogue.md', 'params'): 'compared with the nets in models/test_catalogue.py',
+    ('docs/compression.md', 'what it does'): 'names and papers, no measurement',
+    ('docs/compression.md', 'against'): 'each row has its test, in compress/, optim/, interop/ and engine/',
     ('docs/data.md', 'what becomes of it'): 'a case for each row in data/test_damage.py and data/test_modes.py',
     ('docs/data.md', 'case'): 'what people reported; each row has its test, which data/test_cases.py looks for',
     ('docs/export.md', 'who reads it'): 'versions and types, which interop/test_onnx.py and test_exports.py read back',

@@ -26,7 +26,7 @@ NEWER = {
     'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
     'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
     'updates.frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
-    'watch.name': 'none',
+    'watch.name': 'none', 'compress.name': 'none',
 }  # fmt: skip
 # Keys by an older name, and what they are called now. Files of runs, experiment files, command lines, sweeps and tables
 # that have the older name are read as if they had the new one.

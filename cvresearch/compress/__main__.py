@@ -8,10 +8,12 @@
 NAME is any net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k or a path. Nothing is trained here:
 what is asked for is done in the order factors, pruning, shared weights, int8, and the smallest coding of each layer is
 written. DIR has net.cvr, the net, and compression.json: bytes of every layer and in all, digests of the original and
-of the result, settings. DIR must not exist.
+of the result, settings. With --data SOURCE [--root DIR], such as image_folder, both nets are evaluated on its test
+images, and the record has the accuracies before and after, `n_seen`, and the latency of one image. DIR must not exist.
 """
 
 import dataclasses
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -20,16 +22,18 @@ import numpy as np
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
-from cvresearch.compress.layers import kernels
 from cvresearch.compress.pipeline import Settings, compress
 from cvresearch.data import preprocessing
 from cvresearch.data.names import is_image
 from cvresearch.engine import classifiers
+from cvresearch.evaluation import measure
 from cvresearch.interop import compressed
 from cvresearch.interop.classifier import Classifier
+from cvresearch.optim.kernels import kernels
 
 BATCH = 16
 MOST_IMAGES = 256  # to calibrate with; more change the ranges little
+LATENCIES = 21  # images whose time is taken
 
 
 def compressed_classifier(net: Classifier, settings: Settings, images: Path | None = None) -> Classifier:
@@ -88,10 +92,42 @@ def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> lis
     return rows
 
 
+def measured(net: Classifier, of: Classifier, data: dict, limit: int = 0) -> dict:
+    """Returns what the record says of a compressed net beside its original: accuracies in percent, and latencies.
+
+    Args:
+      net: the compressed one; of: the original.
+      data: `name` of a source and its arguments.
+      limit: at most so many images of its test split.
+
+    Raises:
+      UserError: as `measure.measure`.
+    """
+    found = {name: measure.measure(each, data, limit=limit) for name, each in (('before', of), ('after', net))}
+    same = float(np.mean(found['before'].predicted == found['after'].predicted))
+    return {
+        'accuracy': {name: measure.metrics(predictions) for name, predictions in found.items()},
+        'same_answers': same,
+        'latency_ms': {'before': latency(of), 'after': latency(net), 'device': jax.devices()[0].device_kind},
+    }
+
+
+def latency(net: Classifier, times: int = LATENCIES) -> float:
+    """Returns the milliseconds from one image's pixels to its logits, compiled: the median."""
+    logits, image = jax.jit(net.logits), np.zeros(net.input_shape, np.uint8)
+    logits(image).block_until_ready()
+    taken = []
+    for _ in range(times):
+        start = time.perf_counter()
+        logits(image).block_until_ready()
+        taken.append(1000 * (time.perf_counter() - start))
+    return float(np.median(taken))
+
+
 def main(argv: list[str]) -> int:
     """Writes the folder and prints a table of the layers."""
     options = cli.parse(
-        argv, __doc__, required=('weights', 'out'), places=('out', 'images'), repeated=('layer',),
+        argv, __doc__, required=('weights', 'out'), places=('out', 'images', 'root'), repeated=('layer',),
         switches={'code': 'Huffman codes where they pay; otherwise every code has the same number of bits',
                   'per_tensor': 'one scale for a whole int8 kernel: it shows why depthwise nets need one a channel'},
         weights='the net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, a path',
@@ -105,6 +141,8 @@ def main(argv: list[str]) -> int:
         bits='of a shared weight, 1 to 8', kmeans='lloyd (default) or optimal',
         int8='how ranges are found: minmax, percentile or entropy',
         images='folder of photographs to calibrate --int8 with',
+        data='a data set to evaluate both nets on: image_folder, imagenet, mnist5k, ...', root='of that data set',
+        limit='at most so many of its test images',
         layer='to compress, by its name in the table; may be repeated; all by default',
     )  # fmt: skip
     settings = Settings(
@@ -118,9 +156,14 @@ def main(argv: list[str]) -> int:
         raise UserError(f'--bits is {options.bits!r}; expected a whole number from 1 to 8')
     if options.out.exists():
         raise UserError(f'--out {options.out} exists already; nothing is overwritten')
+    if options.root and not options.data:
+        raise UserError('--root is of --data; give both')
+    limit = cli.integer('limit', options.limit) if options.limit else 0
     net = classifiers.load(options.weights, options.model or '')
     small = compressed_classifier(net, settings, options.images)
     about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
+    if options.data:
+        about |= measured(small, net, measure.spec_of(options.data, options.root), limit)
     notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
     record = compressed.save_classifier(options.out, small, net, notes)
     rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
@@ -128,7 +171,19 @@ def main(argv: list[str]) -> int:
     before, after = record['original']['bytes'], record['total_bytes']
     file = options.out / compressed.FILE
     print(f'{before:,} bytes as float32, {after:,} in {file}: {before / after:.1f} times smaller')
+    if options.data:
+        print(_accuracies(record))
     return 0
+
+
+def _accuracies(record: dict) -> str:
+    """Returns the accuracies before and after in a line."""
+    before, after = (record['accuracy'][name] for name in ('before', 'after'))
+    metric = 'top1' if 'top1' in after else 'mAP' if 'mAP' in after else 'real'
+    return (
+        f'{metric} {before[metric]:.2f} before, {after[metric]:.2f} after, of {after["n_seen"]:,} images of '
+        f'{after["data"]}; the same answer to {record["same_answers"]:.1%}'
+    )
 
 
 def _number(flag: str, text: str | None, whole: bool = False) -> float:

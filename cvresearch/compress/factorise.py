@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.compress.layers import Kernels, chosen, require_share
+from cvresearch.optim.kernels import Kernels, chosen, require_share
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,8 +14,9 @@ import numpy as np
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.compress.fold import fold_norms
 from cvresearch.compress.layer_calls import watched
+from cvresearch.nn.levels import LEVELS
 from cvresearch.nn.norms import BatchNorm
-from cvresearch.nn.stored import LEVELS, Stored
+from cvresearch.nn.stored import Stored
 
 Range = tuple[float, float]
 BINS = 2048  # of a histogram of activations

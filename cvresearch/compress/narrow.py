@@ -1,26 +1,50 @@
 """Structured pruning: whole features go, and the net is really narrower.
 
 Li, Kadav, Durdanovic, Samet & Graf 2017, "Pruning filters for efficient ConvNets", arXiv:1608.08710: the filters with
-the least sum of magnitudes go, and with them the channels of the next layer. That is done where a net is a chain:
-convolutions and dense layers one after another, each taking what the one before gave, with norms, activations, pooling
-and flattening between. `nn/stored.py` computes with what is left.
+the least sum of magnitudes go, and with them the channels of the layers that take them. Which those are is found by
+trial: a feature that is not a number shows, one at a time, in the channels that only copy it. So the features of a
+chain of layers can go, and the inner ones of a block whose ends are tied by a sum (section 3.3 of the paper); what
+is tied by a sum, shuffled, or mixed on its way (a gate of squeeze and excitation, local response normalization) stays.
+`nn/stored.py` computes with what is left.
 """
 
-from collections.abc import Iterable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress.layer_calls import Call, calls
-from cvresearch.compress.layers import chosen, require_share
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.norms import BatchNorm
 from cvresearch.nn.stored import Stored
+from cvresearch.optim.kernels import chosen, require_share
 
 TOLERANCE = 1e-3  # between logits of the narrow net and of the net with zeros, over the largest
+FEWEST = 3  # features of a layer that is tried: fewer might broadcast where they do not fit
+Flat = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Taker:
+    """A layer that is given another's features as they are.
+
+    Attributes:
+      call: of that layer.
+      places: of its input channels that are feature 0; feature c is at c places further.
+    """
+
+    call: Call
+    places: tuple[int, ...]
+
+    @property
+    def copies(self) -> bool:
+        """Whether it gives each feature by itself: a norm, or a depthwise convolution."""
+        return isinstance(self.call.module, BatchNorm) or getattr(self.call.module, 'groups', 1) > 1
 
 
 def narrow(
@@ -29,85 +53,198 @@ def narrow(
 ) -> tuple[nn.Module, dict]:  # fmt: skip
     """Returns a net without a share of the features of its layers, and its variables.
 
-    It gives the logits of the net in which those features are zero, which is checked on an image. The last layer, whose
-    features are the classes, keeps all; the others keep at least one.
+    It gives the logits of the net in which those features are zero, which is checked on an image. A layer keeps at
+    least one feature.
 
     Args:
       module: the net, its blocks one by one.
       variables: of the net.
       input_shape: (height, width, channels).
       share: of each layer's features to drop.
-      layers: that become narrower; all if None.
+      layers: that become narrower; all whose features can go if None.
 
     Raises:
-      UserError: a share outside 0 to 1, or a net that is no chain, in which features cannot simply go.
+      UserError: a share outside 0 to 1, or a layer or a net whose features cannot simply go.
     """
     require_share('the share of the channels to prune', share)
-    chain, norms = _chain(calls(module, variables, input_shape))
-    flat = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(dict(variables))}
-    wanted = set(chosen({call.layer: None for call in chain}, layers))
-    narrower, zeroed = dict(flat), dict(flat)
-    kept_inputs = None  # of the layer, which features of the one before are left
-    for number, call in enumerate(chain):
-        path = f'params/{call.layer}/kernel'
-        kernel = flat[path]
-        scores = np.abs(kernel).sum(tuple(range(kernel.ndim - 1)), dtype=np.float64)
-        drop = round(share * len(scores)) if call.layer in wanted and number < len(chain) - 1 else 0
-        kept = np.sort(np.argsort(-scores, kind='stable')[: max(len(scores) - drop, 1)])
-        lost = np.setdiff1d(np.arange(len(scores)), kept)
-        if kept_inputs is not None:
-            narrower[path] = np.take(narrower[path], _rows(call, kernel, *kept_inputs), axis=-2)
-        narrower[path] = narrower[path][..., kept]
-        for name in _by_feature(flat, call.layer, norms):
-            narrower[name] = flat[name][kept]
-        for name in (path, *_by_feature(flat, call.layer, norms)):
-            if not name.endswith('/var'):
-                zeroed[name] = np.where(np.isin(np.arange(len(scores)), lost), 0, zeroed[name])
-        kept_inputs = (kept, len(scores))
-    _check(module, input_shape, _nested(zeroed, variables), _nested(narrower, variables))
-    return Stored(module), _nested(narrower, variables)
+    variables = jax.tree.map(np.asarray, dict(variables))
+    takers = _takers(module, variables, input_shape)
+    if not takers:
+        raise UserError('the channels of this net cannot be pruned: sums tie them, or something between its layers '
+                        'mixes them; use the scope layer or global')  # fmt: skip
+    every = dict.fromkeys(call.layer for call in calls(module, variables, input_shape)
+                          if not isinstance(call.module, BatchNorm))  # fmt: skip
+    wanted = set(takers) if layers is None or set(every) <= set(layers) else set(chosen(every, layers))
+    if tied := sorted(wanted - set(takers)):
+        raise UserError(f'the channels of {tied[0]!r} cannot be pruned: a sum ties them, something mixes them on '
+                        'their way, or they are the classes; leave that layer out, or use another scope')  # fmt: skip
+    flat = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(variables)}
+    kept = {layer: _largest(flat[f'params/{layer}/kernel'], share) for layer in takers if layer in wanted}
+    narrower = _nested(_without(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
+    zeroed = _nested(_with_zeros(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
+    _check(module, input_shape, zeroed, narrower)
+    return Stored(module), narrower
 
 
-def _chain(seen: list[Call]) -> tuple[list[Call], dict[str, str]]:
-    """Returns the convolutions and dense layers, and {norm: the layer it follows}.
+def _largest(kernel: np.ndarray, share: float) -> np.ndarray:
+    """Returns which features stay, bool (features,): those with the largest sums of magnitudes."""
+    scores = np.abs(kernel).sum(tuple(range(kernel.ndim - 1)), dtype=np.float64)
+    kept = np.zeros(len(scores), bool)
+    kept[np.argsort(-scores, kind='stable')[: max(len(scores) - round(share * len(scores)), 1)]] = True
+    return kept
 
-    Raises:
-      UserError: a layer runs twice, has groups, or takes another number of channels than the one before it gives.
-    """
-    chain, norms = [], {}
-    for call in seen:
-        if isinstance(call.module, BatchNorm):
-            if chain:
-                norms[call.layer] = chain[-1].layer
+
+def _takers(module: nn.Module, variables: Mapping, input_shape: tuple[int, int, int]) -> dict[str, list[Taker]]:
+    """Returns the layers whose features can go, in the order of the net, and for each the layers that take them."""
+    seen = calls(module, variables, input_shape)
+    times = {call.layer: sum(other.layer == call.layer for other in seen) for call in seen}
+    touched = _touched(module, seen)
+    flat = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(variables)}
+    image = np.random.default_rng(0).normal(size=(1, *input_shape)).astype(np.float32)
+    layers = {call.layer: call for call in seen if not isinstance(call.module, BatchNorm)}
+    takers: dict[str, list[Taker] | None] = {}
+    claimed: dict[str, dict[str, set[int]]] = {}  # by layer, the channels of others that its features arrive at
+    for layer, call in layers.items():
+        features = call.got.shape[-1]
+        first, last = (touched(_with_nan(flat, layer, at), image) for at in (0, features - 1))
+        takers[layer] = _matched(seen, first, last, features)
+        claimed[layer] = _claims(seen, first, last, features)
+    found = {}
+    for layer, its in takers.items():
+        alone = getattr(layers[layer].module, 'groups', 1) == 1 and times[layer] == 1
+        features = layers[layer].got.shape[-1]
+        if not its or not alone or features < FEWEST or any(times[taker.call.layer] > 1 for taker in its):
             continue
-        before = chain[-1].got.shape[-1] if chain else call.given.shape[-1]
-        groups = call.module.groups if isinstance(call.module, Conv) else 1
-        if groups > 1 or call.given.shape[-1] % before or call.layer in {
-            other.layer for other in chain
-        }:
-            raise UserError(f'the net is no chain of layers (see {call.layer!r}): its channels cannot be pruned; '
-                            'use the scope layer or global')  # fmt: skip
-        chain.append(call)
-    return chain, norms
+        # Where another layer's features arrive too, a sum or a product ties them; depthwise ones pass on what they get.
+        others = set(layers) - {layer} - {taker.call.layer for taker in its if taker.copies}
+        if any(places & claimed[other].get(at, set()) for at, places in claimed[layer].items() for other in others):
+            continue
+        if _runs(module, _nested(_without(flat, {layer: (its, np.arange(features) > 0)})), input_shape):
+            found[layer] = its
+    return found
 
 
-def _rows(call: Call, kernel: np.ndarray, kept: np.ndarray, features: int) -> np.ndarray:
-    """Returns the inputs of a layer that are left; after flattening a feature is at every place of the map."""
-    places = kernel.shape[-2] // features
-    return (np.arange(places)[:, None] * features + kept).reshape(-1)
+def _claims(seen: list[Call], first: Mapping, last: Mapping, features: int) -> dict[str, set[int]]:
+    """Returns the channels of each layer's input that are some of a layer's features, by that layer."""
+    claims = {}
+    for call in seen:
+        places, ends = (np.flatnonzero(touched[call.layer]) for touched in (first, last))
+        if isinstance(call.module, BatchNorm) or not len(places):
+            continue
+        in_order = np.array_equal(places + features - 1, ends)
+        claims[call.layer] = set((places[:, None] + np.arange(features)).reshape(-1).tolist()) if in_order else set(
+            range(call.given.shape[-1]))  # fmt: skip
+    return claims
 
 
-def _by_feature(flat: Mapping, layer: str, norms: Mapping[str, str]) -> list[str]:
-    """Returns the names of the arrays with an entry for each feature of a layer: its bias, and its norms'."""
-    owners = {f'params/{layer}': ('bias',)} | {
-        f'{kind}/{norm}': ('scale', 'bias', 'mean', 'var') for norm, of in norms.items() if of == layer
-        for kind in ('params', 'batch_stats')
-    }  # fmt: skip
-    return [name for owner, leaves in owners.items() for leaf in leaves if (name := f'{owner}/{leaf}') in flat]
+def _touched(module: nn.Module, seen: list[Call]) -> Callable[[Mapping, np.ndarray], dict[str, np.ndarray]]:
+    """Returns the function of (variables, image) to the channels of each layer's input that are not numbers.
+
+    A layer that mixes its channels is given zeros for these, so that they show on every other way too.
+    """
+    mixes = {call.layer for call in seen if not Taker(call, ()).copies}
+
+    def run(variables, image):
+        found = {}
+
+        def intercept(call, arguments, keywords, context):
+            layer = '/'.join(context.module.path)
+            if context.method_name != '__call__' or not isinstance(context.module, Conv | nn.Dense | BatchNorm):
+                return call(*arguments, **keywords)
+            missing = jnp.isnan(given := arguments[0])
+            found[layer] = missing.any(tuple(range(given.ndim - 1)))
+            return call(jnp.where(missing, 0, given) if layer in mixes else given, *arguments[1:], **keywords)
+
+        with nn.intercept_methods(intercept):
+            module.apply(variables, image, train=False)
+        return found
+
+    jitted = jax.jit(run)
+    return lambda variables, image: jax.device_get(jitted(variables, image))
 
 
-def _nested(flat: Mapping[str, np.ndarray], like: Mapping) -> dict:
-    return jax.tree_util.tree_map_with_path(lambda path, _: flat['/'.join(map(trees.key_name, path))], dict(like))
+def _with_nan(flat: Flat, layer: str, feature: int) -> dict:
+    kernel = flat[f'params/{layer}/kernel'].copy()
+    kernel[..., feature] = np.nan
+    return _nested({**flat, f'params/{layer}/kernel': kernel})
+
+
+def _matched(seen: list[Call], first: Mapping, last: Mapping, features: int) -> list[Taker] | None:
+    """Returns the layers that are given single features; None where the features come in another order or mixed."""
+    takers = []
+    for call in seen:
+        places, ends = (np.flatnonzero(touched[call.layer]) for touched in (first, last))
+        if not len(places):
+            continue
+        if not np.array_equal(places + features - 1, ends):
+            return None
+        takers.append(Taker(call, tuple(places.tolist())))
+        module = call.module
+        if getattr(module, 'groups', 1) > 1 and not module.groups == module.features == call.given.shape[-1]:
+            return None
+    return takers
+
+
+def _runs(module: nn.Module, variables: Mapping, input_shape: tuple[int, int, int]) -> bool:
+    image = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    try:
+        jax.eval_shape(lambda v, x: Stored(module).apply(v, x, train=False), variables, image)
+    except Exception:  # whatever a net meets in arrays of other shapes
+        return False
+    return True
+
+
+def _edits(flat: Flat, goes: Mapping[str, tuple[list[Taker], np.ndarray]]) -> dict[tuple[str, int], np.ndarray]:
+    """Returns what stays of each array's axis, bool, by (path, axis)."""
+    stays: dict[tuple[str, int], np.ndarray] = {}
+
+    def drop(path: str, axis: int, where: np.ndarray) -> None:
+        if path in flat:
+            own = stays.setdefault((path, axis), np.ones(flat[path].shape[axis], bool))
+            own[where] = False
+
+    for layer, (takers, kept) in goes.items():
+        gone = np.flatnonzero(~kept)
+        for leaf in ('kernel', 'bias'):
+            drop(f'params/{layer}/{leaf}', -1, gone)
+        for taker in takers:
+            where = (np.array(taker.places)[:, None] + gone).reshape(-1)
+            owner = taker.call.layer
+            if not taker.copies:
+                drop(f'params/{owner}/kernel', -2, where)
+                continue
+            for leaf in ('kernel', 'scale', 'bias'):
+                drop(f'params/{owner}/{leaf}', -1, where)
+            for leaf in ('mean', 'var'):
+                drop(f'batch_stats/{owner}/{leaf}', -1, where)
+    return stays
+
+
+def _without(flat: Flat, goes: Mapping[str, tuple[list[Taker], np.ndarray]]) -> Flat:
+    """Returns the arrays without the features that go, and without the channels that took them."""
+    result = dict(flat)
+    for (path, axis), stays in _edits(flat, goes).items():
+        result[path] = np.compress(stays, result[path], axis=axis)
+    return result
+
+
+def _with_zeros(flat: Flat, goes: Mapping[str, tuple[list[Taker], np.ndarray]]) -> Flat:
+    """Returns the arrays in which the features that go are zero."""
+    result = dict(flat)
+    for (path, axis), stays in _edits(flat, goes).items():
+        if axis == -1 and not path.endswith('/var'):
+            result[path] = np.where(stays, result[path], 0)
+    return result
+
+
+def _nested(flat: Mapping[str, np.ndarray]) -> dict:
+    tree: dict = {}
+    for path, leaf in flat.items():
+        node, (*parents, last) = tree, path.split('/')
+        for name in parents:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
 
 
 def _check(module: nn.Module, input_shape: tuple[int, int, int], zeroed: Mapping, narrower: Mapping) -> None:

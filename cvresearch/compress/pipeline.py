@@ -7,11 +7,12 @@ import flax.linen as nn
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.compress import factorise, int8, narrow, prune, share
+from cvresearch.compress import factorise, int8, narrow, prune
 from cvresearch.compress.layer_calls import calls
-from cvresearch.compress.layers import chosen, kernels, require_share, with_kernels
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
+from cvresearch.optim import sharing
+from cvresearch.optim.kernels import chosen, kernels, require_share, with_kernels
 
 SCOPES = {'layer': prune.by_layer, 'global': prune.everywhere}
 RANKS = {
@@ -51,8 +52,8 @@ class Settings:
     def __post_init__(self):
         require_share('the share to prune', self.prune)
         lookup('scope of pruning', SCOPES | {'channels': None}, self.scope)
-        if self.bits and not 1 <= self.bits <= share.MOST_BITS:
-            raise UserError(f'bits is {self.bits}; expected a whole number from 1 to {share.MOST_BITS}')
+        if self.bits and not 1 <= self.bits <= sharing.MOST_BITS:
+            raise UserError(f'bits is {self.bits}; expected a whole number from 1 to {sharing.MOST_BITS}')
         if self.prune and self.quality:
             raise UserError('a share and a quality were given; expected one of them to say what is pruned')
         if self.svd and self.scope == 'channels':
@@ -97,7 +98,7 @@ def compress(
         masks = _masks({name: found[name] for name in layers}, settings)
         found = {name: np.where(masks[name], kernel, 0) if name in masks else kernel for name, kernel in found.items()}
     if settings.bits:
-        found |= {name: share.share(found[name], settings.bits, settings.kmeans).weights() for name in layers}
+        found |= {name: sharing.share(found[name], settings.bits, settings.kmeans).weights() for name in layers}
     variables = {**variables, 'params': with_kernels(variables['params'], found)}
     if settings.int8:
         per_channel = not settings.per_tensor

@@ -213,6 +213,12 @@ def _distillation() -> Group:
     return Group(shared=_defaults(Distillation))
 
 
+def _compress() -> Group:
+    from cvresearch.engine import compression
+
+    return Group(compression.COMPRESSIONS, supplied=compression.SUPPLIED)
+
+
 def _init() -> Group:
     from cvresearch.engine.warm_start import KNOBS
 
@@ -250,7 +256,7 @@ _GROUPS: dict[str, Callable[[], Group]] = {
     'optimizer': _optimizer, 'updates': _updates, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
     'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
     'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'method': _method,
-    'unlabelled': _unlabelled, 'unlabelled.policy': _policy, 'watch': _watch,
+    'compress': _compress, 'unlabelled': _unlabelled, 'unlabelled.policy': _policy, 'watch': _watch,
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from cvresearch.nn.stacked import stack, unstack
 logging.getLogger('absl').addFilter(lambda entry: 'orbax' not in entry.pathname)
 
 MARGIN = 1 << 16  # bytes beside the arrays of a checkpoint
-_NEWER = ('skipped', 'method')  # fields of the state that the oldest checkpoints do not have
+_NEWER = ('skipped', 'method', 'compression')  # fields of the state that the oldest checkpoints do not have
 _UNFINISHED = re.compile(r'.*(orbax-checkpoint-tmp|\.deleting).*')
 
 

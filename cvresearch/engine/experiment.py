@@ -27,7 +27,7 @@ from cvresearch.models import registry
 from cvresearch.nn import devices, overrides
 from cvresearch.objectives.losses import Loss
 from cvresearch.objectives.tasks import MULTI, SINGLE, Task
-from cvresearch.optim import optimizers, param_filters, schedules, updates
+from cvresearch.optim import compression, optimizers, param_filters, schedules, updates
 from cvresearch.optim.plateau import Plateau
 from cvresearch.optim.schedules import Schedule
 
@@ -161,7 +161,7 @@ class Experiment:
             layout=layout,
             source=source,
             plan=plan,
-            model=recipes.whole_net(model, config, options.inference),
+            model=recipes.whole_net(model, config, options.inference or compression.is_on(config)),
             tx=optimizers.make(config.optimizer, schedule, options, plan.steps_per_epoch),
             schedule=schedule,
             loss=recipes.loss_of(config, source, classes),
@@ -203,8 +203,10 @@ class Experiment:
         return ('raw',) if self.recipe.average is None else ('raw', self.average)
 
     def check_training(self) -> None:
-        """Raises UserError where the data do not suffice for the method, or a batch would show an image twice."""
+        """Raises UserError where the data do not suffice for the method, or the length of the run for what is due."""
         self.plan.check_batch()
+        if self.recipe.compression:
+            self.recipe.compression.check(self.abstract_state().params, self.plan.all_steps)
         methods.check(self.config, self.method, self.source)
         other, ratio = self.source.unlabelled, self.config.unlabelled.get('ratio', 1)
         if other is not None and ratio * self.plan.batch_size > len(other):
@@ -224,8 +226,9 @@ class Experiment:
         shape = self.source.facts.image_shape
         beside = self.method.initial(self.model, self.tx, shape, seed)
         return states.create(
-            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside
-        )
+            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside,
+            self.recipe.blank,
+        )  # fmt: skip
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:

@@ -11,6 +11,7 @@ from cvresearch.data import sampling
 from cvresearch.data.examples import Facts, Source, labels_of
 from cvresearch.data.preprocessing import NORMALIZATIONS
 from cvresearch.data.transforms import Transform
+from cvresearch.engine import compression
 from cvresearch.engine.steps import UpdateOptions
 from cvresearch.nn import norms, overrides, stacked
 from cvresearch.nn.overrides import Net
@@ -58,6 +59,7 @@ def make(
         average=averages.make(config.average, steps, steps_per_epoch),
         skip=construct('non_finite', NON_FINITE, config.non_finite),
         distillation=distillation if distillation.teacher else None,
+        compression=compression.make(config, steps_per_epoch, options),
     )
 
 

@@ -240,6 +240,8 @@ class Session:
         if how != 'failed':
             params, digest = count_and_digest(state.params)
             good = dict(params=params, params_sha256=digest, **_skipped(state))
+        if how != 'failed' and (small := self.experiment.recipe.compression):
+            good |= dict(compression=small.report(hosts.to_host(state.params)))
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         ended = {'stopped_early': early} if early else {}
         self.card.end(

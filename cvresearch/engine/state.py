@@ -1,5 +1,6 @@
 """All that a run is at one step, as one pytree."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
@@ -34,6 +35,7 @@ class State:
       bad_step: int32 (), the position of the first batch after which the run cannot go on: its loss or its result was
         not finite, or it was one skipped batch too many; -1 while there is none.
       method: what a method of learning keeps beside, such as a second net that is trained; {} if there is nothing.
+      compression: masks or codes of weights that are pruned or shared while they train; {} if there are none.
     """
 
     step: jax.Array
@@ -47,6 +49,7 @@ class State:
     sums: metrics.Sums
     bad_step: jax.Array
     method: dict
+    compression: dict
 
     @property
     def position(self) -> jax.Array | int:
@@ -68,7 +71,7 @@ def create(
     model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
     average: bool = False, plateau: dict | None = None, skips: bool = False, sums: tuple[str, ...] = metrics.NAMES,
     variables: dict | None = None,
-    method: dict | None = None,
+    method: dict | None = None, compression: Callable[[dict], dict] = lambda params: {},
 ) -> State:  # fmt: skip
     """Returns the state at step 0; every value a function of `seed`, and of `variables` if they are given.
 
@@ -83,6 +86,7 @@ def create(
       sums: names of the training metrics that are added up.
       variables: parameters and the net's other collections, in place of initial ones.
       method: what the method of learning keeps beside, at step 0.
+      compression: of the parameters, what is kept of their compression.
     """
     if variables is None:
         # As in evaluation, so that initial values hang on one random stream and on no dropout.
@@ -101,4 +105,5 @@ def create(
         sums=metrics.zeros(sums),
         bad_step=jnp.full((), -1, jnp.int32),
         method=method or {},
+        compression=compression(params),
     )

@@ -1,5 +1,6 @@
 """The mathematics of one update and of one evaluation batch, as pure functions."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from cvresearch.objectives.losses import Distillation, Loss
 from cvresearch.objectives.mixing import Mixing
 from cvresearch.objectives.tasks import SINGLE, Task
 from cvresearch.optim import param_filters
+from cvresearch.optim.compression import Compression
 from cvresearch.optim.schedules import Schedule
 
 NOT_MIXED = Mixing()
@@ -46,6 +48,7 @@ class UpdateOptions:
       never_learns: of a parameter's path, whether it is frozen for good and has neither gradients nor moments; None
         where all have both.
       held: of the path of a parameter or a statistic, whether it is frozen in this update and keeps its bits.
+      compression: what makes the net small while it trains; None for nothing.
     """
 
     mixing: Mixing = NOT_MIXED
@@ -60,6 +63,7 @@ class UpdateOptions:
     distillation: Distillation | None = None
     never_learns: Callable[[str], bool] | None = None
     held: Callable[[str], bool] | None = None
+    compression: Compression | None = None
 
     def learning(self, params):
         """Returns the parameters without those that never learn."""
@@ -72,6 +76,33 @@ class UpdateOptions:
     def settled(self, old, new):
         """Returns new values, and the old ones of what is frozen."""
         return param_filters.kept(old, new, self.held) if self.held else new
+
+    def blank(self, params) -> dict:
+        """Returns the memory of the compression before the run."""
+        return self.compression.blank(params) if self.compression else {}
+
+    def due(self, state: State) -> State:
+        """Returns the state from which the update is made: pruned, if that is due."""
+        if self.compression is None:
+            return state
+        params, memory = self.compression.due(state.step, state.params, state.compression)
+        return state.replace(params=params, compression=memory)
+
+    def used(self, params):
+        """Returns the parameters that the net computes with."""
+        return self.compression.used(params) if self.compression else params
+
+    def computing(self, state: State) -> contextlib.AbstractContextManager:
+        """Returns a context in which the net computes."""
+        return self.compression.computing(state.compression) if self.compression else contextlib.nullcontext()
+
+    def tied(self, state: State, gradients):
+        """Returns the gradients that the optimizer is given."""
+        return self.compression.tied(state.compression, gradients) if self.compression else gradients
+
+    def small(self, state: State, params):
+        """Returns parameters after the optimizer's step, as small as the memory says."""
+        return self.compression.settled(state.compression, params) if self.compression else params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +139,7 @@ def make_train_step(
     """
 
     def train_step(state: State, batch: dict) -> State:
+        state = options.due(state)
         images = shown(batch, augment, mean, std, state.seed)
         target = task.target(batch['label'], model.num_classes)
         images, target = options.mixing(images, target, rng.step_key(state.seed, 'mix', state.step))
@@ -221,14 +253,15 @@ def updated(
     scaled = dict(rate_scale=state.plateau['scale']) if state.plateau else {}
     updates, opt_state = tx.update(gradients, state.opt_state, state.params, **scaled)
     params = options.whole(optax.apply_updates(options.learning(state.params), updates), state.params)
-    params, model_state = options.settled(state.params, params), _settled(options, state.model_state, model_state)
+    params = options.small(state, options.settled(state.params, params))
+    model_state = _settled(options, state.model_state, model_state)
     average = state.average
     if options.average:
         new = {'params': params, 'model_state': model_state}
         new = cast(dict, optax.incremental_update(new, average, options.average(state.step)))
         # What is frozen is put back: rounding may change the average of a number with itself.
         average = {
-            'params': options.settled(average['params'], new['params']),
+            'params': options.small(state, options.settled(average['params'], new['params'])),
             'model_state': _settled(options, average['model_state'], new['model_state']),
         }
     # The new parameters too: an update that overflows would show in the loss one step later,
@@ -268,7 +301,8 @@ def _gradients(
     images, target, labels = examples
     differentiated = jax.value_and_grad(objective(model, loss, options, state, images, target, key), has_aux=True)
     (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(params))
-    return (options.scatter(gradients), dict(model_state), mean), task.of_batch(logits, labels, losses)
+    gradients = options.tied(state, options.scatter(gradients))
+    return (gradients, dict(model_state), mean), task.of_batch(logits, labels, losses)
 
 
 def objective(
@@ -279,11 +313,12 @@ def objective(
 
     def of_params(params):
         # What never learns comes from the state, and so is a constant to the derivative.
-        params = options.whole(params, options.gather(state.params))
-        outputs, model_state = model.apply(
-            {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
-            rngs={'dropout': key},
-        )  # fmt: skip
+        params = options.used(options.whole(params, options.gather(state.params)))
+        with options.computing(state):
+            outputs, model_state = model.apply(
+                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+                rngs={'dropout': key},
+            )  # fmt: skip
         # A net with auxiliary heads returns their logits too while it trains.
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)

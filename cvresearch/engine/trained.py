@@ -192,5 +192,5 @@ def variables_of(state: State, weights: str = 'raw') -> dict:
 
 
 def without_optimizer(state: State) -> State:
-    """Returns what a snapshot holds: an ensemble has no use for the state of the optimizer and of the method."""
-    return state.replace(opt_state=(), method={})
+    """Returns what a snapshot holds: an ensemble has no use for what training alone needs."""
+    return state.replace(opt_state=(), method={}, compression={})

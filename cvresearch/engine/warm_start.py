@@ -11,6 +11,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -154,6 +155,17 @@ class WarmStart:
             'loaded': found.loaded, 'new': found.new, 'left_over': found.left_over, 'adapted': found.adapted,
             'followed': self.followed, 'lines': lines,
         }  # fmt: skip
+
+
+def compressed(experiment: Experiment, state: State) -> State:
+    """Returns the state at step 0 with its weights and its memory as the first update finds them (config.compress)."""
+    compression = experiment.recipe.compression
+    if compression is None:
+        return state
+    params, memory = compression.begun(hosts.to_host(state.params))
+    average = {**state.average, 'params': params} if state.average else {}
+    new = state.replace(params=params, compression=memory, average=average)
+    return hosts.to_devices(new, jax.tree.map(lambda x: x.sharding, experiment.abstract_state()))
 
 
 def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -65,8 +65,7 @@ def run(
     """
     if out and out.exists():
         raise UserError(f'--out is {out}, which exists; name a new folder')
-    whole = {'every': 1} if data == 'image_folder' else {}
-    given = {'name': data, **whole, **({'root': str(root)} if root else {})} if data else None
+    given = spec_of(data, root) if data else None
     nets = (classifiers.load(name) for name in names)
     members = [measure(net, given or own_data(net), view=view, **how) for net in nets]
     found = members[0] if len(members) == 1 else together(members)
@@ -77,6 +76,12 @@ def run(
         found.save(out / KEPT / f'{data or "own"}_{found.record["split"]}.npz')
         write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
     return record
+
+
+def spec_of(data: str, root: str | Path | None = None) -> dict:
+    """Returns the arguments of a source; all images of a folder without train/ are test images."""
+    whole = {'every': 1} if data == 'image_folder' else {}
+    return {'name': data, **whole, **({'root': str(root)} if root else {})}
 
 
 def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
@@ -185,6 +190,14 @@ def measure(
     Raises:
       UserError: an unknown source, split or protocol; data with a class that the net does not know.
     """
+    return of_variables(net, [net.variables], data, split, view, batch_size, limit, every)[0]
+
+
+def of_variables(
+    net: Classifier, variables: Sequence[dict], data: dict, split: str = 'test', view: View = View(),
+    batch_size: int | None = None, limit: int = 0, every: int = 1,
+) -> list[Predictions]:  # fmt: skip
+    """Returns what a net says of a split with each of several variables in place of its own; see `measure`."""
     if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
         net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
     try:
@@ -206,11 +219,12 @@ def measure(
         **({'subset': source.subset} if source.subset else {}), **({'task': MULTI.name} if net.multi_label else {}),
         **protocol.record, 'images_sha256': identity.images_sha256(examples),
     }  # fmt: skip
-    (found,) = ensemble.members_of(
-        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), [net.variables], examples, protocol,
-        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record],
+    members = ensemble.members_of(
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), variables, examples, protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record] * len(variables), False,
     )  # fmt: skip
-    return classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
+    return [classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
+            for found in members]  # fmt: skip
 
 
 def protocol_of(net: Classifier, view: View) -> Protocol:

@@ -1,13 +1,16 @@
 """LeNet-5. LeCun, Bottou, Bengio & Haffner 1998, "Gradient-based learning applied to document
 recognition", Proc. IEEE 86(11), section II-B and figure 2.
 
-Three nets go by that name, and their counts differ:
+Four nets go by that name, and their counts differ:
 - `lenet5_1998`, the paper's: trainable subsampling, partially connected C3, fixed RBF codes.
   60,000 trainable parameters: C1 156, S2 12, C3 1,516, S4 32, C5 48,120, F6 10,164.
 - `lenet5`, as it is commonly re-implemented: full C3, average pooling, tanh, softmax.
   61,706 parameters: 156 + 2,416 + 48,120 + 10,164 + 850. The sum 59,706 found in lecture slides
   is a slip: it takes (5*5 + 1)*16 = 416 for C3 and so forgets C3's 6 input maps.
 - `lenet5_relu`: the same with ReLU and max pooling.
+- `lenet5_caffe`: of Caffe's tutorial (examples/mnist/lenet.prototxt), which papers on pruning mean by LeNet-5: 20 and
+  50 maps, max pooling, a dense layer of 500, and the only ReLU after that. 431,080 parameters: 520 + 25,050 + 400,500 +
+  5,010.
 """
 
 import functools
@@ -55,6 +58,28 @@ class LeNet5(nn.Module):
         x = flatten(x)
         x = act(dense(84, name='F6')(x))
         return dense(self.num_classes, name='head')(x).astype(jnp.float32)
+
+
+class LeNet5Caffe(nn.Module):
+    """LeNet as Caffe has it; without activations after the convolutions, of images without padding."""
+
+    num_classes: int
+    kernel_init: str = 'lecun_uniform'  # what Caffe calls xavier
+    dropout: float = 0.0
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+        """Maps images (batch, 28, 28, channels) to (batch, num_classes)."""
+        require_size('LeNet-5 (Caffe)', x.shape, (28,))
+        init = initializer(self.kernel_init)
+        conv = functools.partial(Conv, kernel_size=5, padding='VALID', kernel_init=init, dtype=self.dtype)
+
+        x = max_pool(conv(20, name='conv1')(x.astype(self.dtype)), 2, name='pool1')
+        x = max_pool(conv(50, name='conv2')(x), 2, name='pool2')
+        x = nn.relu(nn.Dense(500, kernel_init=init, dtype=self.dtype, name='ip1')(flatten(x)))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 
 
 class LeNet5Original(nn.Module):
@@ -185,6 +210,11 @@ _TALLY = 'arithmetic, layer by layer: 156 + 2,416 + 48,120 + 10,164 + 850'
 
 VARIANTS = {
     'lenet5': _LENET(module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY),
+    'lenet5_caffe': Variant(
+        module=LeNet5Caffe, input_shape=(28, 28, 1), num_classes=10, params=431_080, macs=2_293_000,
+        paper='Caffe, examples/mnist/lenet.prototxt; Han et al. 2015, arXiv:1506.02626, table 3',
+        evidence='paper: 431K; arithmetic: 520 + 25,050 + 400,500 + 5,010',
+    ),
     'lenet5_relu': _LENET(
         module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY,
         arguments=dict(act='relu', pool='max', kernel_init='he_normal'),

@@ -7,13 +7,10 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
-from jaxtyping import Array, Float, Int, Real
 
-from cvresearch.base.arrays import JaxArray
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
+from cvresearch.nn.levels import to_levels
 from cvresearch.nn.norms import BatchNorm
-
-LEVELS = 255  # of an activation in 8 bits, unsigned
 
 
 class Stored(nn.Module):
@@ -27,7 +24,7 @@ class Stored(nn.Module):
       rounded to 256 levels, scale * (level - zero point), and the products are of integers.
     - A batch norm without variables does nothing: it was folded into the convolution before it, which has a bias now.
 
-    Convolutions in groups can be neither narrower nor factored.
+    Convolutions in groups can be neither narrower nor factored, but for depthwise ones, which can be narrower.
 
     Attributes:
       model: the net.
@@ -68,7 +65,7 @@ def _as_stored(integers, call, arguments, keywords, context):
         arguments[0], params.get('bias'), *(params[name] for name in names), dtype=layer.dtype
     )
     for number, kernel in enumerate(kernels):
-        x = conv2d(x, kernel, **_window(layer, kernel.shape[:2], number)) if isinstance(layer, Conv) else x @ kernel
+        x = conv2d(x, kernel, **_window(layer, kernel.shape, number)) if isinstance(layer, Conv) else x @ kernel
     return x if bias is None else x + bias
 
 
@@ -79,30 +76,25 @@ def _is_other(layer: nn.Module, params) -> bool:
     return 'kernel' in params and params['kernel'].shape[-1] != layer.features
 
 
-def _window(layer: Conv, size: tuple[int, int], number: int) -> dict:
+def _window(layer: Conv, shape: tuple[int, ...], number: int) -> dict:
     """Returns the arguments of one of the convolutions that stand for a layer.
 
     A side of the window on which the kernel is as long as the layer's belongs to it, and so do its strides and padding;
     where both kernels are 1 long on a side, they belong to the first.
     """
     whole = pair(layer.kernel_size)
-    owns = [side == full if full > 1 else number == 0 for side, full in zip(size, whole, strict=True)]
+    owns = [side == full if full > 1 else number == 0 for side, full in zip(shape[:2], whole, strict=True)]
 
     def of(values, other):
         return tuple(value if own else other for value, own in zip(values, owns, strict=True))
 
     pads = explicit(layer.padding)
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))
+    depthwise = 1 < layer.groups == layer.features
     return dict(
-        strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1), groups=layer.groups
-    )
-
-
-def to_levels(
-    x: Float[JaxArray, '*shape'], scale: Float[JaxArray, ''], zero_point: Real[JaxArray, '']
-) -> Int[Array, '*shape']:
-    """Returns round(x / scale) + zero_point, within 0 to 255, int32; halves go to the even."""
-    return jnp.clip(jnp.round(x / scale).astype(jnp.int32) + zero_point, 0, LEVELS)
+        strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1),
+        groups=shape[-1] if depthwise else layer.groups,
+    )  # fmt: skip
 
 
 def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:

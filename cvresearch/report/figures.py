@@ -3,7 +3,8 @@
 KIND is `balls` (accuracy against --x macs, params, latency_ms or memory_mib, balls as large as the net: of
 --table EfficientNet-T2, or of runs; latency and memory are measured on this machine), `curves` (learning
 curves of runs with bands over their seeds), `schedule` (the learning rate of --config or of runs, with its
-restarts), `ensemble` (accuracy over the number of snapshots, from --curve FILE) or `parallel`
+restarts), `ensemble` (accuracy over the number of snapshots, from --curve FILE), `sensitivity` (accuracy over
+the share of a layer that is pruned, from --curve FILE of `cvresearch compress sensitivity`) or `parallel`
 (coordinates of a search). The end of FILE says what is written: .png, .pdf or .svg.
 """
 
@@ -102,17 +103,29 @@ def _schedule(options: SimpleNamespace):
 
 
 def _ensemble(options: SimpleNamespace):
-    if not options.curve:
-        raise UserError('--curve is missing: what `cvresearch.evaluate --ensemble=snapshots` printed')
-    try:
-        record = json.loads(options.curve.read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
-        raise UserError(f'{options.curve} cannot be read as JSON ({type(error).__name__}: {error})') from error
-    if not isinstance(record, dict) or 'curve' not in record:
+    record = _record(options.curve, 'what `cvresearch.evaluate --ensemble=snapshots` printed')
+    if 'curve' not in record:
         raise UserError(f'{options.curve} has no curve; expected the record of an ensemble of snapshots or runs')
     curve = [(row['m'], row['top1']) for row in record['curve']]
     latest_first = [row['top1'] for row in reversed(record['members'])]
     return lambda axes: plots.ensemble(axes, curve, latest_first)
+
+
+def _sensitivity(options: SimpleNamespace):
+    record = _record(options.curve, 'what `cvresearch compress sensitivity` wrote')
+    if not {'layers', 'shares', 'top1', 'whole'} <= set(record):
+        raise UserError(f'{options.curve} is of no scan; expected what `cvresearch compress sensitivity` wrote')
+    return lambda axes: plots.sensitivity(axes, record)
+
+
+def _record(path: Path | None, expected: str) -> dict:
+    if not path:
+        raise UserError(f'--curve is missing: {expected}')
+    try:
+        record = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError) as error:
+        raise UserError(f'{path} cannot be read as JSON ({type(error).__name__}: {error})') from error
+    return record if isinstance(record, dict) else {}
 
 
 def _parallel(options: SimpleNamespace):
@@ -125,6 +138,7 @@ def _parallel(options: SimpleNamespace):
 
 KINDS: dict[str, Callable] = {
     'balls': _balls, 'curves': _curves, 'schedule': _schedule, 'ensemble': _ensemble, 'parallel': _parallel,
+    'sensitivity': _sensitivity,
 }  # fmt: skip
 
 
@@ -145,7 +159,7 @@ def main(argv: list[str]) -> int:
         argv, __doc__, required=('out',), positional='kind and folders', places=('out', 'runs', 'curve'),
         repeated=('runs',), out='file to write: .png, .pdf or .svg',
         runs='folders of runs or of sweeps', table='a published table', config='experiment file',
-        curve='record of an ensemble, as `cvresearch evaluate` prints it',
+        curve='record of an ensemble, as `cvresearch evaluate` prints it, or of a scan of layers',
         x='axis of balls: macs (default), params, latency_ms, memory_mib',
         size='area of balls: params (default) or as --x', split='test (default), minival or train',
         metric='top1 (default), top5 or loss', width='inches; 3.4, a column, by default',

@@ -146,6 +146,24 @@ def ensemble(axes: Axes, curve: Sequence[tuple[int, float]], singles: Sequence[f
     axes.legend()
 
 
+def sensitivity(axes: Axes, record: Mapping) -> None:
+    """Top-1 over the share of one layer's weights that was dropped, a line for each layer.
+
+    Args:
+      axes: to draw on.
+      record: as `cvresearch compress sensitivity` writes it.
+    """
+    drawn = {}
+    for i, (layer, values) in enumerate(zip(record['layers'], record['top1'], strict=True)):
+        (drawn[layer],) = axes.plot(
+            [0, *(100 * share for share in record['shares'])], [record['whole'], *values], linewidth=1.2,
+            color=PALETTE[i % len(PALETTE)], linestyle=LINES[i // len(PALETTE) % len(LINES)],
+            marker=MARKERS[i % len(MARKERS)], markersize=2.5,
+        )  # fmt: skip
+    axes.set(xlabel='weights of the layer dropped (%)', ylabel='top-1 (%)')
+    legend(axes, drawn, ncols=1 + len(drawn) // 12)
+
+
 def parallel(axes: Axes, trials: Sequence[Mapping], keys: Sequence[str], metric: str = 'top1') -> None:
     """Parallel coordinates of a search: one line a trial, darker the better; the best is drawn last and thick.
 

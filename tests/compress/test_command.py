@@ -3,11 +3,13 @@
 import json
 
 import jax
+import jax.export
 import numpy as np
 import onnxruntime
 import pytest
 from PIL import Image
 
+from cvresearch import evaluate, export, look
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
 from cvresearch.compress import __main__ as command
@@ -78,6 +80,56 @@ def test_int8_is_a_quarter_and_near_the_original(net, tmp_path):
     assert np.abs(np.asarray(small.logits(pixels[..., None])) - expected).max() < 0.05 * np.abs(expected).max()
 
 
+@pytest.fixture
+def photos(net, tmp_path):
+    """Images in the folders of their classes, as the original names them."""
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 28, 28), np.uint8)
+    answers = np.asarray(net.logits(pixels[..., None])).argmax(-1)
+    for number, (image, answer) in enumerate(zip(pixels, answers, strict=True)):
+        folder = tmp_path / 'photos' / net.class_names[answer]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f'{number}.png')
+    for name in net.class_names:
+        (tmp_path / 'photos' / name).mkdir(exist_ok=True)
+    return tmp_path / 'photos'
+
+
+def test_the_record_has_the_accuracy_before_and_after(net, photos, tmp_path, capsys):
+    small, record = run(tmp_path, '--prune', '0.97', '--data', 'image_folder', '--root', str(photos))
+    before, after = record['accuracy']['before'], record['accuracy']['after']
+    assert before['top1'] == 100 and before['n_seen'] == after['n_seen'] == 12
+    files = sorted(photos.rglob('*.png'))
+    pixels = np.stack([np.asarray(Image.open(file))[..., None] for file in files])
+    right = np.asarray(small.logits(pixels)).argmax(-1) == [net.class_names.index(file.parent.name) for file in files]
+    assert after['top1'] == pytest.approx(100 * right.mean()) and record['same_answers'] == pytest.approx(right.mean())
+    assert record['latency_ms']['before'] > 0 < record['latency_ms']['after']
+    assert 'top1 100.00 before' in capsys.readouterr().out
+
+
+def test_evaluate_takes_the_folder_and_finds_what_the_record_says(net, photos, tmp_path, capsys):
+    _, record = run(tmp_path, '--prune', '0.97', '--data', 'image_folder', '--root', str(photos))
+    capsys.readouterr()
+    flags = ['--weights', str(tmp_path / 'small'), '--data', 'image_folder', '--root', str(photos)]
+    assert evaluate.main(flags) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found['kind'] == 'compressed' and found['top1'] == record['accuracy']['after']['top1']
+
+
+def test_look_and_export_take_the_folder(net, photos, tmp_path, capsys):
+    small, _ = run(tmp_path, '--prune', '0.5')
+    file = str(next(photos.rglob('*.png')))
+    flags = ['--weights', str(tmp_path / 'small'), '--out', str(tmp_path / 'map.png'), '--arrays', f'{tmp_path}/a.npz']
+    assert look.main(['saliency', file, *flags]) == 0
+    pixels = np.asarray(Image.open(file))[..., None]
+    with np.load(tmp_path / 'a.npz') as arrays:
+        np.testing.assert_allclose(arrays['logits'][0], small.logits(pixels), rtol=1e-5, atol=1e-6)
+    out = tmp_path / 'net.stablehlo'
+    assert export.main(['--weights', str(tmp_path / 'small'), '--to', 'stablehlo', '--out', str(out)]) == 0
+    said = jax.export.deserialize(bytearray(out.read_bytes())).call(np.asarray(small.normalize(pixels[None])))
+    logits = said['logits'] if isinstance(said, dict) else said
+    np.testing.assert_allclose(np.asarray(logits)[0], small.logits(pixels), rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     'flags', [['--bits', '4'], ['--svd', 'size=0.5'], ['--scope', 'channels', '--prune', '0.4'],
               ['--int8', 'minmax', '--images', 'photos']],
@@ -100,6 +152,8 @@ def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
+        (['--root', 'somewhere'], 'give both'),
+        (['--data', 'image_folders'], 'did you mean'),
         (['--prune', '1.2'], 'from 0 to 1'),
         (['--prune', 'much'], "--prune is 'much'"),
         (['--bits', '9'], 'from 1 to 8'),

@@ -7,9 +7,9 @@ import pytest
 
 from cvresearch.base.errors import UserError
 from cvresearch.compress import factorise
-from cvresearch.compress.layers import kernels, with_kernels
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
+from cvresearch.optim.kernels import kernels, with_kernels
 
 RNG = np.random.default_rng(0)
 CASES = [((30, 20), 'output'), ((1, 1, 12, 8), 'output'), ((3, 5, 4, 7), 'output'), ((3, 5, 4, 7), 'separable')]

@@ -1,13 +1,11 @@
 """Pruning against the papers' formulas."""
 
-import jax
 import numpy as np
-import optax
 import pytest
 
 from cvresearch.base.errors import UserError
 from cvresearch.compress import prune
-from cvresearch.compress.layers import kernels, with_kernels
+from cvresearch.optim.kernels import kernels, with_kernels
 
 RNG = np.random.default_rng(0)
 PARAMS = {
@@ -41,45 +39,6 @@ def test_globally_the_least_of_the_net_go():
 def test_the_threshold_is_quality_times_the_deviation():
     mask = prune.by_deviation({'a': np.float32([3, -1, 1, -3])}, 0.5)['a']  # deviation sqrt(5)
     assert mask.tolist() == [True, False, False, True]
-
-
-def test_the_cubic_schedule_is_equation_1():
-    schedule = prune.cubic(0.8, begin=100, end=200, first=0.2)
-    found = [schedule(step) for step in (99, 100, 150, 199, 200, 999)]
-    np.testing.assert_allclose(found, [0, 0.2, 0.8 - 0.6 / 8, 0.8 - 0.6e-6, 0.8, 0.8])
-    assert prune.cubic(0.8, 0, 100, every=25)(49) == pytest.approx(0.8 * (1 - 0.75**3))
-
-
-def test_iterations_keep_equal_shares_of_what_is_left():
-    schedule = prune.iterative(0.91, [10, 20])
-    np.testing.assert_allclose([schedule(step) for step in (9, 10, 20)], [0, 0.7, 0.91])
-    assert [prune.one_shot(0.5, 3)(step) for step in (2, 3)] == [0, 0.5]
-
-
-def test_dropout_is_equation_2():
-    assert prune.dropout_rate(0.5, 100, 9) == pytest.approx(0.15)
-
-
-def test_masks_hold_through_updates_with_momentum_and_decay():
-    masks = prune.everywhere(KERNELS, 0.6)
-    params = prune.masked(PARAMS, masks)
-    optimizer = optax.chain(optax.adamw(0.1, weight_decay=0.1), prune.hold(prune.mask_tree(params, masks)))
-    state = optimizer.init(params)
-    for _ in range(3):
-        updates, state = optimizer.update(jax.tree.map(lambda x: x + 1, params), state, params)
-        params = optax.apply_updates(params, updates)
-    for layer, mask in masks.items():
-        assert np.array_equal(np.asarray(params[layer]['kernel']) != 0, mask)
-    assert not np.array_equal(params['head']['bias'], PARAMS['head']['bias'])
-
-
-def test_the_scan_prunes_one_layer_at_a_time():
-    def nonzeros(params):
-        return sum(int((kernel != 0).sum()) for kernel in kernels(params).values())
-
-    names, found = prune.sensitivity(PARAMS, KERNELS, (0.0, 0.5), nonzeros)
-    assert names == ['C1', 'head']
-    assert found.tolist() == [[676, 676 - 18], [676, 676 - 320]]
 
 
 @pytest.mark.parametrize('share', [-0.1, 1.01, float('nan')])

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.compress import published, share
+from cvresearch.compress import published
 from cvresearch.interop import tensor_codes
+from cvresearch.optim import sharing
 
 ALEXNET = 'AlexNet (BVLC, grouped)'
 
@@ -54,7 +55,7 @@ def test_a_pruned_and_shared_layer_of_ours_is_of_the_published_size():
     fc7 = published.deep_compression(ALEXNET)[6]
     weights = np.random.default_rng(0).normal(size=(409, 4096)).astype(np.float32)
     weights[np.abs(weights) < np.quantile(np.abs(weights), 1 - fc7.kept)] = 0
-    _, data = tensor_codes.encode(share.share(weights, 5).weights(), huffman_codes=False)
+    _, data = tensor_codes.encode(sharing.share(weights, 5).weights(), huffman_codes=False)
     rate = len(data) / weights.nbytes
     assert fc7.rate() < rate <= fc7.rate(fillers=fc7.random_fillers()) + 32 / weights.size
     assert rate == pytest.approx(fc7.rate_pq, rel=0.05)

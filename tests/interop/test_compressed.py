@@ -8,11 +8,12 @@ import pytest
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
-from cvresearch.compress import factorise, share
-from cvresearch.compress.layers import kernels, with_kernels
+from cvresearch.compress import factorise
 from cvresearch.interop import compressed, container
 from cvresearch.models import registry
 from cvresearch.nn.stored import Stored
+from cvresearch.optim import sharing
+from cvresearch.optim.kernels import kernels, with_kernels
 
 SIZE = (28, 28, 1)
 
@@ -29,7 +30,7 @@ def saved(path, module, variables, **about):
 
 def test_a_net_comes_back_with_equal_logits_and_its_record(net, tmp_path):
     module, variables = net
-    weights = {name: share.share(kernel, 4).weights() for name, kernel in kernels(variables['params']).items()}
+    weights = {name: sharing.share(kernel, 4).weights() for name, kernel in kernels(variables['params']).items()}
     variables = {'params': with_kernels(variables['params'], weights)}
     record = saved(tmp_path / 'net', module, variables, original_sha256='a')
     back, read, about = compressed.load(tmp_path / 'net')

@@ -14,7 +14,7 @@ from cvresearch.engine.methods.soft_labels import SoftLabels
 from cvresearch.engine.methods.supervised import Supervised
 from cvresearch.engine.state import State
 from cvresearch.engine.steps import UpdateParts
-from cvresearch.optim import updates
+from cvresearch.optim import compression, updates
 
 METHODS = {
     'supervised': Supervised, 'pseudo_labels': PseudoLabels, 'fixmatch': fixmatch, 'uda': uda,
@@ -59,7 +59,7 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
     other = {
         'updates.accumulate': options.accumulate > 1, 'updates.sam': options.sam > 0,
         'updates.freeze': bool(options.freeze), 'mixing.mixup': config.mixing.get('mixup', 0) > 0,
-        'mixing.cutmix': config.mixing.get('cutmix', 0) > 0,
+        'mixing.cutmix': config.mixing.get('cutmix', 0) > 0, 'compress.name': compression.is_on(config),
         'distillation.teacher': bool(config.distillation.get('teacher')),
     }  # fmt: skip
     if given := [key for key, set_ in other.items() if set_]:
