@@ -20,14 +20,12 @@ import dataclasses
 import functools
 import math
 import operator
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float
-
-from cvresearch.base.arrays import Images, JaxArray, Kernel
 
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
@@ -50,7 +48,7 @@ def _in_float32(function):
 
 
 @_in_float32
-def forward(x: Images, kernel: Kernel, window) -> Float[JaxArray, 'batch _ _ features']:
+def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
     """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
 
     Args:
@@ -75,7 +73,7 @@ def forward(x: Images, kernel: Kernel, window) -> Float[JaxArray, 'batch _ _ fea
 
 
 @_in_float32
-def input_gradient(g: Float[JaxArray, 'batch _ _ features'], kernel: Kernel, window) -> Float[JaxArray, 'batch _ _ _']:
+def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
     channels = kernel.shape[2] * window.groups
     if not g.size or not kernel.size:
@@ -96,7 +94,7 @@ def input_gradient(g: Float[JaxArray, 'batch _ _ features'], kernel: Kernel, win
 
 
 @_in_float32
-def kernel_gradient(x: Images, g: Float[JaxArray, 'batch _ _ features'], window) -> Float[JaxArray, '_ _ _ features']:
+def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
     if not x.size or not g.size:
         return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)
@@ -316,7 +314,7 @@ def _depthwise_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     )
 
 
-def _sum(terms) -> jax.Array:
+def _sum(terms: Iterable[jax.Array]) -> jax.Array:
     return functools.reduce(operator.add, terms)
 
 

@@ -18,9 +18,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
-from jaxtyping import Array, Float
 
-from cvresearch.base.arrays import Images, Kernel
 from cvresearch.nn import conv_cpu
 
 
@@ -52,7 +50,7 @@ class Window:
         return height, width
 
 
-def plain(x: Images, kernel: Kernel, window: Window) -> Float[Array, 'batch _ _ features']:
+def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Returns the convolution as XLA's one operation."""
     return lax.conv_general_dilated(
         x, kernel, window_strides=window.strides, padding=window.padding, rhs_dilation=window.dilation,
