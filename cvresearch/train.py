@@ -101,8 +101,7 @@ class Training:
         if due.precise_statistics(step):
             with self.clock.spent('evaluate'):
                 self.state = self.phases.with_precise_statistics(self.state)
-        evaluations = due.evaluations(step)
-        for split, weights in evaluations:
+        for split, weights in (evaluations := due.evaluations(step)):
             with self.clock.spent('evaluate'):
                 self.evaluator.evaluate(step, self.state, split, weights)
                 # The learning rate of the next step goes by this evaluation.
