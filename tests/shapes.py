@@ -5,7 +5,10 @@ from typing import get_args
 import beartype
 import jaxtyping
 
-CHECKED = ('cvresearch.objectives', 'cvresearch.engine.steps', 'cvresearch.engine.augment', 'cvresearch.inspect')
+CHECKED = (
+    'cvresearch.nn', 'cvresearch.objectives', 'cvresearch.engine.steps', 'cvresearch.engine.augment',
+    'cvresearch.inspect',
+)  # fmt: skip
 
 
 def check() -> None:

@@ -17,9 +17,8 @@ from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.engine.trained import TrainedRun
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import KEPT, Placed, Predictions
+from cvresearch.evaluation.predictions import KEPT, Placed, Predictions, classes_of
 from cvresearch.evaluation.protocols import Protocol
-from cvresearch.evaluation.runs import classes_of
 from cvresearch.interop.classifier import Classifier, parse
 from cvresearch.objectives.tasks import MULTI
 

@@ -19,7 +19,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.workdir import cannot_write
 from cvresearch.data import decode, decoded, identity, views
-from cvresearch.data.examples import Example, Examples
+from cvresearch.data.examples import Example, Examples, Facts
 from cvresearch.data.preprocessing import of_channels
 from cvresearch.data.stream import in_order
 from cvresearch.engine import steps
@@ -321,3 +321,13 @@ def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh
             for i, place in enumerate(some):
                 found[place] = logits[..., i, :]
     return np.stack([found[place] for place in range(len(pixels_of))], axis=-2)
+
+
+def classes_of(facts: Facts, found: Predictions) -> Predictions:
+    """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
+    if facts.classes is None:
+        return found
+    # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
+    logits = np.full_like(found.logits, -np.inf)
+    logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
+    return dataclasses.replace(found, logits=logits)

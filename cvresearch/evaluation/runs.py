@@ -3,16 +3,13 @@
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import identity
-from cvresearch.data.examples import Facts
 from cvresearch.engine.state import State
 from cvresearch.engine.trained import TrainedRun, variables_of
 from cvresearch.evaluation import ensemble, predictions, protocols
-from cvresearch.evaluation.predictions import Placed, Predictions
+from cvresearch.evaluation.predictions import Placed, Predictions, classes_of
 from cvresearch.evaluation.protocols import Protocol
 
 
@@ -108,13 +105,3 @@ class Run(TrainedRun):
         if (found.labels.ndim == 1 or found.multi_label) and found.record.get('crops') == 1:
             values = {'loss': self.experiment.loss_of(found.logits, found.labels), **values}
         return {**found.record, **values}
-
-
-def classes_of(facts: Facts, found: Predictions) -> Predictions:
-    """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
-    if facts.classes is None:
-        return found
-    # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
-    logits = np.full_like(found.logits, -np.inf)
-    logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
-    return dataclasses.replace(found, logits=logits)

@@ -3,13 +3,14 @@
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.base.errors import lookup
 
 
-def squash(x: jax.Array) -> jax.Array:
+def squash(x: Float[JaxArray, '*shape']) -> Float[Array, '*shape']:
     """LeNet-5's sigmoid, 1.7159 tanh(2x/3): squash(1) = 1 (LeCun et al. 1998, appendix A)."""
     return 1.7159 * jnp.tanh(x * (2 / 3))
 

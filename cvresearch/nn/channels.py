@@ -1,8 +1,9 @@
 """What several papers do to channels that has no parameters: count them, shuffle them, append zeros."""
 
-import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.base.errors import UserError
 
 
@@ -17,7 +18,7 @@ def scaled_channels(channels: int, width: float, divisor: int = 8) -> int:
     return nearest if nearest >= 0.9 * wanted else nearest + divisor
 
 
-def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
+def channel_shuffle(x: Float[JaxArray, '*batch channels'], groups: int) -> Float[JaxArray, '*batch channels']:
     """Returns (..., channels) with the groups interleaved: 8 channels of 2 groups as 0 4 1 5 2 6 3 7.
 
     Zhang et al. 2018, arXiv:1707.01083, section 3.1.
@@ -25,7 +26,9 @@ def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
     return x.reshape(*x.shape[:-1], groups, -1).swapaxes(-1, -2).reshape(x.shape)
 
 
-def zero_padded(x: jax.Array, channels: int, strides: int) -> jax.Array:
+def zero_padded(
+    x: Float[JaxArray, 'batch height width own'], channels: int, strides: int
+) -> Float[Array, 'batch _ _ {channels}']:
     """Returns every `strides`-th pixel, with zeros for the channels that x lacks, after its own.
 
     The shortcut without parameters, option A of He et al. 2015, arXiv:1512.03385, section 3.3; where

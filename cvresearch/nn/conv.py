@@ -11,7 +11,9 @@ import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import Images, Kernel
 from cvresearch.base.errors import UserError
 from cvresearch.nn import devices
 from cvresearch.nn.conv_primitives import Window, forward_p, plain
@@ -22,9 +24,9 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def conv2d(
-    x: jax.Array, kernel: jax.Array, *, strides: int | tuple[int, int] = 1, padding: Padding = 'SAME',
+    x: Images, kernel: Kernel, *, strides: int | tuple[int, int] = 1, padding: Padding = 'SAME',
     groups: int = 1, dilation: int | tuple[int, int] = 1,
-) -> jax.Array:  # fmt: skip
+) -> Float[Array, 'batch _ _ features']:  # fmt: skip
     """Convolves images with a kernel (cross-correlation, as everywhere in this field).
 
     Args:
@@ -123,16 +125,14 @@ class Conv(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Images) -> Float[Array, 'batch _ _ {self.features}']:
         """Maps (batch, height, width, channels) to (batch, height', width', features)."""
         shape = (*pair(self.kernel_size), x.shape[-1] // self.groups, self.features)
         self._check_channels(x.shape, shape)
         kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
         bias = self.param('bias', self.bias_init, (self.features,), jnp.float32) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        y = conv2d(
-            x, kernel, strides=self.strides, padding=self.padding, groups=self.groups, dilation=self.dilation
-        )
+        y = conv2d(x, kernel, strides=self.strides, padding=self.padding, groups=self.groups, dilation=self.dilation)
         return y if bias is None else y + bias
 
     def _check_channels(self, image: tuple[int, ...], kernel: tuple[int, ...]) -> None:

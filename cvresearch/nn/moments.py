@@ -5,7 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.nn import devices
 
 # Of |mean - centre| / deviation, over which float32 has two passes: the variance is then right to 1e-4.
@@ -13,8 +15,9 @@ FAR = 32.0
 
 
 def moments(
-    x: jax.Array, centre: jax.Array, axes: tuple[int, ...], keepdims: bool, rounded: bool
-) -> tuple[jax.Array, jax.Array]:
+    x: Float[JaxArray, '*shape channels'], centre: Float[JaxArray, ' channels'], axes: tuple[int, ...], keepdims: bool,
+    rounded: bool,
+) -> tuple[Float[Array, '*means channels'], Float[Array, '*means channels']]:  # fmt: skip
     """Returns the mean and the biased variance of x over some axes.
 
     On a CPU in two passes: the mean, then the squares about it. On other devices in one, about `centre`, which the

@@ -9,7 +9,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.base.errors import UserError, construct
 from cvresearch.nn.channels import require_channels
 from cvresearch.nn.moments import moments
@@ -115,7 +117,9 @@ class BatchNorm(nn.Module):
     dtype: jnp.dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array, how: Normalization = Normalization()) -> jax.Array:
+    def __call__(
+        self, x: Float[JaxArray, '*batch channels'], how: Normalization = Normalization()
+    ) -> Float[Array, '*batch channels']:
         """Returns the normalized (..., channels), in `dtype` or x's own.
 
         Args:
@@ -232,8 +236,8 @@ def _renorm_bounds(how: Normalization, step: jax.Array) -> tuple[jax.Array, jax.
 
 
 def local_response_norm(
-    x: jax.Array, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0
-) -> jax.Array:
+    x: Float[JaxArray, '*batch channels'], size: int = 5, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0
+) -> Float[Array, '*batch channels']:
     """Local response normalization across channels (Krizhevsky et al. 2012, section 3.3).
 
     x / (bias + alpha * sum of squares over `size` neighbouring channels) ** beta. (PyTorch and

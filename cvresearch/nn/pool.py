@@ -7,15 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
 
+from cvresearch.base.arrays import Images, JaxArray
 from cvresearch.nn import sliding
 from cvresearch.nn.conv import Padding, explicit, pair
 
 
 def max_pool(
-    x: jax.Array, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
+    x: Images, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
     padding: Padding = 'VALID', name: str = 'max_pool',
-) -> jax.Array:  # fmt: skip
+) -> Float[Array, 'batch _ _ channels']:  # fmt: skip
     """Returns each window's maximum.
 
     Args:
@@ -74,9 +76,9 @@ def _phases(x: jax.Array, outside, result, window, strides, padding) -> dict[tup
 
 
 def avg_pool(
-    x: jax.Array, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
+    x: Images, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
     padding: Padding = 'VALID', count_include_pad: bool = False, name: str = 'avg_pool',
-) -> jax.Array:  # fmt: skip
+) -> Float[Array, 'batch _ _ channels']:  # fmt: skip
     """Returns each window's mean, over the pixels inside the image unless `count_include_pad`.
 
     (PyTorch counts the padding by default, TensorFlow and the papers do not.)
@@ -126,7 +128,7 @@ def _counted(size: int, window: int, stride: int, pad: tuple[int, int]) -> np.nd
     return np.minimum(first + window, size) - np.maximum(first, 0)
 
 
-def global_avg_pool(x: jax.Array, name: str = 'global_avg_pool') -> jax.Array:
+def global_avg_pool(x: Images, name: str = 'global_avg_pool') -> Float[Array, 'batch *windows channels']:
     """Maps (batch, height, width, channels) to (batch, channels); in dense evaluation every window by itself."""
     window = sliding.note(x)
     if window:
@@ -146,7 +148,7 @@ def ceil_padding(size: int, window: int, stride: int, pad: int = 0) -> tuple[int
     return pad, max(pad, (outputs - 1) * stride + window - size - pad)
 
 
-def adaptive_avg_pool(x: jax.Array, size: int, name: str = 'adaptive_avg_pool') -> jax.Array:
+def adaptive_avg_pool(x: Images, size: int, name: str = 'adaptive_avg_pool') -> Float[JaxArray, 'batch _ _ channels']:
     """Maps (batch, height, width, channels) to (batch, size, size, channels), as PyTorch does.
 
     Bin i of n pixels runs from floor(i * n / size) up to ceil((i + 1) * n / size). In dense evaluation the map is

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import flax.linen as nn
-import jax
+from jaxtyping import Array, Float
+
+from cvresearch.base.arrays import Images
 
 
 class SeparableConv(nn.Module):
@@ -23,7 +25,7 @@ class SeparableConv(nn.Module):
     between: Callable | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Images) -> Float[Array, 'batch _ _ _']:
         """Maps (batch, height, width, channels) to (batch, ceil(height / strides), ..., features)."""
         channels = x.shape[-1]
         x = self.conv(channels, self.kernel_size, strides=self.strides, groups=channels, name='depthwise')(x)

@@ -11,9 +11,10 @@ import contextvars
 from collections.abc import Iterator
 
 import flax.linen as nn
-import jax
 from flax.linen.dtypes import promote_dtype
+from jaxtyping import Float
 
+from cvresearch.base.arrays import Images, JaxArray
 from cvresearch.nn.conv import conv2d, pair
 
 Size = tuple[int, int]
@@ -53,14 +54,14 @@ def is_sliding() -> bool:
     return _WINDOW.get() is not None
 
 
-def note(x: jax.Array) -> Size | None:
+def note(x: Images) -> Size | None:
     """Notes the size of a net's last map (batch, height, width, channels); returns the window where nets slide."""
     if (seen := _SEEN.get()) is not None:
         seen.append(pair(x.shape[1:3]))
     return _WINDOW.get()
 
 
-def flatten(x: jax.Array) -> jax.Array:
+def flatten(x: Images) -> Float[JaxArray, 'batch ...']:
     """Maps (batch, height, width, channels) to (batch, height * width * channels); as it is where nets slide."""
     return x.reshape(x.shape[0], -1) if note(x) is None else x
 

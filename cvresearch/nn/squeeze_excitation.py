@@ -5,9 +5,14 @@ from collections.abc import Callable
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from cvresearch.base.arrays import Images
 
 
-def squeeze_excitation(x: jax.Array, reduce: Callable, expand: Callable, act: Callable = nn.relu) -> jax.Array:
+def squeeze_excitation(
+    x: Images, reduce: Callable, expand: Callable, act: Callable = nn.relu
+) -> Float[Array, 'batch height width channels']:
     """Weighs the channels of a map by what all of the map shows (figure 1).
 
     Args:
@@ -36,7 +41,7 @@ class SqueezeExcitation(nn.Module):
     layer: Callable
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: Images) -> Float[Array, 'batch height width channels']:
         """Maps (batch, height, width, channels) to the same shape."""
         channels = x.shape[-1]
         reduce, expand = self.layer(channels // self.reduction, name='fc1'), self.layer(channels, name='fc2')

@@ -23,16 +23,19 @@ import jax.numpy as jnp
 import numpy as np
 from flax.core.scope import LazyRng, Scope
 from jax import lax
+from jaxtyping import Float, Shaped
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.base.trees import STACKED
 
 FEWEST = 3  # blocks that are scanned: fewer take longer to compile in a loop than one after another, and longer to run
 
 
 def repeat(
-    parent: nn.Module, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array,
-    *per_block: jax.Array, scan: bool = True, remat: bool = False, stacked: bool = False,
-) -> jax.Array:  # fmt: skip
+    parent: nn.Module, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int],
+    x: Float[JaxArray, '*shape'], *per_block: Shaped[JaxArray, 'blocks ...'], scan: bool = True, remat: bool = False,
+    stacked: bool = False,
+) -> Float[JaxArray, '*shape']:  # fmt: skip
     """Applies blocks to x, one after another; to be called in the `nn.compact` method of `parent`.
 
     Values that a block sows, and captured intermediates, are kept only where it is unrolled.
@@ -84,8 +87,9 @@ class Repeating(nn.Module, kw_only=True):
 
     @nn.nowrap
     def repeat(
-        self, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: jax.Array, *per_block: jax.Array
-    ) -> jax.Array:
+        self, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: Float[JaxArray, '*shape'],
+        *per_block: Shaped[JaxArray, 'blocks ...'],
+    ) -> Float[JaxArray, '*shape']:  # fmt: skip
         """Applies blocks to x, see `repeat`; to be called in the net's `nn.compact` method."""
         knobs = dict(scan=self.scan, remat=self.remat, stacked=self.stacked)
         return repeat(self, block, prefix, numbers, x, *per_block, **knobs)

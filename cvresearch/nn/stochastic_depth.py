@@ -6,6 +6,9 @@ from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float, PRNGKeyArray
+
+from cvresearch.base.arrays import JaxArray
 
 _OFF = contextvars.ContextVar('stochastic depth is off', default=False)
 
@@ -25,7 +28,9 @@ def is_off() -> bool:
     return _OFF.get()
 
 
-def drop_path(x: jax.Array, rate: float | jax.Array, key: jax.Array) -> jax.Array:
+def drop_path(
+    x: Float[JaxArray, '*shape'], rate: float | Float[JaxArray, ''], key: PRNGKeyArray
+) -> Float[JaxArray, '*shape']:
     """Zeroes whole images of a branch at `rate`, the others scaled by 1 / (1 - rate).
 
     In this form, common since, evaluation needs no change (the paper scales there instead).

@@ -17,8 +17,8 @@ from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
 from cvresearch.engine.experiment import Experiment, Plan
 from cvresearch.evaluation import ensemble, predictions, protocols, robustness, totals
-from cvresearch.evaluation.predictions import Predictions
-from cvresearch.evaluation.runs import Run, classes_of, variables_of
+from cvresearch.evaluation.predictions import Predictions, classes_of
+from cvresearch.evaluation.runs import Run, variables_of
 from cvresearch.nn.norms import BatchNorm, Normalization
 from cvresearch.nn.overrides import Net
 from cvresearch.objectives import metrics
