@@ -49,7 +49,7 @@ def uda(c):
 def meta_pseudo_labels(c):
     _unlabelled(c)
     c.method = dict(
-        name='meta_pseudo_labels', uda_weight=1.0, uda_warmup_steps=500, uda_temperature=0.5, uda_threshold=0.0,
+        name='meta_pseudo_labels', uda_weight=2.0, uda_warmup_steps=500, uda_temperature=0.5, uda_threshold=0.0,
         wait_steps=0,
     )  # fmt: skip
 

@@ -60,7 +60,7 @@ def case(net: str, data: str, seed: int, folder: Path) -> dict:
     if not out.exists():
         # The weights are shared already: 8 bits are room for all of a layer's values.
         program.main(['--weights', f'run:{before}', '--bits', '8', '--code', '--out', str(out)])
-    record = json.loads((out / compressed.RECORD).read_text())
+    record = json.loads((out / compressed.RECORD).read_text(encoding='utf-8'))
     row |= {'bytes': record['total_bytes'], 'original_bytes': record['original']['bytes']}
     row['coded'] = measured(str(out), configs.load(spec).data.name)
     for layer in record['layers']:
@@ -104,12 +104,12 @@ def main(argv: list[str]) -> int:
         out=f'the record ({OUT})', table='print the table of this record, and do nothing else',
     )  # fmt: skip
     if options.table:
-        print(table(json.loads(options.table.read_text())))
+        print(table(json.loads(options.table.read_text(encoding='utf-8'))))
         return 0
     if not options.workdir:
         raise UserError('--workdir is missing: a folder for the runs')
     out = options.out or OUT
-    record = json.loads(out.read_text()) if out.exists() else {'cases': []}
+    record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': []}
     done = {(row['net'], row['data'], row['seed']) for row in record['cases']}
     for data, net, seed in itertools.product(DATA, NETS, SEEDS):
         if (net, data, seed) not in done:

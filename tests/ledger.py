@@ -29,7 +29,7 @@ PROGRAMS = {
     **{
         f'python -m tests.{name}': f'tests.{name}'
         for name in ('kill_matrix', 'peers.exports', 'peers.load', 'peers.scale', 'peers.serving', 'peers.strict_loads',
-                     'reference')
+                     'reference', 'two_moons')
     },
     'python -m launch.deep_compression': 'launch.deep_compression',
 }

@@ -6,8 +6,8 @@ import beartype
 import jaxtyping
 
 CHECKED = (
-    'cvresearch.nn', 'cvresearch.objectives', 'cvresearch.engine.steps', 'cvresearch.engine.augment',
-    'cvresearch.inspect',
+    'cvresearch.nn', 'cvresearch.objectives', 'cvresearch.engine.steps', 'cvresearch.engine.passes',
+    'cvresearch.engine.augment', 'cvresearch.inspect',
 )  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def read(path: Path) -> dict:
     """
     path = path / compressed.RECORD if path.is_dir() else path
     try:
-        record = json.loads(path.read_text())
+        record = json.loads(path.read_text(encoding='utf-8'))
         return record if 'total_bytes' in record else {}['total_bytes']
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f'{path} is no compression.json; expected the folder that cvresearch compress wrote') from error

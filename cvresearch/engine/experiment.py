@@ -18,7 +18,7 @@ from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data import sources
 from cvresearch.data.sampling import Sampling
-from cvresearch.engine import augment, early_stopping, freezing, recipes, steps, watching
+from cvresearch.engine import augment, early_stopping, freezing, passes, recipes, steps, watching
 from cvresearch.engine import state as states
 from cvresearch.engine.early_stopping import Patience
 from cvresearch.engine.methods import table as methods
@@ -313,7 +313,7 @@ class Experiment:
 
     def eval_step(self):
         """Returns the jitted (state, batch) -> sums of metrics."""
-        return self._of_whole(steps.make_eval_step(self.model, self.loss, self.mean, self.std))
+        return self._of_whole(passes.make_eval_step(self.model, self.loss, self.mean, self.std))
 
     def loss_of(self, logits: np.ndarray, labels: np.ndarray) -> float:
         """Returns the mean loss of kept logits, added up in float64."""
@@ -331,7 +331,7 @@ class Experiment:
         """Returns the state, and its average, with the statistics of norms computed anew over some training batches."""
         still = self.still_at(self.plan.steps - 1)
         net = recipes.statistics_net(self.model, still)
-        step = self._of_whole(steps.make_statistics_step(net, self.augment, self.mean, self.std))
+        step = self._of_whole(passes.make_statistics_step(net, self.augment, self.mean, self.std))
         whole = meshes.replicated(self.mesh)
         # The average is a net with activations, and so with statistics, of its own.
         variants = [state, state.averaged()] if state.average else [state]

@@ -21,7 +21,7 @@ def evaluate(
     """Returns the metrics of a split and `n_seen`, the number of its images.
 
     Args:
-      eval_step: as `steps.make_eval_step` makes it, jitted.
+      eval_step: as `passes.make_eval_step` makes it, jitted.
       state: the run's.
       examples: the split.
       batch_size: images a step, over all hosts.

@@ -164,7 +164,8 @@ def test_svhn_from_its_original_format(tmp_path, monkeypatch):
     np.testing.assert_array_equal(test.images[2], images[..., 2])
 
 
-ELSEWHERE = sorted({*sources.SOURCES} - {'mnist5k', 'mnist500', 'digits', 'fake', 'fake_photographs', 'tfds'})
+HERE = {'mnist5k', 'mnist500', 'digits', 'fake', 'fake_photographs', 'two_moons', 'tfds'}
+ELSEWHERE = sorted({*sources.SOURCES} - HERE)
 
 
 @pytest.mark.parametrize('name', ELSEWHERE)
