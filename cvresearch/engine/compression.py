@@ -177,14 +177,14 @@ class Share(Compression):
             raise UserError(f'config.compress.bits is {value}; expected a whole number from 1 to {sharing.MOST_BITS}')
 
     def blank(self, params) -> dict:
-        leaves, bits = dict(trees.named_leaves(params)), self.values(params)
+        leaves, bits = dict(trees.named_leaves(params)), self._bits(params)
         codes = {path: jnp.zeros(leaves[path].shape, jnp.int16) for path in bits}
         members = {path: jnp.zeros(2**bits[path], jnp.int32) for path in bits}
         return {'codes': _nested(codes), 'members': _nested(members)}
 
     def begun(self, params) -> tuple[dict, dict]:
         changed, codes, members = {}, {}, {}
-        for path, bits in self.values(params).items():
+        for path, bits in self._bits(params).items():
             kernel = np.asarray(dict(trees.named_leaves(params))[path])
             shared = sharing.share(kernel, bits, self.kmeans)
             changed[path], codes[path] = shared.weights(), shared.codes.astype(np.int16)
@@ -194,8 +194,11 @@ class Share(Compression):
         new = _over(_nested(changed), params, lambda leaf, kernel: kernel)
         return new, {'codes': _nested(codes), 'members': _nested(members)}
 
+    def _bits(self, params) -> dict[str, int]:
+        return {path: int(bits) for path, bits in self.values(params).items()}
+
     def tied(self, memory: dict, gradients):
-        bits = self.values(gradients)
+        bits = self._bits(gradients)
 
         def of_layer(path, codes):
             entries = sharing.codebook_gradient(dict(trees.named_leaves(gradients))[path], codes, 2**bits[path])

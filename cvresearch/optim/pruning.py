@@ -130,8 +130,8 @@ def without_smallest_of_all(
     weights: Sequence[jax.Array], masks: Sequence[jax.Array], number: jax.Array
 ) -> list[jax.Array]:
     """Returns `without_smallest` of some layers together."""
-    flat = [jnp.concatenate([each.reshape(-1) for each in arrays]) for arrays in (weights, masks)]
-    parts = jnp.split(without_smallest(*flat, number), np.cumsum([each.size for each in weights])[:-1])
+    joined, mask = (jnp.concatenate([each.reshape(-1) for each in arrays]) for arrays in (weights, masks))
+    parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([each.size for each in weights])[:-1])
     return [part.reshape(each.shape) for part, each in zip(parts, weights, strict=True)]
 
 
