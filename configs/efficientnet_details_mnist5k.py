@@ -27,7 +27,12 @@ def get_config(arg=''):
     c = common.mnist5k(epochs=6)
     c.data.pad = 2
     c.model = dict(
-        name='efficientnet_b0', width=1.1**-9, depth=0.5, stochastic_depth=0.2, dropout=0.1, bn_momentum=0.99,
+        name='efficientnet_b0',
+        width=1.1**-9,
+        depth=0.5,
+        stochastic_depth=0.2,
+        dropout=0.1,
+        bn_momentum=0.99,
         bn_eps=1e-3,
     )
     c.loss.label_smoothing = 0.1

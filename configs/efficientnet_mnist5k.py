@@ -22,9 +22,7 @@ def get_config(arg=''):
     )
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
-    c.schedule = dict(
-        name='cosine', peak=0.256, warmup_epochs=1.0, batch_scaling='linear', reference_batch=4096
-    )
+    c.schedule = dict(name='cosine', peak=0.256, warmup_epochs=1.0, batch_scaling='linear', reference_batch=4096)
     c.average = dict(name='ema', decay=0.99)
     return common.finish(c, arg)
 

@@ -37,9 +37,7 @@ def dropout(c):
 
 def sgdr(c):
     c.epochs = 150.0  # 10 + 20 + 40 + 80
-    c.schedule = dict(
-        name='sgdr', peak=0.05, t_0_epochs=10.0, t_mult=2.0, batch_scaling='linear', reference_batch=128
-    )
+    c.schedule = dict(name='sgdr', peak=0.05, t_0_epochs=10.0, t_mult=2.0, batch_scaling='linear', reference_batch=128)
 
 
 def mixup(c):

@@ -1,11 +1,11 @@
 """cvresearch: convolutional classifiers, their history, and tables for papers, in JAX and Flax.
 
-    import cvresearch
-    net = cvresearch.load('file:resnet50.safetensors#torchvision/resnet50')     # or run:DIR, hub:OWNER/NET
-    net.logits(images); net.features(images, ['stage4'])
-    module = cvresearch.create_model('resnet50', num_classes=10)                # linen, without weights
-    cvresearch.list_models('res*')
-    cvresearch.param_groups(module, (224, 224, 3))                              # stem, stages, head: to freeze
+import cvresearch
+net = cvresearch.load('file:resnet50.safetensors#torchvision/resnet50')     # or run:DIR, hub:OWNER/NET
+net.logits(images); net.features(images, ['stage4'])
+module = cvresearch.create_model('resnet50', num_classes=10)                # linen, without weights
+cvresearch.list_models('res*')
+cvresearch.param_groups(module, (224, 224, 3))                              # stem, stages, head: to freeze
 """
 
 import importlib

@@ -216,4 +216,3 @@ def _plain(value):
     if isinstance(value, tuple | list):
         return tuple(map(_plain, value))
     return value.item() if hasattr(value, 'item') else value
-

@@ -43,7 +43,7 @@ def script(runs: Sequence[SweepRun], folder: Path, jobs: int, arguments: Sequenc
         for i, run in enumerate(runs)
     )
     head = '\n'.join(f'#SBATCH {shlex.quote(option)}' for option in options)
-    return f'''#!/bin/bash
+    return f"""#!/bin/bash
 {head}
 cd {shlex.quote(str(Path.cwd()))}
 case $SLURM_ARRAY_TASK_ID in
@@ -62,7 +62,7 @@ if [ $code = {PREEMPTED} ]; then
   scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 fi
 exit $code
-'''
+"""
 
 
 def launch(runs: Sequence[SweepRun], folder: Path, jobs: int, arguments: Sequence[str], dry: bool) -> str | None:

@@ -132,9 +132,7 @@ def _sha256(*parts: bytes) -> str:
     return hashlib.sha256(b''.join(parts)).hexdigest()
 
 
-def _forked(
-    arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]
-) -> int | None:
+def _forked(arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]) -> int | None:
     processes = multiprocessing.get_context('forkserver')
     processes.set_forkserver_preload(['tests.kill_at'])
     process = processes.Process(target=_as_program, args=(arguments, wish, found, log, environment), daemon=True)
@@ -146,9 +144,7 @@ def _forked(
     return process.exitcode
 
 
-def _as_program(
-    arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]
-) -> None:
+def _as_program(arguments: list[str], wish: dict | None, found: str, log: str, environment: dict[str, str]) -> None:
     os.environ |= environment
     with open(log, 'w', encoding='utf-8') as file:
         for stream in (sys.stdout, sys.stderr):

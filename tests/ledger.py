@@ -24,12 +24,22 @@ from cvresearch.cli import COMMANDS
 
 # How the commands that print tables begin: the module of each.
 PROGRAMS = {
-    **{f'cvresearch {words}': COMMANDS[words][0] for words in (
-        'report tables', 'report ensembles', 'report sizes', 'summary')},
+    **{
+        f'cvresearch {words}': COMMANDS[words][0]
+        for words in ('report tables', 'report ensembles', 'report sizes', 'summary')
+    },
     **{
         f'python -m tests.{name}': f'tests.{name}'
-        for name in ('kill_matrix', 'peers.exports', 'peers.load', 'peers.scale', 'peers.serving', 'peers.strict_loads',
-                     'reference', 'two_moons')
+        for name in (
+            'kill_matrix',
+            'peers.exports',
+            'peers.load',
+            'peers.scale',
+            'peers.serving',
+            'peers.strict_loads',
+            'reference',
+            'two_moons',
+        )
     },
     'python -m launch.deep_compression': 'launch.deep_compression',
 }

@@ -42,7 +42,7 @@ def free_port():
 
 
 # The program, which sends itself a signal when it arrives at a step.
-SIGNALLING = '''
+SIGNALLING = """
 import os, signal, sys
 from cvresearch import main
 from cvresearch.base import cli
@@ -56,12 +56,21 @@ def arrived(session, at, state):
         os.kill(os.getpid(), getattr(signal, name))
 Session.arrived = arrived
 cli.run(main.main)
-'''
+"""
 
 
 def start(command, host, number, port, patience, devices=1):
     """Starts one host; it computes on so many devices of its own."""
-    flags = ['--hosts', str(number), '--host', str(host), '--coordinator', f'127.0.0.1:{port}', '--patience', str(patience)]  # noqa: E501
+    flags = [
+        '--hosts',
+        str(number),
+        '--host',
+        str(host),
+        '--coordinator',
+        f'127.0.0.1:{port}',
+        '--patience',
+        str(patience),
+    ]
     return subprocess.Popen(
         [sys.executable, *command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {'XLA_FLAGS': xla_flags(f'{DEVICES}{devices}')},
@@ -117,7 +126,9 @@ def alone(smoke, tmp_path):
 
 
 def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_path):
-    found = ends(run_on(2, tmp_path / 'run', '--config.mesh.data=1', '--config.mesh.shard=2', signals=[(1, 'SIGTERM', 5)]))  # noqa: E501
+    found = ends(
+        run_on(2, tmp_path / 'run', '--config.mesh.data=1', '--config.mesh.shard=2', signals=[(1, 'SIGTERM', 5)])
+    )
     assert [code for code, _ in found] == [PREEMPTED] * 2, found
     card = read_card(tmp_path / 'run')
     assert card['status'] == 'preempted' and card['hosts'] == 2 and 5 <= card['step'] <= 5 + hosts.LAG
@@ -132,7 +143,7 @@ def test_two_hosts_stop_at_one_step_and_go_on_on_another_mesh(alone, smoke, tmp_
 
 
 # Processes that only watch: `main` as the programs have it, around something that takes its time.
-WATCHING = '''
+WATCHING = """
 import sys, time
 from cvresearch.base.errors import UserError
 from cvresearch.base.heartbeat import Coordinator, Watch
@@ -147,7 +158,7 @@ if sys.stdin.readline() == 'fail\\n':
     watch.fail('no bread', 2)
     sys.exit(2)
 watch.leave()
-'''
+"""
 
 
 class Watchers:
@@ -327,7 +338,9 @@ def test_hosts_train_as_one(alone, tmp_path, number, mesh):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(('number', 'gone', 'name'), [(2, 0, 'SIGKILL'), (4, 3, 'SIGKILL'), (2, 1, 'SIGSTOP'), (4, 0, 'SIGSTOP')])  # noqa: E501
+@pytest.mark.parametrize(
+    ('number', 'gone', 'name'), [(2, 0, 'SIGKILL'), (4, 3, 'SIGKILL'), (2, 1, 'SIGSTOP'), (4, 0, 'SIGSTOP')]
+)
 def test_hosts_end_when_one_is_gone_and_go_on_bit_for_bit(tmp_path, number, gone, name):
     assert {code for code, _ in ends(run_on(number, tmp_path / 'whole'))} == {0}
     # Of host 0 the checkpoint of step 4 is finished before the signal; of others it need not be.

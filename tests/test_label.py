@@ -1,6 +1,5 @@
 """Labels of a whole source by any net: resumable, refused where they do not fit, and learned from by a student."""
 
-
 import jax
 import numpy as np
 import pytest

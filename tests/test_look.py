@@ -126,7 +126,7 @@ def test_a_net_is_most_like_itself(net):
         (('gradcam', 'a.png'), {'layer': 'head'}, "layer 'head' of Colours gives 3, no map with height and width"),
         (('gradcam', 'a.png'), {'layer': 'colour'}, "no layer 'colour'; did you mean colours"),
         (('gradcam', 'a.png', 'small.png'), {'arrays': 'x.npz'}, 'the images have 16x32, 8x32; name them one by one'),
-        (('gradcam', 'a.png'), {'arrays': 'x.csv'}, "expected a name that ends in .npz"),
+        (('gradcam', 'a.png'), {'arrays': 'x.csv'}, 'expected a name that ends in .npz'),
         (('gradcam', 'a.png'), {'out': 'x.gif'}, "unknown kind of picture 'gif'"),
         (('filters', 'a.png'), {}, 'filters takes no image'),
         (('cam', 'a.png'), {'layer': 'colours'}, 'cam takes no --layer; it is for gradcam'),

@@ -77,7 +77,7 @@ def bad_combinations(
         if driver and least and int(driver.partition('.')[0]) < least:
             yield f'NVIDIA driver {driver} is too old for CUDA {cuda}: expected {least} or newer'
     if plugins and any('cuda' in folder.lower() or 'cudnn' in folder.lower() for folder in library_path.split(':')):
-        yield f'LD_LIBRARY_PATH={library_path} puts another CUDA before the one of JAX\'s packages; unset it'
+        yield f"LD_LIBRARY_PATH={library_path} puts another CUDA before the one of JAX's packages; unset it"
 
 
 def nvidia_driver(file: Path = Path('/proc/driver/nvidia/version')) -> str | None:

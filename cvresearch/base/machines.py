@@ -40,7 +40,7 @@ class Chip:
 # Of a GPU's memory JAX takes so much, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise.
 JAX_SHARE = float(os.environ.get('XLA_PYTHON_CLIENT_MEM_FRACTION', '0.75'))
 # A compute capability 9.0 device with 132 multiprocessors; the name and the memory differ.
-_HOPPER = '''gpu_device_info {{
+_HOPPER = """gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152 shared_memory_per_core: 233472
   threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128 block_dim_limit_x: 2147483647
   block_dim_limit_y: 65535 block_dim_limit_z: 65535 memory_bandwidth: {hbm} l2_cache_size: 52428800
@@ -51,7 +51,7 @@ platform_name: "CUDA"
 dnn_version_info {{ major: 9 minor: 12 patch: 0 }}
 runtime_version {{ major: 13 minor: 0 }}
 device_description_str: "{name}"
-'''
+"""
 
 
 def _tpu(flops: float, hbm: float, link: float, memory: float, source: str) -> Chip:

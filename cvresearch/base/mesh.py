@@ -200,8 +200,7 @@ def check_batch(name: str, size: int, mesh: AnyMesh) -> None:
     """Raises UserError unless a batch of `size` divides over the mesh."""
     if size < 1 or size % mesh.size:
         raise UserError(
-            f'config.{name} is {size}, which does not divide over {mesh.size} devices; '
-            f'use a multiple of {mesh.size}'
+            f'config.{name} is {size}, which does not divide over {mesh.size} devices; use a multiple of {mesh.size}'
         )
 
 

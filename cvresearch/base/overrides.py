@@ -207,9 +207,7 @@ def _typed(key: str, text: str, old, default):
     if isinstance(other, float | tuple) and type(other) is not kind:
         return _typed(key, text, other, None)
     value = typed(text, type(None))
-    raise UserError(
-        f'config.{key}: got {text!r} ({type(value).__name__}), expected {kind.__name__}, such as {old!r}'
-    )
+    raise UserError(f'config.{key}: got {text!r} ({type(value).__name__}), expected {kind.__name__}, such as {old!r}')
 
 
 def unknown(config: ConfigDict, key: str, value=None) -> UserError:

@@ -13,7 +13,7 @@ from cvresearch.base.paths import local
 
 def main(argv: list[str]) -> int:
     """Sends them; returns the exit code: 1 where a tracker did not take all."""
-    options = cli.parse(argv, __doc__, positional='workdir', to='tracker: wandb, mlflow, or one of the run\'s plugins')
+    options = cli.parse(argv, __doc__, positional='workdir', to="tracker: wandb, mlflow, or one of the run's plugins")
     paths = [local(text) for text in options.rest]
     missing = [path for path in paths if not (path / 'config.json').is_file()]
     if missing or not paths:

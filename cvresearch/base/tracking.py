@@ -73,7 +73,10 @@ class Tracking:
 
 
 def send(
-    path: Path, name: str, training: Callable[[float], bool], say: Callable[[str], None],
+    path: Path,
+    name: str,
+    training: Callable[[float], bool],
+    say: Callable[[str], None],
     patience: float = END_SECONDS,
 ) -> bool:
     """Sends what a tracker has not taken yet of a run, until the run has ended; returns whether it took all.

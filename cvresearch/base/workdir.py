@@ -118,8 +118,7 @@ def _refuse_foreign(path: Path) -> None:
     foreign = sorted(entry.name for entry in path.iterdir() if entry.name not in _BEFORE_CONFIG)
     if foreign:
         raise UserError(
-            f'workdir {path} is not empty and holds no run (it has {", ".join(foreign[:5])}); '
-            'choose another --workdir'
+            f'workdir {path} is not empty and holds no run (it has {", ".join(foreign[:5])}); choose another --workdir'
         )
 
 
@@ -191,6 +190,4 @@ def write_atomically(path: Path, text: str) -> None:
 
 def cannot_write(path: Path, error: OSError, kind: type[UserError] = UserError) -> UserError:
     """Returns the one-line error for a file or folder that could not be written."""
-    return kind(
-        f'cannot write {path}: {error.strerror or error}; free or mount the disk, or choose another --workdir'
-    )
+    return kind(f'cannot write {path}: {error.strerror or error}; free or mount the disk, or choose another --workdir')

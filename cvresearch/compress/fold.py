@@ -38,8 +38,7 @@ def fold_norms(module: nn.Module, variables: Mapping, input_shape: tuple[int, in
     folded = {key: tree for key, tree in folded.items() if tree}
     image = np.random.default_rng(0).normal(size=(1, *input_shape)).astype(np.float32)
     expected, got = (
-        np.asarray(jax.jit(net.apply)(values, image))
-        for net, values in ((module, variables), (Stored(module), folded))
+        np.asarray(jax.jit(net.apply)(values, image)) for net, values in ((module, variables), (Stored(module), folded))
     )
     if not np.abs(expected - got).max() <= TOLERANCE * np.abs(expected).max():
         raise UserError('the norms of this net cannot be folded: something else takes what a norm is given')

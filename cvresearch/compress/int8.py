@@ -177,4 +177,3 @@ def quantise(
         return result
 
     return {**folded, 'params': of_layer(folded['params'])}
-

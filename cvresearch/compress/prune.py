@@ -70,9 +70,7 @@ def everywhere(kernels: Kernels, share: float, layers: Iterable[str] | None = No
     names = chosen(kernels, layers)
     mask = smallest(np.concatenate([kernels[name].reshape(-1) for name in names]), share)
     ends = np.cumsum([kernels[name].size for name in names])[:-1]
-    return {
-        name: part.reshape(kernels[name].shape) for name, part in zip(names, np.split(mask, ends), strict=True)
-    }
+    return {name: part.reshape(kernels[name].shape) for name, part in zip(names, np.split(mask, ends), strict=True)}
 
 
 def masked(params: Mapping, masks: Masks) -> dict:

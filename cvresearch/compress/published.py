@@ -112,9 +112,7 @@ def comparison(network: str) -> list[dict]:
         'layer': each.layer, 'weights': each.weights,
         **_row({name: 100 * rate for name, rate in _rates(each).items()}),
     } for each in layers]  # fmt: skip
-    totals = {
-        name: sum(_rates(each)[name] * 4 * each.weights for each in layers) / 1e6 for name in _rates(layers[0])
-    }
+    totals = {name: sum(_rates(each)[name] * 4 * each.weights for each in layers) / 1e6 for name in _rates(layers[0])}
     return [*table, {'layer': 'MB', 'weights': sum(each.weights for each in layers), **_row(totals)}]
 
 

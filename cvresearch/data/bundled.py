@@ -37,9 +37,7 @@ class Synthetic:
     def patterns(self) -> np.ndarray:
         """One image per class, float32 (classes, height, width, channels) in [0, 1]."""
         height, width, channels = self.shape
-        cells = np.random.Generator(np.random.Philox(key=self.seed)).random(
-            (self.classes, 4, 4, channels), np.float32
-        )
+        cells = np.random.Generator(np.random.Philox(key=self.seed)).random((self.classes, 4, 4, channels), np.float32)
         rows, columns = (np.arange(n) * 4 // n for n in (height, width))
         return cells[:, rows][:, :, columns]
 
@@ -102,9 +100,7 @@ def digits(image_size: int = 8) -> Source:
     images = np.round(table[:, :-1] * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
     facts_of = images / 255
     images = resized(images, image_size)
-    facts = Facts(
-        'digits', tuple('0123456789'), images.shape[1:], (float(facts_of.mean()),), (float(facts_of.std()),)
-    )
+    facts = Facts('digits', tuple('0123456789'), images.shape[1:], (float(facts_of.mean()),), (float(facts_of.std()),))
     return Source(facts, stratified(images, table[:, -1].astype(np.int32)))
 
 
@@ -145,9 +141,7 @@ def fake(
     if min(image_size, channels, classes, train, test) < 1:
         raise UserError('data fake: image_size, channels, classes, train and test must be at least 1')
     shape = (image_size, image_size, channels)
-    facts = Facts(
-        'fake', tuple(f'class {i}' for i in range(classes)), shape, (0.5,) * channels, (0.35,) * channels
-    )
+    facts = Facts('fake', tuple(f'class {i}' for i in range(classes)), shape, (0.5,) * channels, (0.35,) * channels)
     parts = {'train': (train, 0), 'test': (test, train)}
     return Source(facts, {
         name: Synthetic(size, shape, classes, seed, noise, first) for name, (size, first) in parts.items()

@@ -187,9 +187,7 @@ def elastic_transform(x: np.ndarray, severity: int, random: Random) -> np.ndarra
     middle, third = np.array([width, height], np.float32) // 2, min(height, width) // 3
     corners = np.array([middle + third, [middle[0] + third, middle[1] - third], middle - third], np.float32)
     moved = corners + random.uniform(-affine * unit, affine * unit, corners.shape).astype(np.float32)
-    x = cv2.warpAffine(
-        x, cv2.getAffineTransform(corners, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101
-    )
+    x = cv2.warpAffine(x, cv2.getAffineTransform(corners, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101)
     down, right = (
         ndimage.gaussian_filter(random.uniform(-1, 1, (height, width)), smooth * unit, mode='reflect', truncate=3)
         * shift * unit

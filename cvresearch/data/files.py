@@ -158,7 +158,10 @@ def _read_headers(path: Path) -> Listing:
     rows = [row for row in rows if is_image(row[0]) and not hidden(row[0])]
     names, tars, offsets, sizes = zip(*rows, strict=True) if rows else ((), (), (), ())
     return Listing(
-        np.array(names, np.bytes_), np.array(tars, np.bytes_), np.array(offsets, np.int64), np.array(sizes, np.int64),
+        np.array(names, np.bytes_),
+        np.array(tars, np.bytes_),
+        np.array(offsets, np.int64),
+        np.array(sizes, np.int64),
         tuple(cut),
     )
 

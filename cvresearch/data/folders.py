@@ -27,9 +27,7 @@ SHOWN = 5  # names in a line
 BY_HASH = 'by the hash of its name'  # ends the note of a source that was split so
 
 
-def image_folder(
-    root: str = '', every: int = 5, list: str = '', by: str = 'name', separator: str = ''
-) -> Source:
+def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name', separator: str = '') -> Source:
     """Images of any kind: `root`/train/<class>/ and test/ or val/, `root`/<class>/ alone, or a list of files.
 
     Classes are in alphabetical order (whole numbers in a list, in numerical order). A class has all images at

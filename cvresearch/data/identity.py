@@ -92,7 +92,7 @@ def mapping(names: Sequence[str], net_names: Sequence[str], *others: Sequence[st
         number = {name: place for place, name in enumerate(numbered)}
         if all(name in number for name in wanted):
             if twice := [name for name in wanted if numbered.count(name) > 1]:
-                raise UserError(f'two of the net\'s classes are called {twice[0]!r}; nothing can be mapped by name')
+                raise UserError(f"two of the net's classes are called {twice[0]!r}; nothing can be mapped by name")
             return np.array([number[name] for name in wanted], np.int32)
     known = set(map(_normal, net_names))
     unknown = [name for name in names if _normal(name) not in known]
@@ -333,7 +333,7 @@ def _check_distinct(names: Sequence[str]) -> None:
     for name in names:
         if (other := seen.setdefault(_normal(name), name)) != name:
             raise UserError(
-                f'the classes {other!a} and {name!a} have one name in two of Unicode\'s normal forms; '
+                f"the classes {other!a} and {name!a} have one name in two of Unicode's normal forms; "
                 'expected one folder for a class. Move the images into one of them'
             )
 

@@ -143,9 +143,7 @@ def of_train_tar(path: Path) -> files.Members:
     order = np.lexsort((listing.names, listing.tars))
     tars, which = np.unique(listing.tars, return_inverse=True)
     labels = np.array([_label(Path(tar.decode()).stem, path) for tar in tars], np.int32)
-    return files.Members(
-        path, listing.names[order], listing.offsets[order], listing.sizes[order], labels[which[order]]
-    )
+    return files.Members(path, listing.names[order], listing.offsets[order], listing.sizes[order], labels[which[order]])
 
 
 def of_validation_tar(path: Path) -> files.Members:

@@ -162,7 +162,10 @@ TABLE = (
     (
         r'songhan/SqueezeNet',
         dict(
-            crop=227, resize=256, channels='BGR', mean=(104 / 255, 117 / 255, 123 / 255),
+            crop=227,
+            resize=256,
+            channels='BGR',
+            mean=(104 / 255, 117 / 255, 123 / 255),
             std=(1 / 255, 1 / 255, 1 / 255),
         ),
     ),

@@ -114,9 +114,7 @@ class Paired:
     strong: Examples | None = None
 
     @classmethod
-    def of(
-        cls, labelled: Stream, examples: Examples, ratio: int, strong: Examples | None = None
-    ) -> 'Paired':
+    def of(cls, labelled: Stream, examples: Examples, ratio: int, strong: Examples | None = None) -> 'Paired':
         """Returns a stream beside which examples without labels come, `ratio` for each with one."""
         seed = int(mix(np.uint64(labelled.seed) ^ _BESIDE))  # or sets of one size would come in one order
         size = ratio * labelled.batch_size
@@ -160,9 +158,7 @@ def in_order(examples: Examples, batch_size: int, host: int = 0, hosts: int = 1)
     yield from prefetch(make, 0, -(-len(examples) // batch_size))
 
 
-def prefetch(
-    make: Callable[[int], Batch], start: int, stop: int, depth: int = 2, workers: int = 1
-) -> Iterator[Batch]:
+def prefetch(make: Callable[[int], Batch], start: int, stop: int, depth: int = 2, workers: int = 1) -> Iterator[Batch]:
     """Yields make(start), ..., make(stop - 1), `depth` of them made ahead, by `workers` threads.
 
     Closing the iterator ends the threads. An exception in `make` is raised here.

@@ -178,4 +178,3 @@ def _of_tar(path: Path) -> Members:
     return Members(
         path, listing.names[order], listing.offsets[order], listing.sizes[order], np.full(len(order), -1, np.int32)
     )
-

@@ -1,12 +1,12 @@
 """One way to name a net, on every command line and in every configuration: a run, a file or the hub.
 
-    run:DIR            a run's newest checkpoint; of the average of its weights, if it keeps one
-    run:DIR@best       the kept checkpoint that is best on the images held out; @1200 of a step; @snapshot1200
-    run:DIR@raw        the parameters themselves; @ema, @swa, @polyak their average; after a step or best: @best@raw
-    file:PATH#torchvision/resnet50    weights of another library; a tag (#timm/resnet50.tv_in1k) tells their photographs
-    hub:timm/resnet50.a1_in1k@REVISION
-    compressed:DIR     what `cvresearch compress` made
-    PATH               a folder that holds a run or a compressed net, or a file
+run:DIR            a run's newest checkpoint; of the average of its weights, if it keeps one
+run:DIR@best       the kept checkpoint that is best on the images held out; @1200 of a step; @snapshot1200
+run:DIR@raw        the parameters themselves; @ema, @swa, @polyak their average; after a step or best: @best@raw
+file:PATH#torchvision/resnet50    weights of another library; a tag (#timm/resnet50.tv_in1k) tells their photographs
+hub:timm/resnet50.a1_in1k@REVISION
+compressed:DIR     what `cvresearch compress` made
+PATH               a folder that holds a run or a compressed net, or a file
 """
 
 import json
@@ -123,7 +123,11 @@ def of_state(run: TrainedRun, state: State, weights: str, name: str = '') -> Cla
     facts = dict(step=step, weights=weights, data=experiment.source.facts.name, seed=config.seed)
     arguments = {key: value for key, value in config.model.items() if key not in ('name', 'num_classes', 'stacked')}
     provenance = Provenance(
-        'run', name or f'run:{run.path}', config.model.name, trees.sha256(variables['params']), arguments=arguments,
+        'run',
+        name or f'run:{run.path}',
+        config.model.name,
+        trees.sha256(variables['params']),
+        arguments=arguments,
         facts=facts,
     )
     return Classifier(module, variables, preparation_of(experiment), names, provenance, experiment.task.several)

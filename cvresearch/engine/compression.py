@@ -179,7 +179,7 @@ class Share(Compression):
     def blank(self, params) -> dict:
         leaves, bits = dict(trees.named_leaves(params)), self._bits(params)
         codes = {path: jnp.zeros(leaves[path].shape, jnp.int16) for path in bits}
-        members = {path: jnp.zeros(2**bits[path], jnp.int32) for path in bits}
+        members = {path: jnp.zeros(2 ** bits[path], jnp.int32) for path in bits}
         return {'codes': _nested(codes), 'members': _nested(members)}
 
     def begun(self, params) -> tuple[dict, dict]:
@@ -201,8 +201,8 @@ class Share(Compression):
         bits = self._bits(gradients)
 
         def of_layer(path, codes):
-            entries = sharing.codebook_gradient(dict(trees.named_leaves(gradients))[path], codes, 2**bits[path])
-            return jnp.append(entries, 0)[jnp.where(codes < 0, 2**bits[path], codes)]
+            entries = sharing.codebook_gradient(dict(trees.named_leaves(gradients))[path], codes, 2 ** bits[path])
+            return jnp.append(entries, 0)[jnp.where(codes < 0, 2 ** bits[path], codes)]
 
         tied = {path: of_layer(path, codes) for path, codes in trees.named_leaves(memory['codes'])}
         return _over(_nested(tied), gradients, lambda leaf, entries: entries)

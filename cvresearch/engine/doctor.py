@@ -36,7 +36,7 @@ FEW_FILES = 1024  # open at once
 SKEW_SECONDS = 5.0
 TRIED, SLOW_SECONDS = 8, 5.0  # images of each split
 # In a process of its own: JAX ends it for a flag of XLA that it does not know, or waits for a TPU that another has.
-PROBE = '''
+PROBE = """
 import json
 import jax, jax.extend, numpy as np
 numbers = np.arange(4096, dtype=np.float32).reshape(64, 64) % 7  # products are exact in any precision
@@ -47,7 +47,7 @@ print(json.dumps({
     'memory': min((d.memory_stats() or {}).get('bytes_limit', 0) for d in jax.local_devices()),
     'runtime': jax.extend.backend.get_backend().platform_version.splitlines()[0],
 }))
-'''
+"""
 PROBE_SECONDS = 180
 Verdict = tuple[str, str]  # OK, WARNING or WRONG; and what was found, what is expected, what to do
 
@@ -155,9 +155,12 @@ def _devices() -> Iterator[Verdict]:
         yield WRONG, f'a product of whole numbers comes out wrong on {", ".join(found["bad"])}; take it out of use'
     here = installation.accelerators()
     if found['platform'] == 'cpu' and here and os.environ.get('JAX_PLATFORMS') != 'cpu':
-        yield WRONG, (
-            f'this machine has {", ".join(here[:4])}, and JAX computes on CPU: install cvresearch[cuda] or '
-            'cvresearch[tpu], or say JAX_PLATFORMS=cpu'
+        yield (
+            WRONG,
+            (
+                f'this machine has {", ".join(here[:4])}, and JAX computes on CPU: install cvresearch[cuda] or '
+                'cvresearch[tpu], or say JAX_PLATFORMS=cpu'
+            ),
         )
 
 
@@ -183,7 +186,7 @@ def _disk(workdir: Path) -> Iterator[Verdict]:
     text = f'{folder} has {free / GIB:.1f} GiB free'
     yield (OK, text) if free >= LITTLE_DISK else (WARNING, f'{text}; expected {LITTLE_DISK / GIB:.0f} or more')
     if abs(behind) > SKEW_SECONDS:
-        yield WARNING, f'the clock of the file server of {folder} is {behind:+.0f} s from this machine\'s'
+        yield WARNING, f"the clock of the file server of {folder} is {behind:+.0f} s from this machine's"
 
 
 def _clock() -> Iterator[Verdict]:

@@ -134,9 +134,7 @@ class Experiment:
         layout = layout or meshes.Layout.of_config(config)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)
-        source = source or sources.load(
-            config.data, config.minival, config.transform, without_labels=config.unlabelled
-        )
+        source = source or sources.load(config.data, config.minival, config.transform, without_labels=config.unlabelled)
         facts = source.facts
         if 'train' not in source.splits:
             raise UserError(f'{facts.name} has no training images here ({"; ".join(source.notes) or "for evaluation"})')
@@ -351,6 +349,7 @@ class Experiment:
 
     def _of_whole(self, step: Callable) -> Callable:
         """Returns the jitted (state, batch) -> values for the host, of a step that needs the parameters whole."""
+
         def of_whole(state: states.State, batch: dict):
             with devices.traced_for(self.mesh):
                 return step(state.replace(params=self._gather(state.params)) if self.layout.divides else state, batch)

@@ -55,9 +55,7 @@ def discriminative(groups: Groups, epochs: float, factor: float = FACTOR, by: st
         raise UserError(f'config.finetune.factor is {factor}; expected at least 1')
     if by not in BY:
         raise UserError(f'config.finetune.by is {by!r}; expected {" or ".join(BY)}')
-    return {
-        'updates.layers': tuple(group.pattern for group in groups(by)), 'updates.layer_decay': 1 / factor
-    }
+    return {'updates.layers': tuple(group.pattern for group in groups(by)), 'updates.layer_decay': 1 / factor}
 
 
 def gradual(groups: Groups, epochs: float, until: float = 0.5) -> dict:

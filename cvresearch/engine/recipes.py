@@ -231,5 +231,3 @@ def _check_division(config: ConfigDict, parts: int, mesh: meshes.AnyMesh) -> Non
             f'config.batch_norm.group_size is {group}, which does not divide a batch of {size}{of}; '
             'expected a divisor, or 0 for the whole batch'
         )
-
-

@@ -306,8 +306,13 @@ def _gradients(
 
 
 def objective(
-    model: nn.Module, loss: Loss, options: UpdateOptions, state: State, images: Images,
-    target: Real[AnyArray, 'batch classes'], key: PRNGKeyArray,
+    model: nn.Module,
+    loss: Loss,
+    options: UpdateOptions,
+    state: State,
+    images: Images,
+    target: Real[AnyArray, 'batch classes'],
+    key: PRNGKeyArray,
 ) -> Callable:
     """Returns what is descended, params -> (mean objective, (logits, losses of the examples, new model state))."""
 

@@ -87,7 +87,7 @@ def transplanted(
         if path == first and rule:
             array, adapted[_name(path)] = convert(array), rule
         elif reorder and _module(path) == groups.HEAD:
-            array, adapted[_name(path)] = array[..., order], 'outputs in the order of the run\'s classes'
+            array, adapted[_name(path)] = array[..., order], "outputs in the order of the run's classes"
         if array.shape != leaf.shape:
             wrong.append(f'{_name(path)} {list(array.shape)} for {list(leaf.shape)}')
         filled[path] = array.astype(leaf.dtype)
@@ -106,7 +106,7 @@ def _check(net: Classifier, problems: Iterable[tuple[str, list[str]]]) -> None:
     ]  # fmt: skip
     if said:
         raise UserError(
-            f'the weights of {net.provenance.name} do not fit the run\'s net: {"; ".join(said)}; give the net the '
+            f"the weights of {net.provenance.name} do not fit the run's net: {'; '.join(said)}; give the net the "
             'arguments (config.model) and the size of images of the weights, or name what is to be new in '
             'config.init.skip'
         )
@@ -138,7 +138,7 @@ def _converter(
             return lambda k: k[:, :, ::-1], f'input channels from {order} to {channels}'
     if kernel.ndim != 4 or inputs == 'strict' or kernel.shape[:2] + kernel.shape[3:] != own.shape[:2] + own.shape[3:]:
         raise UserError(
-            f'{net.provenance.name} takes {order} images in its first layer, {list(kernel.shape)}, and the run\'s net '
+            f"{net.provenance.name} takes {order} images in its first layer, {list(kernel.shape)}, and the run's net "
             f'has {list(own.shape)} for {channels}; expected '
             + ('the same (config.init.input is strict)' if inputs == 'strict' else 'a convolution with the same kernel')
         )
@@ -151,7 +151,7 @@ def _converter(
         rule = f'{had} input channels as they are, {has - had} more from 0'
         return lambda k: np.pad(turned(k), ((0, 0), (0, 0), (0, has - had), (0, 0))), rule
     raise UserError(
-        f'{net.provenance.name} takes {had} input channels, and the run\'s images have {has}; expected 1, {had} or more'
+        f"{net.provenance.name} takes {had} input channels, and the run's images have {has}; expected 1, {had} or more"
     )
 
 

@@ -265,5 +265,3 @@ def _short(value) -> str:
     if isinstance(value, tuple | list):
         return f'({", ".join(map(_short, value))})'
     return f'{value:.4g}' if isinstance(value, float) else str(value)
-
-

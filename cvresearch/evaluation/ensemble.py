@@ -113,6 +113,7 @@ def members_of(
       stacked: in one pass over the images, all nets in one compiled program; or one net after another, with equal
         results up to rounding. Where they fit, by default.
     """
+
     def seen_by(logits_of: predictions.Forward) -> tuple[np.ndarray, np.ndarray]:
         found = predictions.predict(logits_of, examples, protocol, batch_size, net.mesh)
         assert found is not None  # nothing asks it to stop

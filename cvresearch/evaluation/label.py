@@ -136,9 +136,7 @@ def main(argv: list[str]) -> int:
         raise UserError('config.unlabelled.name is none; expected the images to label: rest, images, or a source')
     net = classifiers.load(options.weights)
     config.unlabelled.labels = ''
-    source = sources.load(
-        config.data, config.minival, preparation=net.preprocessing, without_labels=config.unlabelled
-    )
+    source = sources.load(config.data, config.minival, preparation=net.preprocessing, without_labels=config.unlabelled)
     print(*table(label(net, source.unlabelled, options.out)), sep='\n')
     print(f'{options.out / FILE}')
     return 0

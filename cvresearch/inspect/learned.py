@@ -44,9 +44,7 @@ def templates(module: nn.Module, variables: dict, image_shape: tuple[int, int, i
     return np.moveaxis(value.reshape(*image_shape, -1), -1, 0)
 
 
-def feature_maps(
-    module: nn.Module, variables: dict, images: Images, layer: str
-) -> Float[np.ndarray, 'batch ...']:
+def feature_maps(module: nn.Module, variables: dict, images: Images, layer: str) -> Float[np.ndarray, 'batch ...']:
     """Returns what a layer computes, (images, rows, columns, channels), or (images, units) after the last map.
 
     Args:

@@ -150,9 +150,7 @@ class Program:
         return values[self.logits], [values[place] for place in keep]
 
 
-def trace(
-    module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, train: bool = False
-) -> Program:
+def trace(module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, train: bool = False) -> Program:
     """Returns the program of a net.
 
     Args:
@@ -290,9 +288,7 @@ class _Flattening:
                     inner[v] = self._new(v)
                     self.constants[inner[v]] = value
                 self._enter(body.jaxpr, inner, scope)
-                outputs = tuple(
-                    inner[v] if isinstance(v, core.Var) else Literal(v.val) for v in body.jaxpr.outvars
-                )
+                outputs = tuple(inner[v] if isinstance(v, core.Var) else Literal(v.val) for v in body.jaxpr.outvars)
             places |= dict(zip(equation.outvars, outputs, strict=True))
             if isinstance(outputs[0], int):
                 self._name(equation, '/'.join(scope.split('/')[self.outside :]), function, outputs[0])

@@ -199,7 +199,7 @@ def _group_size(text: str) -> int:
         return int(match[1])
     if match := re.search(r'replica_groups=\{\{([\d,]+)\}', text):
         return match[1].count(',') + 1
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}", text):
+    if match := re.search(r'replica_groups=mesh\[([^\]]*)\].*?\{([^}]*)\}', text):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
         size = 1
         for axis in re.findall(r"'(\w+)'", match[2]):

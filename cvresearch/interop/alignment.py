@@ -9,9 +9,7 @@ from cvresearch.interop.state_dicts import AVERAGED
 DEEPEST = 6  # parts of a prefix
 
 
-def net_in(
-    tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping], note: Callable[[str], None]
-) -> dict:
+def net_in(tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping], note: Callable[[str], None]) -> dict:
     """Returns the tensors of a net by its own names; what lies elsewhere (a loss, a metric) is left, and said.
 
     Of two prefixes under which the whole net lies, one that speaks of averages counts. Names without a prefix are

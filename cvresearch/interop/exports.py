@@ -128,9 +128,7 @@ def _function(net: Classifier, options: Options, weights_inside: bool = True):
     variables = net.variables if weights_inside else None
     if not options.raw:
         return inference.function(net.module, variables)
-    return inference.function(
-        net.module, variables, preparation.mean, preparation.std, CHANNELS[preparation.channels]
-    )
+    return inference.function(net.module, variables, preparation.mean, preparation.std, CHANNELS[preparation.channels])
 
 
 def _answer(net: Classifier, options: Options, weights_inside: bool = True):

@@ -113,7 +113,7 @@ def card(config: Mapping, facts: Mapping[str, object], license_: str) -> str:
     rows = [f'| {_cell(name)} | {_cell(value)} |' for name, value in facts.items()]
     prepared = config['pretrained_cfg']
     size = 'x'.join(str(n) for n in prepared['input_size'][1:])
-    text = f'''# {config['architecture']}, {config['num_classes']} classes
+    text = f"""# {config['architecture']}, {config['num_classes']} classes
 
 An image classifier, trained or converted with cvresearch. It takes RGB images of {size} pixels, cut from the centre of
 images {1 / prepared['crop_pct']:.3f} times as large ({prepared['interpolation']}), as (pixels / 255 - mean) / std with
@@ -125,7 +125,7 @@ import timm
 model = timm.create_model('local-dir:FOLDER', pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 ```
-'''
+"""
     table = ['', '## Making', '', '| | |', '|---|---|', *rows] if rows else []
     parts = [*head, text.rstrip('\n'), *_results(results), *table]
     if recipe:

@@ -326,8 +326,11 @@ def sizes(numbers: tuple) -> tuple[int, ...]:
 
 _CALLS: dict[str, Callable] = {
     'collections.OrderedDict': mapping,
-    **{f'{module}.{kind}': lambda members=(): list(a((list, tuple), members))
-       for module in ('builtins', '__builtin__') for kind in ('set', 'frozenset')},
+    **{
+        f'{module}.{kind}': lambda members=(): list(a((list, tuple), members))
+        for module in ('builtins', '__builtin__')
+        for kind in ('set', 'frozenset')
+    },
     'torch.Size': lambda lengths=(): tuple(a((tuple, list), lengths)),
     'torch._utils._rebuild_tensor': _tensor,  # before PyTorch 0.4
     'torch._utils._rebuild_tensor_v2': _tensor,

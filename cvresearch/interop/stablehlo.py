@@ -1,8 +1,8 @@
 """A net as StableHLO, by `jax.export`: one file that any later JAX runs on CPU, GPU and TPU, without this package.
 
-    exported = jax.export.deserialize(bytearray(Path('net.stablehlo').read_bytes()))
-    logits = exported.call(images)              # weights inside
-    logits = exported.call(weights, images)     # weights beside: safetensors.numpy.load_file(...)
+exported = jax.export.deserialize(bytearray(Path('net.stablehlo').read_bytes()))
+logits = exported.call(images)              # weights inside
+logits = exported.call(weights, images)     # weights beside: safetensors.numpy.load_file(...)
 """
 
 import dataclasses

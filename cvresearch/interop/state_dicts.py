@@ -18,9 +18,7 @@ _BESIDE = re.compile(
     r'|current_model_state', re.IGNORECASE,
 )  # fmt: skip
 # What data parallelism, compilation and sharding put around a module, at any depth.
-_AROUND = re.compile(
-    r'(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.'
-)
+_AROUND = re.compile(r'(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.')
 # Counters of the averages, and what modules keep that is no tensor of theirs.
 _COUNTERS = re.compile(r'(.*\.)?(n_averaged|num_updates|decay)')
 _EXTRA = re.compile(r'(.*\.)?_extra_state')

@@ -59,6 +59,7 @@ SMALL = (
     Stage(3, 3, 1, 6, 32, 0.25), Stage(3, 5, 2, 6, 88, 0.25), Stage(1, 3, 1, 6, 144),
 )  # fmt: skip
 
+
 class MnasNet(nn.Module):
     """MnasNet.
 

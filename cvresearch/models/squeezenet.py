@@ -149,6 +149,4 @@ _SONGHAN = Names(
 )
 
 REFERENCES = {f'torchvision/{name}': _torchvision(name) for name in ('squeezenet1_0', 'squeezenet1_1')}
-REFERENCES['songhan/SqueezeNet'] = Reference(
-    'squeezenet1_0', _SONGHAN, dict(head_padding=1), input_shape=(227, 227, 3)
-)
+REFERENCES['songhan/SqueezeNet'] = Reference('squeezenet1_0', _SONGHAN, dict(head_padding=1), input_shape=(227, 227, 3))

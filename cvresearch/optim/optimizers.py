@@ -103,9 +103,7 @@ def lars(
     )  # fmt: skip
 
 
-def lion(
-    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 1e-2
-) -> Transform:
+def lion(rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 1e-2) -> Transform:
     """Lion (Chen et al. 2023, arXiv:2302.06675, algorithm 2): the sign of an interpolated momentum."""
     return optax.chain(optax.scale_by_lion(b1, b2), decayed(weight_decay), rate)
 
@@ -133,9 +131,7 @@ def muon(
         return jax.tree.map(leaf, tree, param_filters.is_stacked(tree))
 
     orthogonal = optax.chain(
-        contrib.scale_by_muon(
-            ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=matrices
-        ),
+        contrib.scale_by_muon(ns_steps=iterations, beta=momentum, nesterov=nesterov, weight_dimension_numbers=matrices),
         _width(),
     )
     return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)

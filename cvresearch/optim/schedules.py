@@ -70,9 +70,7 @@ def multistep(run: RunLength, peak: float, epochs: tuple, rate: float = 0.1) -> 
     return lambda count: peak * rate ** jnp.sum(jnp.asarray(count)[..., None] >= jnp.array(drops), axis=-1)
 
 
-def exponential(
-    run: RunLength, peak: float, every_epochs: float, rate: float, staircase: bool = True
-) -> Schedule:
+def exponential(run: RunLength, peak: float, every_epochs: float, rate: float, staircase: bool = True) -> Schedule:
     """`peak`, times `rate` every `every_epochs` epochs, counted from the start of the run.
 
     So has TensorFlow's code for MobileNet and EfficientNet: the warm-up replaces the first of the decay, and
@@ -142,9 +140,7 @@ def one_cycle(
     return rate
 
 
-def trapezoid(
-    run: RunLength, peak: float, decay_epochs: float, end: float = 0.0, shape: str = 'linear'
-) -> Schedule:
+def trapezoid(run: RunLength, peak: float, decay_epochs: float, end: float = 0.0, shape: str = 'linear') -> Schedule:
     """`peak` until `decay_epochs` before the end, then down to `end`.
 
     Zhai et al. 2022, arXiv:2106.04560, section 3.5; `shape` is 'linear' or 'one_minus_sqrt' (Hägele et al.

@@ -61,10 +61,7 @@ def draw(axes: Axes, points: Sequence[Mapping], x: str = 'macs', size: str = 'pa
 def _legend(axes: Axes, series: Sequence[str]) -> None:
     """Puts the legend above the axes, and the axes' top below it."""
     outline: dict[str, Any] = dict(s=24, color='white', linewidth=0.8, edgecolor='black')
-    drawn = {
-        name: axes.scatter([], [], marker=SHAPES[i % len(SHAPES)], **outline)
-        for i, name in enumerate(series)
-    }
+    drawn = {name: axes.scatter([], [], marker=SHAPES[i % len(SHAPES)], **outline) for i, name in enumerate(series)}
     made = legend(axes, drawn, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.2)
     axes.figure.canvas.draw()
     height = made.get_window_extent().height / axes.figure.bbox.height

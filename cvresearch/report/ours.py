@@ -75,7 +75,7 @@ def _macs(result: Result) -> int | None:
         print(f'left out: {result.path}: its multiply-adds are not known, since {result.params:,} parameters do not '
               'say its channels and classes', file=sys.stderr)  # fmt: skip
         return None
-    (channels, classes), = fitting
+    ((channels, classes),) = fitting
     return cost.macs(build(classes), (size, size, channels))
 
 

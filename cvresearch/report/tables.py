@@ -176,8 +176,10 @@ def _is_table(word: str, alone: bool) -> bool:
     path = local(word)
     if word in (*published.facts(), *benchmarks.names(), RELEASED) or not path.exists():
         return True
-    return (word == 'results' and not (path / 'config.json').exists()) or path.suffix == '.toml' or (
-        path.suffix == '.json' and path.is_file() and alone
+    return (
+        (word == 'results' and not (path / 'config.json').exists())
+        or path.suffix == '.toml'
+        or (path.suffix == '.json' and path.is_file() and alone)
     )
 
 

@@ -54,7 +54,14 @@ def test_observing_leaves_the_results_alone_and_writes_a_profile(smoke, tmp_path
     row = next(row for row in read_metrics(tmp_path / 'observed' / 'metrics.jsonl') if row['split'] == 'train')
     assert 0 < row['mfu'] < 1 and 0 <= row['data_wait'] < 1 and row['images_per_second'] > 0
     assert set(SPEED) >= {key for key in row if key not in plain} - {
-        'step', 'epoch', 'split', 'loss', 'top1', 'top5', 'n_seen', 'learning_rate'
+        'step',
+        'epoch',
+        'split',
+        'loss',
+        'top1',
+        'top5',
+        'n_seen',
+        'learning_rate',
     }
     assert list((tmp_path / 'observed').glob('profile/plugins/profile/*/*.xplane.pb'))
     assert not (tmp_path / 'plain' / 'profile').exists()

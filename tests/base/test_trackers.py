@@ -22,14 +22,14 @@ EXAMPLE = re.search(r'<!-- tracker example -->\n```python\n(.*?)```', PAGE, re.S
 RECORD = Path('docs/records/lenet5_mnist5k_seed0')  # a run of twenty epochs
 SMOKE = ['--config', 'configs/lenet5_fake.py:smoke', '--config.model.name=softmax_regression', '--config.mesh.data=1',
          '--config.log_every_steps=1']  # fmt: skip
-NEVER = '''
+NEVER = """
 import time
 class Never:
     def begin(self, run):
         {body}
     write = end = begin
 TRACKERS = {{'shared': Never}}
-'''
+"""
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_mlflow_with_sqlite_has_both_sessions_as_one_run(run, lab):
     store = f'sqlite:///{lab / "mlflow.db"}'
     for lines in (5, None):
         rows = tracked(run, 'mlflow', lines, MLFLOW_TRACKING_URI=store, MLFLOW_EXPERIMENT_NAME='lenets')
-    read = '''
+    read = """
 import json, sys
 from mlflow.tracking import MlflowClient
 client = MlflowClient(sys.argv[1])
@@ -203,7 +203,7 @@ print(json.dumps({
     'history': {key: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, key)]
                 for key in run.data.metrics},
     'files': [file.path for file in client.list_artifacts(run.info.run_id)]}))
-'''
+"""
     done = subprocess.run([sys.executable, '-c', read, store], capture_output=True, text=True, check=True, cwd=lab)
     found = json.loads(done.stdout.splitlines()[-1])
     expected = {}

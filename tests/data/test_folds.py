@@ -90,6 +90,7 @@ def test_mistakes_are_one_line(tmp_path, more, minival, message):
     lay(tmp_path, 'train/a/1.jpg', 'train/a/2.jpg', 'train/b/1.jpg', 'test/a/1.jpg')
     if more == dict(folds=100, fold=0):
         from cvresearch.data.folds import fold_of
+
         data = sources.load({'name': 'image_folder', 'root': str(tmp_path)}, 0, TRANSFORM)
         taken = set(fold_of(data.splits['train'], 'ab', 100).tolist())
         more = more | {'fold': next(fold for fold in range(100) if fold not in taken)}

@@ -167,7 +167,7 @@ def test_a_folder_of_images_in_a_bucket_is_the_one_on_the_disk(bucket, tmp_path)
     assert identity.of(there) == identity.of(here) and there.notes == here.notes
 
 
-SERVER = '''
+SERVER = """
 import sys, os
 import boto3, fsspec
 from moto.server import ThreadedMotoServer
@@ -186,7 +186,7 @@ try:
     mirror.mirrored('s3://none/photos', sys.argv[1])
 except mirror.UserError as error:
     print(error)
-'''
+"""
 
 
 def test_a_server_of_s3(tmp_path):

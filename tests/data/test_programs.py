@@ -83,5 +83,5 @@ def test_memory_does_not_depend_on_the_size():
 
 
 def test_options_of_explain_are_checked():
-    with pytest.raises(UserError, match='--epochs is \'many\''):
+    with pytest.raises(UserError, match="--epochs is 'many'"):
         explain.main(['--config', 'configs/lenet5_mnist5k.py', '--epochs', 'many'])

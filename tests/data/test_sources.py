@@ -76,7 +76,7 @@ def test_minival_is_cut_from_train_and_leaves_test_alone():
 @pytest.mark.parametrize(
     ('spec', 'minival', 'message'),
     [
-        ({'name': 'mnist6k'}, 0, 'unknown data \'mnist6k\'; did you mean mnist5k'),
+        ({'name': 'mnist6k'}, 0, "unknown data 'mnist6k'; did you mean mnist5k"),
         ({'name': 'mnist5k', 'size': 3}, 0, "takes no argument 'size'"),
         ({'name': 'mnist5k'}, 4000, 'config.minival is 4000; expected 0 to 3999'),
         ({'name': 'fake', 'classes': 0}, 0, 'must be at least 1'),

@@ -237,7 +237,7 @@ def test_draws_are_uniform_independent_and_of_the_key_alone():
         (dict(flipp=0.5), "takes no argument 'flipp'; did you mean flip"),
         (dict(flip=2.0), 'flip is 2.0; expected 0 to 1'),
         (dict(interpolation='cubic'), 'did you mean bicubic'),
-        (dict(crop=dict(name='random_crop')), 'unknown crop \'random_crop\''),
+        (dict(crop=dict(name='random_crop')), "unknown crop 'random_crop'"),
         (dict(crop=dict(name='resize_center_crop', size=224, resize=200)), 'resize is 200; expected at least the size'),
         (dict(crop=dict(name='random_resized_crop', scale=(0.5, 0.1))), 'in rising order'),
         (dict(policy=dict(name='rand_augment', magnitude=40)), 'expected layers >= 0 and a magnitude of 0 to bins - 1'),

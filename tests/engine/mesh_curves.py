@@ -1,6 +1,6 @@
 """Loss curves of small nets of the papers, by the program of a run, on any mesh and in 32 or 64 bits.
 
-    python -m tests.engine.mesh_curves    # measures the table of docs/scale.md: about half an hour of one core
+python -m tests.engine.mesh_curves    # measures the table of docs/scale.md: about half an hour of one core
 """
 
 import dataclasses
@@ -92,6 +92,7 @@ def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
       shard: devices over which each copy is divided.
       dtype: jnp.float32, or jnp.float64 where 64 bits are enabled.
     """
+
     def normalize(images, mean, std):
         return (images.astype(dtype) / 255 - jnp.array(mean, dtype)) / jnp.array(std, dtype)
 

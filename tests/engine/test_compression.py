@@ -45,7 +45,9 @@ def nonzeros(params):
 @pytest.mark.parametrize(
     'more',
     [
-        {}, dict(optimizer__name='adamw', optimizer__weight_decay=0.1), dict(updates__sam=0.05),
+        {},
+        dict(optimizer__name='adamw', optimizer__weight_decay=0.1),
+        dict(updates__sam=0.05),
         dict(updates__accumulate=4),
     ],
     ids=['momentum', 'adamw', 'sam', 'parts'],

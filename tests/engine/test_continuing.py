@@ -330,9 +330,7 @@ def test_another_optimizer_and_another_model_are_told_apart(alone, smoke):
 def test_a_finished_run_is_told_in_a_sentence(alone, smoke, capfd):
     row = read_card(alone)['final']['test']
     assert train.run(smoke(), alone) == 0
-    assert capfd.readouterr().out == (
-        f'{alone} is finished at step 8: test top-1 {row["top1"]:.2f} % of 256 images\n'
-    )
+    assert capfd.readouterr().out == (f'{alone} is finished at step 8: test top-1 {row["top1"]:.2f} % of 256 images\n')
 
 
 def test_card_and_tensorboard_say_the_model_and_its_hyper_parameters(alone):

@@ -162,7 +162,7 @@ def test_a_run_without_a_record_goes_on_and_records(run, capsys):
 def test_the_data_of_a_finished_run_may_change_but_it_is_said(run, capsys):
     grow(run / 'images')
     assert train.run(training(run / 'images'), run / 'run') == 0
-    assert "warning: the data of" in (said := capsys.readouterr().err) and "'dog' 10 -> 16" in said
+    assert 'warning: the data of' in (said := capsys.readouterr().err) and "'dog' 10 -> 16" in said
 
 
 def test_a_renamed_class_is_refused_with_names(run):
@@ -182,7 +182,7 @@ def test_changed_test_images_are_evaluated_and_it_is_said(run, capsys):
     (run / 'images/val/dog/img50.png').unlink()
     record = evaluate.run(run / 'run')
     assert (record['top1'], record['n_seen']) == (100, 11)
-    assert "warning: the data of" in (said := capsys.readouterr().err) and 'test had 12 images, now 11' in said
+    assert 'warning: the data of' in (said := capsys.readouterr().err) and 'test had 12 images, now 11' in said
     assert evaluate.run(run / 'run', split='train')['n_seen'] == 30 and not capsys.readouterr().err
 
 

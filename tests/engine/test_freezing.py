@@ -40,7 +40,8 @@ def ended(config, workdir):
 
 
 @pytest.mark.parametrize(
-    'more', [{}, dict(updates__accumulate=4), dict(precise_batches=3), dict(updates__sam=0.05)],
+    'more',
+    [{}, dict(updates__accumulate=4), dict(precise_batches=3), dict(updates__sam=0.05)],
     ids=['plain', 'parts', 'precise', 'sam'],
 )
 def test_bits_of_frozen_parameters_statistics_and_averages_stay(tmp_path, more):

@@ -114,9 +114,7 @@ def after(method, devices, updates=4, dtype=np.float64, **options):
     )  # fmt: skip
     mesh = meshes.make_mesh(devices)
     whole = meshes.replicated(mesh)
-    step = jax.jit(
-        method.make_train_step(parts), in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole
-    )
+    step = jax.jit(method.make_train_step(parts), in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole)
     shape = (6, 6, 1)
     begin = functools.partial(states.create, model, tx, shape, average='average' in options, skips='skip' in options)
     state = begin(np.uint32(0), method=method.initial(model, tx, shape, np.uint32(0)))

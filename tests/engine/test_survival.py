@@ -168,7 +168,9 @@ def test_saves_that_fail_are_warnings_and_training_goes_on(smoke, tmp_path, full
         ((5,), 5, 'step 5: No space left on device; the last good one is of step 4'),
     ],
 )
-def test_saves_that_fail_too_often_or_at_the_end_are_errors(smoke, tmp_path, full_at, monkeypatch, full, preempted, message):  # noqa: E501
+def test_saves_that_fail_too_often_or_at_the_end_are_errors(
+    smoke, tmp_path, full_at, monkeypatch, full, preempted, message
+):
     full_at(*full)
     at_step(monkeypatch, preempted)
     with pytest.raises(RunError, match=message):

@@ -173,7 +173,6 @@ def test_averaged_weights_get_the_statistics_of_the_training_images():
         np.testing.assert_allclose(norm['var'], pixels.var((0, 1, 2)), rtol=2e-2)
 
 
-
 @pytest.mark.parametrize(
     ('name', 'crops', 'scales'),
     [

@@ -1,6 +1,6 @@
 """Writes tests/interop/dahuffman.json: lengths of texts by the package dahuffman.
 
-    pip install dahuffman==0.4.2 && python -m tests.goldens.dahuffman_lengths
+pip install dahuffman==0.4.2 && python -m tests.goldens.dahuffman_lengths
 """
 
 import importlib.metadata

@@ -138,6 +138,7 @@ def test_plus_plus_with_exponential_is_that_of_tf_keras_vis():
 def test_the_gradient_stops_at_the_layer():
     # Cost: the forward pass, and backward through nothing but the pooling and the dense layer.
     module, variables, images = made('resnet20_cifar10', 32)
+
     def gradient(variables, images):
         module_program = program.trace(module, variables, images)
         place = program.last_map(module_program)

@@ -32,7 +32,7 @@ def test_collectives_are_counted_among_their_devices(shape, inside, outside, kin
 
 
 # As the TPU's compiler writes them: a sum of which each device gets a part, a gathering spread over two fusions.
-FUSED = '''
+FUSED = """
 %all-reduce-scatter.3 (input: bf16[400], input.1: bf16[600]) -> (bf16[50], bf16[75]) {
   %all-reduce.5 = (bf16[400]{0}, bf16[600]{0}) all-reduce(%a, %b), channel_id=1, replica_groups={{0,1,2,3,4,5,6,7}}
 }
@@ -48,7 +48,7 @@ ENTRY %main (a: bf16[250], b: bf16[1000]) -> bf16[50] {
   %p = f32[16,10]{1,0} collective-permute(%c), channel_id=2, source_target_pairs={{0,7},{1,6},{2,5},{3,4}}
   %h = (bf16[50]{0}, bf16[75]{0}) fusion(%b), kind=kCustom, calls=%all-reduce-scatter.3
 }
-'''
+"""
 
 
 def test_collectives_within_fusions_are_counted_once():
@@ -72,7 +72,7 @@ def test_an_array_has_bytes_tiles_and_a_memory(text, shape, size, padded, space)
 
 
 # A loop of five turns, each of which cuts a row out of x and writes it on the chip; then a sum from there to HBM.
-LOOP = '''
+LOOP = """
 %cut (p: f32[5,100], i: s32[]) -> f32[1,100] {
   %p = f32[5,100]{1,0} parameter(0)
   %i = s32[] parameter(1)
@@ -91,7 +91,7 @@ ENTRY %main (x: f32[5,100]) -> f32[25] {
   %v = f32[100]{0:S(1)} copy-thing(%x)
   ROOT %r = f32[25]{0} reduce(%v), to_apply=%sum
 }
-'''
+"""
 
 
 def test_hbm_is_what_leaves_the_chip_as_often_as_a_loop_runs():
@@ -106,7 +106,7 @@ def test_a_gpu_has_no_memory_on_the_chip_that_programs_name():
     assert traffic(hlo.parse(LOOP), on_chip=False).hbm == expected
 
 
-BRANCHES = '''
+BRANCHES = """
 %much (x: f32[100]) -> f32[100] {
   %x = f32[100]{0} parameter(0)
   ROOT %n = f32[100]{0} negate(%x)
@@ -120,7 +120,7 @@ ENTRY %main (p: pred[], x: f32[100]) -> f32[100] {
   %r = f32[100]{0} reverse(%x), dimensions={0}
   ROOT %c = f32[100]{0} conditional(%p, %r, %r), branch_computations={%much, %none}
 }
-'''
+"""
 
 
 def test_of_a_conditional_the_branch_that_moves_least_counts():

@@ -356,11 +356,17 @@ def tiny(monkeypatch):
     monkeypatch.setattr(registry, 'catalogue', lambda: {'tiny': Variant(module=Tiny, **facts)})
     references = {
         'torch/tiny': Reference(
-            'tiny', lambda path: path.replace('/', '.'), flatten={'fc': (5, 8, 8)}, ignore=(r'mask\..*',),
+            'tiny',
+            lambda path: path.replace('/', '.'),
+            flatten={'fc': (5, 8, 8)},
+            ignore=(r'mask\..*',),
             published=((r'bn\.(\d)\.(.*)', r'bn\1.\2'), (r'last\.(.*)', r'head.\1')),
         ),
         'torch/tiny_conv': Reference(
-            'tiny', lambda path: f'features.{path}', flatten={'fc': (5, 8, 8)}, as_convolution=('fc|he.d',),
+            'tiny',
+            lambda path: f'features.{path}',
+            flatten={'fc': (5, 8, 8)},
+            as_convolution=('fc|he.d',),
         ),
         'keras/Tiny': Reference('tiny', lambda path: path.replace('conv1', 'conv2d')),
     }

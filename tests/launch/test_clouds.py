@@ -13,7 +13,7 @@ from launch.sweep import main
 from tests.launch.test_sweep import SPEC
 
 # Takes every call; the first training of the second run finds its TPU preempted.
-GCLOUD = '''#!{python}
+GCLOUD = """#!{python}
 import json, pathlib, sys
 calls = pathlib.Path({folder!r}) / 'calls.jsonl'
 words = sys.argv[1:]
@@ -26,7 +26,7 @@ if 'cvresearch.main' in text and 'peak=0.004' in text and not trained:
     sys.exit(255)
 if 'describe' in words:
     print('PREEMPTED' if 'cvresearch.main' in ' '.join(before[-1]) else 'READY')
-'''
+"""
 TPU = 'zone=us-west4-a type=v5litepod-8 version=v2-alpha-tpuv5-lite bucket=b spot=true'
 
 

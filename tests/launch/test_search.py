@@ -17,7 +17,7 @@ from launch.sweep import main
 
 SPEC = 'tests/launch/tiny_search.py'
 # Writes the rows and the card of a run whose accuracy is best at a learning rate of 1e-3.
-TRIAL = '''
+TRIAL = """
 import json, math, pathlib, signal, sys, time
 workdir, peak, pause = pathlib.Path(sys.argv[1]), float(sys.argv[2]), float(sys.argv[3])
 workdir.mkdir(exist_ok=True)
@@ -36,7 +36,7 @@ for i in range(done, 5):
         file.write(json.dumps({'step': i, 'split': 'minival', 'top1': top1}) + '\\\\n')
     time.sleep(pause)
 end('finished', 0)
-'''.replace('\\\\n', '\\n')
+""".replace('\\\\n', '\\n')
 SPACE = {'schedule.peak': sweeps.log_uniform(1e-6, 1e-2)}
 
 

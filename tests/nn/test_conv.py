@@ -135,6 +135,7 @@ def test_on_other_platforms_the_program_is_the_plain_one(image, size, arguments)
 def test_transformations(image, size, arguments):
     rng = np.random.default_rng(0)
     x, kernel, dx, dk = (jnp.asarray(rng.standard_normal(each), jnp.float32) for each in (image, size, image, size))
+
     def everything(function):
         f = functools.partial(function, **arguments)
         loss = lambda x, k: jnp.sum(jnp.sin(f(x, k)))  # noqa: E731

@@ -1,6 +1,6 @@
 """Writes pytorch.json: what PyTorch's optimizers and schedules do, step by step. The tests need no PyTorch.
 
-    python tests/optim/pytorch_sequences.py        # needs torch (tests/goldens/requirements.txt)
+python tests/optim/pytorch_sequences.py        # needs torch (tests/goldens/requirements.txt)
 """
 
 import json

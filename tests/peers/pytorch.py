@@ -149,7 +149,7 @@ def main() -> None:
     options = parser.parse_args()
     keep_freed_pages()
     rows = []
-    for name in (options.nets or list(NETS)):
+    for name in options.nets or list(NETS):
         rows.append(compare(name, options.plain))
         print(rows[-1], file=sys.stderr)
         jax.clear_caches()

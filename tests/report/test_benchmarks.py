@@ -59,7 +59,13 @@ def test_a_published_row_has_the_mean_the_difference_and_both_errors(finished, c
 def test_columns_begin_as_promised_and_every_published_row_is_there(finished, capsys):
     rows = table([finished('a', f'{RESNET}:short', 94.0)], capsys)
     assert [key for key in rows[0] if 'evidence' not in key][:7] == [
-        'net', 'paper', 'ours', 'difference', 'sd', 'seeds', 'n_seen'
+        'net',
+        'paper',
+        'ours',
+        'difference',
+        'sd',
+        'seeds',
+        'n_seen',
     ]
     with open(HERE / 'fashion_mnist.csv', encoding='utf-8', newline='') as file:
         facts = list(csv.DictReader(file))
