@@ -73,11 +73,14 @@ class Step:
         loss = losses.make({'name': 'softmax_cross_entropy'})
         train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))
         random = np.random.default_rng(0)
-        batch = jax.device_put({
-            'image': random.integers(0, 256, (batch_size, *shape), np.uint8),
-            'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
-            'epoch': np.zeros(batch_size, np.int32), 'index': np.arange(batch_size, dtype=np.int32),
-        })  # fmt: skip
+        batch = jax.device_put(
+            {
+                'image': random.integers(0, 256, (batch_size, *shape), np.uint8),
+                'label': random.integers(0, model.num_classes, batch_size).astype(np.int32),
+                'epoch': np.zeros(batch_size, np.int32),
+                'index': np.arange(batch_size, dtype=np.int32),
+            }
+        )
         begun = time.perf_counter()
         state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
         made = time.perf_counter()
@@ -92,8 +95,9 @@ class Step:
         return time.perf_counter() - start
 
 
-def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = None, dtype: str = 'float32',
-                   repeats: int = 30) -> dict:  # fmt: skip
+def step_benchmark(
+    name: str, batch_size: int = 64, image_size: int | None = None, dtype: str = 'float32', repeats: int = 30
+) -> dict:
     """Returns the speed of one training step of a variant.
 
     Args:
@@ -109,14 +113,20 @@ def step_benchmark(name: str, batch_size: int = 64, image_size: int | None = Non
     median = statistics.median(step() for _ in tqdm(range(repeats), desc=name, leave=False))
     macs = cost.macs(step.model, step.image_shape)
     return dict(
-        model=name, device=jax.devices()[0].device_kind, dtype=dtype, batch_size=batch_size,
-        image_size=step.image_shape[0], step_ms=round(1e3 * median, 3), images_per_second=round(batch_size / median, 1),
+        model=name,
+        device=jax.devices()[0].device_kind,
+        dtype=dtype,
+        batch_size=batch_size,
+        image_size=step.image_shape[0],
+        step_ms=round(1e3 * median, 3),
+        images_per_second=round(batch_size / median, 1),
         # A gradient costs about twice the forward pass: 3 * multiply-adds a training step, by convention.
         gmacs_per_second=round(3 * macs * batch_size / median / 1e9, 2),
-        first_step_s=round(step.compile_s + first, 3), compile_s=round(step.compile_s, 3),
+        first_step_s=round(step.compile_s + first, 3),
+        compile_s=round(step.compile_s, 3),
         initialise_s=round(step.initialise_s, 3),
         **_memory(step.compiled),
-    )  # fmt: skip
+    )
 
 
 def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
@@ -153,13 +163,19 @@ def loop_benchmark(config: ConfigDict, pairs: int = 20) -> dict:
     aside = round(0.98 * math.sqrt(pairs))  # ranks that a median's lie within, of 95 % of all samples
     interval = ratios[max(pairs // 2 - aside, 0)], ratios[min(pairs // 2 + aside, pairs - 1)]
     return dict(
-        model=config.model.name, device=jax.devices()[0].device_kind, batch_size=config.batch_size,
-        loop_ms=round(statistics.median(ours), 3), bare_ms=round(statistics.median(bare), 3),
-        ratio=round(statistics.median(ratios), 4), ratio_interval=[round(ratio, 4) for ratio in interval],
+        model=config.model.name,
+        device=jax.devices()[0].device_kind,
+        batch_size=config.batch_size,
+        loop_ms=round(statistics.median(ours), 3),
+        bare_ms=round(statistics.median(bare), 3),
+        ratio=round(statistics.median(ratios), 4),
+        ratio_interval=[round(ratio, 4) for ratio in interval],
         ratios=[round(ratio, 4) for ratio in ratios],
         images_per_second=round(1e3 * config.batch_size / statistics.median(ours), 1),
-        first_step_cold_s=round(cold, 3), first_step_warm_s=round(warm, 3), **memory,
-    )  # fmt: skip
+        first_step_cold_s=round(cold, 3),
+        first_step_warm_s=round(warm, 3),
+        **memory,
+    )
 
 
 def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]:
@@ -219,12 +235,19 @@ def _memory(compiled) -> dict:
 def main(argv: list[str]) -> int:
     """Prints a benchmark; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), places=('record',), model='variant whose training step is timed',
-        config='experiment whose loop is compared with its bare step', batch_size='images a step (64)',
-        image_size='height and width; the variant\'s own by default', dtype='float32 (default) or bfloat16',
-        steps='steps timed (30; of the loop 200, in turns of 10)', format='text (default) or json: one line',
+        argv,
+        __doc__,
+        required=(),
+        places=('record',),
+        model='variant whose training step is timed',
+        config='experiment whose loop is compared with its bare step',
+        batch_size='images a step (64)',
+        image_size="height and width; the variant's own by default",
+        dtype='float32 (default) or bfloat16',
+        steps='steps timed (30; of the loop 200, in turns of 10)',
+        format='text (default) or json: one line',
         record='file for the record: docs/records/NAME.json',
-    )  # fmt: skip
+    )
     numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
     repeats = numbers.pop('steps', None)
     if bool(options.model) == bool(options.config):

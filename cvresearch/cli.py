@@ -13,7 +13,7 @@ from cvresearch.base.errors import BAD_INPUT, UserError, nearest
 SUBJECTS = {
     'Train': {
         'train': ('cvresearch.main', 'trains an experiment file'),
-        'sweep': ('launch.sweep', 'trains every setting of a file\'s sweep(): here, on SLURM, TPU VMs, Kubernetes'),
+        'sweep': ('launch.sweep', "trains every setting of a file's sweep(): here, on SLURM, TPU VMs, Kubernetes"),
         'doctor': ('cvresearch.engine.doctor', 'says whether a run would start on this machine'),
         'plan': ('cvresearch.engine.plan', 'compiles a recipe for a machine that is not here: memory, least time'),
         'track': ('cvresearch.base.track', 'sends the records of runs to Weights & Biases, MLflow, a tracker of yours'),
@@ -23,7 +23,7 @@ SUBJECTS = {
     'Measure and use a net': {
         'evaluate': ('cvresearch.evaluate', 'evaluates a run, an ensemble or any net by any protocol'),
         'evaluate score': ('cvresearch.evaluation.score', 'computes further metrics and tests from kept predictions'),
-        'evaluate robustness': ('cvresearch.evaluation.robustness', 'measures errors under ImageNet-C\'s corruptions'),
+        'evaluate robustness': ('cvresearch.evaluation.robustness', "measures errors under ImageNet-C's corruptions"),
         'predict': ('cvresearch.predict', 'says what is on a photograph'),
         'label': ('cvresearch.evaluation.label', 'labels a whole source of images, for a student to learn from'),
         'features': ('cvresearch.evaluation.feature_files', 'writes what layers give for a whole data set'),
@@ -49,13 +49,17 @@ SUBJECTS = {
         'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
         'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
     },
-}  # fmt: skip
+}
 COMMANDS = {words: entry for commands in SUBJECTS.values() for words, entry in commands.items()}
 # Words that commands had before, and have still; each says the new ones.
 FORMER = {
-    'score': 'evaluate score', 'robustness': 'evaluate robustness', 'ensembles': 'report ensembles',
-    'tables': 'report tables', 'pictures': 'report plots', 'report pictures': 'report plots',
-}  # fmt: skip
+    'score': 'evaluate score',
+    'robustness': 'evaluate robustness',
+    'ensembles': 'report ensembles',
+    'tables': 'report tables',
+    'pictures': 'report plots',
+    'report pictures': 'report plots',
+}
 
 
 def start(*room: str) -> None:

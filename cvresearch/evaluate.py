@@ -25,14 +25,12 @@ import sys
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-
-from cvresearch.base import cli, tables
+from cvresearch.base import cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
 from cvresearch.engine import datasets
-from cvresearch.evaluation import ensemble, measure, predictions
+from cvresearch.evaluation import ensemble, ensemble_text, measure, predictions
 from cvresearch.evaluation.predictions import KEPT, Predictions
 from cvresearch.evaluation.runs import Run
 from cvresearch.objectives import significance
@@ -107,15 +105,24 @@ class How:
     def of(self, run: Run):
         """Returns the protocol for a run."""
         return run.protocol(
-            self.split, self.protocol, self.resolution, scales=self.scales, interpolation=self.interpolation,
+            self.split,
+            self.protocol,
+            self.resolution,
+            scales=self.scales,
+            interpolation=self.interpolation,
             average=self.average,
-        )  # fmt: skip
+        )
 
 
 def run(
-    workdir: str | Path, split: str = 'test', batch_size: int | None = None, step: int | str | None = None,
-    select_by: str = 'minival', force: bool = False, **how,
-) -> dict:  # fmt: skip
+    workdir: str | Path,
+    split: str = 'test',
+    batch_size: int | None = None,
+    step: int | str | None = None,
+    select_by: str = 'minival',
+    force: bool = False,
+    **how,
+) -> dict:
     """Returns the record of an evaluation of one checkpoint: step, protocol, metrics, `n_seen`.
 
     Args:
@@ -141,9 +148,12 @@ def run(
 
 
 def run_ensemble(
-    workdir: str | Path, kind: str, others: tuple[str | Path, ...] = (), controls: tuple[str | Path, ...] = (),
+    workdir: str | Path,
+    kind: str,
+    others: tuple[str | Path, ...] = (),
+    controls: tuple[str | Path, ...] = (),
     how: How | None = None,
-) -> dict:  # fmt: skip
+) -> dict:
     """Returns the record of an ensemble.
 
     Args:
@@ -173,10 +183,14 @@ def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) 
     members = ensemble.aligned(members)
     first = members[0].record
     whole = ensemble.average(
-        members, run=first['run'], split=first['split'], weights=name, steps=[m.record['step'] for m in members],
+        members,
+        run=first['run'],
+        split=first['split'],
+        weights=name,
+        steps=[m.record['step'] for m in members],
         **{key: value for key, value in first.items() if key not in ('run', 'split', 'weights', 'step', 'crops')},
         crops=first['crops'] * len(members),
-    )  # fmt: skip
+    )
     return whole, {
         'curve': ensemble.curve(members),
         'members': [owner.metrics(member) for owner, member in zip(owners, members, strict=True)],
@@ -265,41 +279,6 @@ def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> No
         found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
 
 
-def as_text(record: dict) -> str:
-    """Returns the record of an ensemble as tables: members, the curve, controls, disagreement and correlation."""
-    columns, percents = ('top1', 'nll', 'brier', 'ece'), ('top1', 'mAP', 'exact_match', 'micro_f1', 'macro_f1')
-    columns = columns if record.get('task') is None else percents[1:]
-    shown = lambda row, **first: first | {c: f'{row[c]:.{2 if c in percents else 4}f}' for c in columns}  # noqa: E731
-    parts = []
-    if 'curve' in record:
-        members = [shown(row, member=f'{row["run"]} at step {row["step"]}') for row in record['members']]
-        parts.append(tables.render(members, ('member', *columns)))
-        curve = [shown(row, **{'last m members': str(row['m'])}) for row in record['curve']]
-        parts.append(tables.render(curve, ('last m members', *columns)))
-        for name in ('disagreement', 'correlation'):
-            numbers = np.array(record[name])
-            rows = [{name: str(i + 1)} | {str(j + 1): f'{x:.4f}' for j, x in enumerate(row)}
-                    for i, row in enumerate(numbers)]  # fmt: skip
-            parts.append(tables.render(rows, (name, *(str(j + 1) for j in range(len(numbers))))))
-    else:
-        parts.append(tables.render([shown(record, net='average of weights')], ('net', *columns)))
-    controls = []
-    for row in record['controls']:
-        each = [(f'{row["control"]}, last step', row)]
-        each += [(f'{row["control"]}, its snapshots', row['snapshots'])] if 'snapshots' in row else []
-        same = 'yes' if row['same_cost'] else f'no: {row["images_trained_on"]:,} images'
-        controls += [
-            shown(one, control=name) | {'same cost': same, 'p (McNemar)': f'{one["mcnemar"]["p"]:.3g}'}
-            for name, one in each
-        ]
-    if controls:
-        parts.append(tables.render(controls, ('control', *columns, 'same cost', 'p (McNemar)')))
-    how = f'{record["protocol"]}, {record["resolution"]} pixels'
-    part = f' (of {record["subset"]["of"]:,})' if 'subset' in record else ''
-    parts.append(f'{record["n_seen"]:,} images{part} of {record["split"]}, {how}')
-    return '\n\n'.join(parts)
-
-
 def _print_each(weights: list[str], how: How, view: measure.View, out: Path | None, part: dict) -> int:
     """Prints the record of each net in a list; one that cannot be evaluated is an error line, and the code is 2."""
     if len(weights) > 1:
@@ -317,32 +296,42 @@ def _print_each(weights: list[str], how: How, view: measure.View, out: Path | No
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='further workdirs of an ensemble',
-        places=('workdir', 'root', 'control', 'out'), repeated=('control', 'weights'),
+        argv,
+        __doc__,
+        required=(),
+        positional='further workdirs of an ensemble',
+        places=('workdir', 'root', 'control', 'out'),
+        repeated=('control', 'weights'),
         switches=dict(
             force='choose the best checkpoint by the split that is reported (the record says '
-                  'so); evaluate held-out images that have changed',
-            discard='do not keep the predictions', sequential='members of an ensemble one after another',
+            'so); evaluate held-out images that have changed',
+            discard='do not keep the predictions',
+            sequential='members of an ensemble one after another',
         ),
-        workdir='folder of the run', split='test (default), train or minival',
-        batch_size='images a step; the run\'s own by default', step='of the checkpoint, or best; the newest by default',
-        select_by='split that decides which is best: minival (default)', ensemble='snapshots, runs or weights',
+        workdir='folder of the run',
+        split='test (default), train or minival',
+        batch_size="images a step; the run's own by default",
+        step='of the checkpoint, or best; the newest by default',
+        select_by='split that decides which is best: minival (default)',
+        ensemble='snapshots, runs or weights',
         control='a workdir of the same cost; may be given several times',
         format='json (default), of an ensemble also text',
-        data='another data set: imagenet_real, imagenet_a, ...', root='of that data set',
+        data='another data set: imagenet_real, imagenet_a, ...',
+        root='of that data set',
         protocol='alexnet_10, vgg_dense, ... (default: as the source gives images); of --weights also '
-                 'as_published, with the size of their published accuracy',
-        resolution='side of the net\'s input; of training by default',
+        'as_published, with the size of their published accuracy',
+        resolution="side of the net's input; of training by default",
         scales='shorter sides before cropping: 256,384,512',
         interpolation='of resizing: bilinear (default), bicubic or nearest',
-        average='of views: probabilities or logits; the paper\'s by default',
+        average="of views: probabilities or logits; the paper's by default",
         weights='with --workdir: raw, or the average that the run keeps: ema, swa, polyak. Without: a net, '
-                'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times; '
-                '@FILE lists nets, one a line; the sweep() of @FILE.py returns settings such as '
-                "{'weights': 'run:a', 'protocol': 'resnet_10'}",
+        'run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path; may be given several times; '
+        '@FILE lists nets, one a line; the sweep() of @FILE.py returns settings such as '
+        "{'weights': 'run:a', 'protocol': 'resnet_10'}",
         out='folder for the record and the predictions of --weights',
-        limit='at most so many images of the split', every='one image in so many of the split',
-    )  # fmt: skip
+        limit='at most so many images of the split',
+        every='one image in so many of the split',
+    )
     numbers = ('batch_size', 'resolution', 'limit', 'every')
     numbers = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
@@ -353,10 +342,14 @@ def main(argv: list[str]) -> int:
     if options.workdir and options.weights:
         words['weights'] = options.weights[-1]
     how = How(
-        options.split or 'test', scales=scales, stacked=False if options.sequential else None,
-        keep=not options.discard, **numbers, **words,
-    )  # fmt: skip
-    style = lookup('format', {'json': json.dumps, 'text': as_text}, options.format or 'json')
+        options.split or 'test',
+        scales=scales,
+        stacked=False if options.sequential else None,
+        keep=not options.discard,
+        **numbers,
+        **words,
+    )
+    style = lookup('format', {'json': json.dumps, 'text': ensemble_text.as_text}, options.format or 'json')
     if not options.workdir:
         view = measure.View(how.protocol, how.resolution, how.scales, how.interpolation, how.average)
         part = dict(split=how.split, batch_size=how.batch_size, limit=how.limit, every=how.every)
@@ -370,7 +363,7 @@ def main(argv: list[str]) -> int:
         controls = tuple(taking.take(given, _finished)) if given else ()
         print(style(run_ensemble(options.workdir, options.ensemble, others, controls, how)))
         return 0
-    if options.rest or options.control or style is as_text:
+    if options.rest or options.control or style is ensemble_text.as_text:
         raise UserError('further workdirs, --control and --format=text belong to --ensemble; give one')
     step = options.step if options.step in (None, 'best') else cli.integer('step', options.step)
     fields = {field.name: getattr(how, field.name) for field in dataclasses.fields(how)}

@@ -54,58 +54,87 @@ def _print_layers(net: Classifier, options: SimpleNamespace) -> None:
 CLASS: dict[str, Any] = {'class': 'classes by name or number, with commas between; the likeliest by default'}
 # (net, images, options)
 OF_IMAGES: dict[str, Callable] = {
-    'maps': look_inside.maps, 'exciting': look_inside.exciting, 'cka': look_inside.compare,
+    'maps': look_inside.maps,
+    'exciting': look_inside.exciting,
+    'cka': look_inside.compare,
     **{name: functools.partial(look_inside.embed, method=name) for name in learned.EMBEDDINGS},
     **{name: functools.partial(look_inside.distributions, what=name) for name in ('activations', 'gradients')},
-}  # fmt: skip
+}
 # (net, options)
 OF_THE_NET: dict[str, Callable] = {
-    'filters': look_inside.filters, 'templates': look_inside.templates, 'surface': look_training.surface,
+    'filters': look_inside.filters,
+    'templates': look_inside.templates,
+    'surface': look_training.surface,
     'layers': _print_layers,
-}  # fmt: skip
+}
 # (folders or files, options)
 OF_RUNS: dict[str, Callable] = {
     **{name: functools.partial(look_training.layers, name) for name in ('training', 'activations', 'gradients')},
     'curves': look_training.curves,
-    **{name: functools.partial(look_training.answered, name)
-       for name in ('confusion', 'calibration', 'classes', 'mistakes')},
-}  # fmt: skip
+    **{
+        name: functools.partial(look_training.answered, name)
+        for name in ('confusion', 'calibration', 'classes', 'mistakes')
+    },
+}
 KINDS = tuple(dict.fromkeys((*MAPS, *OF_IMAGES, *OF_THE_NET, *OF_RUNS)))
 # Which kinds a flag is for.
 FLAGS = {
-    'layer': ('gradcam', 'gradcam++', 'gradcam++exp', 'maps', 'exciting', *learned.EMBEDDINGS, 'activations',
-              'gradients'),
-    'class': (*MAPS, 'gradients'), 'window': ('occlusion',), 'stride': ('occlusion',),
-    'samples': ('smoothgrad', 'integrated'), 'channel': ('exciting',), 'other': ('cka',),
-    'shared': ('maps', 'filters', 'templates'), 'points': ('surface',), 'reach': ('surface',), 'limit': ('surface',),
-    'data': ('surface', 'mistakes'), 'root': ('surface', 'mistakes'),
+    'layer': (
+        'gradcam',
+        'gradcam++',
+        'gradcam++exp',
+        'maps',
+        'exciting',
+        *learned.EMBEDDINGS,
+        'activations',
+        'gradients',
+    ),
+    'class': (*MAPS, 'gradients'),
+    'window': ('occlusion',),
+    'stride': ('occlusion',),
+    'samples': ('smoothgrad', 'integrated'),
+    'channel': ('exciting',),
+    'other': ('cka',),
+    'shared': ('maps', 'filters', 'templates'),
+    'points': ('surface',),
+    'reach': ('surface',),
+    'limit': ('surface',),
+    'data': ('surface', 'mistakes'),
+    'root': ('surface', 'mistakes'),
     'split': ('surface', 'curves', 'confusion', 'calibration', 'classes', 'mistakes'),
-    'bins': ('calibration',), 'number': ('mistakes',),
-}  # fmt: skip
+    'bins': ('calibration',),
+    'number': ('mistakes',),
+}
 
 
 def main(argv: list[str]) -> int:
     """Draws what a KIND says of a net; bad input is one line."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='KIND, and images or runs', places=('arrays',),
+        argv,
+        __doc__,
+        required=(),
+        positional='KIND, and images or runs',
+        places=('arrays',),
         switches=dict(shared='one scale for all pictures of a sheet, rather than one for each'),
         weights=f'the net: {NAMING}',
         out='the picture: .png, .pdf or .svg; it must not be there yet',
         arrays='.npz in which the numbers are kept',
         layer='name of the layer (cvresearch look layers); found by default',
         channel='channels of the layer, with commas between',
-        window='side of the square that occlusion covers, in pixels of the net\'s input',
+        window="side of the square that occlusion covers, in pixels of the net's input",
         stride='pixels from square to square',
         samples='noisy copies of smoothgrad, steps of integrated (50)',
         other='the second net of cka',
-        data='data set of surface and of mistakes, such as image_folder; a run\'s own by default',
+        data="data set of surface and of mistakes, such as image_folder; a run's own by default",
         root='folder of that data set',
         split='train, test or minival',
-        limit='images of surface (256)', points='places along each direction of surface (21)',
+        limit='images of surface (256)',
+        points='places along each direction of surface (21)',
         reach='how far surface goes to either side, in norms of the filters (1)',
-        bins='of calibration (15)', number='images of mistakes (25)',
+        bins='of calibration (15)',
+        number='images of mistakes (25)',
         **CLASS,
-    )  # fmt: skip
+    )
     options.classes = getattr(options, 'class')
     if not options.rest:
         raise UserError(f'no KIND is given; valid: {", ".join(KINDS)}')

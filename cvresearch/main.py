@@ -8,7 +8,11 @@ from cvresearch.base.overrides import flatten
 def main(argv: list[str]) -> int:
     """Parses the command line and trains; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config',), places=('workdir',), repeated=('track',),
+        argv,
+        __doc__,
+        required=('config',),
+        places=('workdir',),
+        repeated=('track',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',
         profile='number of steps in the profile that is written to WORKDIR/profile, for TensorBoard and xprof',
@@ -21,7 +25,7 @@ def main(argv: list[str]) -> int:
             print_config='print every key with its value, and train nothing',
             dry_run='tell what the run will cost (images, multiply-adds, hours here), and train nothing',
         ),
-    )  # fmt: skip
+    )
     config = cli.config_of(options)
     if options.print_config:
         print(*(f'{key}: {value!r}' for key, value in sorted(flatten(config).items())), sep='\n')

@@ -33,9 +33,14 @@ from cvresearch.train import Training
 
 # What members may differ in, beside the seed: tested to reach the compiled step as arguments.
 NUMBERS = (
-    'schedule.peak', 'optimizer.weight_decay', 'loss.label_smoothing', 'mixing.mixup', 'optimizer.momentum',
-    'optimizer.b1', 'optimizer.b2',
-)  # fmt: skip
+    'schedule.peak',
+    'optimizer.weight_decay',
+    'loss.label_smoothing',
+    'mixing.mixup',
+    'optimizer.momentum',
+    'optimizer.b1',
+    'optimizer.b2',
+)
 
 
 def run(members: Sequence[ConfigDict], workdirs: Sequence[str | Path]) -> int:

@@ -160,15 +160,21 @@ HEADS = {'csv': 'image,rank,class,name,probability'}
 def main(argv: list[str]) -> int:
     """Prints the classes of each image; an unreadable one is one line on standard error and makes the exit code 2."""
     options = cli.parse(
-        argv, __doc__, required=('weights',), positional='image files, folders of them', places=('contact_sheet',),
+        argv,
+        __doc__,
+        required=('weights',),
+        positional='image files, folders of them',
+        places=('contact_sheet',),
         weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
         model='name of a variant, efficientnet_lite0; of a file that does not say whose weights it holds',
         reference='whose weights a file holds, torchvision/resnet50; found out by their names where those tell; '
-                  'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
-        format='text (default), json or csv', contact_sheet='a picture of the images and their classes, .png',
+        'a tag (timm/resnet50.tv_in1k) tells how its images are prepared',
+        format='text (default), json or csv',
+        contact_sheet='a picture of the images and their classes, .png',
         top='classes an image (5)',
-        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
-    )  # fmt: skip
+        plugins='a module or .py file with nets of your own; may be given several times',
+        repeated=('plugins',),
+    )
     plugins.load(plugins.resolved(options.plugins))
     form = options.format or 'text'
     write = lookup('format', FORMATS, form)

@@ -60,8 +60,10 @@ def generations(spec: str, overrides: dict[str, str | None], folder: Path) -> li
         name, previous = f'generation{number}', f'run:{folder}/generation{number - 1}'
         if not number and _needs_one_before(plan.make(spec, own, setting, name, folder)):
             raise UserError(f'{spec}: generation 0 of chain() needs one before it; expected one that learns by itself')
-        setting = {key: value.replace(PREVIOUS, previous) if isinstance(value, str) else value
-                   for key, value in setting.items()}  # fmt: skip
+        setting = {
+            key: value.replace(PREVIOUS, previous) if isinstance(value, str) else value
+            for key, value in setting.items()
+        }
         run = plan.make(spec, own, setting, name, folder)
         if run.config.method.name == 'soft_labels':
             given = {'unlabelled.labels': str(folder / f'labels{number}' / LABELS)}
@@ -103,12 +105,17 @@ def report(runs: list[SweepRun]) -> list[dict]:
     rows = []
     for run in runs:
         card, score = run.card() or {}, run.score()
-        rows.append({
-            'generation': run.name.removeprefix('generation'), 'net': run.config.model.name,
-            'method': run.config.method.name, 'state': run.state(),
-            METRICS[metric_of(run.rows())]: f'{score[0]:.2f} %' if score else '', 'split': score[1] if score else '',
-            'images seen': f'{card["images_seen"]:,}' if 'images_seen' in card else '',
-        })  # fmt: skip
+        rows.append(
+            {
+                'generation': run.name.removeprefix('generation'),
+                'net': run.config.model.name,
+                'method': run.config.method.name,
+                'state': run.state(),
+                METRICS[metric_of(run.rows())]: f'{score[0]:.2f} %' if score else '',
+                'split': score[1] if score else '',
+                'images seen': f'{card["images_seen"]:,}' if 'images_seen' in card else '',
+            }
+        )
     return rows
 
 
@@ -131,27 +138,36 @@ def alone(folder: Path) -> Iterator[None]:
 def main(argv: list[str]) -> int:
     """Trains the chain; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
+        argv,
+        __doc__,
+        required=('config', 'workdir'),
+        places=('workdir',),
         switches=dict(
-            dry_run='print the commands, and run nothing', status='print where each generation stands',
+            dry_run='print the commands, and run nothing',
+            status='print where each generation stands',
         ),
         config='experiment file with a chain(), with :ARGUMENT after its name where it takes one',
         workdir='folder of the chain; each generation has a folder in it',
-    )  # fmt: skip
+    )
     folder = local_path(options.workdir, 'workdir').absolute()
     if (folder / 'config.json').exists():
         raise UserError(f'{folder} is the folder of a run; a chain needs one of its own: choose another --workdir')
     runs = generations(options.config, options.overrides, folder)
     if options.dry_run:
         for run in runs:
-            print(*(shlex.join(command) for command in (labelling(run, 'python'), run.command('python')) if command),
-                  sep='\n')  # fmt: skip
+            print(
+                *(shlex.join(command) for command in (labelling(run, 'python'), run.command('python')) if command),
+                sep='\n',
+            )
         return 0
     code = 0
     if not options.status:
         with alone(folder):
-            manifest = {'config': options.config, 'overrides': dict(options.overrides),
-                        'runs': [{'name': run.name, **run.setting} for run in runs]}  # fmt: skip
+            manifest = {
+                'config': options.config,
+                'overrides': dict(options.overrides),
+                'runs': [{'name': run.name, **run.setting} for run in runs],
+            }
             write_atomically(folder / 'chain.json', json.dumps(manifest, indent=2, default=str) + '\n')
             code = train(runs)
     found = report(runs)

@@ -65,9 +65,10 @@ def _layers(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
 
 # By the knobs that a model's class has: how depth and width are set. A whole number as depth counts layers (6n + 2).
 SCALERS: dict[tuple[tuple[str, type], ...], Callable] = {
-    (('depth', float), ('width', float)): _multipliers, (('depth', int), ('width', float)): _layers,
+    (('depth', float), ('width', float)): _multipliers,
+    (('depth', int), ('width', float)): _layers,
     (('repeats', tuple), ('width', float)): _repeats,
-}  # fmt: skip
+}
 
 
 class Laboratory:
@@ -138,12 +139,17 @@ def row(lab: Laboratory, candidate: Candidate, runs: Sequence[plan.SweepRun]) ->
     scores = [run.score() for run in runs if run.state() == 'finished']
     values = [score[0] for score in scores if score]
     return {
-        'scaling': candidate.kind, 'depth': candidate.alpha, 'width': candidate.beta, 'resolution': candidate.gamma,
-        'multiply-adds': candidate.macs, 'x base': round(candidate.macs / lab.base.macs, 2),
+        'scaling': candidate.kind,
+        'depth': candidate.alpha,
+        'width': candidate.beta,
+        'resolution': candidate.gamma,
+        'multiply-adds': candidate.macs,
+        'x base': round(candidate.macs / lab.base.macs, 2),
         'top-1': f'{statistics.mean(values):.2f}' if values else None,
         'sd': f'{statistics.stdev(values):.2f}' if len(values) > 1 else None,
-        'seeds': len(values) or None, 'split': scores[0][1] if values else None,
-    }  # fmt: skip
+        'seeds': len(values) or None,
+        'split': scores[0][1] if values else None,
+    }
 
 
 def table(lab: Laboratory, candidates: Sequence[Candidate], runs: Sequence[plan.SweepRun], seeds: int) -> list[dict]:
@@ -166,14 +172,20 @@ def _number(flag: str, text: str | None, usual: float, least: float) -> float:
 def main(argv: list[str]) -> int:
     """Trains the candidates and prints the table; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
+        argv,
+        __doc__,
+        required=('config', 'workdir'),
+        places=('workdir',),
         switches=dict(dry_run='print the table without training'),
-        config='experiment of the base net; its data have an image_size', workdir='folder of the sweep',
+        config='experiment of the base net; its data have an image_size',
+        workdir='folder of the sweep',
         budget='times the multiply-adds of the base net; 2 by default',
-        tolerance='a part of the budget; 0.1 by default', seeds='runs of each candidate; 1 by default',
+        tolerance='a part of the budget; 0.1 by default',
+        seeds='runs of each candidate; 1 by default',
         phi='powers of the chosen compound that are printed; 3 by default',
-        jobs='runs at a time; 1 by default', format='text (default), markdown, csv or latex',
-    )  # fmt: skip
+        jobs='runs at a time; 1 by default',
+        format='text (default), markdown, csv or latex',
+    )
     budget, tolerance = _number('budget', options.budget, 2.0, 1.2), _number('tolerance', options.tolerance, 0.1, 0.0)
     seeds, phi, jobs = (
         cli.integer(name, getattr(options, name) or usual) for name, usual in dict(seeds='1', phi='3', jobs='1').items()

@@ -32,9 +32,20 @@ STAGES = ('', 'pruned', 'shared')
 # Deep Compression (arXiv:1510.00149), table 1: with 60,000 MNIST digits.
 PUBLISHED = {'LeNet-300-100': (40, 27), 'LeNet-5 (Caffe)': (39, 44)}
 COLUMNS = (
-    'net', 'images', 'n_seen', 'top-1', 'pruned', 'shared', 'coded', 'kept', 'KB', 'ratio', 'published ratio',
-    'published KB', 'seeds',
-)  # fmt: skip
+    'net',
+    'images',
+    'n_seen',
+    'top-1',
+    'pruned',
+    'shared',
+    'coded',
+    'kept',
+    'KB',
+    'ratio',
+    'published ratio',
+    'published KB',
+    'seeds',
+)
 
 
 def case(net: str, data: str, seed: int, folder: Path) -> dict:
@@ -83,12 +94,21 @@ def table(record: dict) -> str:
             continue
         size = statistics.mean(row['bytes'] for row in of)
         kept = statistics.mean(row['nonzero'] / row['weights'] for row in of)
-        rows.append({
-            'net': net, 'images': data, 'n_seen': f'{of[0]["dense"]["n_seen"]:,}',
-            'top-1': _spread(of, 'dense'), **{stage: _spread(of, stage) for stage in ('pruned', 'shared', 'coded')},
-            'kept': f'{kept:.1%}', 'KB': f'{size / 1000:.1f}', 'ratio': f'{of[0]["original_bytes"] / size:.1f}',
-            'published ratio': PUBLISHED[net][0], 'published KB': PUBLISHED[net][1], 'seeds': len(of),
-        })  # fmt: skip
+        rows.append(
+            {
+                'net': net,
+                'images': data,
+                'n_seen': f'{of[0]["dense"]["n_seen"]:,}',
+                'top-1': _spread(of, 'dense'),
+                **{stage: _spread(of, stage) for stage in ('pruned', 'shared', 'coded')},
+                'kept': f'{kept:.1%}',
+                'KB': f'{size / 1000:.1f}',
+                'ratio': f'{of[0]["original_bytes"] / size:.1f}',
+                'published ratio': PUBLISHED[net][0],
+                'published KB': PUBLISHED[net][1],
+                'seeds': len(of),
+            }
+        )
     return tables.render(rows, COLUMNS, 'markdown')
 
 
@@ -100,9 +120,14 @@ def _spread(rows: list[dict], stage: str) -> str:
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its table."""
     options = cli.parse(
-        argv, __doc__, required=(), places=('workdir', 'out', 'table'), workdir='folder of the runs',
-        out=f'the record ({OUT})', table='print the table of this record, and do nothing else',
-    )  # fmt: skip
+        argv,
+        __doc__,
+        required=(),
+        places=('workdir', 'out', 'table'),
+        workdir='folder of the runs',
+        out=f'the record ({OUT})',
+        table='print the table of this record, and do nothing else',
+    )
     if options.table:
         print(table(json.loads(options.table.read_text(encoding='utf-8'))))
         return 0

@@ -44,27 +44,38 @@ def manifest(runs: Sequence[SweepRun], name: str, jobs: int, settings: Settings)
     """
     cases = '\n'.join(f'{i}) exec {shlex.join(run.command("python", settings.mount))};;' for i, run in enumerate(runs))
     container = {
-        'name': 'train', 'image': settings.image,
+        'name': 'train',
+        'image': settings.image,
         'command': ['bash', '-c', f'case $JOB_COMPLETION_INDEX in\n{cases}\nesac'],
         'resources': {'limits': {settings.resource: str(settings.count)}},
         'volumeMounts': [{'name': 'sweep', 'mountPath': settings.mount}],
-    }  # fmt: skip
+    }
     rules = [
         {'action': 'Ignore', 'onPodConditions': [{'type': 'DisruptionTarget', 'status': 'True'}]},
         {'action': 'Ignore', 'onExitCodes': {'operator': 'In', 'values': [PREEMPTED]}},
         {'action': 'FailIndex', 'onExitCodes': {'operator': 'In', 'values': [BAD_INPUT]}},
     ]
     return {
-        'apiVersion': 'batch/v1', 'kind': 'Job', 'metadata': {'name': name, 'namespace': settings.namespace},
+        'apiVersion': 'batch/v1',
+        'kind': 'Job',
+        'metadata': {'name': name, 'namespace': settings.namespace},
         'spec': {
-            'completionMode': 'Indexed', 'completions': len(runs), 'parallelism': min(jobs, len(runs)),
-            'backoffLimitPerIndex': 3, 'maxFailedIndexes': len(runs), 'podFailurePolicy': {'rules': rules},
-            'template': {'spec': {
-                'restartPolicy': 'Never', 'terminationGracePeriodSeconds': settings.grace, 'containers': [container],
-                'volumes': [{'name': 'sweep', 'persistentVolumeClaim': {'claimName': settings.claim}}],
-            }},
+            'completionMode': 'Indexed',
+            'completions': len(runs),
+            'parallelism': min(jobs, len(runs)),
+            'backoffLimitPerIndex': 3,
+            'maxFailedIndexes': len(runs),
+            'podFailurePolicy': {'rules': rules},
+            'template': {
+                'spec': {
+                    'restartPolicy': 'Never',
+                    'terminationGracePeriodSeconds': settings.grace,
+                    'containers': [container],
+                    'volumes': [{'name': 'sweep', 'persistentVolumeClaim': {'claimName': settings.claim}}],
+                }
+            },
         },
-    }  # fmt: skip
+    }
 
 
 def job_name(folder: Path) -> str:

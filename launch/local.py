@@ -49,9 +49,15 @@ def spawn(run: SweepRun, slot: int, share: tuple) -> Child | None:
         environment, first = share
         with open(run.log, 'a', encoding='utf-8') as log:
             process = subprocess.Popen(
-                run.command(), stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
-                env=os.environ | environment, pass_fds=(lock.fileno(),), preexec_fn=first, start_new_session=True,
-            )  # fmt: skip
+                run.command(),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                env=os.environ | environment,
+                pass_fds=(lock.fileno(),),
+                preexec_fn=first,
+                start_new_session=True,
+            )
     return Child(run, slot, process)
 
 

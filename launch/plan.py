@@ -59,8 +59,15 @@ class SweepRun:
     def command(self, python: str = sys.executable, root: str | Path | None = None) -> list[str]:
         """Returns the command that trains, or goes on training, this run; `root` is the sweep's folder elsewhere."""
         longer = ['--extend'] if self.is_longer() else []
-        return [python, '-m', 'cvresearch.main', *self.flags, '--workdir', str(Path(root or self.folder) / self.name),
-                *longer]  # fmt: skip
+        return [
+            python,
+            '-m',
+            'cvresearch.main',
+            *self.flags,
+            '--workdir',
+            str(Path(root or self.folder) / self.name),
+            *longer,
+        ]
 
     def is_longer(self) -> bool:
         """Whether the run is there with fewer epochs than it is to have."""
@@ -109,9 +116,12 @@ class SweepRun:
 
 
 def runs_of(
-    spec: str, overrides: Mapping[str, str | None], settings: Sequence[sweeps.Setting], folder: str | Path,
+    spec: str,
+    overrides: Mapping[str, str | None],
+    settings: Sequence[sweeps.Setting],
+    folder: str | Path,
     extend: bool = False,
-) -> list[SweepRun]:  # fmt: skip
+) -> list[SweepRun]:
     """Returns the runs of a sweep; nothing is written.
 
     Args:
@@ -164,8 +174,10 @@ def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None],
     """Writes sweep.json: what the sweep is, for the report."""
     (folder / OWN).mkdir(parents=True, exist_ok=True)
     manifest = {
-        'config': spec, 'overrides': dict(overrides), 'runs': [{'name': run.name, **run.setting} for run in runs]
-    }  # fmt: skip
+        'config': spec,
+        'overrides': dict(overrides),
+        'runs': [{'name': run.name, **run.setting} for run in runs],
+    }
     workdir.write_atomically(folder / 'sweep.json', json.dumps(manifest, indent=2, default=str) + '\n')
 
 

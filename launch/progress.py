@@ -33,11 +33,16 @@ def rows(runs: Sequence[SweepRun]) -> list[dict]:
     found = []
     for run in runs:
         state, score, metrics = run.state(), run.score(), run.rows()
-        found.append(dict(
-            run=run.name, state=state, step=metrics[-1]['step'] if metrics else None,
-            **{metric_of(metrics): round(score[0], 2) if score else None}, split=score[1] if score else None,
-            reason=why(run) if state == 'failed' else None,
-        ))  # fmt: skip
+        found.append(
+            dict(
+                run=run.name,
+                state=state,
+                step=metrics[-1]['step'] if metrics else None,
+                **{metric_of(metrics): round(score[0], 2) if score else None},
+                split=score[1] if score else None,
+                reason=why(run) if state == 'failed' else None,
+            )
+        )
     return found
 
 

@@ -8,9 +8,13 @@ from cvresearch.report import sweep_page
 def main(argv: list[str]) -> int:
     """Writes the page; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), places=('workdir', 'out'), workdir='folder of the sweep',
+        argv,
+        __doc__,
+        required=('workdir',),
+        places=('workdir', 'out'),
+        workdir='folder of the sweep',
         out='file to write; report.html in that folder by default',
-    )  # fmt: skip
+    )
     out = options.out or options.workdir / 'report.html'
     write_atomically(out, sweep_page.page(options.workdir))
     print(out)

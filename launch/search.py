@@ -76,9 +76,12 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         backend = optuna.storages.journal.JournalFileBackend(str(folder / plan.OWN / 'study.journal'))
         self.study = optuna.create_study(
-            storage=optuna.storages.JournalStorage(backend), study_name='search', direction='maximize',
-            load_if_exists=True, pruner=lookup('pruner', PRUNERS, search.pruner)(),
-        )  # fmt: skip
+            storage=optuna.storages.JournalStorage(backend),
+            study_name='search',
+            direction='maximize',
+            load_if_exists=True,
+            pruner=lookup('pruner', PRUNERS, search.pruner)(),
+        )
         self._claim()
         self.going: list[Going] = []
         self.attempts: collections.Counter = collections.Counter()
@@ -112,8 +115,10 @@ class Study:
         """Returns the counts and the best trial."""
         trials = self.study.get_trials(deepcopy=False)
         counts = {state: sum(t.state == state for t in trials) for state in TrialState}
-        said = (f'{len(trials)} trials: {counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, '
-                f'{counts[TrialState.FAIL]} failed')  # fmt: skip
+        said = (
+            f'{len(trials)} trials: {counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, '
+            f'{counts[TrialState.FAIL]} failed'
+        )
         if not counts[TrialState.COMPLETE]:
             return said
         best = self.study.best_trial

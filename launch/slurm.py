@@ -30,10 +30,14 @@ def script(runs: Sequence[SweepRun], folder: Path, jobs: int, arguments: Sequenc
       arguments: further ones of sbatch: '--partition=gpu', '--gpus=1', ...
     """
     options = [
-        f'--job-name={folder.name}', f'--array=0-{len(runs) - 1}%{jobs}', '--requeue', '--open-mode=append',
+        f'--job-name={folder.name}',
+        f'--array=0-{len(runs) - 1}%{jobs}',
+        '--requeue',
+        '--open-mode=append',
         f'--signal=B:TERM@{WARN_SECONDS}',
-        f'--output={str(folder / OWN).replace("%", "%%")}/slurm-%A_%a.log', *arguments,
-    ]  # fmt: skip
+        f'--output={str(folder / OWN).replace("%", "%%")}/slurm-%A_%a.log',
+        *arguments,
+    ]
     # On several nodes a run is a process on each.
     nodes = any(option.startswith('--nodes=') and option != '--nodes=1' for option in arguments)
     together = 'srun --ntasks-per-node=1 --kill-on-bad-exit=0 ' if nodes else ''
@@ -99,8 +103,9 @@ def in_queue(folder: Path) -> set[str]:
     if not entries:
         return set()
     jobs = ','.join(entry['job'] for entry in entries)
-    done = subprocess.run(['squeue', '--noheader', '--array', '--format=%F %K', '--jobs', jobs],
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        ['squeue', '--noheader', '--array', '--format=%F %K', '--jobs', jobs], capture_output=True, text=True
+    )
     runs_of = {entry['job']: entry['runs'] for entry in entries}
     # squeue fails where all of the jobs are gone long since: then none is in the queue.
     pairs = [line.split() for line in done.stdout.splitlines()] if done.returncode == 0 else []

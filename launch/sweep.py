@@ -90,9 +90,13 @@ def on_population(order: Order) -> int:
 
 
 BACKENDS: dict[str, Callable[[Order], int]] = {
-    'local': on_local, 'population': on_population, 'slurm': on_slurm, 'tpu': on_tpu, 'kubernetes': on_kubernetes,
+    'local': on_local,
+    'population': on_population,
+    'slurm': on_slurm,
+    'tpu': on_tpu,
+    'kubernetes': on_kubernetes,
     'print': on_print,
-}  # fmt: skip
+}
 
 
 def _made(kind: type, order: Order):
@@ -133,9 +137,13 @@ def _search(wanted: sweeps.Search, options: SimpleNamespace, folder: Path, jobs:
 def main(argv: list[str]) -> int:
     """Reads the sweep and hands it to a backend; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'workdir'), places=('workdir',),
+        argv,
+        __doc__,
+        required=('config', 'workdir'),
+        places=('workdir',),
         switches=dict(
-            dry_run='print what would be run, and run nothing', status='print where each run stands',
+            dry_run='print what would be run, and run nothing',
+            status='print where each run stands',
             extend='train runs that are there on to a larger --config.epochs, also finished ones',
         ),
         config='experiment file with a sweep(), with :ARGUMENT after its name where it takes one',
@@ -143,7 +151,7 @@ def main(argv: list[str]) -> int:
         on=f'{", ".join(BACKENDS)}; local by default',
         jobs='runs at a time; 1 by default',
         **{'with': 'settings of the backend, "zone=us-west4-a spot=true"; for slurm, options of sbatch'},
-    )  # fmt: skip
+    )
     jobs = cli.integer('jobs', options.jobs) if options.jobs else 1
     backend = lookup('backend --on', BACKENDS, options.on or 'local')
     configs.load(options.config, options.overrides)  # says what is wrong with the experiment itself

@@ -87,8 +87,14 @@ class Tpu:
         s = self.settings
         what = [f'--accelerator-type={s.type}', *self.place, *(['--spot'] if s.spot else [])]
         if s.queued:
-            self._must('queued-resources', 'create', self.name, f'--node-id={self.name}',
-                       f'--runtime-version={s.version}', *what)  # fmt: skip
+            self._must(
+                'queued-resources',
+                'create',
+                self.name,
+                f'--node-id={self.name}',
+                f'--runtime-version={s.version}',
+                *what,
+            )
             while (state := self._state('queued-resources', 'state.state', 'ACTIVE')) != 'ACTIVE':
                 if state in ('FAILED', 'SUSPENDED', ''):
                     raise UserError(f'the queued resource {self.name} is {state or "gone"}; see gcloud compute tpus')
@@ -116,8 +122,9 @@ class Tpu:
             self._call('tpu-vm', 'delete', self.name, '--quiet', *self.place)
 
     def _state(self, what: str, field: str, answer: str) -> str:
-        code, text = self.gcloud('compute', 'tpus', what, 'describe', self.name, f'--format=value({field})',
-                                 *self.place, answer=answer)  # fmt: skip
+        code, text = self.gcloud(
+            'compute', 'tpus', what, 'describe', self.name, f'--format=value({field})', *self.place, answer=answer
+        )
         return text if code == 0 else ''
 
     def _call(self, *arguments: str) -> tuple[int, str]:

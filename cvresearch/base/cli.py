@@ -29,17 +29,30 @@ All keys, their values and defaults: python -m cvresearch.main --config FILE --p
 """
 # Flags that other programs have, and what is meant.
 ELSEWHERE = {
-    'resume': 'the same command with the same --workdir continues a run', 'output': '--workdir DIR',
-    'output_dir': '--workdir DIR', 'save_dir': '--workdir DIR', 'logdir': '--workdir DIR', 'log_dir': '--workdir DIR',
-    'checkpoint_dir': '--workdir DIR', 'gpus': '--config.mesh.data=NUMBER of devices', 'print': '--print_config',
-    'device': 'the environment variable JAX_PLATFORMS=cpu, or another platform', 'cfg': '--config FILE',
-}  # fmt: skip
+    'resume': 'the same command with the same --workdir continues a run',
+    'output': '--workdir DIR',
+    'output_dir': '--workdir DIR',
+    'save_dir': '--workdir DIR',
+    'logdir': '--workdir DIR',
+    'log_dir': '--workdir DIR',
+    'checkpoint_dir': '--workdir DIR',
+    'gpus': '--config.mesh.data=NUMBER of devices',
+    'print': '--print_config',
+    'device': 'the environment variable JAX_PLATFORMS=cpu, or another platform',
+    'cfg': '--config FILE',
+}
 
 
 def parse(
-    argv: list[str], usage: str | None, required: tuple[str, ...] | None = None, switches: dict[str, str] | None = None,
-    positional: str | None = None, places: tuple[str, ...] = (), repeated: tuple[str, ...] = (), **options: str,
-) -> SimpleNamespace:  # fmt: skip
+    argv: list[str],
+    usage: str | None,
+    required: tuple[str, ...] | None = None,
+    switches: dict[str, str] | None = None,
+    positional: str | None = None,
+    places: tuple[str, ...] = (),
+    repeated: tuple[str, ...] = (),
+    **options: str,
+) -> SimpleNamespace:
     """Returns the values of the flags, `overrides`, {'epochs': '3'} for --config.epochs=3, and `rest`.
 
     Args:

@@ -22,23 +22,45 @@ from cvresearch.base.values import typed
 # Keys that are newer than the oldest runs that can be read, and what such a run did. The tests keep runs of older
 # versions (tests/engine/data/runs).
 NEWER = {
-    'non_finite.name': 'stop', 'save_failures': 3, 'mesh.shard': 1, 'mesh.least': 16384, 'mesh.rules': (),
-    'sampling.name': 'shuffle', 'early_stopping.name': 'none', 'plugins': (), 'max_steps': 0,
-    'init.weights': '', 'init.head': 'new', 'init.skip': (), 'init.input': 'adapt', 'finetune.name': 'all',
-    'updates.frozen': 'train', 'unlabelled.name': 'none', 'method.name': 'supervised',
-    'watch.name': 'none', 'compress.name': 'none',
-}  # fmt: skip
+    'non_finite.name': 'stop',
+    'save_failures': 3,
+    'mesh.shard': 1,
+    'mesh.least': 16384,
+    'mesh.rules': (),
+    'sampling.name': 'shuffle',
+    'early_stopping.name': 'none',
+    'plugins': (),
+    'max_steps': 0,
+    'init.weights': '',
+    'init.head': 'new',
+    'init.skip': (),
+    'init.input': 'adapt',
+    'finetune.name': 'all',
+    'updates.frozen': 'train',
+    'unlabelled.name': 'none',
+    'method.name': 'supervised',
+    'watch.name': 'none',
+    'compress.name': 'none',
+}
 # Keys by an older name, and what they are called now. Files of runs, experiment files, command lines, sweeps and tables
 # that have the older name are read as if they had the new one.
 RENAMED = {
-    'augment.mixup': 'mixing.mixup', 'augment.cutmix': 'mixing.cutmix',
-    'augment.mix_per_example': 'mixing.per_example', 'batch_norm.precise_batches': 'precise_batches',
-    'accumulate': 'updates.accumulate', 'frozen': 'updates.frozen',
-    'optimizer.clip_norm': 'updates.clip_norm', 'optimizer.agc': 'updates.agc', 'optimizer.agc_eps': 'updates.agc_eps',
-    'optimizer.agc_exclude': 'updates.agc_exclude', 'optimizer.sam': 'updates.sam',
-    'optimizer.freeze': 'updates.freeze', 'optimizer.lr_scale': 'updates.lr_scale',
-    'optimizer.layer_decay': 'updates.layer_decay', 'optimizer.layers': 'updates.layers',
-}  # fmt: skip
+    'augment.mixup': 'mixing.mixup',
+    'augment.cutmix': 'mixing.cutmix',
+    'augment.mix_per_example': 'mixing.per_example',
+    'batch_norm.precise_batches': 'precise_batches',
+    'accumulate': 'updates.accumulate',
+    'frozen': 'updates.frozen',
+    'optimizer.clip_norm': 'updates.clip_norm',
+    'optimizer.agc': 'updates.agc',
+    'optimizer.agc_eps': 'updates.agc_eps',
+    'optimizer.agc_exclude': 'updates.agc_exclude',
+    'optimizer.sam': 'updates.sam',
+    'optimizer.freeze': 'updates.freeze',
+    'optimizer.lr_scale': 'updates.lr_scale',
+    'optimizer.layer_decay': 'updates.layer_decay',
+    'optimizer.layers': 'updates.layers',
+}
 
 
 def load(spec: str, overrides: Mapping[str, str | None] | None = None) -> ConfigDict:

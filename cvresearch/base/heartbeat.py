@@ -224,8 +224,11 @@ class Watch(threading.Thread):
     def _leave(self, why: str, code: int = HOST_LOST) -> None:
         if self.leaving.is_set():
             return
-        print(f'error: {why}. Host {self._host} stops; the same command goes on from the last checkpoint',
-              file=sys.stderr, flush=True)  # fmt: skip
+        print(
+            f'error: {why}. Host {self._host} stops; the same command goes on from the last checkpoint',
+            file=sys.stderr,
+            flush=True,
+        )
         os._exit(code or FAILED)  # at once: other threads wait for a host that is not there
 
 

@@ -77,9 +77,15 @@ def _initialise(watch: Watch, hosts: int, host: int, timeout: float) -> None:
     far = int(600 + 10 * timeout)
     jax.config.update('jax_enable_preemption_service', False)  # it would take SIGTERM from us
     jax.distributed.initialize(
-        address, hosts, host, coordinator_bind_address=f'0.0.0.0:{port}', initialization_timeout=far,
-        heartbeat_timeout_seconds=far, shutdown_timeout_seconds=far, cluster_detection_method='deactivate',
-    )  # fmt: skip
+        address,
+        hosts,
+        host,
+        coordinator_bind_address=f'0.0.0.0:{port}',
+        initialization_timeout=far,
+        heartbeat_timeout_seconds=far,
+        shutdown_timeout_seconds=far,
+        cluster_detection_method='deactivate',
+    )
 
 
 def is_primary() -> bool:
@@ -143,9 +149,9 @@ def broadcast_arrays(tree):
     # `ascontiguousarray` alone would give a number an axis.
     whole = broadcast_bytes(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
     parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-    return structure.unflatten([
-        part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)
-    ])  # fmt: skip
+    return structure.unflatten(
+        [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+    )
 
 
 def broadcast_bytes(array: np.ndarray) -> np.ndarray:

@@ -25,9 +25,10 @@ def local(path: str | Path, what: str = '') -> Path:
     subject = f'{what} is {text!r}' if what else repr(text)
     if (match := SCHEME.match(text) or _BUCKETS.match(text)) is not None:
         hint = (
-            f'write {re.sub("^file:/+", "/", text)}' if match[1].lower() == 'file'
+            f'write {re.sub("^file:/+", "/", text)}'
+            if match[1].lower() == 'file'
             else 'buckets are not supported yet: name a local folder and copy it afterwards, or mount the bucket'
-        )  # fmt: skip
+        )
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
     if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it
         named = Path(text)

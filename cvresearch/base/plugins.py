@@ -102,8 +102,9 @@ def changes(recorded: Sequence[Mapping], now: Sequence[Mapping]) -> list[str]:
     return [
         f'the plugin {row["name"]} has changed since the run began (sha256 {before[row["name"]][:12]}, now '
         f'{row["sha256"][:12]}): what it makes may be another net or other data'
-        for row in now if before.get(row['name'], row['sha256']) != row['sha256']
-    ]  # fmt: skip
+        for row in now
+        if before.get(row['name'], row['sha256']) != row['sha256']
+    ]
 
 
 def _is_file(name: str) -> bool:

@@ -16,9 +16,14 @@ class Progress:
     def __init__(self, speed: Speed, start: int, total: int, quiet: bool = False):
         self._speed, self._total = speed, total
         self._bar = tqdm(
-            initial=start, total=total, unit='step', dynamic_ncols=True, file=sys.stderr,
-            disable=quiet or not sys.stderr.isatty(), bar_format='{l_bar}{bar}| {n}/{total} {postfix}',
-        )  # fmt: skip
+            initial=start,
+            total=total,
+            unit='step',
+            dynamic_ncols=True,
+            file=sys.stderr,
+            disable=quiet or not sys.stderr.isatty(),
+            bar_format='{l_bar}{bar}| {n}/{total} {postfix}',
+        )
         self._lines = not quiet and self._bar.disable
         self._next_line = 0.0
 

@@ -251,9 +251,12 @@ def in_words(final: dict[str, dict]) -> str:
     """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
     found = [
         f'{split}{f" ({weights})" if weights else ""} {metric} {value:.2f} % of {row["n_seen"]:,} images'
-        for name, row in final.items() if (best := judged(row)) for metric, value in [best]
-        for split, _, weights in [name.partition('_')] if split != 'train'
-    ]  # fmt: skip
+        for name, row in final.items()
+        if (best := judged(row))
+        for metric, value in [best]
+        for split, _, weights in [name.partition('_')]
+        if split != 'train'
+    ]
     return ', '.join(found) or 'nothing was evaluated'
 
 
@@ -290,12 +293,15 @@ def write_measurement(path: Path, rows: list[dict], **facts) -> None:
       **facts: what else the reader must know.
     """
     about = {
-        'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]), **_revision(), 'measured': _now(),
+        'command': shlex.join(['python', *without_secrets(sys.orig_argv[1:])]),
+        **_revision(),
+        'measured': _now(),
         'python': sys.version.split()[0],
         'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
-        'devices': [device.device_kind for device in jax.devices()], 'processor': _processor(),
+        'devices': [device.device_kind for device in jax.devices()],
+        'processor': _processor(),
         'cores': len(os.sched_getaffinity(0)),
-    }  # fmt: skip
+    }
     write_atomically(path, json.dumps(about | facts | {'rows': rows}, indent=1) + '\n')
 
 

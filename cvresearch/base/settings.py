@@ -9,10 +9,15 @@ from cvresearch.base.errors import UserError
 
 # JAX's own value of each. Random numbers (initial weights, dropout, mixing) go by the second and third of them.
 DEFAULTS = {
-    'jax_default_matmul_precision': None, 'jax_threefry_partitionable': True, 'jax_default_prng_impl': 'threefry2x32',
-    'jax_random_seed_offset': 0, 'jax_numpy_dtype_promotion': 'standard', 'jax_softmax_custom_jvp': False,
-    'jax_debug_nans': False, 'jax_debug_infs': False,
-}  # fmt: skip
+    'jax_default_matmul_precision': None,
+    'jax_threefry_partitionable': True,
+    'jax_default_prng_impl': 'threefry2x32',
+    'jax_random_seed_offset': 0,
+    'jax_numpy_dtype_promotion': 'standard',
+    'jax_softmax_custom_jvp': False,
+    'jax_debug_nans': False,
+    'jax_debug_infs': False,
+}
 HARMLESS = ('jax_debug_nans', 'jax_debug_infs')  # they stop a run, and change no number of one that goes on
 REFUSED = {
     'jax_enable_x64': 'a run computes in config.dtype, with parameters in float32',

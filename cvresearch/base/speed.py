@@ -88,9 +88,14 @@ class Speed:
     """
 
     def __init__(
-        self, clock: Clock, start: int, batch_size: int, devices: list[Device], peak: float | None = None,
+        self,
+        clock: Clock,
+        start: int,
+        batch_size: int,
+        devices: list[Device],
+        peak: float | None = None,
         flops: Callable[[int], float] = lambda step: 0.0,
-    ):  # fmt: skip
+    ):
         """Begins at a step.
 
         Args:
@@ -124,14 +129,18 @@ class Speed:
     def values(self) -> dict[str, float]:
         """Returns what is known, by the names of `records.SPEED`; memory is the most that a device of this host had."""
         peaks = [
-            stats['peak_bytes_in_use'] for device in self._devices if device.process_index == jax.process_index()
+            stats['peak_bytes_in_use']
+            for device in self._devices
+            if device.process_index == jax.process_index()
             if 'peak_bytes_in_use' in (stats := device.memory_stats() or {})
-        ]  # fmt: skip
+        ]
         return {
-            'steps_per_second': round(self.rate, 3), 'images_per_second': round(self.rate * self._batch_size, 1),
-            'data_wait': round(self.wait, 4), **({'peak_bytes': max(peaks)} if peaks else {}),
+            'steps_per_second': round(self.rate, 3),
+            'images_per_second': round(self.rate * self._batch_size, 1),
+            'data_wait': round(self.wait, 4),
+            **({'peak_bytes': max(peaks)} if peaks else {}),
             **({} if self.mfu is None else {'mfu': round(self.mfu, 4)}),
-        }  # fmt: skip
+        }
 
     def text(self) -> str:
         """Returns the same for people, '' before it is known."""

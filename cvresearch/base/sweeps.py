@@ -139,8 +139,10 @@ def sobol(space: Space, n: int, seed: int = 0) -> list[Setting]:
 
 
 def _drawn(space: Space, places: np.ndarray) -> list[Setting]:
-    return [{key: range_.at(float(u)) for (key, range_), u in builtins.zip(space.items(), row, strict=True)}
-            for row in places]  # fmt: skip
+    return [
+        {key: range_.at(float(u)) for (key, range_), u in builtins.zip(space.items(), row, strict=True)}
+        for row in places
+    ]
 
 
 def _settings(part: Part, combine) -> list[Setting]:
@@ -149,8 +151,9 @@ def _settings(part: Part, combine) -> list[Setting]:
     for key, values in part.items():
         if isinstance(values, str | Span | Choice) or not isinstance(values, Iterable):
             raise UserError(f'sweep: {key} is {values!r}; expected a list of values (or random or sobol for a span)')
-    return [cast(Setting, dict(builtins.zip(part, values, strict=True)))
-            for values in combine(*map(list, part.values()))]  # fmt: skip
+    return [
+        cast(Setting, dict(builtins.zip(part, values, strict=True))) for values in combine(*map(list, part.values()))
+    ]
 
 
 def _side_by_side(*lists: Sequence) -> Iterable[tuple]:

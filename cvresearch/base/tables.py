@@ -42,8 +42,10 @@ def _text(rows: Sequence[dict], columns: Sequence[str]) -> str:
     cells = [[escape.line(_cell(value)) for value in line] for line in _lines(rows, columns)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     right = [_right(rows, column) for column in columns]
-    lines = ['  '.join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
-             for line in cells]  # fmt: skip
+    lines = [
+        '  '.join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(line, widths, right, strict=True)).rstrip()
+        for line in cells
+    ]
     return '\n'.join([lines[0], '-' * max(map(len, lines)), *lines[1:]])
 
 
@@ -66,9 +68,18 @@ def _latex(rows: Sequence[dict], columns: Sequence[str]) -> str:
     head = [column.replace('_', ' ') for column in columns]
     lines = [head, *_lines(rows, columns)[1:]]
     body = [' & '.join(escape.latex(_cell(value)) for value in line) + r' \\' for line in lines]
-    return '\n'.join([escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule', body[0], r'\midrule',
-                      *body[1:],
-                      r'\bottomrule', r'\end{tabular}'])  # fmt: skip
+    return '\n'.join(
+        [
+            escape.OTHER_SCRIPT,
+            rf'\begin{{tabular}}{{{align}}}',
+            r'\toprule',
+            body[0],
+            r'\midrule',
+            *body[1:],
+            r'\bottomrule',
+            r'\end{tabular}',
+        ]
+    )
 
 
 def _html(rows: Sequence[dict], columns: Sequence[str]) -> str:

@@ -78,8 +78,10 @@ def check(names: Iterable[str]) -> None:
     for name in names:
         tracker = lookup('tracker', known(), name)
         if isinstance(tracker, OfPackage) and importlib.util.find_spec(tracker.package) is None:
-            raise UserError(f'--track {name} needs the package {tracker.package}, which is not installed: '
-                            f'pip install "cvresearch[{name}]"')  # fmt: skip
+            raise UserError(
+                f'--track {name} needs the package {tracker.package}, which is not installed: '
+                f'pip install "cvresearch[{name}]"'
+            )
 
 
 class WandB:
@@ -97,14 +99,17 @@ class WandB:
 
         self._of, self._taken = run, run.taken
         self._run = wandb.init(
-            id=run.id, resume='allow', name=run.name, project=os.environ.get('WANDB_PROJECT') or PROJECT,
+            id=run.id,
+            resume='allow',
+            name=run.name,
+            project=os.environ.get('WANDB_PROJECT') or PROJECT,
             dir=os.environ.get('WANDB_DIR') or str(run.path),
             tags=[f'{key}:{value}'[:64] for key, value in run.tags.items()],
             # The console, the code and the load would be of this process, which does not train.
             settings=wandb.Settings(
                 console='off', silent=True, save_code=False, disable_git=True, x_disable_stats=True
             ),
-        )  # fmt: skip
+        )
         self._run.config.update(run.config, allow_val_change=True)
         self._run.define_metric('step')
         self._run.define_metric('*', step_metric='step')

@@ -50,10 +50,12 @@ class Tracking:
         self._processes = {
             name: subprocess.Popen(
                 [sys.executable, '-m', 'cvresearch.base.tracking', str(path), name, str(END_SECONDS)],
-                stdin=subprocess.PIPE, env=environment, start_new_session=True,
+                stdin=subprocess.PIPE,
+                env=environment,
+                start_new_session=True,
             )
             for name in dict.fromkeys(names)
-        }  # fmt: skip
+        }
 
     def close(self) -> None:
         """Waits until they have sent the rest, or have had `END_SECONDS` for it."""
@@ -68,8 +70,11 @@ class Tracking:
                 process.kill()
                 code = process.wait()
             if code:
-                print(f'warning: the tracker {name} has not taken all of {self._path}; to send the rest: '
-                      f'cvresearch track {self._path} --to {name}', file=sys.stderr)  # fmt: skip
+                print(
+                    f'warning: the tracker {name} has not taken all of {self._path}; to send the rest: '
+                    f'cvresearch track {self._path} --to {name}',
+                    file=sys.stderr,
+                )
 
 
 def send(
@@ -115,8 +120,10 @@ def send(
             pause = POLL_SECONDS
         except Exception as error:  # whatever a tracker, its package or its network raises
             if pause == POLL_SECONDS:
-                say(f'the tracker {name} fails ({type(error).__name__}: {" ".join(str(error).split())[:300]}); '
-                    'it is tried again, and training does not wait for it')  # fmt: skip
+                say(
+                    f'the tracker {name} fails ({type(error).__name__}: {" ".join(str(error).split())[:300]}); '
+                    'it is tried again, and training does not wait for it'
+                )
             pause = min(2 * pause, MOST_SECONDS)
             if not more:
                 if time.monotonic() > until - POLL_SECONDS:

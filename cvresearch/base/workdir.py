@@ -17,9 +17,18 @@ from cvresearch.base.errors import RunError, UserError
 
 # Keys on which no result of a run depends: how often and how much is kept, how images are read, and where they lie.
 FREE = (
-    'keep', 'save_every_epochs', 'save_failures', 'log_every_steps', 'keep_predictions', 'eval_batch_size', 'data.root',
-    'data.cache', 'data.data_dir', 'data.threads', 'plugins',
-)  # fmt: skip
+    'keep',
+    'save_every_epochs',
+    'save_failures',
+    'log_every_steps',
+    'keep_predictions',
+    'eval_batch_size',
+    'data.root',
+    'data.cache',
+    'data.data_dir',
+    'data.threads',
+    'plugins',
+)
 LENGTH = ('epochs', 'max_steps')  # keys that say how long a run is: it may go on with larger ones, if it is told to
 # Groups of which the same is true: where a run computes, and what is watched of it.
 _FREE_GROUPS = ('mesh.', 'watch.')

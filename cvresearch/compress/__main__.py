@@ -84,11 +84,17 @@ def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> lis
         node = of.variables['params']
         for name in layer.split('/'):
             node = node[name]
-        rows.append({
-            'layer': layer, 'weights': kernel.size, 'kept': sum(map(np.count_nonzero, parts)) / max(weights, 1),
-            'stored': weights, 'distinct': len(np.unique(np.concatenate([part.reshape(-1) for part in parts]))),
-            'bytes_before': 4 * sum(leaf.size for leaf in jax.tree.leaves(node)), 'bytes': after.get(layer, 0),
-        })  # fmt: skip
+        rows.append(
+            {
+                'layer': layer,
+                'weights': kernel.size,
+                'kept': sum(map(np.count_nonzero, parts)) / max(weights, 1),
+                'stored': weights,
+                'distinct': len(np.unique(np.concatenate([part.reshape(-1) for part in parts]))),
+                'bytes_before': 4 * sum(leaf.size for leaf in jax.tree.leaves(node)),
+                'bytes': after.get(layer, 0),
+            }
+        )
     return rows
 
 
@@ -127,9 +133,15 @@ def latency(net: Classifier, times: int = LATENCIES) -> float:
 def main(argv: list[str]) -> int:
     """Writes the folder and prints a table of the layers."""
     options = cli.parse(
-        argv, __doc__, required=('weights', 'out'), places=('out', 'images', 'root'), repeated=('layer',),
-        switches={'code': 'Huffman codes where they pay; otherwise every code has the same number of bits',
-                  'per_tensor': 'one scale for a whole int8 kernel: it shows why depthwise nets need one a channel'},
+        argv,
+        __doc__,
+        required=('weights', 'out'),
+        places=('out', 'images', 'root'),
+        repeated=('layer',),
+        switches={
+            'code': 'Huffman codes where they pay; otherwise every code has the same number of bits',
+            'per_tensor': 'one scale for a whole int8 kernel: it shows why depthwise nets need one a channel',
+        },
         weights='the net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, a path',
         out='folder to write; must not exist',
         model='the variant that a file of weights is of, where --weights does not say it',
@@ -138,20 +150,27 @@ def main(argv: list[str]) -> int:
         quality='instead of --prune: drop weights below so many deviations of their layer (Han et al. 2015)',
         svd='factors of a rank by energy=0.9, size=0.2, macs=0.5 or rank=64',
         svd_method='output (default): k x k and 1 x 1; separable: k x 1 and 1 x k',
-        bits='of a shared weight, 1 to 8', kmeans='lloyd (default) or optimal',
+        bits='of a shared weight, 1 to 8',
+        kmeans='lloyd (default) or optimal',
         int8='how ranges are found: minmax, percentile or entropy',
         images='folder of photographs to calibrate --int8 with',
-        data='a data set to evaluate both nets on: image_folder, imagenet, mnist5k, ...', root='of that data set',
+        data='a data set to evaluate both nets on: image_folder, imagenet, mnist5k, ...',
+        root='of that data set',
         limit='at most so many of its test images',
         layer='to compress, by its name in the table; may be repeated; all by default',
-    )  # fmt: skip
+    )
     settings = Settings(
-        prune=_number('prune', options.prune), scope=options.scope or 'layer',
-        quality=_number('quality', options.quality), svd=options.svd or '',
-        svd_method=options.svd_method or 'output', bits=int(_number('bits', options.bits, whole=True)),
-        kmeans=options.kmeans or 'lloyd', int8=options.int8 or '', per_tensor=options.per_tensor,
+        prune=_number('prune', options.prune),
+        scope=options.scope or 'layer',
+        quality=_number('quality', options.quality),
+        svd=options.svd or '',
+        svd_method=options.svd_method or 'output',
+        bits=int(_number('bits', options.bits, whole=True)),
+        kmeans=options.kmeans or 'lloyd',
+        int8=options.int8 or '',
+        per_tensor=options.per_tensor,
         layers=tuple(options.layer),
-    )  # fmt: skip
+    )
     if options.bits is not None and not settings.bits:
         raise UserError(f'--bits is {options.bits!r}; expected a whole number from 1 to 8')
     if options.out.exists():

@@ -141,14 +141,20 @@ def _divergence(one: np.ndarray, other: np.ndarray) -> float:
 
 
 METHODS: dict[str, Callable[[np.ndarray], float] | None] = {
-    'minmax': None, 'percentile': by_percentile, 'entropy': by_entropy,
-}  # fmt: skip
+    'minmax': None,
+    'percentile': by_percentile,
+    'entropy': by_entropy,
+}
 
 
 def quantise(
-    module: nn.Module, variables: Mapping, input_shape: tuple[int, int, int], batches: Iterable[np.ndarray],
-    method: str = 'minmax', per_channel: bool = True,
-) -> dict:  # fmt: skip
+    module: nn.Module,
+    variables: Mapping,
+    input_shape: tuple[int, int, int],
+    batches: Iterable[np.ndarray],
+    method: str = 'minmax',
+    per_channel: bool = True,
+) -> dict:
     """Returns the variables of the net in int8, its norms folded, for `Stored(module)`.
 
     Args:

@@ -48,9 +48,12 @@ class Taker:
 
 
 def narrow(
-    module: nn.Module, variables: Mapping, input_shape: tuple[int, int, int], share: float,
+    module: nn.Module,
+    variables: Mapping,
+    input_shape: tuple[int, int, int],
+    share: float,
     layers: Iterable[str] | None = None,
-) -> tuple[nn.Module, dict]:  # fmt: skip
+) -> tuple[nn.Module, dict]:
     """Returns a net without a share of the features of its layers, and its variables.
 
     It gives the logits of the net in which those features are zero, which is checked on an image. A layer keeps at
@@ -70,14 +73,19 @@ def narrow(
     variables = jax.tree.map(np.asarray, dict(variables))
     takers = _takers(module, variables, input_shape)
     if not takers:
-        raise UserError('the channels of this net cannot be pruned: sums tie them, or something between its layers '
-                        'mixes them; use the scope layer or global')  # fmt: skip
-    every = dict.fromkeys(call.layer for call in calls(module, variables, input_shape)
-                          if not isinstance(call.module, BatchNorm))  # fmt: skip
+        raise UserError(
+            'the channels of this net cannot be pruned: sums tie them, or something between its layers '
+            'mixes them; use the scope layer or global'
+        )
+    every = dict.fromkeys(
+        call.layer for call in calls(module, variables, input_shape) if not isinstance(call.module, BatchNorm)
+    )
     wanted = set(takers) if layers is None or set(every) <= set(layers) else set(chosen(every, layers))
     if tied := sorted(wanted - set(takers)):
-        raise UserError(f'the channels of {tied[0]!r} cannot be pruned: a sum ties them, something mixes them on '
-                        'their way, or they are the classes; leave that layer out, or use another scope')  # fmt: skip
+        raise UserError(
+            f'the channels of {tied[0]!r} cannot be pruned: a sum ties them, something mixes them on '
+            'their way, or they are the classes; leave that layer out, or use another scope'
+        )
     flat = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(variables)}
     kept = {layer: _largest(flat[f'params/{layer}/kernel'], share) for layer in takers if layer in wanted}
     narrower = _nested(_without(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
@@ -132,8 +140,11 @@ def _claims(seen: list[Call], first: Mapping, last: Mapping, features: int) -> d
         if isinstance(call.module, BatchNorm) or not len(places):
             continue
         in_order = np.array_equal(places + features - 1, ends)
-        claims[call.layer] = set((places[:, None] + np.arange(features)).reshape(-1).tolist()) if in_order else set(
-            range(call.given.shape[-1]))  # fmt: skip
+        claims[call.layer] = (
+            set((places[:, None] + np.arange(features)).reshape(-1).tolist())
+            if in_order
+            else set(range(call.given.shape[-1]))
+        )
     return claims
 
 
@@ -253,8 +264,11 @@ def _check(module: nn.Module, input_shape: tuple[int, int, int], zeroed: Mapping
     try:
         got = np.asarray(jax.jit(Stored(module).apply)(narrower, image))
     except Exception as error:  # whatever a net meets in arrays of other shapes
-        raise UserError(f'the channels of this net cannot be pruned ({type(error).__name__}); use the scope layer or '
-                        'global') from error  # fmt: skip
+        raise UserError(
+            f'the channels of this net cannot be pruned ({type(error).__name__}); use the scope layer or global'
+        ) from error
     if not np.abs(expected - got).max() <= TOLERANCE * np.abs(expected).max():
-        raise UserError('the channels of this net cannot be pruned: something between its layers mixes them; use the '
-                        'scope layer or global')  # fmt: skip
+        raise UserError(
+            'the channels of this net cannot be pruned: something between its layers mixes them; use the '
+            'scope layer or global'
+        )

@@ -16,9 +16,11 @@ from cvresearch.optim.kernels import chosen, kernels, require_share, with_kernel
 
 SCOPES = {'layer': prune.by_layer, 'global': prune.everywhere}
 RANKS = {
-    'energy': factorise.rank_by_energy, 'size': factorise.rank_by_size, 'macs': factorise.rank_by_macs,
+    'energy': factorise.rank_by_energy,
+    'size': factorise.rank_by_size,
+    'macs': factorise.rank_by_macs,
     'rank': lambda kernel, rank, method: rank,
-}  # fmt: skip
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,9 +67,12 @@ class Settings:
 
 
 def compress(
-    module: nn.Module, variables: Mapping, input_shape: tuple[int, int, int], settings: Settings,
+    module: nn.Module,
+    variables: Mapping,
+    input_shape: tuple[int, int, int],
+    settings: Settings,
     images: Iterable[np.ndarray] = (),
-) -> tuple[nn.Module, dict]:  # fmt: skip
+) -> tuple[nn.Module, dict]:
     """Returns a smaller net and its variables.
 
     Args:
@@ -83,8 +88,11 @@ def compress(
     found = kernels(variables['params'])
     layers = chosen(found, settings.layers or None)
     if settings.svd:
-        ungrouped = {call.layer for call in calls(module, variables, input_shape)
-                     if not isinstance(call.module, Conv) or call.module.groups == 1}  # fmt: skip
+        ungrouped = {
+            call.layer
+            for call in calls(module, variables, input_shape)
+            if not isinstance(call.module, Conv) or call.module.groups == 1
+        }
         ranks = _ranks({name: found[name] for name in layers if name in ungrouped}, settings)
         factors = factorise.by_layer(found, ranks, settings.svd_method)
         params = factorise.with_factors(variables['params'], factors)

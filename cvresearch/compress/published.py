@@ -89,9 +89,16 @@ def deep_compression(network: str) -> list[Layer]:
 def _layer(row: dict[str, str], weights: int) -> Layer:
     bits = {key: float(value) for key, value in re.findall(r'([a-z_]+)([\d.]+)', row['bits'])}
     return Layer(
-        row['layer'], weights, float(row['kept_percent']) / 100, bits['w'], bits['i'], bits['hw'], bits['hi'],
-        bits['rate_pq'] / 100, bits['rate_pqh'] / 100,
-    )  # fmt: skip
+        row['layer'],
+        weights,
+        float(row['kept_percent']) / 100,
+        bits['w'],
+        bits['i'],
+        bits['hw'],
+        bits['hi'],
+        bits['rate_pq'] / 100,
+        bits['rate_pqh'] / 100,
+    )
 
 
 def _number(text: str) -> int:
@@ -108,10 +115,14 @@ def comparison(network: str) -> list[dict]:
     7 % more, of VGG-16 to 12 % less.
     """
     layers = deep_compression(network)
-    table = [{
-        'layer': each.layer, 'weights': each.weights,
-        **_row({name: 100 * rate for name, rate in _rates(each).items()}),
-    } for each in layers]  # fmt: skip
+    table = [
+        {
+            'layer': each.layer,
+            'weights': each.weights,
+            **_row({name: 100 * rate for name, rate in _rates(each).items()}),
+        }
+        for each in layers
+    ]
     totals = {name: sum(_rates(each)[name] * 4 * each.weights for each in layers) / 1e6 for name in _rates(layers[0])}
     return [*table, {'layer': 'MB', 'weights': sum(each.weights for each in layers), **_row(totals)}]
 
@@ -119,9 +130,14 @@ def comparison(network: str) -> list[dict]:
 def _rates(layer: Layer) -> dict[str, float]:
     random = layer.random_fillers()
     return {
-        'pruned': layer.kept, 'pq': layer.rate_pq, 'pq_none': layer.rate(), 'pq_random': layer.rate(fillers=random),
-        'pqh': layer.rate_pqh, 'pqh_none': layer.rate(True), 'pqh_random': layer.rate(True, random),
-    }  # fmt: skip
+        'pruned': layer.kept,
+        'pq': layer.rate_pq,
+        'pq_none': layer.rate(),
+        'pq_random': layer.rate(fillers=random),
+        'pqh': layer.rate_pqh,
+        'pqh_none': layer.rate(True),
+        'pqh_random': layer.rate(True, random),
+    }
 
 
 def _row(values: dict[str, float]) -> dict[str, float]:

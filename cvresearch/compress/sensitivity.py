@@ -26,7 +26,7 @@ SHARES = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 
 def scan(
     net: Classifier, data: dict, shares: Iterable[float] = SHARES, layers: Iterable[str] | None = None, limit: int = 0
-) -> dict:  # fmt: skip
+) -> dict:
     """Returns the record of a scan: `layers`, `shares`, `top1` (layers, shares) and that of the whole net, in percent.
 
     Args:
@@ -44,17 +44,24 @@ def scan(
     names = chosen(found, layers)
     pruned = [
         {**variables, 'params': prune.masked(variables['params'], prune.by_layer(found, {name: share}))}
-        for name in names for share in shares
-    ]  # fmt: skip
+        for name in names
+        for share in shares
+    ]
     if net.multi_label:
         raise UserError('the images have any number of labels, and this scan tells top-1; expected one label an image')
     whole, *each = map(measure.metrics, measure.of_variables(net, [variables, *pruned], data, limit=limit))
     top1 = [record['top1'] for record in each]
     rows = [top1[at * len(shares) : (at + 1) * len(shares)] for at in range(len(names))]
     return {
-        'net': net.provenance.record, 'data': whole['data'], 'n_seen': whole['n_seen'], 'whole': whole['top1'],
-        'shares': shares, 'layers': names, 'weights': [found[name].size for name in names], 'top1': rows,
-    }  # fmt: skip
+        'net': net.provenance.record,
+        'data': whole['data'],
+        'n_seen': whole['n_seen'],
+        'whole': whole['top1'],
+        'shares': shares,
+        'layers': names,
+        'weights': [found[name].size for name in names],
+        'top1': rows,
+    }
 
 
 def table(record: dict) -> str:
@@ -63,20 +70,26 @@ def table(record: dict) -> str:
     rows = [
         {'layer': layer, 'weights': weights, **dict(zip(columns, (f'{value:.1f}' for value in values), strict=True))}
         for layer, weights, values in zip(record['layers'], record['weights'], record['top1'], strict=True)
-    ]  # fmt: skip
+    ]
     return tables.render(rows, ('layer', 'weights', *columns))
 
 
 def main(argv: list[str]) -> int:
     """Writes the record and prints its table."""
     options = cli.parse(
-        argv, __doc__, required=('weights', 'data', 'out'), places=('out', 'root'), repeated=('layer',),
+        argv,
+        __doc__,
+        required=('weights', 'data', 'out'),
+        places=('out', 'root'),
+        repeated=('layer',),
         weights='the net: run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, a path',
-        data='a data set to measure on: image_folder, imagenet, mnist5k, ...', root='of that data set',
-        limit='at most so many of its test images', out='file to write, .json; must not exist',
+        data='a data set to measure on: image_folder, imagenet, mnist5k, ...',
+        root='of that data set',
+        limit='at most so many of its test images',
+        out='file to write, .json; must not exist',
         shares=f'of a layer to drop, with commas between; {",".join(map(str, SHARES))} by default',
         layer='to scan; may be repeated; all by default',
-    )  # fmt: skip
+    )
     try:
         shares = [float(share) for share in options.shares.split(',')] if options.shares else SHARES
     except ValueError as error:

@@ -22,18 +22,26 @@ UNSAID = ('code', 'scope', 'kmeans', 'svd_method', 'layers')  # settings that a 
 def row(record: dict) -> dict:
     """Returns the row of a compression.json."""
     before, after = record['original']['bytes'], record['total_bytes']
-    settings = [f'{key} {value:g}' if isinstance(value, float) else f'{key} {value}'
-                for key, value in record['settings'].items() if value and key not in UNSAID]  # fmt: skip
+    settings = [
+        f'{key} {value:g}' if isinstance(value, float) else f'{key} {value}'
+        for key, value in record['settings'].items()
+        if value and key not in UNSAID
+    ]
     accuracy = record.get('accuracy', {})
-    top1 = {when: f'{accuracy[when]["top1"]:.2f}' if 'top1' in accuracy.get(when, {}) else None
-            for when in ('before', 'after')}  # fmt: skip
+    top1 = {
+        when: f'{accuracy[when]["top1"]:.2f}' if 'top1' in accuracy.get(when, {}) else None
+        for when in ('before', 'after')
+    }
     return {
         'net': record['original'].get('reference') or record['architecture']['model'],
         'made by': ', '.join([*settings, *(['Huffman codes'] if record['settings'].get('code') else [])]),
-        'bytes before': f'{before:,}', 'bytes': f'{after:,}', 'ratio': f'{before / after:.1f}',
-        'top-1 before': top1['before'], 'top-1 after': top1['after'],
+        'bytes before': f'{before:,}',
+        'bytes': f'{after:,}',
+        'ratio': f'{before / after:.1f}',
+        'top-1 before': top1['before'],
+        'top-1 after': top1['after'],
         'n_seen': f'{accuracy["after"]["n_seen"]:,}' if accuracy else None,
-    }  # fmt: skip
+    }
 
 
 def read(path: Path) -> dict:
@@ -53,9 +61,13 @@ def read(path: Path) -> dict:
 def main(argv: list[str]) -> int:
     """Prints a table."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='records', format='text (default) or markdown',
+        argv,
+        __doc__,
+        required=(),
+        positional='records',
+        format='text (default) or markdown',
         network=f'of Deep Compression: {", ".join(published.NETWORKS)}',
-    )  # fmt: skip
+    )
     if bool(options.network) == bool(options.rest):
         raise UserError('expected either records, or --network')
     if options.network:

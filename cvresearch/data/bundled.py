@@ -48,10 +48,18 @@ class Synthetic:
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns images and labels as a function of (seed, index)."""
         number, labels = np.asarray(index, np.uint64) + np.uint64(self.first), self._labels(index)
-        noise = np.stack([
-            np.random.Generator(np.random.Philox(key=[self.seed, int(n)])).standard_normal(self.shape, np.float32)
-            for n in number
-        ]) if len(number) else np.zeros((0, *self.shape), np.float32)  # fmt: skip
+        noise = (
+            np.stack(
+                [
+                    np.random.Generator(np.random.Philox(key=[self.seed, int(n)])).standard_normal(
+                        self.shape, np.float32
+                    )
+                    for n in number
+                ]
+            )
+            if len(number)
+            else np.zeros((0, *self.shape), np.float32)
+        )
         images = self.patterns[labels] + self.noise * noise
         return (images.clip(0, 1) * 255).astype(np.uint8), labels
 
@@ -134,18 +142,23 @@ def two_moons(train: int = 2000, test: int = 2000, noise: float = 0.1, seed: int
 
 
 def fake(
-    image_size: int = 32, channels: int = 3, classes: int = 10, train: int = 1024, test: int = 256,
-    noise: float = 0.25, seed: int = 0,
-) -> Source:  # fmt: skip
+    image_size: int = 32,
+    channels: int = 3,
+    classes: int = 10,
+    train: int = 1024,
+    test: int = 256,
+    noise: float = 0.25,
+    seed: int = 0,
+) -> Source:
     """Synthetic images of any size and number of classes that a net can learn."""
     if min(image_size, channels, classes, train, test) < 1:
         raise UserError('data fake: image_size, channels, classes, train and test must be at least 1')
     shape = (image_size, image_size, channels)
     facts = Facts('fake', tuple(f'class {i}' for i in range(classes)), shape, (0.5,) * channels, (0.35,) * channels)
     parts = {'train': (train, 0), 'test': (test, train)}
-    return Source(facts, {
-        name: Synthetic(size, shape, classes, seed, noise, first) for name, (size, first) in parts.items()
-    })  # fmt: skip
+    return Source(
+        facts, {name: Synthetic(size, shape, classes, seed, noise, first) for name, (size, first) in parts.items()}
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,8 +192,13 @@ _SIZES = ((375, 500), (500, 375), (333, 500), (240, 320), (256, 256))
 
 
 def fake_photographs(
-    classes: int = 1000, train: int = 1024, test: int = 256, noise: float = 0.25, seed: int = 0, quality: int = 90,
-) -> Source:  # fmt: skip
+    classes: int = 1000,
+    train: int = 1024,
+    test: int = 256,
+    noise: float = 0.25,
+    seed: int = 0,
+    quality: int = 90,
+) -> Source:
     """Synthetic JPEGs of about 40 KB, which go the whole way from decoding to the net; any number of them."""
     if min(classes, train, test) < 1:
         raise UserError('data fake_photographs: classes, train and test must be at least 1')

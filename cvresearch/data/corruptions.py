@@ -137,9 +137,12 @@ def zoom_blur(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
 def snow(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
     """Falling snow: bright flakes drawn out by motion, over a picture made paler."""
     mean, deviation, zoom, least, radius, sigma, kept = (
-        (0.1, 0.3, 3, 0.5, 10, 4, 0.8), (0.2, 0.3, 2, 0.5, 12, 4, 0.7), (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
-        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65), (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
-    )[severity]  # fmt: skip
+        (0.1, 0.3, 3, 0.5, 10, 4, 0.8),
+        (0.2, 0.3, 2, 0.5, 12, 4, 0.7),
+        (0.55, 0.3, 4, 0.9, 12, 8, 0.7),
+        (0.55, 0.3, 4.5, 0.85, 12, 8, 0.65),
+        (0.55, 0.3, 2.5, 0.85, 12, 12, 0.55),
+    )[severity]
     flakes = _zoomed(random.normal(mean, deviation, x.shape[:2])[..., None], zoom)
     flakes = np.clip(np.where(flakes < least, 0, flakes), 0, 1)
     flakes = _moved(flakes, radius, sigma, random.uniform(-135, -45))
@@ -180,8 +183,12 @@ def contrast(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
 def elastic_transform(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
     """The picture as if on rubber: a random affine map, then smooth local shifts (Simard et al. 2003)."""
     shift, smooth, affine = (
-        (2, 0.7, 0.1), (2, 0.08, 0.2), (0.05, 0.01, 0.02), (0.07, 0.01, 0.02), (0.12, 0.01, 0.02),
-    )[severity]  # fmt: skip
+        (2, 0.7, 0.1),
+        (2, 0.08, 0.2),
+        (0.05, 0.01, 0.02),
+        (0.07, 0.01, 0.02),
+        (0.12, 0.01, 0.02),
+    )[severity]
     height, width = x.shape[:2]
     unit = 244 * min(height, width) / 224  # 244: so it stands in the original
     middle, third = np.array([width, height], np.float32) // 2, min(height, width) // 3
@@ -190,9 +197,10 @@ def elastic_transform(x: np.ndarray, severity: int, random: Random) -> np.ndarra
     x = cv2.warpAffine(x, cv2.getAffineTransform(corners, moved), (width, height), borderMode=cv2.BORDER_REFLECT_101)
     down, right = (
         ndimage.gaussian_filter(random.uniform(-1, 1, (height, width)), smooth * unit, mode='reflect', truncate=3)
-        * shift * unit
+        * shift
+        * unit
         for _ in range(2)
-    )  # fmt: skip
+    )
     rows, columns = np.mgrid[:height, :width]
     places = [rows + down, columns + right]
     return np.stack([ndimage.map_coordinates(x[..., c], places, order=1, mode='reflect') for c in range(3)], -1)
@@ -232,10 +240,26 @@ def saturate(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
 
 Corruption = Callable[[np.ndarray, int, Random], np.ndarray]
 # The fifteen over which mCE is the mean.
-CORRUPTIONS: dict[str, Corruption] = {f.__name__: f for f in (
-    gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost, fog,
-    brightness, contrast, elastic_transform, pixelate, jpeg_compression,
-)}  # fmt: skip
+CORRUPTIONS: dict[str, Corruption] = {
+    f.__name__: f
+    for f in (
+        gaussian_noise,
+        shot_noise,
+        impulse_noise,
+        defocus_blur,
+        glass_blur,
+        motion_blur,
+        zoom_blur,
+        snow,
+        frost,
+        fog,
+        brightness,
+        contrast,
+        elastic_transform,
+        pixelate,
+        jpeg_compression,
+    )
+}
 # On which hyper-parameters may be chosen (appendix B); its fourth, spatter, is not here.
 EXTRA: dict[str, Corruption] = {f.__name__: f for f in (speckle_noise, gaussian_blur, saturate)}
 

@@ -162,9 +162,12 @@ class Resize(Crop):
 
 
 CROPS = {
-    'random_resized_crop': RandomResizedCrop, 'resize_random_crop': ResizeRandomCrop,
-    'resize_center_crop': ResizeCenterCrop, 'center_crop_resize': CenterCropResize, 'resize': Resize,
-}  # fmt: skip
+    'random_resized_crop': RandomResizedCrop,
+    'resize_random_crop': ResizeRandomCrop,
+    'resize_center_crop': ResizeCenterCrop,
+    'center_crop_resize': CenterCropResize,
+    'resize': Resize,
+}
 
 
 def make(spec) -> Crop:

@@ -28,12 +28,19 @@ BY_FORMAT = {'WEBP': 16, 'JPEG': 16, 'MPO': 16}
 SMALL_MODES = ('1', 'L', 'P', 'I;16', 'I;16B', 'I;16L')
 DEFLATE = 1032  # the most bytes that one of a PNG can become
 CODED = 512  # pixels of a Huffman-coded JPEG that one byte can stand for: a bit for each 8 x 8
-OTHERS = [(re.compile(pattern, re.DOTALL), name) for pattern, name in (
-    (rb'....ftyp(hei|hev|hem|hes|mif1|msf1)', 'a HEIC image'), (rb'....ftypavi[fs]', 'an AVIF image'),
-    (rb'\xff\x0a|....JXL ', 'a JPEG XL image'), (rb'\xff\x4f\xff\x51|....jP  ', 'a JPEG 2000 image'),
-    (rb'8BPS', 'a Photoshop file'), (rb'%PDF', 'a PDF'), (rb'\s*(<\?xml.*)?<svg', 'an SVG drawing'),
-    (rb'II\*\0|MM\0\*|II\+\0|MM\0\+', 'a TIFF of a kind of samples'),
-)]  # fmt: skip
+OTHERS = [
+    (re.compile(pattern, re.DOTALL), name)
+    for pattern, name in (
+        (rb'....ftyp(hei|hev|hem|hes|mif1|msf1)', 'a HEIC image'),
+        (rb'....ftypavi[fs]', 'an AVIF image'),
+        (rb'\xff\x0a|....JXL ', 'a JPEG XL image'),
+        (rb'\xff\x4f\xff\x51|....jP  ', 'a JPEG 2000 image'),
+        (rb'8BPS', 'a Photoshop file'),
+        (rb'%PDF', 'a PDF'),
+        (rb'\s*(<\?xml.*)?<svg', 'an SVG drawing'),
+        (rb'II\*\0|MM\0\*|II\+\0|MM\0\+', 'a TIFF of a kind of samples'),
+    )
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,9 +127,14 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bot
         try:
             if least is None:
                 return simplejpeg.decode_jpeg(data, 'RGB')
-            factor = max(f for f in (1, 2, 4, 8) if f == 1 or all(
-                scaled(side, f) >= enough for side, enough in zip((known.height, known.width), least, strict=True)
-            ))  # fmt: skip
+            factor = max(
+                f
+                for f in (1, 2, 4, 8)
+                if f == 1
+                or all(
+                    scaled(side, f) >= enough for side, enough in zip((known.height, known.width), least, strict=True)
+                )
+            )
             pixels = None if bottom is None else _upper_part(data, known, factor, bottom)
             return pixels if pixels is not None else _fast(data, known.height, known.width, factor)
         except ValueError:  # also what is only odd: Pillow decides
@@ -144,9 +156,15 @@ def scaled(side: int, factor: int) -> int:
 def _fast(data: bytes, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
     """Decodes a JPEG of height x width at 1/factor of its size, with the fast inverse transform."""
     return simplejpeg.decode_jpeg(
-        data, 'RGB', fastdct=True, fastupsample=True, min_height=scaled(height, factor),
-        min_width=scaled(width, factor), min_factor=2, buffer=out,
-    )  # fmt: skip
+        data,
+        'RGB',
+        fastdct=True,
+        fastupsample=True,
+        min_height=scaled(height, factor),
+        min_width=scaled(width, factor),
+        min_factor=2,
+        buffer=out,
+    )
 
 
 def _upper_part(data: bytes, known: Header, factor: int, bottom: int) -> np.ndarray | None:

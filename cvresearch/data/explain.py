@@ -134,11 +134,15 @@ def _row(step: str, pixels: np.ndarray, ms: str) -> dict:
 def main(argv: list[str]) -> int:
     """Prints the tables and writes the sheet; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('config',), places=('output',),
+        argv,
+        __doc__,
+        required=('config',),
+        places=('output',),
         config='experiment file, with :ARGUMENT after its name where it takes one',
-        examples='rows of the contact sheet (8)', epochs='how often each example is shown there (8)',
+        examples='rows of the contact sheet (8)',
+        epochs='how often each example is shown there (8)',
         output='file of the contact sheet (contact_sheet.png)',
-    )  # fmt: skip
+    )
     rows, epochs = (
         cli.integer(name, value) if (value := getattr(options, name)) else 8 for name in ('examples', 'epochs')
     )

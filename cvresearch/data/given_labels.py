@@ -113,9 +113,14 @@ def counts(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:
 
 
 def give(
-    images: Encoded, path: Path, class_names: Sequence[str], threshold: float = 0.0, per_class: int = 0,
-    best: float = 1.0, hard: bool = False,
-) -> Labelled:  # fmt: skip
+    images: Encoded,
+    path: Path,
+    class_names: Sequence[str],
+    threshold: float = 0.0,
+    per_class: int = 0,
+    best: float = 1.0,
+    hard: bool = False,
+) -> Labelled:
     """Returns images with the labels of a file.
 
     Args:

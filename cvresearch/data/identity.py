@@ -146,20 +146,28 @@ def of(source: Source) -> dict:
     facts = source.facts
     _check_distinct(facts.class_names)
     return {
-        'name': facts.name, 'class_names': list(facts.class_names), 'image_shape': list(facts.image_shape),
-        'mean': list(map(float, facts.mean)), 'std': list(map(float, facts.std)), 'encoded': source.encoded,
+        'name': facts.name,
+        'class_names': list(facts.class_names),
+        'image_shape': list(facts.image_shape),
+        'mean': list(map(float, facts.mean)),
+        'std': list(map(float, facts.std)),
+        'encoded': source.encoded,
         'splits': {name: of_split(examples, facts.num_classes) for name, examples in source.splits.items()},
         **({'multi_label': True} if facts.multi_label else {}),
         **({} if source.unlabelled is None else {'unlabelled': of_split(source.unlabelled, facts.num_classes)}),
-    }  # fmt: skip
+    }
 
 
 def without_images(record: dict) -> Source:
     """Returns the source that `of` has recorded: its facts, and splits that have lengths and no images."""
     facts = Facts(
-        record['name'], tuple(record['class_names']), tuple(record['image_shape']), tuple(record['mean']),
-        tuple(record['std']), multi_label=record.get('multi_label', False),
-    )  # fmt: skip
+        record['name'],
+        tuple(record['class_names']),
+        tuple(record['image_shape']),
+        tuple(record['mean']),
+        tuple(record['std']),
+        multi_label=record.get('multi_label', False),
+    )
     splits = {name: range(split['examples']) for name, split in record['splits'].items()}
     return Source(facts, splits, record['encoded'])
 

@@ -71,10 +71,16 @@ def fashion_mnist(root: str = '', image_size: int = 28, pad: int = 0, train: int
         raise UserError(f'config.data.pad is {pad}; expected at least 0 pixels')
     if not 10 <= train <= 60_000 or train % 10:
         raise UserError(f'config.data.train is {train}; expected 10 to 60,000 images, a multiple of the ten classes')
-    splits = _read('Fashion-MNIST', root, (
-        'on Debian and Ubuntu: apt-get install dataset-fashion-mnist, and nothing else',
-        'elsewhere: the four files of github.com/zalandoresearch/fashion-mnist, train-images-idx3-ubyte.gz and so on',
-    ), (DEBIAN,))  # fmt: skip
+    splits = _read(
+        'Fashion-MNIST',
+        root,
+        (
+            'on Debian and Ubuntu: apt-get install dataset-fashion-mnist, and nothing else',
+            'elsewhere: the four files of github.com/zalandoresearch/fashion-mnist, '
+            'train-images-idx3-ubyte.gz and so on',
+        ),
+        (DEBIAN,),
+    )
     splits['train'] = _first_of_each_class(splits['train'], train // 10)
     margins = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     splits = {

@@ -18,7 +18,7 @@ TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
 NEEDED = (
     (f'{TRAIN_TAR}', f'{VALIDATION_TAR}'),
     ('train/n*', 'val/*'),
-)  # fmt: skip
+)
 HOW = (
     f'log in at image-net.org, download {TRAIN_TAR} (138 GB) and {VALIDATION_TAR} (6.3 GB) of ILSVRC2012,',
     'and lay them there as they are: nothing is unpacked or converted. Unpacked copies, train/<wnid>/*.JPEG and',
@@ -71,10 +71,15 @@ def imagenet_real(root: str = '') -> Source:
     `root` is ImageNet's, with the paper's real.json beside it. Labels are int32 (n, most), filled up with -1; an
     image without any is not counted in the paper's accuracy.
     """
-    place = locations.find('imagenet', root, ((VALIDATION_TAR, 'real.json'), ('val/*', 'real.json')), (
-        'ImageNet\'s validation set as for `imagenet`, and beside it real.json',
-        'of github.com/google-research/reassessed-imagenet',
-    ))  # fmt: skip
+    place = locations.find(
+        'imagenet',
+        root,
+        ((VALIDATION_TAR, 'real.json'), ('val/*', 'real.json')),
+        (
+            "ImageNet's validation set as for `imagenet`, and beside it real.json",
+            'of github.com/google-research/reassessed-imagenet',
+        ),
+    )
     tar = place / VALIDATION_TAR
     test = of_validation_tar(tar) if tar.exists() else of_validation_folder(place / 'val')
     answers = json.loads((place / 'real.json').read_text(encoding='utf-8'))
@@ -97,9 +102,9 @@ def imagenet_v2(root: str = '', variant: str = 'matched-frequency') -> Source:
       variant: 'matched-frequency', 'threshold0.7' or 'top-images', (the second also as 'threshold-0.7').
     """
     name = f'imagenetv2-{variant}-format-val'
-    place = locations.find('imagenet_v2', root, ((f'{name}/*',),), (
-        f'unpack {name}.tar.gz of github.com/modestyachts/ImageNetV2 there',
-    ))  # fmt: skip
+    place = locations.find(
+        'imagenet_v2', root, ((f'{name}/*',),), (f'unpack {name}.tar.gz of github.com/modestyachts/ImageNetV2 there',)
+    )
     folders = sorted(walk.folders_in(place / name), key=int)
     folder, names = walk.list_folders(place / name, folders)
     labels = np.array([int(of) for of in folders], np.int32)[folder]

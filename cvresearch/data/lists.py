@@ -13,10 +13,20 @@ from cvresearch.data.files import Part
 from cvresearch.data.names import ROLES, printable
 
 HEADS = {
-    'path': 'path', 'file': 'path', 'filename': 'path', 'file_name': 'path', 'image': 'path',
-    'label': 'label', 'class': 'label', 'labels': 'labels', 'classes': 'labels', 'tags': 'labels', 'split': 'split',
-    'set': 'split', 'subset': 'split',
-}  # fmt: skip
+    'path': 'path',
+    'file': 'path',
+    'filename': 'path',
+    'file_name': 'path',
+    'image': 'path',
+    'label': 'label',
+    'class': 'label',
+    'labels': 'labels',
+    'classes': 'labels',
+    'tags': 'labels',
+    'split': 'split',
+    'set': 'split',
+    'subset': 'split',
+}
 SPLITS = ROLES | {'minival': 'val'}
 BAR, OTHERS = '|', '|;,/ '  # between labels: where nothing else is said, and what else is common
 
@@ -69,8 +79,10 @@ def read(path: str, root: str = '', separator: str = '') -> dict[str, Part]:
     splits = sorted({split or 'train' for _, split, _ in rows.values()})
     cells = {n: (row[1] or 'train', _labels(row[0], separator)) for n, row in rows.items()}
     most = max(1, *(len(labels) for _, labels in cells.values())) if several else 0
-    return {role: _part(file, folder, [(places[n], labels) for n, (of, labels) in cells.items() if of == role], most)
-            for role in splits}  # fmt: skip
+    return {
+        role: _part(file, folder, [(places[n], labels) for n, (of, labels) in cells.items() if of == role], most)
+        for role in splits
+    }
 
 
 def _labels(cell: str, separator: str) -> tuple[str, ...]:

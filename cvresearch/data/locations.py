@@ -55,15 +55,22 @@ def missing(
 ) -> UserError:
     """Returns what is said where a dataset is not there, on one screen."""
     looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]
-    return UserError(f'the data of {name!r} is not on this machine', details=(
-        'It was looked for in', *looked,
-        'with', *(f'    {" and ".join(entries)}' for entries in needed),
-        'To put it there:', *(f'    {line}' for line in how),
-        f'    and set --config.data.root=FOLDER, or the environment variable {VARIABLE} to the folder above it.',
-        'What runs now, without it:',
-        '    the same command with :smoke after the name of the config file (images made on the spot), and',
-        '    python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir runs/lenet5_mnist5k (bundled data)',
-    ))  # fmt: skip
+    return UserError(
+        f'the data of {name!r} is not on this machine',
+        details=(
+            'It was looked for in',
+            *looked,
+            'with',
+            *(f'    {" and ".join(entries)}' for entries in needed),
+            'To put it there:',
+            *(f'    {line}' for line in how),
+            f'    and set --config.data.root=FOLDER, or the environment variable {VARIABLE} to the folder above it.',
+            'What runs now, without it:',
+            '    the same command with :smoke after the name of the config file (images made on the spot), and',
+            '    python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir runs/lenet5_mnist5k '
+            '(bundled data)',
+        ),
+    )
 
 
 def _state(place: Path) -> str:

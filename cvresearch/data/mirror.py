@@ -50,8 +50,10 @@ def mirrored(address: str, cache: str) -> Path:
     assert match is not None  # `is_bucket` has said so
     scheme, path = match.groups()
     if not cache:
-        raise UserError(f'config.data.root is {address!r}, a bucket; set config.data.cache to a folder of this machine '
-                        'that is to hold its copy')  # fmt: skip
+        raise UserError(
+            f'config.data.root is {address!r}, a bucket; set config.data.cache to a folder of this machine '
+            'that is to hold its copy'
+        )
     path = path.strip('/')
     if not _is_plain(path):
         raise UserError(f'config.data.root is {address!r}; expected {scheme}://BUCKET/PATH, without "..", "." or "//"')
@@ -90,8 +92,10 @@ class Mirror:
         size = sum(info['size'] for info in wanted.values())
         free = shutil.disk_usage(self._folder).free - ROOM
         if size > free:
-            raise UserError(f'{self._address} needs {size / 2**30:.1f} GiB more in {self._folder}, which has '
-                            f'{max(free, 0) / 2**30:.1f} GiB; set config.data.cache to a larger disk')  # fmt: skip
+            raise UserError(
+                f'{self._address} needs {size / 2**30:.1f} GiB more in {self._folder}, which has '
+                f'{max(free, 0) / 2**30:.1f} GiB; set config.data.cache to a larger disk'
+            )
         if wanted:
             self._fetch_all(wanted, size)
         for part in self._state.glob('*.part'):  # begun, of a content that has changed since
@@ -108,8 +112,10 @@ class Mirror:
             self._files.invalidate_cache()
             found = self._files.find(self._path, detail=True)
         except Exception as error:  # each scheme has its own
-            raise UserError(f'{self._address} cannot be listed ({_reason(error)}); check its name, and that this '
-                            'machine has the right to read it') from error  # fmt: skip
+            raise UserError(
+                f'{self._address} cannot be listed ({_reason(error)}); check its name, and that this '
+                'machine has the right to read it'
+            ) from error
         names = {}
         for key, info in found.items():
             name = key.removeprefix(self._path).lstrip('/')
@@ -196,8 +202,10 @@ def _filesystem(scheme: str):
 
         return fsspec.filesystem(scheme)
     except ImportError as error:
-        raise UserError(f'data in {scheme}:// need the package {PACKAGES[scheme]}, which is not installed: '
-                        f'pip install "cvresearch[{scheme}]"') from error  # fmt: skip
+        raise UserError(
+            f'data in {scheme}:// need the package {PACKAGES[scheme]}, which is not installed: '
+            f'pip install "cvresearch[{scheme}]"'
+        ) from error
 
 
 def _tag(info: dict) -> str:

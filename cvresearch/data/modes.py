@@ -33,16 +33,27 @@ BITS, PHOTOMETRIC, MAX_SAMPLE, PLANAR, SAMPLE_FORMAT, S_MIN, S_MAX, SUBSAMPLING 
 SIGNED, WHITE_IS_ZERO = 2, 0  # a TIFF's SampleFormat, PhotometricInterpretation
 # How Pillow undoes a TIFF's orientation when it loads one, undone: what is done to rows, columns, and both.
 TURNED_BACK = {
-    2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1], 5: lambda x: x.swapaxes(0, 1),
-    6: lambda x: np.rot90(x, 1), 7: lambda x: x[::-1, ::-1].swapaxes(0, 1), 8: lambda x: np.rot90(x, -1),
-}  # fmt: skip
+    2: lambda x: x[:, ::-1],
+    3: lambda x: x[::-1, ::-1],
+    4: lambda x: x[::-1],
+    5: lambda x: x.swapaxes(0, 1),
+    6: lambda x: np.rot90(x, 1),
+    7: lambda x: x[::-1, ::-1].swapaxes(0, 1),
+    8: lambda x: np.rot90(x, -1),
+}
 # Pillow keeps the upper byte of two. How it is told to keep the lower, and the channels in which that then is.
 LOWER = {
-    'RGB;16B': ('RGB;16L', [0, 1, 2]), 'RGB;16L': ('RGB;16B', [0, 1, 2]), 'RGB;16N': ('RGB;16B', [0, 1, 2]),
-    'RGBA;16B': ('RGBA;16L', [0, 1, 2]), 'RGBA;16L': ('RGBA;16B', [0, 1, 2]), 'RGBA;16N': ('RGBA;16B', [0, 1, 2]),
-    'RGBX;16B': ('RGBX;16L', [0, 1, 2]), 'RGBX;16L': ('RGBX;16B', [0, 1, 2]), 'RGBX;16N': ('RGBX;16B', [0, 1, 2]),
+    'RGB;16B': ('RGB;16L', [0, 1, 2]),
+    'RGB;16L': ('RGB;16B', [0, 1, 2]),
+    'RGB;16N': ('RGB;16B', [0, 1, 2]),
+    'RGBA;16B': ('RGBA;16L', [0, 1, 2]),
+    'RGBA;16L': ('RGBA;16B', [0, 1, 2]),
+    'RGBA;16N': ('RGBA;16B', [0, 1, 2]),
+    'RGBX;16B': ('RGBX;16L', [0, 1, 2]),
+    'RGBX;16L': ('RGBX;16B', [0, 1, 2]),
+    'RGBX;16N': ('RGBX;16B', [0, 1, 2]),
     'LA;16B': ('RGBA', [1, 1, 1]),
-}  # fmt: skip
+}
 
 
 class DamagedError(Exception):

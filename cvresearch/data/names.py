@@ -5,15 +5,33 @@ import re
 
 # torchvision's nine (jpg, jpeg, png, ppm, bmp, pgm, tif, tiff, webp), and other names of formats that are decoded.
 ENDINGS = (
-    '.jpg', '.jpeg', '.png', '.gif', '.bmp', '.webp', '.ppm', '.tif', '.tiff', '.pgm', '.jfif', '.jpe', '.pbm', '.pnm',
-)  # fmt: skip
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.gif',
+    '.bmp',
+    '.webp',
+    '.ppm',
+    '.tif',
+    '.tiff',
+    '.pgm',
+    '.jfif',
+    '.jpe',
+    '.pbm',
+    '.pnm',
+)
 # Of macOS' zips, Synology's thumbnails, Windows' and Linux' disks. Whatever begins with a dot is hidden as well.
 SYSTEM = ('__MACOSX', '@eaDir', '$RECYCLE.BIN', 'System Volume Information', 'lost+found')
 # Of splits.
 ROLES = {
-    'train': 'train', 'training': 'train', 'test': 'test', 'testing': 'test',
-    'val': 'val', 'valid': 'val', 'validation': 'val',
-}  # fmt: skip
+    'train': 'train',
+    'training': 'train',
+    'test': 'test',
+    'testing': 'test',
+    'val': 'val',
+    'valid': 'val',
+    'validation': 'val',
+}
 _ENDINGS, _SYSTEM = tuple(map(os.fsencode, ENDINGS)), frozenset(map(os.fsencode, SYSTEM))
 _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
 

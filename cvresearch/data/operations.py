@@ -34,9 +34,12 @@ def affine(image: Image.Image, inverse: tuple[float, ...], fill: Fill = 0, smoot
 
 
 def inverse_affine(
-    center: tuple[float, float], degrees: float = 0.0, translate: tuple[float, float] = (0.0, 0.0),
-    scale: tuple[float, float] = (1.0, 1.0), shear: tuple[float, float] = (0.0, 0.0),
-) -> tuple[float, ...]:  # fmt: skip
+    center: tuple[float, float],
+    degrees: float = 0.0,
+    translate: tuple[float, float] = (0.0, 0.0),
+    scale: tuple[float, float] = (1.0, 1.0),
+    shear: tuple[float, float] = (0.0, 0.0),
+) -> tuple[float, ...]:
     """Returns the inverse of: stretch, shear, rotate about the centre, then translate.
 
     Args:
@@ -48,10 +51,18 @@ def inverse_affine(
         after its columns.
     """
     angle, (sx, sy) = math.radians(degrees), map(math.radians, shear)
-    turn_and_shear = np.array([
-        [math.cos(angle - sy) / math.cos(sy), -math.cos(angle - sy) * math.tan(sx) / math.cos(sy) - math.sin(angle)],
-        [math.sin(angle - sy) / math.cos(sy), -math.sin(angle - sy) * math.tan(sx) / math.cos(sy) + math.cos(angle)],
-    ])  # fmt: skip
+    turn_and_shear = np.array(
+        [
+            [
+                math.cos(angle - sy) / math.cos(sy),
+                -math.cos(angle - sy) * math.tan(sx) / math.cos(sy) - math.sin(angle),
+            ],
+            [
+                math.sin(angle - sy) / math.cos(sy),
+                -math.sin(angle - sy) * math.tan(sx) / math.cos(sy) + math.cos(angle),
+            ],
+        ]
+    )
     inverse = np.linalg.inv(turn_and_shear @ np.diag(scale))
     offset = np.array(center) - inverse @ (np.array(center) + translate)
     (a, b), (d, e) = inverse.tolist()

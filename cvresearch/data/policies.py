@@ -20,14 +20,33 @@ from cvresearch.data.operations import OPERATIONS, SIGNED, WITHOUT_MAGNITUDE
 # Strength 1 of each operation; 0 does nothing. The first number is of AutoAugment and RandAugment, whose translations
 # are shares of the side, the second of TrivialAugment, whose translations are in pixels.
 STRONGEST = {
-    'ShearX': (0.3, 0.99), 'ShearY': (0.3, 0.99), 'TranslateX': (150 / 331, 32.0), 'TranslateY': (150 / 331, 32.0),
-    'Rotate': (30.0, 135.0), 'Brightness': (0.9, 0.99), 'Color': (0.9, 0.99), 'Contrast': (0.9, 0.99),
-    'Sharpness': (0.9, 0.99), 'Posterize': (4, 6),
-}  # fmt: skip
+    'ShearX': (0.3, 0.99),
+    'ShearY': (0.3, 0.99),
+    'TranslateX': (150 / 331, 32.0),
+    'TranslateY': (150 / 331, 32.0),
+    'Rotate': (30.0, 135.0),
+    'Brightness': (0.9, 0.99),
+    'Color': (0.9, 0.99),
+    'Contrast': (0.9, 0.99),
+    'Sharpness': (0.9, 0.99),
+    'Posterize': (4, 6),
+}
 CHOICES = (
-    'Identity', 'ShearX', 'ShearY', 'TranslateX', 'TranslateY', 'Rotate', 'Brightness', 'Color', 'Contrast',
-    'Sharpness', 'Posterize', 'Solarize', 'AutoContrast', 'Equalize',
-)  # fmt: skip
+    'Identity',
+    'ShearX',
+    'ShearY',
+    'TranslateX',
+    'TranslateY',
+    'Rotate',
+    'Brightness',
+    'Color',
+    'Contrast',
+    'Sharpness',
+    'Posterize',
+    'Solarize',
+    'AutoContrast',
+    'Equalize',
+)
 
 # Pairs of (operation, probability, magnitude of 0 to 9), one pair drawn for an image: the paper's tables 7 to 9.
 SUB_POLICIES = {
@@ -311,9 +330,12 @@ class AutoAugment(Policy):
 
 
 POLICIES = {
-    'none': Policy, 'auto_augment': AutoAugment, 'rand_augment': RandAugment, 'timm_rand_augment': TimmRandAugment,
+    'none': Policy,
+    'auto_augment': AutoAugment,
+    'rand_augment': RandAugment,
+    'timm_rand_augment': TimmRandAugment,
     'trivial_augment': TrivialAugment,
-}  # fmt: skip
+}
 
 
 def _normal(first: float, second: float) -> float:

@@ -28,13 +28,33 @@ MANY = 500  # classes of ILSVRC2012's 1,000 that make a folder a copy of it
 
 # A PNG and 22 CMYK JPEGs are among the training images (tensorflow/models, inception/data/build_imagenet_data.py).
 PNG = ('n02105855_2933.JPEG',)
-CMYK = tuple(f'{name}.JPEG' for name in (
-    'n01739381_1309', 'n02077923_14822', 'n02447366_23489', 'n02492035_15739', 'n02747177_10752',
-    'n03018349_4028', 'n03062245_4620', 'n03347037_9675', 'n03467068_12171', 'n03529860_11437',
-    'n03544143_17228', 'n03633091_5218', 'n03710637_5125', 'n03961711_5286', 'n04033995_2932',
-    'n04258138_17003', 'n04264628_27969', 'n04336792_7448', 'n04371774_5854', 'n04596742_4225', 'n07583066_647',
-    'n13037406_4650',
-))  # fmt: skip
+CMYK = tuple(
+    f'{name}.JPEG'
+    for name in (
+        'n01739381_1309',
+        'n02077923_14822',
+        'n02447366_23489',
+        'n02492035_15739',
+        'n02747177_10752',
+        'n03018349_4028',
+        'n03062245_4620',
+        'n03347037_9675',
+        'n03467068_12171',
+        'n03529860_11437',
+        'n03544143_17228',
+        'n03633091_5218',
+        'n03710637_5125',
+        'n03961711_5286',
+        'n04033995_2932',
+        'n04258138_17003',
+        'n04264628_27969',
+        'n04336792_7448',
+        'n04371774_5854',
+        'n04596742_4225',
+        'n07583066_647',
+        'n13037406_4650',
+    )
+)
 
 
 def kind(data: bytes) -> str:
@@ -99,8 +119,12 @@ def check(folder: str, every: int = 1) -> tuple[list[dict], bool]:
         told = f'{1000 - len(missing)}{", without " + ", ".join(missing[:SHOWN]) if missing else ""}'
         row(f'{split}: classes, in alphabetical order of WordNet ids', told, '1000', not missing)
         least, most = (732, 1300) if split == 'train' else (50, 50)
-        row(f'{split}: images a class', f'{of_class.min()} to {of_class.max()}', f'{least} to {most}',
-            (of_class.min(), of_class.max()) == (least, most))  # fmt: skip
+        row(
+            f'{split}: images a class',
+            f'{of_class.min()} to {of_class.max()}',
+            f'{least} to {most}',
+            (of_class.min(), of_class.max()) == (least, most),
+        )
         wrong = _misplaced(images, split)
         row(f'{split}: names agree with classes', f'{len(wrong)} do not {wrong[:SHOWN] or ""}', '0 do not', not wrong)
         _content(row, split, kinds(images, every), every)
@@ -128,8 +152,12 @@ def _content(row, split: str, found: dict[str, list[str]], every: int) -> None:
         strange = sorted(set(names) - set(known.get(what, ())))
         note = f' {", ".join(strange[:SHOWN])}' if strange else ''
         expected = f'{len(known.get(what, ()))} known' if every == 1 else 'known ones only'
-        row(f'{split}: {what} named JPEG{more}', f'{len(names)}, {len(strange)} of them unknown{note}', expected,
-            not strange and (every > 1 or len(names) == len(known.get(what, ()))))  # fmt: skip
+        row(
+            f'{split}: {what} named JPEG{more}',
+            f'{len(names)}, {len(strange)} of them unknown{note}',
+            expected,
+            not strange and (every > 1 or len(names) == len(known.get(what, ()))),
+        )
 
 
 def is_ilsvrc(place: Path) -> bool:
@@ -152,10 +180,15 @@ def _of_folder(place: Path, root: Path | None, every: int, style: str) -> int:
 def main(argv: list[str]) -> int:
     """Prints the report; returns the exit code: 0 all well, 1 something is wrong."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='folder', every='look into one file in so many (1: all)',
-        places=('root',), root='folder of the images of a list', format='text (default) or json; of ILSVRC2012 also '
-        'markdown, csv or latex',
-    )  # fmt: skip
+        argv,
+        __doc__,
+        required=(),
+        positional='folder',
+        every='look into one file in so many (1: all)',
+        places=('root',),
+        root='folder of the images of a list',
+        format='text (default) or json; of ILSVRC2012 also markdown, csv or latex',
+    )
     if len(options.rest) > 1:
         raise UserError(f'expected one folder or list, got {" ".join(options.rest)}')
     every, style = cli.integer('every', options.every) if options.every else 1, options.format or 'text'
@@ -171,8 +204,12 @@ def main(argv: list[str]) -> int:
         print(json.dumps({'checks': rows, 'would_run': well}, indent=1))
         return 0 if well else FAILED
     print(tables.render(rows, ('check', 'got', 'expected', 'verdict'), style))
-    print('All is well.' if well else 'A damaged or missing training image does not stop a run (it is replaced and '
-          'counted); a wrong count or order of classes makes numbers that compare with nobody\'s.')  # fmt: skip
+    print(
+        'All is well.'
+        if well
+        else 'A damaged or missing training image does not stop a run (it is replaced and '
+        "counted); a wrong count or order of classes makes numbers that compare with nobody's."
+    )
     return 0 if well else FAILED
 
 

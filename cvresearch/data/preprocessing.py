@@ -129,7 +129,7 @@ def normalized(pixels: np.ndarray, mean: Sequence[float], std: Sequence[float], 
 
 def in_pixels(
     box: Sequence[float], resized: tuple[int, int], window: Sequence[int]
-) -> tuple[float, float, float, float]:  # fmt: skip
+) -> tuple[float, float, float, float]:
     """Returns which part of an image a window shows of a box resized: each (top, left, height, width)."""
     rows, columns = (n / to for n, to in zip(box[2:], resized, strict=True))
     return box[0] + window[0] * rows, box[1] + window[1] * columns, window[2] * rows, window[3] * columns
@@ -152,8 +152,10 @@ def of_channels(image: np.ndarray, channels: int) -> np.ndarray:
 _IMAGENET = dict(mean=Preprocessing.mean, std=Preprocessing.std)
 _HALF = dict(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 _CAFFE = dict(
-    channels='BGR', mean=(103.939 / 255, 116.779 / 255, 123.68 / 255), std=(1 / 255, 1 / 255, 1 / 255),
-)  # fmt: skip
+    channels='BGR',
+    mean=(103.939 / 255, 116.779 / 255, 123.68 / 255),
+    std=(1 / 255, 1 / 255, 1 / 255),
+)
 # What a config's `normalize.name` may be: as torchvision, TensorFlow and Caffe normalize.
 NORMALIZATIONS = {'torchvision': _IMAGENET, 'tf': _HALF, 'caffe': _CAFFE}
 # Patterns of references' names, without a tag and with it; of several that match, the later one counts.

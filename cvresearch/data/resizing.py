@@ -36,9 +36,14 @@ def none(steps: int, steps_per_epoch: float) -> tuple[Phase, ...]:
 
 
 def efficientnet_v2(
-    steps: int, steps_per_epoch: float, stages: int = 4, size: tuple[int, ...] = (128, 300), dropout: tuple = (),
-    magnitude: tuple = (), mixup: tuple = (),
-) -> tuple[Phase, ...]:  # fmt: skip
+    steps: int,
+    steps_per_epoch: float,
+    stages: int = 4,
+    size: tuple[int, ...] = (128, 300),
+    dropout: tuple = (),
+    magnitude: tuple = (),
+    mixup: tuple = (),
+) -> tuple[Phase, ...]:
     """Phases of equal length, size and strength growing evenly (Tan & Le 2021, arXiv:2104.00298, algorithm 1, table 6).
 
     Args:
@@ -50,8 +55,11 @@ def efficientnet_v2(
       magnitude: of the policy, likewise.
       mixup: `mixing.mixup`, likewise.
     """
-    strengths = {name: _pair(name, ends) for name, ends in
-                 dict(dropout=dropout, magnitude=magnitude, mixup=mixup).items() if ends}  # fmt: skip
+    strengths = {
+        name: _pair(name, ends)
+        for name, ends in dict(dropout=dropout, magnitude=magnitude, mixup=mixup).items()
+        if ends
+    }
     if stages < 1:
         raise UserError(f'config.resize.stages is {stages}; expected at least 1')
     made = []
@@ -64,9 +72,13 @@ def efficientnet_v2(
 
 
 def ramp(
-    steps: int, steps_per_epoch: float, size: tuple[int, ...] = (160, 192), start_epochs: float = 65.0,
-    end_epochs: float = 76.0, multiple: int = 32,
-) -> tuple[Phase, ...]:  # fmt: skip
+    steps: int,
+    steps_per_epoch: float,
+    size: tuple[int, ...] = (160, 192),
+    start_epochs: float = 65.0,
+    end_epochs: float = 76.0,
+    multiple: int = 32,
+) -> tuple[Phase, ...]:
     """One size to `start_epochs`, another from `end_epochs` on, even growth between, in multiples of so many pixels.
 
     As ffcv's ImageNet recipe, which changes the size once an epoch.

@@ -26,8 +26,9 @@ def cifar10(root: str = '') -> Source:
     read = _CifarFiles('cifar10', root, 'cifar-10', 'cifar-10-batches')
     if read.binary:
         parts = {
-            'train': [read(f'data_batch_{number}.bin') for number in range(1, 6)], 'test': [read('test_batch.bin')],
-        }  # fmt: skip
+            'train': [read(f'data_batch_{number}.bin') for number in range(1, 6)],
+            'test': [read('test_batch.bin')],
+        }
         arrays = {split: _cifar_binary(b''.join(files), 1) for split, files in parts.items()}
     else:
         parts = {'train': [read(f'data_batch_{number}') for number in range(1, 6)], 'test': [read('test_batch')]}
@@ -62,9 +63,9 @@ def svhn(root: str = '', extra: bool = False) -> Source:
     """
     names = {'train': ['train'] + ['extra'] * extra, 'test': ['test']}
     needed = tuple(f'{name}_32x32.mat' for part in names.values() for name in part)
-    place = locations.find('svhn', root, (needed,), (
-        f'download {" and ".join(needed)} of ufldl.stanford.edu/housenumbers',
-    ))  # fmt: skip
+    place = locations.find(
+        'svhn', root, (needed,), (f'download {" and ".join(needed)} of ufldl.stanford.edu/housenumbers',)
+    )
     splits = {}
     for split, parts in names.items():
         files = [_mat(place / f'{part}_32x32.mat') for part in parts]
@@ -95,9 +96,12 @@ class _CifarFiles:
         binary = {'cifar10': 'cifar-10-batches-bin', 'cifar100': 'cifar-100-binary'}[name]
         pickled = {'cifar10': 'cifar-10-batches-py', 'cifar100': 'cifar-100-python'}[name]
         archives = (f'{archive}-binary.tar.gz', f'{archive}-python.tar.gz')
-        place = locations.find(name, root, ((binary,), (pickled,), (archives[0],), (archives[1],)), (
-            f'download {archives[1]} or {archives[0]} of www.cs.toronto.edu/~kriz/cifar.html; it is read as it is,',
-        ))  # fmt: skip
+        place = locations.find(
+            name,
+            root,
+            ((binary,), (pickled,), (archives[0],), (archives[1],)),
+            (f'download {archives[1]} or {archives[0]} of www.cs.toronto.edu/~kriz/cifar.html; it is read as it is,',),
+        )
         self._folder = next((place / entry for entry in (binary, pickled) if (place / entry).is_dir()), None)
         self._archive = next((place / entry for entry in archives if (place / entry).is_file()), None)
         self.binary = 'bin' in str((self._folder or self._archive or place).name)
@@ -167,14 +171,21 @@ class _Harmless(pickle.Unpickler):
 
     def find_class(self, module: str, name: str):
         if (module.replace('._core', '.core'), name) in _ARRAYS:
-            return {'_reconstruct': np.empty(0).__reduce__()[0], 'ndarray': np.ndarray, 'dtype': np.dtype,
-                    'encode': _encode}[name]  # fmt: skip
+            return {
+                '_reconstruct': np.empty(0).__reduce__()[0],
+                'ndarray': np.ndarray,
+                'dtype': np.dtype,
+                'encode': _encode,
+            }[name]
         raise UserError(f'a file of CIFAR asks for {module}.{name}; it is not the original')
 
 
 _ARRAYS = {
-    ('numpy.core.multiarray', '_reconstruct'), ('numpy', 'ndarray'), ('numpy', 'dtype'), ('_codecs', 'encode'),
-}  # fmt: skip
+    ('numpy.core.multiarray', '_reconstruct'),
+    ('numpy', 'ndarray'),
+    ('numpy', 'dtype'),
+    ('_codecs', 'encode'),
+}
 
 
 def _encode(text: str, encoding: str) -> bytes:

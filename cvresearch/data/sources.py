@@ -25,12 +25,25 @@ from cvresearch.data.tfds import tfds
 from cvresearch.data.transforms import Transform
 
 SOURCES = {
-    'mnist5k': mnist5k, 'mnist500': mnist500, 'digits': digits, 'fake': fake, 'fake_photographs': fake_photographs,
+    'mnist5k': mnist5k,
+    'mnist500': mnist500,
+    'digits': digits,
+    'fake': fake,
+    'fake_photographs': fake_photographs,
     'two_moons': two_moons,
-    'mnist': mnist, 'fashion_mnist': fashion_mnist, 'cifar10': cifar10, 'cifar100': cifar100, 'svhn': svhn,
-    'imagenet': imagenet, 'imagenet_v2': imagenet_v2, 'imagenet_real': imagenet_real, 'imagenet_a': imagenet_a,
-    'imagenet_r': imagenet_r, 'image_folder': image_folder, 'tfds': tfds,
-}  # fmt: skip
+    'mnist': mnist,
+    'fashion_mnist': fashion_mnist,
+    'cifar10': cifar10,
+    'cifar100': cifar100,
+    'svhn': svhn,
+    'imagenet': imagenet,
+    'imagenet_v2': imagenet_v2,
+    'imagenet_real': imagenet_real,
+    'imagenet_a': imagenet_a,
+    'imagenet_r': imagenet_r,
+    'image_folder': image_folder,
+    'tfds': tfds,
+}
 MOST_NAMES = 20  # of classes, in a line
 HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of encoded images, beside their own
 EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
@@ -45,9 +58,13 @@ def table() -> dict[str, Callable[..., Source]]:
 
 
 def load(
-    spec, minival: int = 0, transform=None, class_names: Sequence[str] | None = None,
-    preparation: Preparation | None = None, without_labels=None,
-) -> Source:  # fmt: skip
+    spec,
+    minival: int = 0,
+    transform=None,
+    class_names: Sequence[str] | None = None,
+    preparation: Preparation | None = None,
+    without_labels=None,
+) -> Source:
     """Returns the source that a config's `data` names.
 
     Args:

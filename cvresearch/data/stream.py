@@ -49,9 +49,11 @@ class Stream:
         epoch, index = self.drawn(first, first + local)
         images, labels = self.examples.take(index, example_keys(self.seed, epoch, index))
         return {
-            'image': images, 'label': labels,
-            'epoch': epoch.astype(np.int32), 'index': index.astype(np.int32),
-        }  # fmt: skip
+            'image': images,
+            'label': labels,
+            'epoch': epoch.astype(np.int32),
+            'index': index.astype(np.int32),
+        }
 
     def digest(self, epoch: int) -> str:
         """Returns the SHA-256 of what an epoch shows: the ids and the keys of its examples, in order.

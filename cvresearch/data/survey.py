@@ -33,9 +33,15 @@ ODD_NAMES = re.compile(
 )
 # The endings of names, by the format that Pillow finds.
 ENDINGS = {
-    'JPEG': ('jpg', 'jpeg', 'jfif', 'jpe'), 'MPO': ('jpg', 'jpeg', 'jfif', 'jpe'), 'PNG': ('png',), 'GIF': ('gif',),
-    'BMP': ('bmp',), 'WEBP': ('webp',), 'TIFF': ('tif', 'tiff'), 'PPM': ('ppm', 'pgm', 'pbm', 'pnm'),
-}  # fmt: skip
+    'JPEG': ('jpg', 'jpeg', 'jfif', 'jpe'),
+    'MPO': ('jpg', 'jpeg', 'jfif', 'jpe'),
+    'PNG': ('png',),
+    'GIF': ('gif',),
+    'BMP': ('bmp',),
+    'WEBP': ('webp',),
+    'TIFF': ('tif', 'tiff'),
+    'PPM': ('ppm', 'pgm', 'pbm', 'pnm'),
+}
 
 
 class Look(NamedTuple):
@@ -138,14 +144,17 @@ def _of_split(examples: Encoded, looks: Sequence[Look], names: Sequence[str]) ->
     counts = np.bincount(_labels(examples), minlength=len(names)).tolist()
     slivers = [each for each in good if max(each.height, each.width) > SLIVER * min(each.height, each.width)]
     return {
-        'images': len(examples), 'looked_at': len(looks), 'per_class': dict(zip(names, counts, strict=True)),
-        'unreadable': {each.id: each.wrong for each in looks if each.wrong}, **sizes,
+        'images': len(examples),
+        'looked_at': len(looks),
+        'per_class': dict(zip(names, counts, strict=True)),
+        'unreadable': {each.id: each.wrong for each in looks if each.wrong},
+        **sizes,
         'modes': dict(Counter(each.mode for each in good).most_common()),
         'slivers': {each.id: f'{each.width} x {each.height}' for each in slivers},
         'turned': [each.id for each in good if each.turned],
         'named_wrong': {each.id: each.named_wrong for each in good if each.named_wrong},
         'duplicates': [_group({'': group}, names) for group in _same(good)],
-    }  # fmt: skip
+    }
 
 
 def _same(looks: Iterable[Look]) -> list[list[Look]]:
@@ -209,24 +218,34 @@ def _of_classes(source: Source, names: Sequence[str]) -> list[str]:
         )
     odd = [name for name in names if ODD_NAMES.fullmatch(name)]
     found += [f'are they classes? {_named(odd)}'] if odd else []
-    return [*found, *(f'names that differ only in case, blanks or the form of Unicode: {_named(group, ascii)}'
-                      for group in alike(names))]  # fmt: skip
+    return [
+        *found,
+        *(
+            f'names that differ only in case, blanks or the form of Unicode: {_named(group, ascii)}'
+            for group in alike(names)
+        ),
+    ]
 
 
 def _of_files(splits: dict) -> list[str]:
     found = []
     for split, values in splits.items():
         if values['unreadable'] and split == 'train':
-            found.append(f'train: {len(values["unreadable"]):,} unreadable, replaced in training and counted: '
-                         f'{_few(values["unreadable"])}')  # fmt: skip
+            found.append(
+                f'train: {len(values["unreadable"]):,} unreadable, replaced in training and counted: '
+                f'{_few(values["unreadable"])}'
+            )
         if slivers := values['slivers']:
             found.append(f'{split}: {len(slivers):,} more than {SLIVER} times as long as wide: {_few(slivers)}')
         if turned := values['turned']:
-            found.append(f'{split}: {len(turned):,} with an orientation in EXIF, which is not followed: '
-                         f'{", ".join(turned[:SHOWN])}')  # fmt: skip
+            found.append(
+                f'{split}: {len(turned):,} with an orientation in EXIF, which is not followed: '
+                f'{", ".join(turned[:SHOWN])}'
+            )
         if other := values['named_wrong']:
-            found.append(f'{split}: {len(other):,} of another format than their names say, read as what they are: '
-                         f'{_few(other)}')  # fmt: skip
+            found.append(
+                f'{split}: {len(other):,} of another format than their names say, read as what they are: {_few(other)}'
+            )
     return found
 
 
@@ -236,8 +255,10 @@ def _of_duplicates(splits: dict, shared: list[dict]) -> list[str]:
         pairs = ['; '.join(f'{split}: {files[0]}' for split, files in group['files'].items()) for group in shared]
         more = sum(group['several_classes'] for group in shared)
         under = f' ({more:,} under several classes)' if more else ''
-        found.append(f'images in several splits, so that the test is not of new ones: {len(shared):,}{under}: '
-                     f'{" | ".join(pairs[:SHOWN])}')  # fmt: skip
+        found.append(
+            f'images in several splits, so that the test is not of new ones: {len(shared):,}{under}: '
+            f'{" | ".join(pairs[:SHOWN])}'
+        )
     for split, values in splits.items():
         groups = values['duplicates']
         several = [group for group in groups if group['several_classes']]
@@ -265,17 +286,22 @@ def as_text(report: dict, place: str | Path) -> str:
     lines += [f'  {note}' for note in report['notes']]
     rows = [
         {
-            'split': split, 'images': values['images'], 'unreadable': len(values['unreadable']),
-            'width': _span(values.get('width')), 'height': _span(values.get('height')),
+            'split': split,
+            'images': values['images'],
+            'unreadable': len(values['unreadable']),
+            'width': _span(values.get('width')),
+            'height': _span(values.get('height')),
             'modes': ', '.join(f'{mode} {count:,}' for mode, count in values['modes'].items()),
         }
         for split, values in splits.items()
-    ]  # fmt: skip
+    ]
     lines += ['', tables.render(rows, tuple(rows[0]))]
     if report['every'] > 1:
         lines.append(f'(one file in {report["every"]} was looked at)')
-    of_class = [{'class': name} | {split: values['per_class'][name] for split, values in splits.items()}
-                for name in names[:CLASSES_SHOWN]]  # fmt: skip
+    of_class = [
+        {'class': name} | {split: values['per_class'][name] for split, values in splits.items()}
+        for name in names[:CLASSES_SHOWN]
+    ]
     lines += ['', tables.render(of_class, tuple(of_class[0]))]
     if len(names) > CLASSES_SHOWN:
         lines.append(f'and {len(names) - CLASSES_SHOWN:,} more classes (--format json has all)')

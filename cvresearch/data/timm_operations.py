@@ -12,19 +12,45 @@ from cvresearch.data.operations import Fill, rgb
 # What is drawn from. In the first list Posterize and Solarize are weaker at higher levels, and the four of
 # ImageEnhance go from one extreme to the other: 0.1 at level 0, 1 (no change) at 5, 1.9 at 10.
 DECREASING = (
-    'AutoContrast', 'Equalize', 'Invert', 'Rotate', 'Posterize', 'Solarize', 'SolarizeAdd', 'Color', 'Contrast',
-    'Brightness', 'Sharpness', 'ShearX', 'ShearY', 'TranslateXRel', 'TranslateYRel',
-)  # fmt: skip
+    'AutoContrast',
+    'Equalize',
+    'Invert',
+    'Rotate',
+    'Posterize',
+    'Solarize',
+    'SolarizeAdd',
+    'Color',
+    'Contrast',
+    'Brightness',
+    'Sharpness',
+    'ShearX',
+    'ShearY',
+    'TranslateXRel',
+    'TranslateYRel',
+)
 INCREASING = (
-    'AutoContrast', 'Equalize', 'Invert', 'Rotate', 'PosterizeIncreasing', 'SolarizeIncreasing', 'SolarizeAdd',
-    'ColorIncreasing', 'ContrastIncreasing', 'BrightnessIncreasing', 'SharpnessIncreasing', 'ShearX', 'ShearY',
-    'TranslateXRel', 'TranslateYRel',
-)  # fmt: skip
+    'AutoContrast',
+    'Equalize',
+    'Invert',
+    'Rotate',
+    'PosterizeIncreasing',
+    'SolarizeIncreasing',
+    'SolarizeAdd',
+    'ColorIncreasing',
+    'ContrastIncreasing',
+    'BrightnessIncreasing',
+    'SharpnessIncreasing',
+    'ShearX',
+    'ShearY',
+    'TranslateXRel',
+    'TranslateYRel',
+)
 _ENHANCERS = ('Color', 'Contrast', 'Brightness', 'Sharpness')
 RESAMPLE = {
-    'bilinear': (Image.Resampling.BILINEAR,), 'bicubic': (Image.Resampling.BICUBIC,),
+    'bilinear': (Image.Resampling.BILINEAR,),
+    'bicubic': (Image.Resampling.BICUBIC,),
     'random': (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC),
-}  # fmt: skip
+}
 
 _ARGUMENTS: dict[str, Callable[[float, int], float]] = {  # of level / 10 and the sign
     'Rotate': lambda part, sign: sign * (part * 30.0),  # degrees
@@ -61,8 +87,9 @@ def apply(name: str, image: Image.Image, value: float, resample: Image.Resamplin
     if kind == 'Rotate':
         return image.rotate(value, resample, fillcolor=rgb(fill))
     if kind.startswith(('Shear', 'Translate')):
-        return image.transform(image.size, Image.Transform.AFFINE, _inverse(kind, image, value), resample,
-                               fillcolor=rgb(fill))  # fmt: skip
+        return image.transform(
+            image.size, Image.Transform.AFFINE, _inverse(kind, image, value), resample, fillcolor=rgb(fill)
+        )
     if kind == 'Posterize':
         kept = 256 - (1 << 8 - min(max(int(value), 0), 8))  # no bits: black, which newer versions of Pillow refuse
         return image.point([pixel & kept for pixel in range(256)] * 3)
@@ -76,7 +103,8 @@ def apply(name: str, image: Image.Image, value: float, resample: Image.Resamplin
 def _inverse(kind: str, image: Image.Image, value: float) -> tuple[float, ...]:
     """Returns the affine map from a pixel of the result to one of the image: (a, b, c, d, e, f)."""
     return {
-        'ShearX': (1.0, value, 0.0, 0.0, 1.0, 0.0), 'ShearY': (1.0, 0.0, 0.0, value, 1.0, 0.0),
+        'ShearX': (1.0, value, 0.0, 0.0, 1.0, 0.0),
+        'ShearY': (1.0, 0.0, 0.0, value, 1.0, 0.0),
         'TranslateXRel': (1.0, 0.0, value * image.width, 0.0, 1.0, 0.0),
         'TranslateYRel': (1.0, 0.0, 0.0, 0.0, 1.0, value * image.height),
-    }[kind]  # fmt: skip
+    }[kind]

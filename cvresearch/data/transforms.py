@@ -85,8 +85,20 @@ class Transform:
         lookup('interpolation', windows.PILLOW, self.interpolation)
         lookup('fill', dict.fromkeys(FILLS), self.fill)
         lookup('channels', dict.fromkeys(('RGB', 'BGR')), self.channels)
-        limits = dict(flip=1, hue=0.5, erasing=1, translate=1, brightness=1, contrast=1, saturation=1, rotate=180,
-                      shear=89, stretch=10, lighting=10, cutout=1 << 20)  # fmt: skip
+        limits = dict(
+            flip=1,
+            hue=0.5,
+            erasing=1,
+            translate=1,
+            brightness=1,
+            contrast=1,
+            saturation=1,
+            rotate=180,
+            shear=89,
+            stretch=10,
+            lighting=10,
+            cutout=1 << 20,
+        )
         for name, most in limits.items():
             if not 0 <= getattr(self, name) <= most:
                 raise UserError(f'config.transform: {name} is {getattr(self, name)}; expected 0 to {most}')
@@ -111,10 +123,15 @@ class Transform:
         shape = max(self.rotate, self.translate, self.shear, self.stretch) > 0
         colour = max(self.brightness, self.contrast, self.saturation, self.hue) > 0
         every = (
-            ('crop', self.crop.numbers, True), ('flip', 1, self.flip > 0),
-            ('policy', self.policy.numbers, self.policy.numbers > 0), ('colour', 8, colour), ('shape', 7, shape),
-            ('lighting', 6, self.lighting > 0), ('erase', 45, self.erasing > 0), ('cutout', 3, self.cutout > 0),
-        )  # fmt: skip
+            ('crop', self.crop.numbers, True),
+            ('flip', 1, self.flip > 0),
+            ('policy', self.policy.numbers, self.policy.numbers > 0),
+            ('colour', 8, colour),
+            ('shape', 7, shape),
+            ('lighting', 6, self.lighting > 0),
+            ('erase', 45, self.erasing > 0),
+            ('cutout', 3, self.cutout > 0),
+        )
         return [(name, numbers) for name, numbers, on in every if on]
 
     def draw(self, keys: np.ndarray) -> list[dict[str, list[float]]]:
@@ -179,9 +196,11 @@ class Transform:
     def _colour(self, pixels: np.ndarray, u: list[float]) -> None:
         image = Image.fromarray(pixels)
         changes = [
-            (ImageEnhance.Brightness, self.brightness), (ImageEnhance.Contrast, self.contrast),
-            (ImageEnhance.Color, self.saturation), (None, self.hue),
-        ]  # fmt: skip
+            (ImageEnhance.Brightness, self.brightness),
+            (ImageEnhance.Contrast, self.contrast),
+            (ImageEnhance.Color, self.saturation),
+            (None, self.hue),
+        ]
         for number in sorted(range(4), key=lambda n: u[4 + n]):
             enhancer, most = changes[number]
             amount = (2 * u[number] - 1) * most
@@ -193,11 +212,12 @@ class Transform:
         signed = [2 * number - 1 for number in u]
         side = pixels.shape[0]
         inverse = ops.inverse_affine(
-            (side / 2, side / 2), signed[0] * self.rotate,
+            (side / 2, side / 2),
+            signed[0] * self.rotate,
             (round(signed[1] * self.translate * side), round(signed[2] * self.translate * side)),
             ((1 + self.stretch) ** signed[3], (1 + self.stretch) ** signed[4]),
             (signed[5] * self.shear, signed[6] * self.shear),
-        )  # fmt: skip
+        )
         pixels[:] = np.asarray(ops.affine(Image.fromarray(pixels), inverse, smooth=True))
 
     def _lighting(self, pixels: np.ndarray, u: list[float]) -> None:

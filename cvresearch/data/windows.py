@@ -10,13 +10,19 @@ import numpy as np
 from PIL import Image
 
 PILLOW = {
-    'nearest': Image.Resampling.NEAREST, 'bilinear': Image.Resampling.BILINEAR, 'bicubic': Image.Resampling.BICUBIC,
-    'lanczos': Image.Resampling.LANCZOS, 'area': Image.Resampling.BOX,
-}  # fmt: skip
+    'nearest': Image.Resampling.NEAREST,
+    'bilinear': Image.Resampling.BILINEAR,
+    'bicubic': Image.Resampling.BICUBIC,
+    'lanczos': Image.Resampling.LANCZOS,
+    'area': Image.Resampling.BOX,
+}
 OPENCV = {
-    'nearest': cv2.INTER_NEAREST, 'bilinear': cv2.INTER_LINEAR, 'bicubic': cv2.INTER_CUBIC,
-    'lanczos': cv2.INTER_LANCZOS4, 'area': cv2.INTER_AREA,
-}  # fmt: skip
+    'nearest': cv2.INTER_NEAREST,
+    'bilinear': cv2.INTER_LINEAR,
+    'bicubic': cv2.INTER_CUBIC,
+    'lanczos': cv2.INTER_LANCZOS4,
+    'area': cv2.INTER_AREA,
+}
 REACH = 3  # pixels of the larger scale to either side of a centre that Pillow's widest filter (Lanczos) looks at
 MOST_RESIZED = 1 << 23  # pixels of a whole resized image; beyond, its window alone is computed
 MOST_BETWEEN = 1 << 24  # pixels of an image with one side resized

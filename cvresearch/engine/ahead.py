@@ -80,9 +80,13 @@ def _environment(path: Path) -> dict[str, str]:
     dump = f'--xla_dump_to={path} --xla_dump_hlo_as_text=true --xla_dump_hlo_module_re={MODULE}'
     # The host's own devices are left alone: the compiler is told what the machine is.
     return os.environ | dict(
-        JAX_PLATFORMS='cpu', JAX_ENABLE_COMPILATION_CACHE='false', XLA_FLAGS=dump, TPU_SKIP_MDS_QUERY='1',
-        ALLOW_MULTIPLE_LIBTPU_LOAD='1', TPU_LOG_DIR='disabled',
-    )  # fmt: skip
+        JAX_PLATFORMS='cpu',
+        JAX_ENABLE_COMPILATION_CACHE='false',
+        XLA_FLAGS=dump,
+        TPU_SKIP_MDS_QUERY='1',
+        ALLOW_MULTIPLE_LIBTPU_LOAD='1',
+        TPU_LOG_DIR='disabled',
+    )
 
 
 def _wait(process: subprocess.Popen, path: Path, early: bool) -> bool:

@@ -250,14 +250,37 @@ def _non_finite() -> Group:
 
 
 _GROUPS: dict[str, Callable[[], Group]] = {
-    'data': _data, 'transform.train': _transform, 'transform.eval': _transform, 'transform.train.crop': _crop,
-    'transform.eval.crop': _crop, 'transform.train.policy': _policy, 'transform.eval.policy': _policy,
-    'normalize': _normalize, 'augment': _augment, 'mixing': _mixing, 'resize': _resize, 'loss': _loss, 'model': Group,
-    'optimizer': _optimizer, 'updates': _updates, 'schedule': _schedule, 'average': _average, 'batch_norm': _batch_norm,
-    'distillation': _distillation, 'mesh': _mesh, 'non_finite': _non_finite, 'sampling': _sampling,
-    'early_stopping': _early_stopping, 'init': _init, 'finetune': _finetune, 'method': _method,
-    'compress': _compress, 'unlabelled': _unlabelled, 'unlabelled.policy': _policy, 'watch': _watch,
-}  # fmt: skip
+    'data': _data,
+    'transform.train': _transform,
+    'transform.eval': _transform,
+    'transform.train.crop': _crop,
+    'transform.eval.crop': _crop,
+    'transform.train.policy': _policy,
+    'transform.eval.policy': _policy,
+    'normalize': _normalize,
+    'augment': _augment,
+    'mixing': _mixing,
+    'resize': _resize,
+    'loss': _loss,
+    'model': Group,
+    'optimizer': _optimizer,
+    'updates': _updates,
+    'schedule': _schedule,
+    'average': _average,
+    'batch_norm': _batch_norm,
+    'distillation': _distillation,
+    'mesh': _mesh,
+    'non_finite': _non_finite,
+    'sampling': _sampling,
+    'early_stopping': _early_stopping,
+    'init': _init,
+    'finetune': _finetune,
+    'method': _method,
+    'compress': _compress,
+    'unlabelled': _unlabelled,
+    'unlabelled.policy': _policy,
+    'watch': _watch,
+}
 
 
 def _group(path: str) -> Group:

@@ -149,11 +149,18 @@ def preparation_of(experiment: Experiment) -> Preparation:
         raise UserError(f'the run has images of {height} x {width} pixels; expected square ones, to resize others')
     side = experiment.augment.resize or height
     return Preprocessing(
-        crop=side, resize=side, squash=True, mean=experiment.mean, std=experiment.std,
+        crop=side,
+        resize=side,
+        squash=True,
+        mean=experiment.mean,
+        std=experiment.std,
         channels='L' if channels == 1 else 'RGB',
-    )  # fmt: skip
+    )
 
 
 OPENERS: dict[str, Callable[[Name, str, str], Classifier]] = {
-    'run': _of_run, 'file': _of_file, 'compressed': _of_compressed, 'hub': _of_hub,
-}  # fmt: skip
+    'run': _of_run,
+    'file': _of_file,
+    'compressed': _of_compressed,
+    'hub': _of_hub,
+}

@@ -68,8 +68,10 @@ class Prune(Compression):
         if self.quality and self.schedule == 'cubic':
             raise UserError('config.compress.schedule is cubic, which is of a share; expected iterative or one_shot')
         if self.rounds < 1 or self.begin_epochs < 0:
-            raise UserError(f'config.compress has begin_epochs {self.begin_epochs} and {self.rounds} rounds; expected '
-                            'at least 0 and 1')  # fmt: skip
+            raise UserError(
+                f'config.compress has begin_epochs {self.begin_epochs} and {self.rounds} rounds; expected '
+                'at least 0 and 1'
+            )
         self._made_rounds()
 
     @property
@@ -165,8 +167,10 @@ class Share(Compression):
         super().__post_init__()
         lookup('compress.kmeans', dict.fromkeys(('lloyd', 'optimal')), self.kmeans)
         if self.uneven:
-            raise UserError('config.compress.name is share, and the optimizer moves equal weights differently (muon, '
-                            'agc); expected another, such as sgd or adam')  # fmt: skip
+            raise UserError(
+                'config.compress.name is share, and the optimizer moves equal weights differently (muon, '
+                'agc); expected another, such as sgd or adam'
+            )
 
     @property
     def value(self) -> float:
@@ -233,8 +237,10 @@ class Int8(Compression):
     activations: bool = True
 
     def used(self, params):
-        rounded = {path: fake_quantised.kernel(dict(trees.named_leaves(params))[path], self.per_channel)
-                   for path in self.values(params)}  # fmt: skip
+        rounded = {
+            path: fake_quantised.kernel(dict(trees.named_leaves(params))[path], self.per_channel)
+            for path in self.values(params)
+        }
         return _over(_nested(rounded), params, lambda leaf, kernel: kernel)
 
     def computing(self, memory: dict) -> contextlib.AbstractContextManager:
@@ -279,5 +285,7 @@ def _over(part: Mapping, tree: Mapping, rule: Callable) -> dict:
     """Returns a tree with rule(leaf, leaf of `part`) in place of the leaves that `part` has."""
     return {
         name: (_over(part[name], node, rule) if isinstance(node, Mapping) else rule(node, part[name]))
-        if name in part else node for name, node in tree.items()
-    }  # fmt: skip
+        if name in part
+        else node
+        for name, node in tree.items()
+    }

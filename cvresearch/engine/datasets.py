@@ -56,8 +56,10 @@ def compared(path: Path, source: Source) -> dict:
             'expected the same test images to the end. Train in another --workdir'
         )
     if 'dataset' not in card and hosts.is_primary():
-        print(f'note: {path} has {NO_RECORD}: whether they have changed is not known; it is recorded from now on',
-              file=sys.stderr)  # fmt: skip
+        print(
+            f'note: {path} has {NO_RECORD}: whether they have changed is not known; it is recorded from now on',
+            file=sys.stderr,
+        )
     return card.get('dataset', now)
 
 

@@ -77,10 +77,14 @@ class Report:
 def main(argv: list[str]) -> int:
     """Prints the findings; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), places=('workdir',), **cluster.FLAGS,
+        argv,
+        __doc__,
+        required=(),
+        places=('workdir',),
+        **cluster.FLAGS,
         config='experiment file of the run: its net and its data are made and tried',
         workdir='folder of the run, as it will be trained; the current folder by default',
-    )  # fmt: skip
+    )
     hosts, host, coordinator, patience = cluster.of_flags(options)
     config = cli.config_of(options) if options.config else None
     report = Report()
@@ -212,8 +216,15 @@ def _cache() -> Iterator[Verdict]:
         yield OK, f'{place} has {len(files):,} files, {sum(files) / MIB:,.0f} MiB'
 
 
-def _try(report: Report, config: ConfigDict | None, workdir: Path | None, hosts: int, host: int, coordinator: str,
-         patience: int) -> None:  # fmt: skip
+def _try(
+    report: Report,
+    config: ConfigDict | None,
+    workdir: Path | None,
+    hosts: int,
+    host: int,
+    coordinator: str,
+    patience: int,
+) -> None:
     """Makes of a configuration what a run would, with all hosts as a run has them."""
     from cvresearch.base.hosts import joined, total
 

@@ -224,9 +224,18 @@ class Experiment:
         shape = self.source.facts.image_shape
         beside = self.method.initial(self.model, self.tx, shape, seed)
         return states.create(
-            self.model, self.tx, shape, seed, average, plateau, self.recipe.skip > 0, self.task.sums, variables, beside,
+            self.model,
+            self.tx,
+            shape,
+            seed,
+            average,
+            plateau,
+            self.recipe.skip > 0,
+            self.task.sums,
+            variables,
+            beside,
             self.recipe.blank,
-        )  # fmt: skip
+        )
 
     @functools.cached_property
     def _abstract_state(self) -> states.State:
@@ -281,9 +290,11 @@ class Experiment:
         if self.layout.divides:
             scatter = functools.partial(jax.lax.with_sharding_constraint, shardings=recipe.learning(placements.params))
             recipe = dataclasses.replace(recipe, gather=self._gather, scatter=scatter)
-        update = self.method.make_train_step(steps.UpdateParts(
-            model, self.tx, self.loss, self.augment, self.mean, self.std, recipe, self.task, self.schedule
-        ))  # fmt: skip
+        update = self.method.make_train_step(
+            steps.UpdateParts(
+                model, self.tx, self.loss, self.augment, self.mean, self.std, recipe, self.task, self.schedule
+            )
+        )
         divided = meshes.by_example(self.mesh)
 
         def train_step(state: states.State, batch: dict) -> states.State:

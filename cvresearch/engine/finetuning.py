@@ -83,8 +83,13 @@ def lpft(groups: Groups, epochs: float, until: float = 0.5) -> dict:
 
 
 METHODS = {
-    'all': everything, 'probe': probe, 'last': last, 'discriminative': discriminative, 'gradual': gradual, 'lpft': lpft,
-}  # fmt: skip
+    'all': everything,
+    'probe': probe,
+    'last': last,
+    'discriminative': discriminative,
+    'gradual': gradual,
+    'lpft': lpft,
+}
 
 
 def of(config: ConfigDict) -> dict:

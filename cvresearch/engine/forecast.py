@@ -60,22 +60,37 @@ def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
     images = experiment.plan.batch_size / experiment.mesh.size
     flops = operations(experiment)
     times = dict(
-        arithmetic=flops * images / target.chip.flops[config.dtype], hbm=moved.padded / target.chip.hbm,
+        arithmetic=flops * images / target.chip.flops[config.dtype],
+        hbm=moved.padded / target.chip.hbm,
         links=sum(each.wire_bytes for each in sent) / target.chip.link,
-    )  # fmt: skip
+    )
     least = max(times.values())
     return dict(
-        machine=target.name, devices=experiment.mesh.size, model=config.model.name, dtype=config.dtype,
-        batch_size=experiment.plan.batch_size, images_per_device=images, accumulate=experiment.recipe.accumulate,
-        data=experiment.mesh.shape['data'], shard=experiment.mesh.shape['shard'], remat=config.remat,
-        fits=compiled.fits, memory=_memory(experiment, compiled, target), temp_bytes=compiled.temporaries,
-        hbm_bytes_per_image=round(moved.hbm / images), hbm_bytes_per_image_padded=round(moved.padded / images),
-        flops_per_image=flops, collectives=[dataclasses.asdict(each) for each in sent],
-        estimated_cycles=moved.cycles, seconds=times,
-        bound_by=max(times, key=times.__getitem__), least_step_seconds=least,
+        machine=target.name,
+        devices=experiment.mesh.size,
+        model=config.model.name,
+        dtype=config.dtype,
+        batch_size=experiment.plan.batch_size,
+        images_per_device=images,
+        accumulate=experiment.recipe.accumulate,
+        data=experiment.mesh.shape['data'],
+        shard=experiment.mesh.shape['shard'],
+        remat=config.remat,
+        fits=compiled.fits,
+        memory=_memory(experiment, compiled, target),
+        temp_bytes=compiled.temporaries,
+        hbm_bytes_per_image=round(moved.hbm / images),
+        hbm_bytes_per_image_padded=round(moved.padded / images),
+        flops_per_image=flops,
+        collectives=[dataclasses.asdict(each) for each in sent],
+        estimated_cycles=moved.cycles,
+        seconds=times,
+        bound_by=max(times, key=times.__getitem__),
+        least_step_seconds=least,
         least_epoch_seconds=least * experiment.plan.steps_per_epoch,
-        most_images_per_second=experiment.plan.batch_size / least, compile_seconds=compiled.seconds,
-    )  # fmt: skip
+        most_images_per_second=experiment.plan.batch_size / least,
+        compile_seconds=compiled.seconds,
+    )
 
 
 def of_largest_images(config: ConfigDict, target: Machine) -> ConfigDict:
@@ -98,9 +113,15 @@ def _memory(experiment: Experiment, compiled: Compiled, target: Machine) -> dict
     """Returns the bytes of a device by kind: as compiled, and what of it is whose by the shapes of the state."""
     need = memory_plan.of(experiment, kept=0)
     return dict(
-        total=compiled.total, limit=target.chip.memory, arguments=compiled.arguments, outputs=compiled.outputs,
-        temporaries=compiled.temporaries, parameters=need.params, optimizer=need.optimizer, averages=need.average,
-    )  # fmt: skip
+        total=compiled.total,
+        limit=target.chip.memory,
+        arguments=compiled.arguments,
+        outputs=compiled.outputs,
+        temporaries=compiled.temporaries,
+        parameters=need.params,
+        optimizer=need.optimizer,
+        averages=need.average,
+    )
 
 
 def missing(found: dict) -> int:
@@ -111,9 +132,13 @@ def missing(found: dict) -> int:
 def complaint(config: ConfigDict, target: Machine, found: dict) -> str:
     """Returns one line that says how much is missing, and what would mend it."""
     limit, cures = found['memory']['limit'] / GIB, list(remedies(config, target, found))
-    hint = f'would fit by estimate: {", or ".join(cures)}' if cures else (
-        'neither a smaller batch, config.remat=True nor a larger config.mesh.shard would mend it; take more devices'
-    )  # fmt: skip
+    hint = (
+        f'would fit by estimate: {", or ".join(cures)}'
+        if cures
+        else (
+            'neither a smaller batch, config.remat=True nor a larger config.mesh.shard would mend it; take more devices'
+        )
+    )
     return (
         f'{config.model.name} with batch {found["batch_size"]} does not fit {target.name}: it needs '
         f'{found["memory"]["total"] / GIB:.2f} GiB of each device, which has {limit:.2f}: '
@@ -147,9 +172,7 @@ def _kinds(config: ConfigDict, devices: int) -> Iterator[list[dict]]:
         size //= 2
     yield [dict(batch_size=size) for size in sizes]
     parts = [2**power for power in range(1, 10)]
-    yield [
-        {'updates.accumulate': now * each} for each in parts if config.batch_size % (devices * now * each) == 0
-    ]  # fmt: skip
+    yield [{'updates.accumulate': now * each} for each in parts if config.batch_size % (devices * now * each) == 0]
     if not config.remat:
         yield [dict(remat=True)]
     shards = [2**power for power in range(1, 10) if devices % 2**power == 0]

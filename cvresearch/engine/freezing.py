@@ -54,9 +54,7 @@ class Freezing:
         if not self.options.freeze:
             return []
         paths = (block for name, _ in trees.named_leaves(params) for block in trees.block_names(name))
-        starts = {
-            self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)
-        }  # fmt: skip
+        starts = {self.options.start(path, self.steps_per_epoch) for path in paths if not self.never_learns(path)}
         # What learns from the first update on begins no phase of its own.
         return sorted(starts - {0})
 
@@ -70,8 +68,7 @@ class Freezing:
                 f'and the run has {steps:,} steps ({steps / self.steps_per_epoch:g} epochs); expected an earlier '
                 'epoch, or a pattern alone for what never learns'
             )
-        if all(self.never_learns(block) for name, _ in trees.named_leaves(params)
-               for block in trees.block_names(name)):  # fmt: skip
+        if all(self.never_learns(block) for name, _ in trees.named_leaves(params) for block in trees.block_names(name)):
             raise UserError('config.updates.freeze freezes every parameter for good; expected some that learn')
 
 

@@ -72,10 +72,13 @@ def of(experiment: Experiment, kept: int | None = None) -> Footprint:
     whole = _bytes(jax.tree.leaves(state.params))
     learning = experiment.training_at(0)[1].learning(state.params)
     return Footprint(
-        params=held(state.params), optimizer=held(state.opt_state), average=held((state.average, state.model_state)),
-        gradients=_bytes(jax.tree.leaves(learning)), gathered=whole if experiment.layout.divides else 0,
+        params=held(state.params),
+        optimizer=held(state.opt_state),
+        average=held((state.average, state.model_state)),
+        gradients=_bytes(jax.tree.leaves(learning)),
+        gathered=whole if experiment.layout.divides else 0,
         activations=activations(experiment) if kept is None else kept,
-    )  # fmt: skip
+    )
 
 
 def activations(experiment: Experiment) -> int:
@@ -117,8 +120,11 @@ def rows(experiment: Experiment) -> Iterator[dict]:
     named = dict(trees.named_leaves(state.params))
     held: dict[str, dict[str, int]] = {name: dict.fromkeys(PARTS, 0) for name in named}
     others = dict.fromkeys(PARTS, 0)
-    for part, tree in (('params', state.params), ('optimizer', state.opt_state),
-                       ('average', (state.average, state.model_state))):  # fmt: skip
+    for part, tree in (
+        ('params', state.params),
+        ('optimizer', state.opt_state),
+        ('average', (state.average, state.model_state)),
+    ):
         for path, x in trees.named_leaves(tree):
             of = held.get(trees.owner(path, named), others)
             of[part] += meshes.bytes_per_device(x, x.sharding)
@@ -129,9 +135,12 @@ def rows(experiment: Experiment) -> Iterator[dict]:
     for (pattern, shape, axis), names in groups.items():
         sums = {part: sum(held[name][part] for name in names) for part in PARTS}
         yield dict(
-            parameter=pattern if len(names) > 1 else names[0], arrays=len(names), shape='x'.join(map(str, shape)),
-            axis='whole' if axis is None else axis, **sums,
-        )  # fmt: skip
+            parameter=pattern if len(names) > 1 else names[0],
+            arrays=len(names),
+            shape='x'.join(map(str, shape)),
+            axis='whole' if axis is None else axis,
+            **sums,
+        )
     yield dict(parameter='statistics, counters', arrays='', shape='', axis='whole', **others)
 
 

@@ -21,20 +21,33 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import BAD_INPUT, UserError
 
 COLUMNS = (
-    'batch_size', 'shard', 'fits', 'memory_gib', 'hbm_mb_per_image', 'padded', 'sent_mb', 'arithmetic_ms', 'hbm_ms',
-    'links_ms', 'images_per_second',
-)  # fmt: skip
+    'batch_size',
+    'shard',
+    'fits',
+    'memory_gib',
+    'hbm_mb_per_image',
+    'padded',
+    'sent_mb',
+    'arithmetic_ms',
+    'hbm_ms',
+    'links_ms',
+    'images_per_second',
+)
 
 
 def main(argv: list[str]) -> int:
     """Prints a plan; returns the exit code: 2 where nothing fits."""
     options = cli.parse(
-        argv, __doc__, required=('config', 'machine'), config='experiment file, with :ARGUMENT where it takes one',
-        machine='v5e:2x4, v6e:8, h100:8, ...', format='text (default), json, markdown, csv, latex or html',
-        batch_sizes='numbers, separated by commas; the recipe\'s own by default',
-        shards='of config.mesh.shard, separated by commas; the recipe\'s own by default',
+        argv,
+        __doc__,
+        required=('config', 'machine'),
+        config='experiment file, with :ARGUMENT where it takes one',
+        machine='v5e:2x4, v6e:8, h100:8, ...',
+        format='text (default), json, markdown, csv, latex or html',
+        batch_sizes="numbers, separated by commas; the recipe's own by default",
+        shards="of config.mesh.shard, separated by commas; the recipe's own by default",
         switches=dict(early='stop before machine code is made: seconds instead of minutes, without cycles'),
-    )  # fmt: skip
+    )
     config, target, style = cli.config_of(options), machines.machine(options.machine), options.format or 'text'
     if style != 'json' and style not in tables.STYLES:
         raise UserError(f'--format is {style!r}; expected one of json, {", ".join(tables.STYLES)}')
@@ -77,14 +90,16 @@ def _numbers(flag: str, text: str | None, default: int) -> list[int]:
 
 def _row(found: dict) -> dict:
     return dict(
-        batch_size=found['batch_size'], shard=found['shard'], fits='yes' if found['fits'] else 'no',
+        batch_size=found['batch_size'],
+        shard=found['shard'],
+        fits='yes' if found['fits'] else 'no',
         memory_gib=round(found['memory']['total'] / 2**30, 2),
         hbm_mb_per_image=round(found['hbm_bytes_per_image'] / 1e6, 1),
         padded=round(found['hbm_bytes_per_image_padded'] / 1e6, 1),
         sent_mb=round(sum(each['wire_bytes'] for each in found['collectives']) / 1e6, 1),
         **{f'{name}_ms': round(1e3 * value, 2) for name, value in found['seconds'].items()},
         images_per_second=round(found['most_images_per_second']),
-    )  # fmt: skip
+    )
 
 
 def _lines(found: dict) -> list[str]:
@@ -94,8 +109,9 @@ def _lines(found: dict) -> list[str]:
     times = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in found['seconds'].items())
     sent = [
         f'  {each["kind"]}: {each["count"]:,} of {each["bytes"] / 1e6:,.1f} MB, {each["wire_bytes"] / 1e6:,.1f} MB '
-        'over links' for each in found['collectives']
-    ]  # fmt: skip
+        'over links'
+        for each in found['collectives']
+    ]
     cycles = 'not known before machine code' if found['estimated_cycles'] is None else f'{found["estimated_cycles"]:,}'
     return [
         f'{found["model"]}, {found["dtype"]}, on {found["machine"]}: batch {found["batch_size"]:,}, {images:g} images '
@@ -106,9 +122,10 @@ def _lines(found: dict) -> list[str]:
         f'HBM: {found["hbm_bytes_per_image"] / 1e6:,.1f} MB an image, {found["hbm_bytes_per_image_padded"] / 1e6:,.1f} '
         'with tiles filled up',
         f'operations: {found["flops_per_image"] / 1e9:,.2f} GFLOP an image',
-        'sent between devices in a step:' if sent else 'sent between devices: nothing', *sent,
+        'sent between devices in a step:' if sent else 'sent between devices: nothing',
+        *sent,
         f'estimated cycles of a step: {cycles}',
         f'least time of a step: {times}; bound by {found["bound_by"]}',
         f'at the most {found["most_images_per_second"]:,.0f} images/s; an epoch takes at least '
         f'{found["least_epoch_seconds"]:,.1f} s',
-    ]  # fmt: skip
+    ]

@@ -39,9 +39,13 @@ class Session:
     """What is open while a process trains a run."""
 
     def __init__(
-        self, experiment: Experiment, path: Path, preemption: Preemption, closing: contextlib.ExitStack,
+        self,
+        experiment: Experiment,
+        path: Path,
+        preemption: Preemption,
+        closing: contextlib.ExitStack,
         observation: Observation = Observation(),
-    ):  # fmt: skip
+    ):
         self.experiment, self.config, self.path = experiment, experiment.config, path
         self.preemption, self.closing, self.observation = preemption, closing, observation
         self.clock = Clock()
@@ -100,10 +104,16 @@ class Session:
         known = plugins.records(self.config.get('plugins', ()))
         self._notes = plugins.changes((read_card(self.path) or {}).get('plugins', []), known)
         self.card = RunCard(
-            self.path, model=self.config.model.name, seed=experiment.seed, data=experiment.source.facts.name,
-            mesh=dict(experiment.mesh.shape), hyperparameters=flat, dataset=self._dataset,
-            **({'plugins': known} if known else {}), **({'init': origin} if origin else {}),
-        )  # fmt: skip
+            self.path,
+            model=self.config.model.name,
+            seed=experiment.seed,
+            data=experiment.source.facts.name,
+            mesh=dict(experiment.mesh.shape),
+            hyperparameters=flat,
+            dataset=self._dataset,
+            **({'plugins': known} if known else {}),
+            **({'init': origin} if origin else {}),
+        )
         self.records = self.closes(Metrics(self.path, step))
         metric = experiment.task.metric
         self.records.describe(flat, [f'{name}/{metric}' for (split, _), name in self.names.items() if split != 'train'])
@@ -245,12 +255,19 @@ class Session:
         damaged = dict(damaged=sorted(self.damage.found)) if self.damage else {}
         ended = {'stopped_early': early} if early else {}
         self.card.end(
-            how, self.clock.wall, step=step, images_seen=step * self.config.batch_size, **good, **damaged, **ended,
-            final=final, **self.speed.values(),
+            how,
+            self.clock.wall,
+            step=step,
+            images_seen=step * self.config.batch_size,
+            **good,
+            **damaged,
+            **ended,
+            final=final,
+            **self.speed.values(),
             seconds_by_purpose={
                 name: round(value, 3) for name, value in {'train': self.clock.training, **self.clock.seconds}.items()
             },
-        )  # fmt: skip
+        )
         if how == 'finished':
             self.records.finish()
         of = f' of {early["of_steps"]:,} ({early["why"]})' if early else ''

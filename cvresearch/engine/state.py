@@ -68,11 +68,18 @@ class State:
 
 
 def create(
-    model: nn.Module, tx: optax.GradientTransformation, image_shape: tuple[int, ...], seed: jax.Array,
-    average: bool = False, plateau: dict | None = None, skips: bool = False, sums: tuple[str, ...] = metrics.NAMES,
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    image_shape: tuple[int, ...],
+    seed: jax.Array,
+    average: bool = False,
+    plateau: dict | None = None,
+    skips: bool = False,
+    sums: tuple[str, ...] = metrics.NAMES,
     variables: dict | None = None,
-    method: dict | None = None, compression: Callable[[dict], dict] = lambda params: {},
-) -> State:  # fmt: skip
+    method: dict | None = None,
+    compression: Callable[[dict], dict] = lambda params: {},
+) -> State:
     """Returns the state at step 0; every value a function of `seed`, and of `variables` if they are given.
 
     Args:

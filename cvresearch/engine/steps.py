@@ -129,9 +129,15 @@ def normalize(
 
 
 def make_train_step(
-    model: nn.Module, tx: optax.GradientTransformation, loss: Loss, augment: Augment,
-    mean: tuple[float, ...], std: tuple[float, ...], options: UpdateOptions = UpdateOptions(), task: Task = SINGLE,
-) -> Callable[[State, dict], State]:  # fmt: skip
+    model: nn.Module,
+    tx: optax.GradientTransformation,
+    loss: Loss,
+    augment: Augment,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    options: UpdateOptions = UpdateOptions(),
+    task: Task = SINGLE,
+) -> Callable[[State, dict], State]:
     """Returns one update, (state, batch) -> state.
 
     The batch is `Stream.batch`'s. Under a mesh its mean loss is over the whole batch, wherever
@@ -196,9 +202,12 @@ def make_joint_train_step(
 
         def objective(params):
             outputs, model_state = model.apply(
-                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+                {'params': params, **state.model_state},
+                images,
+                train=True,
+                mutable=list(state.model_state),
                 rngs={'dropout': key},
-            )  # fmt: skip
+            )
             logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
             own, *others = unlabelled.separated(number, sizes, logits)
             losses = parts.loss(own, target)
@@ -216,9 +225,14 @@ def make_joint_train_step(
 
 
 def shown(
-    batch: Batch, augment: Augment, mean: tuple[float, ...], std: tuple[float, ...], seed: jax.Array,
-    purpose: str = 'augment', view: str = 'image',
-) -> Images:  # fmt: skip
+    batch: Batch,
+    augment: Augment,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    seed: jax.Array,
+    purpose: str = 'augment',
+    view: str = 'image',
+) -> Images:
     """Returns the images of a batch as the net is to see them: augmented on the device, and normalized.
 
     Args:
@@ -235,9 +249,14 @@ def shown(
 
 
 def updated(
-    state: State, tx: optax.GradientTransformation, gradients, model_state: dict, mean_loss: Float[Array, ''],
-    sums: metrics.Sums, options: UpdateOptions,
-) -> State:  # fmt: skip
+    state: State,
+    tx: optax.GradientTransformation,
+    gradients,
+    model_state: dict,
+    mean_loss: Float[Array, ''],
+    sums: metrics.Sums,
+    options: UpdateOptions,
+) -> State:
     """Returns the state after the optimizer's step: parameters, statistics, average, sums, and whether all is finite.
 
     Args:
@@ -294,9 +313,15 @@ def _unless_bad(old: State, new: State, finite: jax.Array, most: int) -> State:
 
 
 def _gradients(
-    model: nn.Module, loss: Loss, options: UpdateOptions, task: Task, state: State, params, examples: tuple,
+    model: nn.Module,
+    loss: Loss,
+    options: UpdateOptions,
+    task: Task,
+    state: State,
+    params,
+    examples: tuple,
     key: jax.Array,
-):  # fmt: skip
+):
     """Returns ((gradients, new model state, mean objective), sums of metrics) of some examples."""
     images, target, labels = examples
     differentiated = jax.value_and_grad(objective(model, loss, options, state, images, target, key), has_aux=True)
@@ -321,9 +346,12 @@ def objective(
         params = options.used(options.whole(params, options.gather(state.params)))
         with options.computing(state):
             outputs, model_state = model.apply(
-                {'params': params, **state.model_state}, images, train=True, mutable=list(state.model_state),
+                {'params': params, **state.model_state},
+                images,
+                train=True,
+                mutable=list(state.model_state),
                 rngs={'dropout': key},
-            )  # fmt: skip
+            )
         # A net with auxiliary heads returns their logits too while it trains.
         logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
         losses = loss(logits, target)

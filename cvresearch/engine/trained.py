@@ -70,8 +70,10 @@ class TrainedRun:
             config.distillation.teacher = ''  # what taught the run may be gone
         known = datasets.recorded(path)
         if known is None:
-            print(f'note: {path} has {datasets.NO_RECORD}; its classes are taken from them as they are now',
-                  file=sys.stderr)  # fmt: skip
+            print(
+                f'note: {path} has {datasets.NO_RECORD}; its classes are taken from them as they are now',
+                file=sys.stderr,
+            )
         source = datasets.of_run(path, config, images)
         return cls(path, Experiment.from_config(config, source, layout), known)
 

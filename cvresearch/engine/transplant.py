@@ -40,9 +40,13 @@ class Transplant:
 
 
 def transplanted(
-    net: Classifier, own: dict, skip: tuple[str, ...] = (), order: np.ndarray | None = None, inputs: str = 'adapt',
+    net: Classifier,
+    own: dict,
+    skip: tuple[str, ...] = (),
+    order: np.ndarray | None = None,
+    inputs: str = 'adapt',
     channels: str = 'RGB',
-) -> Transplant:  # fmt: skip
+) -> Transplant:
     """Puts a net's variables in the place of initial values.
 
     Args:
@@ -102,8 +106,9 @@ def transplanted(
 def _check(net: Classifier, problems: Iterable[tuple[str, list[str]]]) -> None:
     said = [
         f'{len(names)} {what} ({", ".join(sorted(names)[:SHOWN])}{", ..." if len(names) > SHOWN else ""})'
-        for what, names in problems if names
-    ]  # fmt: skip
+        for what, names in problems
+        if names
+    ]
     if said:
         raise UserError(
             f"the weights of {net.provenance.name} do not fit the run's net: {'; '.join(said)}; give the net the "

@@ -129,8 +129,10 @@ class WarmStart:
 
     def _record(self, experiment: Experiment, found: Transplant) -> dict:
         net, facts = self.net, experiment.source.facts
-        lines = [f'starts from {net.provenance.name} ({net.provenance.variant}, SHA-256 {net.provenance.digest[:12]}): '
-                 f'{found.loaded} of {len(trees.named_leaves(found.variables))} arrays loaded']  # fmt: skip
+        lines = [
+            f'starts from {net.provenance.name} ({net.provenance.variant}, SHA-256 {net.provenance.digest[:12]}): '
+            f'{found.loaded} of {len(trees.named_leaves(found.variables))} arrays loaded'
+        ]
         if self.followed:
             lines.append('follows the weights: ' + ', '.join(f'{key}={_short(v)}' for key, v in self.followed.items()))
         if 'head' in found.new:
@@ -151,10 +153,15 @@ class WarmStart:
             )
         said = net.provenance.record
         return {
-            **said, 'name': self.config.init.weights,
-            'loaded': found.loaded, 'new': found.new, 'left_over': found.left_over, 'adapted': found.adapted,
-            'followed': self.followed, 'lines': lines,
-        }  # fmt: skip
+            **said,
+            'name': self.config.init.weights,
+            'loaded': found.loaded,
+            'new': found.new,
+            'left_over': found.left_over,
+            'adapted': found.adapted,
+            'followed': self.followed,
+            'lines': lines,
+        }
 
 
 def compressed(experiment: Experiment, state: State) -> State:
@@ -178,8 +185,10 @@ def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[t
       channels: of the run's images.
       order: of the run's channels, 'RGB' or 'BGR'.
     """
-    own, reverse = net.preprocessing, 'BGR' in (net.preprocessing.channels, order) and (
-        net.preprocessing.channels != order)  # fmt: skip
+    own, reverse = (
+        net.preprocessing,
+        'BGR' in (net.preprocessing.channels, order) and (net.preprocessing.channels != order),
+    )
 
     def of(values: tuple[float, ...]) -> tuple[float, ...]:
         values = tuple(map(float, values[::-1] if reverse else values))

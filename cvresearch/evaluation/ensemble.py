@@ -98,9 +98,14 @@ def fit(variables: Sequence[dict], mesh: meshes.AnyMesh) -> bool:
 
 
 def members_of(
-    net: Placed, variables: Sequence[dict], examples: Examples, protocol: Protocol, batch_size: int,
-    records: Sequence[dict], stacked: bool | None = None,
-) -> list[Predictions]:  # fmt: skip
+    net: Placed,
+    variables: Sequence[dict],
+    examples: Examples,
+    protocol: Protocol,
+    batch_size: int,
+    records: Sequence[dict],
+    stacked: bool | None = None,
+) -> list[Predictions]:
     """Returns what each net of one architecture says of a split.
 
     Args:
@@ -145,9 +150,14 @@ def average_weights(variables: Sequence[dict]) -> dict:
 
 
 def reestimate(
-    model: nn.Module, variables: dict, examples: Examples, batch_size: int, mean: tuple[float, ...],
-    std: tuple[float, ...], most: int = 100,
-) -> dict:  # fmt: skip
+    model: nn.Module,
+    variables: dict,
+    examples: Examples,
+    batch_size: int,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    most: int = 100,
+) -> dict:
     """Returns the variables with batch statistics of the training images under these weights.
 
     Izmailov et al. 2018, section 3.2, "batch normalization"; from images that are not augmented. How statistics of
@@ -169,9 +179,12 @@ def reestimate(
     @jax.jit
     def of_batch(images):
         _, found = net.apply(
-            variables, steps.normalize(images, mean, std), train=True, mutable=['batch_stats'],
+            variables,
+            steps.normalize(images, mean, std),
+            train=True,
+            mutable=['batch_stats'],
             rngs={'dropout': jax.random.key(0)},
-        )  # fmt: skip
+        )
         return found['batch_stats']
 
     number = max(1, min(most, len(examples) // batch_size))

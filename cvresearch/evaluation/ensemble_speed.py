@@ -57,20 +57,33 @@ def measure(
                 apart_s.append(seconds(*apart))
     ratios = [a / b for a, b in zip(apart_s, stacked_s, strict=True)]
     return dict(
-        model=model, device=jax.devices()[0].device_kind, members=members, images=images, batch_size=batch_size,
-        stacked_s=round(statistics.median(stacked_s), 4), apart_s=round(statistics.median(apart_s), 4),
-        times_faster=round(statistics.median(ratios), 3), ratios=[round(ratio, 3) for ratio in ratios],
-    )  # fmt: skip
+        model=model,
+        device=jax.devices()[0].device_kind,
+        members=members,
+        images=images,
+        batch_size=batch_size,
+        stacked_s=round(statistics.median(stacked_s), 4),
+        apart_s=round(statistics.median(apart_s), 4),
+        times_faster=round(statistics.median(ratios), 3),
+        ratios=[round(ratio, 3) for ratio in ratios],
+    )
 
 
 def main(argv: list[str]) -> int:
     """Prints the measurement; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), places=('record',),
-        model='variant (lenet5)', members='nets (8)', images='random images (10000)',
-        batch_size='images at once (500)', rounds='of both, in turns (7)', format='text (default) or json: one line',
+        argv,
+        __doc__,
+        required=(),
+        places=('record',),
+        model='variant (lenet5)',
+        members='nets (8)',
+        images='random images (10000)',
+        batch_size='images at once (500)',
+        rounds='of both, in turns (7)',
+        format='text (default) or json: one line',
         record='file for the record: docs/records/NAME.json',
-    )  # fmt: skip
+    )
     numbers = ('members', 'images', 'batch_size', 'rounds')
     given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
     result = measure(options.model or 'lenet5', **given)

@@ -32,8 +32,10 @@ from cvresearch.interop.classifier import Classifier
 
 PENULTIMATE = 'penultimate'
 THEN: dict[str, Callable[[jax.Array], jax.Array]] = {
-    '': lambda x: x, 'relu': nn.relu, 'mean': lambda x: x.mean(tuple(range(1, x.ndim - 1))),
-}  # fmt: skip
+    '': lambda x: x,
+    'relu': nn.relu,
+    'mean': lambda x: x.mean(tuple(range(1, x.ndim - 1))),
+}
 # Layers of papers, by name: DeCAF (Donahue et al. 2014, arXiv:1310.1531, section 3) takes the activations of the
 # sixth and seventh layer, Razavian et al. 2014 (arXiv:1403.6382, section 3) the sixth's, divided by their length.
 SETTINGS = {'decaf6': 'fc6:relu', 'decaf7': 'fc7:relu', 'razavian': 'fc6:relu'}
@@ -122,13 +124,17 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
     of_pixels = jax.jit(function(net, wanted))
     source = sources.load(data, preparation=net.preprocessing)
     if source.facts.multi_label or source.facts.num_classes < 2:
-        raise UserError(f'{data["name"]} has {source.facts.num_classes} classes'
-                        f'{", any number an image" if source.facts.multi_label else ""}; expected one an image, of two '
-                        'or more')  # fmt: skip
+        raise UserError(
+            f'{data["name"]} has {source.facts.num_classes} classes'
+            f'{", any number an image" if source.facts.multi_label else ""}; expected one an image, of two '
+            'or more'
+        )
     record = {
-        **net.provenance.record, 'data': source.facts.name, 'features': list(wanted),
+        **net.provenance.record,
+        'data': source.facts.name,
+        'features': list(wanted),
         'images_sha256': {name: identity.images_sha256(examples) for name, examples in source.splits.items()},
-    }  # fmt: skip
+    }
     parts = _parts_of(out, record)
     for part, split, index in tqdm(_chunks(source), desc='features', unit=f'x {CHUNK} images'):
         if not (parts / part).exists():
@@ -156,8 +162,9 @@ def _chunks(source: Source) -> list[tuple[str, str, np.ndarray]]:
     """Returns [(file name, split, indices)]."""
     return [
         (f'{split}-{start}.npz', split, np.arange(start, min(start + CHUNK, len(examples))))
-        for split, examples in source.splits.items() for start in range(0, len(examples), CHUNK)
-    ]  # fmt: skip
+        for split, examples in source.splits.items()
+        for start in range(0, len(examples), CHUNK)
+    ]
 
 
 def _of_chunk(of_pixels: Callable, examples, index: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
@@ -193,9 +200,11 @@ def _joined(source: Source, parts: Path, wanted: Sequence[str], record: dict) ->
 def save(found: Features, path: Path) -> None:
     """Writes a .npz or .h5 file, whole or not at all; {'fc7:relu': ..., 'ids': ..., 'labels': ..., 'splits': ...}."""
     texts = dict(
-        ids=found.ids.tolist(), splits=found.splits.tolist(), class_names=list(found.class_names),
+        ids=found.ids.tolist(),
+        splits=found.splits.tolist(),
+        class_names=list(found.class_names),
         record=[json.dumps(found.record)],
-    )  # fmt: skip
+    )
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         if path.suffix == '.npz':
@@ -239,13 +248,19 @@ def load(path: Path) -> Features:
 def main(argv: list[str]) -> int:
     """Writes a file of features; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('weights',), places=('root', 'out'),
+        argv,
+        __doc__,
+        required=('weights',),
+        places=('root', 'out'),
         switches=dict(list='print the layers, and do nothing else'),
-        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path', data='name of a data set',
-        root='of the data set', at='layers, with commas between (penultimate)', out='the file, .npz or .h5',
+        weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET or a path',
+        data='name of a data set',
+        root='of the data set',
+        at='layers, with commas between (penultimate)',
+        out='the file, .npz or .h5',
         batch_size='images at once (64)',
         every='of a folder without a test split one image in so many is a test image (5)',
-    )  # fmt: skip
+    )
     net = classifiers.load(options.weights)
     if options.list:
         for name, shape in net.feature_names().items():

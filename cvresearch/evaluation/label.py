@@ -53,9 +53,12 @@ def label(net: Classifier, images: Examples, out: Path, part: int = PART) -> Lab
     # Of the images before they are prepared: a teacher with another crop labels the same images.
     raw = images.encoded if isinstance(images, Pictures) else cast(PreparedArrays, images).base
     record = {
-        'net': net.provenance.name, 'digest': net.digest, 'images': len(images),
-        'images_sha256': identity.images_sha256(raw), 'part': part,
-    }  # fmt: skip
+        'net': net.provenance.name,
+        'digest': net.digest,
+        'images': len(images),
+        'images_sha256': identity.images_sha256(raw),
+        'part': part,
+    }
     _claim(out, record)
     if (out / FILE).exists():
         return LabelFile.load(out / FILE)
@@ -127,10 +130,14 @@ def _write(path: Path, array: np.ndarray) -> None:
 def main(argv: list[str]) -> int:
     """Labels the images and prints what came of it."""
     options = cli.parse(
-        argv, __doc__, required=('weights', 'config', 'out'), places=('out',),
+        argv,
+        __doc__,
+        required=('weights', 'config', 'out'),
+        places=('out',),
         weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path',
-        config='experiment file whose `unlabelled` names the images', out='folder of the labels',
-    )  # fmt: skip
+        config='experiment file whose `unlabelled` names the images',
+        out='folder of the labels',
+    )
     config = cli.config_of(options)
     if config.unlabelled.name == 'none':
         raise UserError('config.unlabelled.name is none; expected the images to label: rest, images, or a source')

@@ -47,9 +47,12 @@ class Watcher:
             for each in found
         )
         row = {
-            'n_seen': len(shown['image']), 'loss': float(loss), 'activations': activations, 'gradients': gradients,
+            'n_seen': len(shown['image']),
+            'loss': float(loss),
+            'activations': activations,
+            'gradients': gradients,
             **self._update(step, state, variables['params']),
-        }  # fmt: skip
+        }
         session.records.write(step, experiment.plan.epoch(step), SPLIT, row)
         return True
 

@@ -47,9 +47,13 @@ class View(NamedTuple):
 
 
 def run(
-    names: Sequence[str], data: str | None = None, root: str | Path | None = None, view: View = View(),
-    out: Path | None = None, **how,
-) -> dict:  # fmt: skip
+    names: Sequence[str],
+    data: str | None = None,
+    root: str | Path | None = None,
+    view: View = View(),
+    out: Path | None = None,
+    **how,
+) -> dict:
     """Returns the record of an evaluation of a net, or of several as an ensemble of their probabilities.
 
     Args:
@@ -109,8 +113,10 @@ def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
             raise UserError(f'there is no {path}; expected a file with the name of a net in each line')
         lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
         wanted = [(line, view, {}) for line in lines if line and not line.startswith('#')]
-    found = {'-'.join([folder_of(name), *(_word(value) for value in own.values())]): (name, shown)
-             for name, shown, own in wanted}  # fmt: skip
+    found = {
+        '-'.join([folder_of(name), *(_word(value) for value in own.values())]): (name, shown)
+        for name, shown, own in wanted
+    }
     if not wanted or len(found) < len(wanted):
         raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
     return found
@@ -118,7 +124,7 @@ def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
 
 def run_each(
     file: str, data: str | None, root: str | Path | None, view: View, out: Path | None, **how
-) -> Iterator[dict | UserError]:  # fmt: skip
+) -> Iterator[dict | UserError]:
     """Yields the record of each net that a file lists, or why one cannot be evaluated.
 
     Each has a folder of its own in `out`, named by its net. A net whose folder is there already is not measured again,
@@ -166,15 +172,22 @@ def own_data(net: Classifier) -> dict:
       UserError: a net that is no run.
     """
     if net.provenance.kind != 'run':
-        raise UserError(f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
-                        'image_folder with --root')  # fmt: skip
+        raise UserError(
+            f'{net.provenance.name} has no data of its own; expected --data, such as imagenet or '
+            'image_folder with --root'
+        )
     return dict(TrainedRun.open(parse(net.provenance.name).place, images=False).config.data)
 
 
 def measure(
-    net: Classifier, data: dict, split: str = 'test', view: View = View(), batch_size: int | None = None,
-    limit: int = 0, every: int = 1,
-) -> Predictions:  # fmt: skip
+    net: Classifier,
+    data: dict,
+    split: str = 'test',
+    view: View = View(),
+    batch_size: int | None = None,
+    limit: int = 0,
+    every: int = 1,
+) -> Predictions:
     """Returns what a net says of a split.
 
     The labels become the net's numbers by the names of the classes (or ImageNet's WordNet ids, or numbers).
@@ -194,9 +207,15 @@ def measure(
 
 
 def of_variables(
-    net: Classifier, variables: Sequence[dict], data: dict, split: str = 'test', view: View = View(),
-    batch_size: int | None = None, limit: int = 0, every: int = 1,
-) -> list[Predictions]:  # fmt: skip
+    net: Classifier,
+    variables: Sequence[dict],
+    data: dict,
+    split: str = 'test',
+    view: View = View(),
+    batch_size: int | None = None,
+    limit: int = 0,
+    every: int = 1,
+) -> list[Predictions]:
     """Returns what a net says of a split with each of several variables in place of its own; see `measure`."""
     if view.protocol == PUBLISHED and isinstance(net.preprocessing, Preprocessing):
         net = dataclasses.replace(net, preprocessing=net.preprocessing.as_published())
@@ -213,18 +232,31 @@ def of_variables(
     examples = lookup('split', source.splits, split)
     protocol, mesh = protocol_of(net, view), meshes.make_mesh()
     record = {
-        'net': net.provenance.name, 'kind': net.provenance.kind, 'model': net.provenance.variant,
-        'digest': net.provenance.digest, 'reference': net.provenance.reference, **net.provenance.facts,
-        'data': source.facts.name, 'split': split,
-        **({'subset': source.subset} if source.subset else {}), **({'task': MULTI.name} if net.multi_label else {}),
-        **protocol.record, 'images_sha256': identity.images_sha256(examples),
-    }  # fmt: skip
+        'net': net.provenance.name,
+        'kind': net.provenance.kind,
+        'model': net.provenance.variant,
+        'digest': net.provenance.digest,
+        'reference': net.provenance.reference,
+        **net.provenance.facts,
+        'data': source.facts.name,
+        'split': split,
+        **({'subset': source.subset} if source.subset else {}),
+        **({'task': MULTI.name} if net.multi_label else {}),
+        **protocol.record,
+        'images_sha256': identity.images_sha256(examples),
+    }
     members = ensemble.members_of(
-        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh), variables, examples, protocol,
-        meshes.fitting(batch_size or BATCH_SIZE, mesh), [record] * len(variables), False,
-    )  # fmt: skip
-    return [classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names))
-            for found in members]  # fmt: skip
+        Placed(net.module, net.preprocessing.mean, net.preprocessing.std, mesh),
+        variables,
+        examples,
+        protocol,
+        meshes.fitting(batch_size or BATCH_SIZE, mesh),
+        [record] * len(variables),
+        False,
+    )
+    return [
+        classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names)) for found in members
+    ]
 
 
 def protocol_of(net: Classifier, view: View) -> Protocol:
@@ -254,9 +286,13 @@ def together(members: Sequence[Predictions]) -> Predictions:
     first = members[0].record
     shared = {key: first[key] for key in ('data', 'split', 'protocol', 'images_sha256') if key in first}
     return ensemble.average(
-        members, **shared, crops=sum(member.record['crops'] for member in members), weights='nets',
-        net=[member.record['net'] for member in members], digest=[member.record['digest'] for member in members],
-    )  # fmt: skip
+        members,
+        **shared,
+        crops=sum(member.record['crops'] for member in members),
+        weights='nets',
+        net=[member.record['net'] for member in members],
+        digest=[member.record['digest'] for member in members],
+    )
 
 
 def metrics(found: Predictions) -> dict:

@@ -48,9 +48,13 @@ class Evaluator:
         experiment, chosen = self._experiment, state if weights == 'raw' else state.averaged()
         eval_step = self.eval_step(split)
         return eval_step and evaluate(
-            eval_step, chosen, self._splits[split], experiment.eval_batch_size, experiment.mesh,
+            eval_step,
+            chosen,
+            self._splits[split],
+            experiment.eval_batch_size,
+            experiment.mesh,
             stop=self._session.stop_requested,
-        )  # fmt: skip
+        )
 
     def _from_predictions(self, step: int, state: State, split: str, weights: str) -> dict | None:
         """Returns the metrics of any number of labels an image: average precision is no sum over images."""
@@ -82,10 +86,17 @@ class Evaluator:
             return None
         facts = experiment.source.facts
         record = {
-            'run': session.path.name, 'model': session.config.model.name, 'seed': experiment.seed, 'split': split,
-            'data': facts.name, 'images_sha256': identity.images_sha256(examples), 'step': step,
-            **protocol.record, 'weights': weights, **predictions.task_of(experiment.task),
-        }  # fmt: skip
+            'run': session.path.name,
+            'model': session.config.model.name,
+            'seed': experiment.seed,
+            'split': split,
+            'data': facts.name,
+            'images_sha256': identity.images_sha256(examples),
+            'step': step,
+            **protocol.record,
+            'weights': weights,
+            **predictions.task_of(experiment.task),
+        }
         return Predictions(*found, record, facts.class_names)
 
     def eval_step(self, split: str) -> Callable | None:

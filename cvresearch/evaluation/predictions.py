@@ -123,8 +123,10 @@ def check_same_images(one: Predictions, other: Predictions) -> None:
     if one.labels.shape[:1] != other.labels.shape[:1]:
         raise UserError(f'{what} ({len(one.labels):,} images and {len(other.labels):,})')
     if all(digests) and len(set(digests)) > 1:
-        raise UserError(f'{what} (images_sha256 {digests[0][:12]} and {digests[1][:12]}). Evaluate both on one copy of '
-                        'the data, with --data and --root')  # fmt: skip
+        raise UserError(
+            f'{what} (images_sha256 {digests[0][:12]} and {digests[1][:12]}). Evaluate both on one copy of '
+            'the data, with --data and --root'
+        )
     by_name = bool(one.class_names and other.class_names)
     labels = [identity.named(each.labels, each.class_names) if by_name else each.labels for each in (one, other)]
     labels = [np.sort(each, -1) if each.ndim == 2 else each for each in labels]  # their order has no meaning
@@ -163,10 +165,14 @@ def summary(predictions: Predictions, bins: int = 15) -> dict:
     confusion = scores.confusion_matrix(predictions.predicted, labels, logits.shape[-1])
     probabilities = predictions.probabilities
     return {
-        'top1': scores.top_k(logits, labels), 'top5': scores.top_k(logits, labels, 5),
-        'nll': scores.nll(logits, labels), 'brier': scores.brier(probabilities, labels),
-        'ece': scores.calibration(probabilities, labels, bins)[0], **scores.averages(confusion), 'n_seen': len(labels),
-    }  # fmt: skip
+        'top1': scores.top_k(logits, labels),
+        'top5': scores.top_k(logits, labels, 5),
+        'nll': scores.nll(logits, labels),
+        'brier': scores.brier(probabilities, labels),
+        'ece': scores.calibration(probabilities, labels, bins)[0],
+        **scores.averages(confusion),
+        'n_seen': len(labels),
+    }
 
 
 def task_of(task: Task) -> dict[str, str]:
@@ -226,15 +232,20 @@ def forward(net: Placed, protocol: Protocol, members: bool = False) -> Net:
     whole, divided = meshes.replicated(mesh), meshes.by_example(mesh)
     jitted = jax.jit(
         lambda variables, images: function(variables, steps.normalize(images, mean, std)),
-        in_shardings=(whole, divided), out_shardings=whole,
-    )  # fmt: skip
+        in_shardings=(whole, divided),
+        out_shardings=whole,
+    )
     return Net(jitted, whole, divided)
 
 
 def predict(
-    logits_of: Forward, examples: Examples, protocol: Protocol, batch_size: int, mesh: meshes.AnyMesh,
+    logits_of: Forward,
+    examples: Examples,
+    protocol: Protocol,
+    batch_size: int,
+    mesh: meshes.AnyMesh,
     stop: Callable[[], bool] = lambda: False,
-) -> tuple[np.ndarray, np.ndarray] | None:  # fmt: skip
+) -> tuple[np.ndarray, np.ndarray] | None:
     """Returns the logits of a split's images, views averaged as the protocol says, and their labels.
 
     Args:

@@ -53,9 +53,14 @@ METHODS = {
 
 
 def probe(
-    found: Features, at: str, method: str = 'logistic', strengths: Sequence[float] | None = None, held_out: float = 0.2,
-    seed: int = 0, unit_length: bool = False,
-) -> dict:  # fmt: skip
+    found: Features,
+    at: str,
+    method: str = 'logistic',
+    strengths: Sequence[float] | None = None,
+    held_out: float = 0.2,
+    seed: int = 0,
+    unit_length: bool = False,
+) -> dict:
     """Returns the record of a classifier on features: top-1 of the test images in percent, its strength, `n_seen`.
 
     Args:
@@ -98,11 +103,20 @@ def probe(
         chosen = grid[int(np.argmax(validation))]  # ties go to the first: the stronger regularisation
     right = _fit(kind, chosen, x, y).predict(values[test]) == found.labels[test]
     return {
-        'probe': method, 'at': at, kind.strength: chosen, 'top1': 100 * float(right.mean()), 'n_seen': len(test),
-        'n_train': len(train), 'features': values.shape[1], 'unit_length': unit_length, 'seed': seed,
+        'probe': method,
+        'at': at,
+        kind.strength: chosen,
+        'top1': 100 * float(right.mean()),
+        'n_seen': len(test),
+        'n_train': len(train),
+        'features': values.shape[1],
+        'unit_length': unit_length,
+        'seed': seed,
         **({'held_out_top1': [round(100 * v, 3) for v in validation], 'strengths': grid} if validation else {}),
-        'net': found.record.get('name'), 'digest': found.record.get('digest'), 'data': found.record.get('data'),
-    }  # fmt: skip
+        'net': found.record.get('name'),
+        'digest': found.record.get('digest'),
+        'data': found.record.get('data'),
+    }
 
 
 def _fit(kind: Method, strength: float, x: np.ndarray, y: np.ndarray):
@@ -115,13 +129,19 @@ def _fit(kind: Method, strength: float, x: np.ndarray, y: np.ndarray):
 def main(argv: list[str]) -> int:
     """Fits a classifier to features and prints its record; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='the file of features', places=('out',),
-        switches=dict(unit_length='divide each image\'s features by their length first'),
-        at='which features; the first by default', method='logistic (default), svm or knn',
+        argv,
+        __doc__,
+        required=(),
+        positional='the file of features',
+        places=('out',),
+        switches=dict(unit_length="divide each image's features by their length first"),
+        at='which features; the first by default',
+        method='logistic (default), svm or knn',
         strengths='among which one is chosen, with commas between',
         held_out='share of training images to choose by (0.2)',
-        seed='which images these are (0)', out='file for the record, JSON',
-    )  # fmt: skip
+        seed='which images these are (0)',
+        out='file for the record, JSON',
+    )
     if len(options.rest) != 1:
         raise UserError(f'got {len(options.rest)} files of features; expected one: cvresearch probe FEATURES')
     if options.out and options.out.exists():
@@ -129,10 +149,14 @@ def main(argv: list[str]) -> int:
     found = feature_files.load(Path(local(options.rest[0], 'the file of features')))
     strengths = [_number('strengths', text) for text in options.strengths.split(',')] if options.strengths else None
     record = probe(
-        found, options.at or next(iter(found.values)), options.method or 'logistic', strengths,
-        _number('held_out', options.held_out or '0.2'), cli.integer('seed', options.seed or '0', least=0),
+        found,
+        options.at or next(iter(found.values)),
+        options.method or 'logistic',
+        strengths,
+        _number('held_out', options.held_out or '0.2'),
+        cli.integer('seed', options.seed or '0', least=0),
         options.unit_length,
-    )  # fmt: skip
+    )
     if options.out:
         write_atomically(options.out, json.dumps(record, indent=2) + '\n')
     print(json.dumps(record))

@@ -107,7 +107,8 @@ PROTOCOLS = {
         functools.partial(_ten, square=False), (8,), 'He et al. 2015, section 3.4, as in fb.resnet.torch', 'logits'
     ),
     'googlenet_144': Rule(
-        lambda size, side, scales: views.hundred_and_forty_four(size, side), (8, 9, 10, 11),
+        lambda size, side, scales: views.hundred_and_forty_four(size, side),
+        (8, 9, 10, 11),
         'Szegedy et al. 2014, section 7',
     ),
     'vgg_150': Rule(views.grid, (8, 12, 16), f'{_VGG}, section 3.2: 50 crops at each of three scales'),
@@ -120,7 +121,7 @@ PROTOCOLS = {
     'inception': Rule(
         lambda size, side, scales: views.squashed(size, side), (), 'TF-slim, of Inception-v3 on: the middle 87.5 %'
     ),
-}  # fmt: skip
+}
 
 
 def as_given(examples: Examples, image_shape: tuple[int, int, int]) -> Protocol:
@@ -135,15 +136,22 @@ def as_given(examples: Examples, image_shape: tuple[int, int, int]) -> Protocol:
         return Protocol('as_given', image_shape[0])
     crop = transform.crop
     return Protocol(
-        'as_given', transform.size, scales=(crop.resize,) if isinstance(crop, ResizeCenterCrop) else (),
-        interpolation=transform.interpolation, channels=transform.channels,
-    )  # fmt: skip
+        'as_given',
+        transform.size,
+        scales=(crop.resize,) if isinstance(crop, ResizeCenterCrop) else (),
+        interpolation=transform.interpolation,
+        channels=transform.channels,
+    )
 
 
 def make(
-    name: str, resolution: int, scales: Sequence[int] = (), interpolation: str = 'bilinear',
-    average: str | None = None, channels: str = 'RGB',
-) -> Protocol:  # fmt: skip
+    name: str,
+    resolution: int,
+    scales: Sequence[int] = (),
+    interpolation: str = 'bilinear',
+    average: str | None = None,
+    channels: str = 'RGB',
+) -> Protocol:
     """Returns a protocol for a net.
 
     Args:
@@ -170,9 +178,17 @@ def make(
     cut = functools.partial(_views, rule.views, resolution, scales)
     examples = cut((resolution, resolution))
     return Protocol(
-        name, resolution, cut, scales, len(examples), any(view.flip for view in examples), rule.dense, interpolation,
-        average if len(examples) > 1 else None, channels,
-    )  # fmt: skip
+        name,
+        resolution,
+        cut,
+        scales,
+        len(examples),
+        any(view.flip for view in examples),
+        rule.dense,
+        interpolation,
+        average if len(examples) > 1 else None,
+        channels,
+    )
 
 
 def _views(rule, side, scales, size):

@@ -63,10 +63,15 @@ def _error(found) -> float:
 def main(argv: list[str]) -> int:
     """Prints the errors; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('workdir',), places=('workdir',),
-        workdir='folder of the run', split='test (default), train or minival',
-        corruptions='with commas between; the fifteen of mCE by default', seed='of the corruptions (1)',
-    )  # fmt: skip
+        argv,
+        __doc__,
+        required=('workdir',),
+        places=('workdir',),
+        workdir='folder of the run',
+        split='test (default), train or minival',
+        corruptions='with commas between; the fifteen of mCE by default',
+        seed='of the corruptions (1)',
+    )
     names = tuple(options.corruptions.split(',')) if options.corruptions else ()
     seed = cli.integer('seed', options.seed) if options.seed else 1
     print(json.dumps(measure(options.workdir, names, options.split or 'test', seed)))

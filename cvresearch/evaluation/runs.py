@@ -34,9 +34,14 @@ class Run(TrainedRun):
         return made
 
     def predictions(
-        self, states: Sequence[State], split: str, protocol: Protocol, batch_size: int | None = None,
-        stacked: bool | None = None, weights: str | None = None,
-    ) -> list[Predictions]:  # fmt: skip
+        self,
+        states: Sequence[State],
+        split: str,
+        protocol: Protocol,
+        batch_size: int | None = None,
+        stacked: bool | None = None,
+        weights: str | None = None,
+    ) -> list[Predictions]:
         """Returns what the nets of some states say of a split, with the records of how; see `ensemble.members_of`.
 
         `weights` are 'raw' or the average that the run keeps, by its name; that, if any, by default.
@@ -54,7 +59,7 @@ class Run(TrainedRun):
         variables = [variables_of(state, weights) for state in states]
         members = ensemble.members_of(
             self._placed, variables, self.examples(split), protocol, batch_size, records, stacked
-        )  # fmt: skip
+        )
         return [self._named(member) for member in members]
 
     def averaged(
@@ -70,9 +75,13 @@ class Run(TrainedRun):
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
         (found,) = ensemble.members_of(
-            self._placed, [variables], self.examples(split), protocol,
-            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh), [record],
-        )  # fmt: skip
+            self._placed,
+            [variables],
+            self.examples(split),
+            protocol,
+            meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh),
+            [record],
+        )
         return self._named(found)
 
     @property
@@ -88,11 +97,17 @@ class Run(TrainedRun):
     def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
         return {
-            'run': self.path.name, 'model': self.config.model.name, 'seed': self.config.seed, 'step': step,
-            'data': self.experiment.source.facts.name, 'split': split, **self._subset, 'weights': weights,
+            'run': self.path.name,
+            'model': self.config.model.name,
+            'seed': self.config.seed,
+            'step': step,
+            'data': self.experiment.source.facts.name,
+            'split': split,
+            **self._subset,
+            'weights': weights,
             **protocol.record,
             **predictions.task_of(self.experiment.task),
-        }  # fmt: skip
+        }
 
     @property
     def _subset(self) -> dict[str, dict]:

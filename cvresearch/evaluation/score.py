@@ -108,11 +108,16 @@ def write_confusion(found: Predictions, path: Path) -> None:
 def main(argv: list[str]) -> int:
     """Prints the metrics; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), places=('confusion', 'classes', 'calibration'),
+        argv,
+        __doc__,
+        required=(),
+        places=('confusion', 'classes', 'calibration'),
         positional='files of predictions, one or two',
-        confusion='CSV file for the confusion matrix; a PNG is written beside it', classes='CSV file for every class',
-        calibration='CSV file for the bins', bins='of the calibration error (15)',
-    )  # fmt: skip
+        confusion='CSV file for the confusion matrix; a PNG is written beside it',
+        classes='CSV file for every class',
+        calibration='CSV file for the bins',
+        bins='of the calibration error (15)',
+    )
     if len(options.rest) not in (1, 2):
         raise UserError(f'expected one or two files of predictions, got {len(options.rest)}')
     files, again = once([local(name) for name in options.rest])

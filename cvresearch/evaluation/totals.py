@@ -15,9 +15,13 @@ AHEAD = 2  # batches handed to the device before the first of them is waited for
 
 
 def evaluate(
-    eval_step: Callable[[State, dict], metrics.Sums], state: State, examples: Examples, batch_size: int,
-    mesh: meshes.AnyMesh, stop: Callable[[], bool] = lambda: False,
-) -> dict[str, float] | None:  # fmt: skip
+    eval_step: Callable[[State, dict], metrics.Sums],
+    state: State,
+    examples: Examples,
+    batch_size: int,
+    mesh: meshes.AnyMesh,
+    stop: Callable[[], bool] = lambda: False,
+) -> dict[str, float] | None:
     """Returns the metrics of a split and `n_seen`, the number of its images.
 
     Args:

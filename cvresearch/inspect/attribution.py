@@ -35,9 +35,15 @@ def gradient(module: nn.Module, variables: dict, images: Images, classes: Classe
 
 
 def smooth_gradient(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, samples: int = 50,
-    noise: float = 0.15, seed: int = 0,
-) -> Seen:  # fmt: skip
+    module: nn.Module,
+    variables: dict,
+    images: Images,
+    classes: Classes = None,
+    *,
+    samples: int = 50,
+    noise: float = 0.15,
+    seed: int = 0,
+) -> Seen:
     """Returns the mean of the absolute gradients at noisy copies of each image.
 
     Smilkov et al. 2017, arXiv:1706.03825, equation 2, of the absolute values as in section 3.2.
@@ -69,9 +75,14 @@ def mean_gradient(
 
 
 def integrated_gradients(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, steps: int = 50,
+    module: nn.Module,
+    variables: dict,
+    images: Images,
+    classes: Classes = None,
+    *,
+    steps: int = 50,
     baseline: float | np.ndarray = 0.0,
-) -> Seen:  # fmt: skip
+) -> Seen:
     """Returns how much each pixel adds to the logit on the way from a baseline; all together, the logits' difference.
 
     Sundararajan, Taly & Yan 2017, arXiv:1703.01365, equation 1; integrated by Gauss and Legendre, as captum does.
@@ -91,9 +102,7 @@ def integrated_gradients(
     return np.asarray(total * away, np.float32)
 
 
-def guided_backpropagation(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None
-) -> Seen:  # fmt: skip
+def guided_backpropagation(module: nn.Module, variables: dict, images: Images, classes: Classes = None) -> Seen:
     """Returns the gradient in which each rectifier passes back what is positive and where its input was positive.
 
     Springenberg et al. 2014, arXiv:1412.6806, section 3.4. ReLU: [x > 0][dy > 0] dy; ReLU6: [0 < x < 6][dy > 0] dy;
@@ -118,9 +127,15 @@ def deconvolution(module: nn.Module, variables: dict, images: Images, classes: C
 
 
 def occlusion(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None, *, window: int, stride: int,
+    module: nn.Module,
+    variables: dict,
+    images: Images,
+    classes: Classes = None,
+    *,
+    window: int,
+    stride: int,
     baseline: float = 0.0,
-) -> Maps:  # fmt: skip
+) -> Maps:
     """Returns how much the logit falls when a square is covered, (batch, height, width).
 
     Zeiler & Fergus 2013, section 4.2, of the logit rather than the probability. A pixel's value is the mean over the

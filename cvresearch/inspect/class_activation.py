@@ -45,9 +45,7 @@ class ClassMap:
         return self.map.reshape(len(self.map), -1).max(1) > 0
 
 
-def cam(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None
-) -> ClassMap:  # fmt: skip
+def cam(module: nn.Module, variables: dict, images: Images, classes: Classes = None) -> ClassMap:
     """Returns class activation maps, sum_k w_k f_k, without what is negative.
 
     Zhou et al. 2016, "Learning deep features for discriminative localization", section 2: f_k are the maps before
@@ -78,9 +76,13 @@ def cam(
 
 
 def grad_cam(
-    module: nn.Module, variables: dict, images: Images, classes: Classes = None,
-    layer: str | None = None, method: str = 'gradcam',
-) -> ClassMap:  # fmt: skip
+    module: nn.Module,
+    variables: dict,
+    images: Images,
+    classes: Classes = None,
+    layer: str | None = None,
+    method: str = 'gradcam',
+) -> ClassMap:
     """Returns maps of Grad-CAM or Grad-CAM++.
 
     Costs one forward pass and a backward pass from the logits to the layer.
@@ -169,8 +171,10 @@ def plus_plus_exponential(maps: Maps, gradients: Maps, scores: Float[Array, ' ba
 
 # Weights of channels by maps, gradients and scores.
 METHODS: dict[str, Callable] = {
-    'gradcam': gradient_means, 'gradcam++': plus_plus, 'gradcam++exp': plus_plus_exponential,
-}  # fmt: skip
+    'gradcam': gradient_means,
+    'gradcam++': plus_plus,
+    'gradcam++exp': plus_plus_exponential,
+}
 
 
 @functools.partial(jax.jit, static_argnames=('module', 'layer', 'method'))

@@ -173,7 +173,7 @@ def _equations(
             continue
         body, times, carried = inner
         for i in range(times):
-            own = dict(zip(body.invars, known[-len(body.invars):], strict=True))  # fmt: skip
+            own = dict(zip(body.invars, known[-len(body.invars) :], strict=True))
             yield from _equations(body, own, path, turn if carried is None else i)
             results = [own.get(v) if isinstance(v, core.Var) else None for v in body.outvars]
             if carried is not None:  # the carry of a scan goes round

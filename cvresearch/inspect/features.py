@@ -65,9 +65,9 @@ def features(
             raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
     last = {stage_of(child): child for child in there if stage_of(child)}
     model, variables = overrides.separate(model, variables)
-    _, state = cast(Any, model.apply(
-        variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates']
-    ))  # fmt: skip
+    _, state = cast(
+        Any, model.apply(variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates'])
+    )
     return {name: state['intermediates'][last.get(name, name)]['__call__'][-1] for name in wanted}
 
 

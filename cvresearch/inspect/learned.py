@@ -77,9 +77,13 @@ class Exciting:
 
 
 def exciting(
-    module: nn.Module, variables: dict, batches: Iterable[np.ndarray], layer: str, channels: Sequence[int],
+    module: nn.Module,
+    variables: dict,
+    batches: Iterable[np.ndarray],
+    layer: str,
+    channels: Sequence[int],
     number: int = 9,
-) -> Exciting:  # fmt: skip
+) -> Exciting:
     """Returns the images in which a channel has its largest values, one place in each image.
 
     Zeiler & Fergus 2013, arXiv:1311.2901, section 4.1 and figure 2: the nine images of the validation set.

@@ -118,9 +118,13 @@ class Program:
         return min((name for name, other in self.names.items() if other == place), key=lambda n: ('+' in n, len(n)))
 
     def run(
-        self, variables: dict, images: Images, keep: Sequence[int] = (),
-        add: Mapping[int, jax.Array] | None = None, rule: Rule | None = None,
-    ) -> tuple[Logits, list[jax.Array]]:  # fmt: skip
+        self,
+        variables: dict,
+        images: Images,
+        keep: Sequence[int] = (),
+        add: Mapping[int, jax.Array] | None = None,
+        rule: Rule | None = None,
+    ) -> tuple[Logits, list[jax.Array]]:
         """Runs the program.
 
         Args:
@@ -265,9 +269,17 @@ class _Flattening:
         self._enter(jaxpr, places, '')
         logits, *auxiliary = (places[v] for v in jaxpr.outvars)
         return Program(
-            self.net, self.steps, self.constants, tuple(variables), images, logits, self.shapes, self.names,
-            frozenset(self.modules), tuple(auxiliary),
-        )  # fmt: skip
+            self.net,
+            self.steps,
+            self.constants,
+            tuple(variables),
+            images,
+            logits,
+            self.shapes,
+            self.names,
+            frozenset(self.modules),
+            tuple(auxiliary),
+        )
 
     def _new(self, variable: core.Var) -> int:
         place = len(self.shapes)

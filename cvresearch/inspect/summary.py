@@ -24,9 +24,18 @@ from cvresearch.models import registry
 
 LAYER_COLUMNS = ('layer', 'kind', 'output', 'params', 'macs', 'activation_bytes', 'receptive_field')
 CATALOGUE_COLUMNS = (
-    'name', 'family', 'input', 'params', 'params_reference', 'macs', 'macs_reference', 'equal', 'parity', 'paper',
+    'name',
+    'family',
+    'input',
+    'params',
+    'params_reference',
+    'macs',
+    'macs_reference',
+    'equal',
+    'parity',
+    'paper',
     'evidence',
-)  # fmt: skip
+)
 # The largest difference from a reference's logits over the largest logit, as measured by
 # tests/goldens/measure.py.
 PARITY = Path(__file__).parent.parent / 'report' / 'parity.csv'
@@ -48,12 +57,16 @@ def layer_rows(name: str, image_shape: tuple[int, int, int] | None = None, **arg
     layers = cost.layers(model, image_shape or registry.variant(name).input_shape)
     rows: list[dict[str, Any]] = [
         dict(
-            layer=layer.name, kind=layer.kind, output='x'.join(map(str, layer.shape)), params=layer.params,
-            macs=layer.macs, activation_bytes=layer.activation_bytes,
+            layer=layer.name,
+            kind=layer.kind,
+            output='x'.join(map(str, layer.shape)),
+            params=layer.params,
+            macs=layer.macs,
+            activation_bytes=layer.activation_bytes,
             receptive_field='x'.join(map(str, layer.receptive_field)),
         )
         for layer in layers
-    ]  # fmt: skip
+    ]
     totals = {key: sum(row[key] for row in rows) for key in ('params', 'macs', 'activation_bytes')}
     return [*rows, dict.fromkeys(LAYER_COLUMNS, '') | dict(layer='total') | totals]
 
@@ -67,13 +80,21 @@ def catalogue_rows() -> list[dict]:
         params = trees.count(shapes['params'])
         macs = cost.macs(model, variant.input_shape, shapes)
         known = [(ours, facts) for ours, facts in ((params, variant.params), (macs, variant.macs)) if facts is not None]
-        rows.append(dict(
-            name=name, family=variant.module.__module__.rpartition('.')[2],
-            input='x'.join(map(str, variant.input_shape)),
-            params=params, params_reference=variant.params, macs=macs, macs_reference=variant.macs,
-            equal='' if not known else 'yes' if all(a == b for a, b in known) else 'NO',
-            parity=parity.get(name), paper=variant.paper, evidence=variant.evidence,
-        ))  # fmt: skip
+        rows.append(
+            dict(
+                name=name,
+                family=variant.module.__module__.rpartition('.')[2],
+                input='x'.join(map(str, variant.input_shape)),
+                params=params,
+                params_reference=variant.params,
+                macs=macs,
+                macs_reference=variant.macs,
+                equal='' if not known else 'yes' if all(a == b for a, b in known) else 'NO',
+                parity=parity.get(name),
+                paper=variant.paper,
+                evidence=variant.evidence,
+            )
+        )
     return rows
 
 
@@ -133,7 +154,10 @@ def _only(names: list[str]) -> str:
 def main(argv: list[str]) -> int:
     """Prints a summary; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='variant',
+        argv,
+        __doc__,
+        required=(),
+        positional='variant',
         switches=dict(
             all='one row for every variant, against the facts',
             parameters='every parameter by name, shape and size instead of the layers',
@@ -141,12 +165,14 @@ def main(argv: list[str]) -> int:
         ),
         model='the variant, where a flag is preferred',
         format='text, markdown, csv or latex',
-        image_size='height and width in pixels; the variant\'s own by default',
-        num_classes='number of classes; the variant\'s own by default',
-        config='experiment, for --mesh', devices='of the mesh, for --mesh; those that are here by default',
+        image_size="height and width in pixels; the variant's own by default",
+        num_classes="number of classes; the variant's own by default",
+        config='experiment, for --mesh',
+        devices='of the mesh, for --mesh; those that are here by default',
         memory='of a device, for --mesh: 16GiB; its own by default',
-        plugins='a module or .py file with nets of your own; may be given several times', repeated=('plugins',),
-    )  # fmt: skip
+        plugins='a module or .py file with nets of your own; may be given several times',
+        repeated=('plugins',),
+    )
     style = options.format or 'text'
     plugins.load(plugins.resolved(options.plugins))
     if options.mesh:

@@ -14,16 +14,34 @@ from cvresearch.inspect.hlo import Array, Instruction, Program, arrays
 
 # What moves nothing by itself.
 FREE = {
-    'parameter', 'tuple', 'get-tuple-element', 'bitcast', 'constant', 'after-all', 'partition-id', 'replica-id',
-    'copy-done', 'slice-done', 'async-done', 'async-update', 'all-reduce-done', 'all-gather-done',
-    'collective-permute-done', 'opt-barrier', 'add-dependency', '',
-}  # fmt: skip
+    'parameter',
+    'tuple',
+    'get-tuple-element',
+    'bitcast',
+    'constant',
+    'after-all',
+    'partition-id',
+    'replica-id',
+    'copy-done',
+    'slice-done',
+    'async-done',
+    'async-update',
+    'all-reduce-done',
+    'all-gather-done',
+    'collective-permute-done',
+    'opt-barrier',
+    'add-dependency',
+    '',
+}
 CUTS = ('dynamic-slice', 'slice', 'gather')
 # Bytes over a device's links, by bytes of the result, in a ring of n devices.
 WIRE = {
-    'all-reduce': lambda n: 2 * (n - 1) / n, 'all-gather': lambda n: (n - 1) / n, 'reduce-scatter': lambda n: (n - 1),
-    'all-to-all': lambda n: (n - 1) / n, 'collective-permute': lambda n: 1,
-}  # fmt: skip
+    'all-reduce': lambda n: 2 * (n - 1) / n,
+    'all-gather': lambda n: (n - 1) / n,
+    'reduce-scatter': lambda n: n - 1,
+    'all-to-all': lambda n: (n - 1) / n,
+    'collective-permute': lambda n: 1,
+}
 _CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
 _PARAMETER = re.compile(r'parameter\((\d+)\)')

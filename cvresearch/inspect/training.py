@@ -60,9 +60,14 @@ class Distribution:
         """What a row of the records says of it; None for what is not defined."""
         mean, std = (value if math.isfinite(value) else None for value in (self.mean, self.std))
         return dict(
-            mean=mean, std=std, dead=self.dead, finite=self.finite, least=float(self.edges[0]),
-            most=float(self.edges[-1]), counts=self.counts.tolist(),
-        )  # fmt: skip
+            mean=mean,
+            std=std,
+            dead=self.dead,
+            finite=self.finite,
+            least=float(self.edges[0]),
+            most=float(self.edges[-1]),
+            counts=self.counts.tolist(),
+        )
 
     @classmethod
     def from_record(cls, record: dict) -> 'Distribution':
@@ -88,9 +93,13 @@ class Probe:
 
 
 def probe(
-    module: nn.Module, variables: dict, images: Images | jax.ShapeDtypeStruct, loss: Callable,
-    layers: Sequence[str] | None = None, train: bool = False,
-) -> Probe:  # fmt: skip
+    module: nn.Module,
+    variables: dict,
+    images: Images | jax.ShapeDtypeStruct,
+    loss: Callable,
+    layers: Sequence[str] | None = None,
+    train: bool = False,
+) -> Probe:
     """Returns a probe of a net; nothing is computed.
 
     Args:
@@ -156,9 +165,13 @@ def activations(
 
 
 def gradients(
-    module: nn.Module, variables: dict, images: Images, layers: Sequence[str] | None,
-    loss: Callable[[jax.Array], jax.Array], train: bool = False,
-) -> dict[str, Distribution]:  # fmt: skip
+    module: nn.Module,
+    variables: dict,
+    images: Images,
+    layers: Sequence[str] | None,
+    loss: Callable[[jax.Array], jax.Array],
+    train: bool = False,
+) -> dict[str, Distribution]:
     """Returns the distribution of the gradient of a loss by what each layer gives.
 
     Args:
@@ -220,9 +233,12 @@ def direction(params: dict, seed: int) -> dict:
 
 
 def loss_surface(
-    loss: Callable[[dict], Any], params: dict, seeds: tuple[int, int] = (0, 1), reach: float = 1.0,
+    loss: Callable[[dict], Any],
+    params: dict,
+    seeds: tuple[int, int] = (0, 1),
+    reach: float = 1.0,
     number: int = 21,
-) -> tuple[Float[np.ndarray, ' {number}'], Float[np.ndarray, '{number} {number}']]:  # fmt: skip
+) -> tuple[Float[np.ndarray, ' {number}'], Float[np.ndarray, '{number} {number}']]:
     """Returns the loss on a grid around the parameters, along two directions of `direction`.
 
     Args:

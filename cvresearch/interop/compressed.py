@@ -147,17 +147,22 @@ def architecture_of(
     if type(inner) is not variant.module:
         raise UserError(f'a {type(inner).__name__} cannot be kept; expected the {variant.module.__name__} of {model!r}')
     arguments = {
-        name: value for name, default in registry.arguments_of(model).items()
+        name: value
+        for name, default in registry.arguments_of(model).items()
         if (value := getattr(inner, name)) != default
-    }  # fmt: skip
+    }
     try:
         arguments = json.loads(json.dumps(arguments))
     except TypeError as error:
         raise UserError(f'{model!r} with the arguments {sorted(arguments)} cannot be kept: {error}') from error
     return {
-        'model': model, 'arguments': arguments, 'num_classes': inner.num_classes, 'input_shape': list(input_shape),
-        'reference': reference, 'stored': isinstance(module, Stored),
-    }  # fmt: skip
+        'model': model,
+        'arguments': arguments,
+        'num_classes': inner.num_classes,
+        'input_shape': list(input_shape),
+        'reference': reference,
+        'stored': isinstance(module, Stored),
+    }
 
 
 def plain(module: nn.Module) -> nn.Module:
@@ -221,10 +226,11 @@ def preparation_record(preparation: Preparation) -> dict:
     name = next(name for name, kind in crops.CROPS.items() if type(transform.crop) is kind)
     defaults = Transform()
     knobs = {
-        field.name: value for field in dataclasses.fields(Transform)
-        if field.name not in ('crop', 'policy') and (value := getattr(transform, field.name)) != getattr(
-            defaults, field.name)
-    }  # fmt: skip
+        field.name: value
+        for field in dataclasses.fields(Transform)
+        if field.name not in ('crop', 'policy')
+        and (value := getattr(transform, field.name)) != getattr(defaults, field.name)
+    }
     knobs['crop'] = {'name': name, **dataclasses.asdict(transform.crop)}
     return {'transform': knobs, 'mean': list(preparation.mean), 'std': list(preparation.std)}
 
@@ -261,10 +267,12 @@ def save_classifier(directory: str | Path, net: Classifier, of: Classifier, note
     architecture = architecture_of(came.variant, net.module, net.input_shape, came.reference)
     default = net.class_names == default_names(net.num_classes)
     about = {
-        **notes.about, 'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
-        'preprocessing': preparation_record(net.preprocessing), 'multi_label': net.multi_label,
+        **notes.about,
+        'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
+        'preprocessing': preparation_record(net.preprocessing),
+        'multi_label': net.multi_label,
         'class_names': None if default else list(net.class_names),
-    }  # fmt: skip
+    }
     return save(directory, net.variables, architecture, dataclasses.replace(notes, about=about))
 
 
@@ -289,7 +297,12 @@ def classifier_of(path: str | Path, name: str = '') -> Classifier:
         raise UserError(f'{path}: its record makes no sense ({error})') from error
     facts = {key: record[key] for key in ('original', 'settings') if key in record}
     provenance = Provenance(
-        'compressed', name or f'compressed:{path}', architecture['model'], record['sha256'],
-        architecture.get('reference'), architecture['arguments'], facts,
-    )  # fmt: skip
+        'compressed',
+        name or f'compressed:{path}',
+        architecture['model'],
+        record['sha256'],
+        architecture.get('reference'),
+        architecture['arguments'],
+        facts,
+    )
     return Classifier(module, variables, preparation, names, provenance, bool(record.get('multi_label')))

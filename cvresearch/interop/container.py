@@ -169,8 +169,9 @@ def _layout(row) -> tuple[str, Layout]:
         raise UserError('a row of its header is no array')
     name, values = row[0], dict(zip(_FIELDS, row[1:], strict=True))
     shape = values['shape']
-    whole = [value for key, value in values.items() if key in ('gap_bits', 'entries', 'values', 'value_bytes',
-                                                               'gap_bytes')]  # fmt: skip
+    whole = [
+        value for key, value in values.items() if key in ('gap_bits', 'entries', 'values', 'value_bytes', 'gap_bytes')
+    ]
     whole += shape if isinstance(shape, list) and len(shape) <= 8 else [None]
     flags = (values['huffman_values'], values['huffman_gaps'])
     if not all(type(value) is int and 0 <= value < 1 << 48 for value in whole):

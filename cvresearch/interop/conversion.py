@@ -69,8 +69,10 @@ def save(path: str | Path, variables: dict, reference: str) -> None:
 def classes_of(tensors: Tensors, name: str) -> int | None:
     """Returns the number of classes of a reference's tensors, None where they have no last layer."""
     reference = registry.reference(name)
-    keys = {tensor_name(name, reference, f'params/head/{leaf}', {}): axis
-            for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0))}  # fmt: skip
+    keys = {
+        tensor_name(name, reference, f'params/head/{leaf}', {}): axis
+        for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0))
+    }
     if not keys.keys() & needed(tensors, reference).keys():
         tensors = net_in(tensors, _names(name, reference)[0], lambda found: needed(found, reference), _nothing_said)
     tensors = needed(tensors, reference)
@@ -141,8 +143,10 @@ def to_variables(
     heads = {path: key for path, key in keys.items() if _trains_only(path, reference)}
     if heads and not left.keys() & set(heads.values()):
         first = sorted({path.split('/')[1] for path in heads})
-        note(f'the weights have no {" and no ".join(first)}: they are loaded for evaluation; to train with '
-             f'{"them" if len(first) > 1 else "it"}, {" and ".join(first)} will be new')  # fmt: skip
+        note(
+            f'the weights have no {" and no ".join(first)}: they are loaded for evaluation; to train with '
+            f'{"them" if len(first) > 1 else "it"}, {" and ".join(first)} will be new'
+        )
         module = module.clone(**reference.without)
         shapes = cost.shapes(module, _image_shape(reference))
     return module, _filled(shapes, left, name, reference)

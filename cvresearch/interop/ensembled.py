@@ -35,17 +35,23 @@ def of(members: Sequence[Classifier]) -> Classifier:
     orders = tuple(_order(first.class_names, member.class_names) for member in members)
     module = Ensemble(tuple(member.module for member in members), orders, first.multi_label)
     variables = {
-        kind: {f'members_{number}': member.variables[kind] for number, member in enumerate(members)
-               if kind in member.variables}
-        for kind in ('params', 'batch_stats') if any(kind in member.variables for member in members)
-    }  # fmt: skip
+        kind: {
+            f'members_{number}': member.variables[kind]
+            for number, member in enumerate(members)
+            if kind in member.variables
+        }
+        for kind in ('params', 'batch_stats')
+        if any(kind in member.variables for member in members)
+    }
     variants = sorted({member.provenance.variant for member in members})
     digests = '\n'.join(member.provenance.digest for member in members)
     provenance = Provenance(
-        'ensemble', ' + '.join(member.provenance.name for member in members),
-        f'{len(members)} x {" + ".join(variants)}', hashlib.sha256(digests.encode()).hexdigest(),
+        'ensemble',
+        ' + '.join(member.provenance.name for member in members),
+        f'{len(members)} x {" + ".join(variants)}',
+        hashlib.sha256(digests.encode()).hexdigest(),
         facts={'members': [member.provenance.record for member in members]},
-    )  # fmt: skip
+    )
     return Classifier(module, variables, first.preprocessing, first.class_names, provenance, first.multi_label)
 
 

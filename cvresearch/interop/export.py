@@ -31,7 +31,10 @@ from cvresearch.interop import classifier, ensembled, exports
 def main(argv: list[str]) -> int:
     """Writes the net; prints a line for it."""
     options = cli.parse(
-        argv, __doc__, required=('weights', 'to', 'out'), places=('out',),
+        argv,
+        __doc__,
+        required=('weights', 'to', 'out'),
+        places=('out',),
         repeated=('weights',),
         weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path; several are an ensemble',
         to=f'the format: {", ".join(exports.FORMATS)}',
@@ -45,11 +48,14 @@ def main(argv: list[str]) -> int:
             'float16': 'the net computes in float16 (onnx)',
             'weights_beside': 'the weights lie in a file of their own, OUT.safetensors (stablehlo)',
         },
-    )  # fmt: skip
+    )
     asked = exports.Options(
-        raw=options.uint8, probabilities=options.probabilities, half=options.float16, beside=options.weights_beside,
+        raw=options.uint8,
+        probabilities=options.probabilities,
+        half=options.float16,
+        beside=options.weights_beside,
         license=options.license or '',
-    )  # fmt: skip
+    )
     exports.check(options.to, options.out, asked)
     if options.push and options.to != 'hub':
         raise UserError(f'--push is for --to hub, not for --to {options.to}')

@@ -112,10 +112,14 @@ def as_preprocessing(preparation: Preparation) -> Preprocessing:
     resize = size + crop.margin if isinstance(crop, crops.CenterCropResize) else preparation.resize or size
     interpolation = preparation.transform.interpolation
     return Preprocessing(
-        crop=size, resize=size if squash else resize, squash=squash, mean=tuple(map(float, preparation.mean)),
+        crop=size,
+        resize=size if squash else resize,
+        squash=squash,
+        mean=tuple(map(float, preparation.mean)),
         interpolation=interpolation if interpolation in INTERPOLATIONS else 'bilinear',
-        std=tuple(map(float, preparation.std)), channels=preparation.channels,
-    )  # fmt: skip
+        std=tuple(map(float, preparation.std)),
+        channels=preparation.channels,
+    )
 
 
 def sidecar(net: Classifier) -> dict:
@@ -149,10 +153,12 @@ def _onnx(net: Classifier, path: Path, options: Options) -> None:
 
     metadata = {'provenance': net.provenance.record, 'preprocessing': sidecar(net), 'classes': list(net.class_names)}
     model = to_onnx(
-        _function(net, options), inference.image_spec(net.input_shape, options.raw),
+        _function(net, options),
+        inference.image_spec(net.input_shape, options.raw),
         'float16' if options.half else 'float32',
-        _probabilities(net) if options.raw or options.probabilities else '', metadata,
-    )  # fmt: skip
+        _probabilities(net) if options.raw or options.probabilities else '',
+        metadata,
+    )
     path.write_bytes(model.SerializeToString())
 
 

@@ -5,20 +5,30 @@ from pathlib import Path
 
 START = 512  # bytes that are looked at
 _UNPACK = 'is compressed ({}); unpack it first'
-_KINDS = [(re.compile(pattern, re.DOTALL | re.IGNORECASE), what) for pattern, what in (
-    (rb'\Z', 'is empty; fetch it again'),
-    (rb'version https://git-lfs\.github\.com', 'is a pointer of Git LFS, not the file itself; run "git lfs pull"'),
-    (rb'\s*(<!--.*-->\s*)?<(!doctype html|html|head|body)', 'is a web page, not weights; fetch the file itself'),
-    (rb'\s*<', 'is XML, not weights: {text}'),
-    (rb'\x1f\x8b', _UNPACK.format('gzip')), (rb'BZh', _UNPACK.format('bzip2')),
-    (rb'\xfd7zXZ\0', _UNPACK.format('xz')), (rb'\x28\xb5\x2f\xfd', _UNPACK.format('zstd')),
-    (rb'7z\xbc\xaf\x27\x1c', _UNPACK.format('7z')), (rb'Rar!', _UNPACK.format('rar')),
-    (rb'\x93NUMPY', 'is a single array of NumPy; save all arrays by their names with numpy.savez'),
-    (rb'GGUF', 'is a GGUF file, of a language model'), (rb'....TFL3', 'is a TensorFlow Lite model'),
-    (rb'\x08.{1,3}(pytorch|onnx|tf2onnx|.{0,3}\x12)', 'looks like an ONNX model; give the weights that it was made of'),
-    (rb'\0+\Z', 'begins with zeros alone: its download did not end; fetch it again'),
-    (rb'[\x20-\x7e\s]+\Z', 'is text, not weights: {text}'),
-)]  # fmt: skip
+_KINDS = [
+    (re.compile(pattern, re.DOTALL | re.IGNORECASE), what)
+    for pattern, what in (
+        (rb'\Z', 'is empty; fetch it again'),
+        (rb'version https://git-lfs\.github\.com', 'is a pointer of Git LFS, not the file itself; run "git lfs pull"'),
+        (rb'\s*(<!--.*-->\s*)?<(!doctype html|html|head|body)', 'is a web page, not weights; fetch the file itself'),
+        (rb'\s*<', 'is XML, not weights: {text}'),
+        (rb'\x1f\x8b', _UNPACK.format('gzip')),
+        (rb'BZh', _UNPACK.format('bzip2')),
+        (rb'\xfd7zXZ\0', _UNPACK.format('xz')),
+        (rb'\x28\xb5\x2f\xfd', _UNPACK.format('zstd')),
+        (rb'7z\xbc\xaf\x27\x1c', _UNPACK.format('7z')),
+        (rb'Rar!', _UNPACK.format('rar')),
+        (rb'\x93NUMPY', 'is a single array of NumPy; save all arrays by their names with numpy.savez'),
+        (rb'GGUF', 'is a GGUF file, of a language model'),
+        (rb'....TFL3', 'is a TensorFlow Lite model'),
+        (
+            rb'\x08.{1,3}(pytorch|onnx|tf2onnx|.{0,3}\x12)',
+            'looks like an ONNX model; give the weights that it was made of',
+        ),
+        (rb'\0+\Z', 'begins with zeros alone: its download did not end; fetch it again'),
+        (rb'[\x20-\x7e\s]+\Z', 'is text, not weights: {text}'),
+    )
+]
 READ = '.safetensors, .pth, .npz, .h5 and .keras files'
 
 

@@ -19,9 +19,13 @@ _HASH = re.compile(r'[0-9a-f]{40}')
 WEIGHTS, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 # timm's defaults (timm/data/config.py, timm/data/constants.py).
 _DEFAULTS: dict[str, Any] = dict(
-    input_size=(3, 224, 224), interpolation='bicubic', crop_pct=0.875, crop_mode='center', mean=Preprocessing.mean,
+    input_size=(3, 224, 224),
+    interpolation='bicubic',
+    crop_pct=0.875,
+    crop_mode='center',
+    mean=Preprocessing.mean,
     std=Preprocessing.std,
-)  # fmt: skip
+)
 
 
 def fetch(repo: str, revision: str | None = None) -> tuple[list[Path], dict, str]:
@@ -122,8 +126,9 @@ def preprocessing_of(config: dict) -> tuple[Preprocessing, tuple[str, ...] | Non
     values = pretrained(config)
     given = {key: values[key] if values.get(key) else default for key, default in _DEFAULTS.items()}
     crop, resize = _sides(given)
-    test = _sides(given | {key: values[f'test_{key}'] for key in ('input_size', 'crop_pct')
-                           if values.get(f'test_{key}')})  # fmt: skip
+    test = _sides(
+        given | {key: values[f'test_{key}'] for key in ('input_size', 'crop_pct') if values.get(f'test_{key}')}
+    )
     try:
         mean, std = (tuple(map(float, given[key])) for key in ('mean', 'std'))
     except (TypeError, ValueError) as error:
@@ -139,9 +144,16 @@ def preprocessing_of(config: dict) -> tuple[Preprocessing, tuple[str, ...] | Non
         raise UserError(f"config.json: crop_mode {mode!r}; expected 'center', 'squash' or 'border'")
     test_crop, test_resize = (0, 0) if test == (crop, resize) else test
     return Preprocessing(
-        crop, resize, given['interpolation'], mean, std, squash=mode == 'squash', border=mode == 'border',
-        test_crop=test_crop, test_resize=test_resize,
-    ), class_names(values)  # fmt: skip
+        crop,
+        resize,
+        given['interpolation'],
+        mean,
+        std,
+        squash=mode == 'squash',
+        border=mode == 'border',
+        test_crop=test_crop,
+        test_resize=test_resize,
+    ), class_names(values)
 
 
 def _sides(given: dict) -> tuple[int, int]:

@@ -19,9 +19,14 @@ METRICS = ('top1', 'top5', 'mAP', 'loss')
 
 
 def write(
-    folder: Path, variables: dict, reference: str, preprocessing: Preprocessing, class_names: Sequence[str],
-    facts: Mapping[str, object] | None = None, license_: str = UNKNOWN_LICENSE,
-) -> None:  # fmt: skip
+    folder: Path,
+    variables: dict,
+    reference: str,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str],
+    facts: Mapping[str, object] | None = None,
+    license_: str = UNKNOWN_LICENSE,
+) -> None:
     """Writes the three files into an existing, empty folder.
 
     Args:

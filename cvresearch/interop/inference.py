@@ -26,9 +26,12 @@ class OfDtype(Protocol):
 
 
 def function(
-    module: nn.Module, variables: dict | None, mean: tuple[float, ...] | None = None,
-    std: tuple[float, ...] | None = None, channels: slice = slice(None),
-) -> Callable:  # fmt: skip
+    module: nn.Module,
+    variables: dict | None,
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+    channels: slice = slice(None),
+) -> Callable:
     """Returns images -> logits in evaluation mode, in float32; (variables, images) -> logits if `variables` is None.
 
     Convolutions are XLA's own operation, whatever the platform.

@@ -28,8 +28,15 @@ VARIABLES = {
     'normalization': ('mean', 'variance', 'count'),
 }
 _ORDER = (
-    'depthwise_kernel', 'pointwise_kernel', 'kernel', 'bias', 'gamma', 'beta', 'moving_mean', 'moving_variance',
-)  # fmt: skip
+    'depthwise_kernel',
+    'pointwise_kernel',
+    'kernel',
+    'bias',
+    'gamma',
+    'beta',
+    'moving_mean',
+    'moving_variance',
+)
 _MOST_OF_ATTRIBUTE = 64_000  # bytes; Keras cuts at 64,512
 KERNEL_AND_BIAS = ('kernel', 'bias')
 AVERAGES = (
@@ -118,8 +125,12 @@ def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5
             raise ValueError(f'two of its files hold {path!r}')
         places[place][index] = dataset
     # A layer that goes on in the next file has its name in the first.
-    given = {place: group.attrs['name'] for layers in files for place in places
-             if (group := cast(Any, layers.get(f'{place}/vars'))) is not None and 'name' in group.attrs}  # fmt: skip
+    given = {
+        place: group.attrs['name']
+        for layers in files
+        for place in places
+        if (group := cast(Any, layers.get(f'{place}/vars'))) is not None and 'name' in group.attrs
+    }
     for place, index, dataset in ((place, *item) for place, group in places.items() for item in group.items()):
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])

@@ -32,9 +32,12 @@ _FLOATS = {'float32': (np.float32, TensorProto.FLOAT), 'float16': (np.float16, T
 
 
 def to_onnx(
-    logits_of: Callable, images: jax.ShapeDtypeStruct, float_type: str = 'float32', probabilities: str = '',
+    logits_of: Callable,
+    images: jax.ShapeDtypeStruct,
+    float_type: str = 'float32',
+    probabilities: str = '',
     metadata: Mapping[str, object] | None = None,
-) -> onnx.ModelProto:  # fmt: skip
+) -> onnx.ModelProto:
     """Returns a function of images as an ONNX model, checked.
 
     Its input is `images`, of the given shape and type; its output `logits`, float32 (batch, classes), and if asked
@@ -84,9 +87,11 @@ def _model(graph: Graph, images, outputs: Mapping[str, tuple], metadata: Mapping
     results = [described(name, np.float32, ['batch', *shape[1:]]) for name, shape in outputs.items()]
     model = helper.make_model(
         helper.make_graph(graph.nodes, 'net', inputs, results, graph.constants),
-        opset_imports=[helper.make_opsetid('', OPSET)], ir_version=_IR_VERSION,
-        producer_name='cvresearch', producer_version=__version__,
-    )  # fmt: skip
+        opset_imports=[helper.make_opsetid('', OPSET)],
+        ir_version=_IR_VERSION,
+        producer_name='cvresearch',
+        producer_version=__version__,
+    )
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     helper.set_model_props(model, texts)
     return model

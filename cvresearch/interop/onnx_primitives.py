@@ -123,10 +123,14 @@ def _convolution(graph: Graph, equation, x, kernel):
         raise moves.unsupported(graph, 'a negative padding')
     inputs = [graph.operand(x, numbers.lhs_spec), graph.operand(kernel, numbers.rhs_spec)]
     name = graph.node(
-        'Conv', inputs, strides=list(parameters['window_strides']), dilations=list(parameters['rhs_dilation']),
-        pads=moves.pads_of(parameters['padding']), group=parameters['feature_group_count'],
+        'Conv',
+        inputs,
+        strides=list(parameters['window_strides']),
+        dilations=list(parameters['rhs_dilation']),
+        pads=moves.pads_of(parameters['padding']),
+        group=parameters['feature_group_count'],
         kernel_shape=[kernel.shape[axis] for axis in numbers.rhs_spec[2:]],
-    )  # fmt: skip
+    )
     return graph.tensor(name, equation.outvars[0].aval, numbers.out_spec)
 
 
@@ -169,9 +173,10 @@ def _pooled(operation: str) -> Callable:
         axes = layout[2:]
         pads, name = moves.pads_of([padding[axis] for axis in axes]), graph.arranged(x, layout)
         attributes: dict[str, Any] = dict(
-            kernel_shape=[size[axis] for axis in axes], strides=[strides[axis] for axis in axes],
+            kernel_shape=[size[axis] for axis in axes],
+            strides=[strides[axis] for axis in axes],
             dilations=[parameters['window_dilation'][axis] for axis in axes],
-        )  # fmt: skip
+        )
         if any(pad >= size[axes[place % len(axes)]] for place, pad in enumerate(pads)):  # runtimes refuse it in a pool
             outside = graph.constant(np.asarray(0 if operation == 'AveragePool' else -np.inf, x.dtype))
             front, back = pads[: len(axes)], pads[len(axes) :]
@@ -209,11 +214,30 @@ def _reduced(operation: str) -> Callable:
 
 
 _ONE_NODE = {
-    'add': 'Add', 'add_any': 'Add', 'sub': 'Sub', 'min': 'Min', 'pow': 'Pow', 'neg': 'Neg', 'abs': 'Abs',
-    'sign': 'Sign', 'floor': 'Floor', 'ceil': 'Ceil', 'exp': 'Exp', 'log': 'Log', 'sqrt': 'Sqrt', 'tanh': 'Tanh',
-    'logistic': 'Sigmoid', 'erf': 'Erf', 'sin': 'Sin', 'cos': 'Cos', 'gt': 'Greater', 'lt': 'Less',
-    'ge': 'GreaterOrEqual', 'le': 'LessOrEqual', 'eq': 'Equal',
-}  # fmt: skip
+    'add': 'Add',
+    'add_any': 'Add',
+    'sub': 'Sub',
+    'min': 'Min',
+    'pow': 'Pow',
+    'neg': 'Neg',
+    'abs': 'Abs',
+    'sign': 'Sign',
+    'floor': 'Floor',
+    'ceil': 'Ceil',
+    'exp': 'Exp',
+    'log': 'Log',
+    'sqrt': 'Sqrt',
+    'tanh': 'Tanh',
+    'logistic': 'Sigmoid',
+    'erf': 'Erf',
+    'sin': 'Sin',
+    'cos': 'Cos',
+    'gt': 'Greater',
+    'lt': 'Less',
+    'ge': 'GreaterOrEqual',
+    'le': 'LessOrEqual',
+    'eq': 'Equal',
+}
 
 
 def _spread(x: np.ndarray, shape, broadcast_dimensions, **_) -> np.ndarray:

@@ -43,8 +43,11 @@ def _kernel(graph: Graph, product, kernel, kernel_scale) -> Tensor:
     numbers = product.params['dimension_numbers']
     layout = tuple(numbers.rhs_spec) if product.primitive.name == 'conv_general_dilated' else (0, 1)
     axis = layout.index(kernel.ndim - 1)
-    names = [graph.constant(np.transpose(kernel, layout)), graph.constant(kernel_scale),
-             graph.constant(np.zeros(kernel_scale.shape, np.int8))]  # fmt: skip
+    names = [
+        graph.constant(np.transpose(kernel, layout)),
+        graph.constant(kernel_scale),
+        graph.constant(np.zeros(kernel_scale.shape, np.int8)),
+    ]
     name = graph.node('DequantizeLinear', names, axis=axis if kernel_scale.ndim else 1)  # 1: what it is unless said
     return Tensor(kernel.shape, np.dtype(np.float32), layout, {layout: name})
 

@@ -12,18 +12,49 @@ from typing import BinaryIO
 
 # The element types of PyTorch's storages, as NumPy or ml_dtypes name them.
 STORAGES = {
-    'DoubleStorage': 'float64', 'FloatStorage': 'float32', 'HalfStorage': 'float16', 'BFloat16Storage': 'bfloat16',
-    'LongStorage': 'int64', 'IntStorage': 'int32', 'ShortStorage': 'int16', 'CharStorage': 'int8',
-    'ByteStorage': 'uint8', 'BoolStorage': 'bool', 'UntypedStorage': 'uint8',
-}  # fmt: skip
+    'DoubleStorage': 'float64',
+    'FloatStorage': 'float32',
+    'HalfStorage': 'float16',
+    'BFloat16Storage': 'bfloat16',
+    'LongStorage': 'int64',
+    'IntStorage': 'int32',
+    'ShortStorage': 'int16',
+    'CharStorage': 'int8',
+    'ByteStorage': 'uint8',
+    'BoolStorage': 'bool',
+    'UntypedStorage': 'uint8',
+}
 DTYPES = {
-    'double': 'float64', 'float': 'float32', 'half': 'float16', 'long': 'int64', 'int': 'int32', 'short': 'int16',
-    **{name: name for name in (
-        'float64', 'float32', 'float16', 'bfloat16', 'float8_e4m3fn', 'float8_e4m3fnuz', 'float8_e5m2',
-        'float8_e5m2fnuz', 'float8_e8m0fnu', 'int64', 'int32', 'int16', 'int8', 'uint64', 'uint32', 'uint16', 'uint8',
-        'bool',
-    )},
-}  # fmt: skip
+    'double': 'float64',
+    'float': 'float32',
+    'half': 'float16',
+    'long': 'int64',
+    'int': 'int32',
+    'short': 'int16',
+    **{
+        name: name
+        for name in (
+            'float64',
+            'float32',
+            'float16',
+            'bfloat16',
+            'float8_e4m3fn',
+            'float8_e4m3fnuz',
+            'float8_e5m2',
+            'float8_e5m2fnuz',
+            'float8_e8m0fnu',
+            'int64',
+            'int32',
+            'int16',
+            'int8',
+            'uint64',
+            'uint32',
+            'uint16',
+            'uint8',
+            'bool',
+        )
+    },
+}
 MOST_DIMENSIONS = 32
 
 
@@ -223,19 +254,43 @@ class _Machine:
 
 
 _PUSHES_NEW: dict[str, Callable] = {
-    'NONE': lambda: None, 'NEWTRUE': lambda: True, 'NEWFALSE': lambda: False,
-    'EMPTY_TUPLE': tuple, 'EMPTY_LIST': list, 'EMPTY_DICT': dict, 'EMPTY_SET': list,
-}  # fmt: skip
+    'NONE': lambda: None,
+    'NEWTRUE': lambda: True,
+    'NEWFALSE': lambda: False,
+    'EMPTY_TUPLE': tuple,
+    'EMPTY_LIST': list,
+    'EMPTY_DICT': dict,
+    'EMPTY_SET': list,
+}
 _PUSHES_ARGUMENT = {
-    'INT', 'BININT', 'BININT1', 'BININT2', 'LONG', 'LONG1', 'LONG4', 'FLOAT', 'BINFLOAT', 'STRING', 'BINSTRING',
-    'SHORT_BINSTRING', 'UNICODE', 'SHORT_BINUNICODE', 'BINUNICODE', 'BINUNICODE8', 'BINBYTES', 'SHORT_BINBYTES',
-    'BINBYTES8', 'BYTEARRAY8',
-}  # fmt: skip
+    'INT',
+    'BININT',
+    'BININT1',
+    'BININT2',
+    'LONG',
+    'LONG1',
+    'LONG4',
+    'FLOAT',
+    'BINFLOAT',
+    'STRING',
+    'BINSTRING',
+    'SHORT_BINSTRING',
+    'UNICODE',
+    'SHORT_BINUNICODE',
+    'BINUNICODE',
+    'BINUNICODE8',
+    'BINBYTES',
+    'SHORT_BINBYTES',
+    'BINBYTES8',
+    'BYTEARRAY8',
+}
 # Sets are lists here: their members could be nested so deeply that hashing them overflows the C stack.
 _COLLECTS: dict[str, Callable[[list], object]] = {
-    'TUPLE': tuple, 'LIST': list, 'FROZENSET': list,
+    'TUPLE': tuple,
+    'LIST': list,
+    'FROZENSET': list,
     'DICT': lambda items: mapping(zip(items[::2], items[1::2], strict=True)),
-}  # fmt: skip
+}
 _IGNORED = {'PROTO', 'FRAME', 'READONLY_BUFFER'}
 
 
@@ -261,8 +316,9 @@ def mapping(pairs: Iterable[tuple] = ()) -> dict:
     """Returns the dict of `pairs`. Objects as keys count by identity, so that their entries are not lost."""
     pairs = pairs.items() if isinstance(pairs, dict) else pairs
     # Tuples could be nested so deeply that hashing them overflows the C stack.
-    return {key if isinstance(key, (str, int, float, bytes, type(None), Opaque)) else id(key): value
-            for key, value in pairs}  # fmt: skip
+    return {
+        key if isinstance(key, (str, int, float, bytes, type(None), Opaque)) else id(key): value for key, value in pairs
+    }
 
 
 def _call(function: object, arguments: tuple) -> object:

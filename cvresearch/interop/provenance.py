@@ -59,8 +59,15 @@ def _of_config(folder: Path) -> str | None:
     except ValueError:
         return None
     groups = (config, config.get('pretrained_cfg')) if isinstance(config, dict) else ()
-    return next((found for group in groups if isinstance(group, dict)
-                 if isinstance(found := group.get('license'), str) and found), None)  # fmt: skip
+    return next(
+        (
+            found
+            for group in groups
+            if isinstance(group, dict)
+            if isinstance(found := group.get('license'), str) and found
+        ),
+        None,
+    )
 
 
 def _of_card(folder: Path) -> str | None:

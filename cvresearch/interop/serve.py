@@ -22,13 +22,15 @@ SECONDS_TO_END = 10.0
 def main(argv: list[str]) -> int:
     """Serves until it is told to end."""
     options = cli.parse(
-        argv, __doc__, required=('weights',),
+        argv,
+        __doc__,
+        required=('weights',),
         repeated=('weights',),
         weights='the net: run:DIR, file:PATH#LIBRARY/NET, hub:OWNER/NET, or a path; several are an ensemble',
         model='name of a variant; of a file that does not say whose weights it holds',
         host=f'address that it listens on ({LOOPBACK}: this machine alone; 0.0.0.0: everybody)',
         port=f'port that it listens on ({PORT})',
-    )  # fmt: skip
+    )
     if importlib.util.find_spec('aiohttp') is None:
         raise UserError("serving needs the package aiohttp; pip install 'cvresearch[serve]'")
     host, port = options.host or LOOPBACK, cli.integer('port', options.port or str(PORT))
@@ -41,9 +43,13 @@ def main(argv: list[str]) -> int:
 
     try:
         web.run_app(
-            Server(net).application(), host=host, port=port, shutdown_timeout=SECONDS_TO_END, access_log=None,
+            Server(net).application(),
+            host=host,
+            port=port,
+            shutdown_timeout=SECONDS_TO_END,
+            access_log=None,
             print=lambda *_: print(f'{net.provenance.variant} on http://{host}:{port}', flush=True),
-        )  # fmt: skip
+        )
     except OSError as error:
         raise RunError(f'cannot listen on {host}:{port}: {error.strerror or error}') from error
     return 0

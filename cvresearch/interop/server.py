@@ -218,10 +218,15 @@ class Server:
             raise web.HTTPUnprocessableEntity(text=f'this net cannot be explained: {error}') from error
         finally:
             self._explained -= 1
-        return web.json_response({
-            'class': number, 'name': self._net.class_names[number], 'method': 'gradcam', 'evidence': evidence,
-            'picture': f'data:image/png;base64,{base64.b64encode(picture).decode()}',
-        })  # fmt: skip
+        return web.json_response(
+            {
+                'class': number,
+                'name': self._net.class_names[number],
+                'method': 'gradcam',
+                'evidence': evidence,
+                'picture': f'data:image/png;base64,{base64.b64encode(picture).decode()}',
+            }
+        )
 
     async def _health(self, _: web.Request) -> web.Response:
         origin = self._net.provenance

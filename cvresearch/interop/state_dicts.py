@@ -8,15 +8,24 @@ from cvresearch.interop.pickles import Global, Opaque, Tensor, described
 
 # Where training programs keep the state dict, the likeliest first. A dict of another name is taken if it is the only.
 WRAPPERS = (
-    'state_dict', 'model_state_dict', 'model_state', 'model', 'net', 'network', 'params', 'weights', 'module',
-)  # fmt: skip
+    'state_dict',
+    'model_state_dict',
+    'model_state',
+    'model',
+    'net',
+    'network',
+    'params',
+    'weights',
+    'module',
+)
 AVERAGED = re.compile(r'(.*[_.])?(ema|swa|avg|averaged?|polyak|shadow)\d*([_.].*)?', re.IGNORECASE)
 # What else a checkpoint holds tensors of. Lightning keeps the last weights under `current_model_state` and the
 # averages in their place.
 _BESIDE = re.compile(
     r'.*(optim|sched|scaler|callback|criterion|loss|metric|hyper|hparam).*|(.*_)?(rng|amp|loops?)(_.*)?|averaging_state'
-    r'|current_model_state', re.IGNORECASE,
-)  # fmt: skip
+    r'|current_model_state',
+    re.IGNORECASE,
+)
 # What data parallelism, compilation and sharding put around a module, at any depth.
 _AROUND = re.compile(r'(?<![^.])(?:module|_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.')
 # Counters of the averages, and what modules keep that is no tensor of theirs.
@@ -46,8 +55,11 @@ def find(tree: object) -> tuple[dict[str, Tensor], list[str]]:
     if averages:
         path = max(averages, key=lambda path: len(averages[path]))
         return _averaged(path, averages[path], plain, others)
-    unnamed = [key for key, value in (_mapping(tree) or {}).items()
-               if isinstance(key, str) and AVERAGED.fullmatch(key) and _holds_tensors(value)]  # fmt: skip
+    unnamed = [
+        key
+        for key, value in (_mapping(tree) or {}).items()
+        if isinstance(key, str) and AVERAGED.fullmatch(key) and _holds_tensors(value)
+    ]
     notes = [f'averaged weights under {key!r} have no names; {_shown(plain or ())} are taken' for key in unnamed]
     return _checked(others[plain or ()]), notes
 
@@ -69,8 +81,9 @@ def _shown(path: tuple) -> str:
 
 def _likeliest(found: Mapping[tuple, Mapping]) -> tuple:
     """Returns the path of the net's state dict."""
-    rank = {path: (WRAPPERS.index(path[0]) if path and path[0] in WRAPPERS else len(WRAPPERS), len(path))
-            for path in found}  # fmt: skip
+    rank = {
+        path: (WRAPPERS.index(path[0]) if path and path[0] in WRAPPERS else len(WRAPPERS), len(path)) for path in found
+    }
     first = min(rank.values())
     best = [path for path in found if rank[path] == first]
     if len(best) > 1:
@@ -124,8 +137,13 @@ def _module(node: Opaque, prefix: str, tensors: dict, parts_of: Callable, depth:
 def _parts_of_module(node: Opaque) -> dict:
     groups = [node.state.get(group) for group in ('_parameters', '_buffers', '_modules')]
     left_out = node.state.get('_non_persistent_buffers_set') or []
-    return {name: part for group in groups if isinstance(group, dict) for name, part in group.items()
-            if name not in left_out}  # fmt: skip
+    return {
+        name: part
+        for group in groups
+        if isinstance(group, dict)
+        for name, part in group.items()
+        if name not in left_out
+    }
 
 
 def _parts_of_script(node: Opaque) -> dict:

@@ -147,9 +147,13 @@ def _with_gaps(layout: Layout, ways: np.ndarray, gap_bits: int, huffman_codes: b
     coded, size = _stream(counts, huffman_codes)
     entries = len(ways) + fillers
     return dataclasses.replace(
-        layout, gap_bits=gap_bits, entries=entries, huffman_gaps=coded, gap_bytes=size,
+        layout,
+        gap_bits=gap_bits,
+        entries=entries,
+        huffman_gaps=coded,
+        gap_bytes=size,
         value_bytes=entries * np.dtype(layout.dtype).itemsize,
-    )  # fmt: skip
+    )
 
 
 def _bytes_of(layout: Layout, elements: np.ndarray, places: np.ndarray, codebook: np.ndarray | None) -> bytes:
@@ -216,8 +220,10 @@ def _check(layout: Layout, size: int) -> None:
     if size != layout.size:
         raise UserError(f'{size:,} bytes; expected {layout.size:,}')
     if layout.gap_bits > MOST_GAP_BITS or layout.values > MOST_VALUES:
-        raise UserError(f'{layout.gap_bits} bits a gap and {layout.values} values; expected at most {MOST_GAP_BITS} '
-                        f'and {MOST_VALUES}')  # fmt: skip
+        raise UserError(
+            f'{layout.gap_bits} bits a gap and {layout.values} values; expected at most {MOST_GAP_BITS} '
+            f'and {MOST_VALUES}'
+        )
     if layout.entries > elements or (not layout.gap_bits and layout.entries != elements):
         raise UserError(f'{layout.entries:,} entries of {elements:,} elements')
     if not layout.values and layout.value_bytes != own_bytes:

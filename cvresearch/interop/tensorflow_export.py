@@ -64,9 +64,11 @@ def _save(path: Path, function: Callable, shape: tuple, dtype, result: str) -> N
     free = shape[0] is None
     try:
         converted = jax2tf.convert(
-            function, with_gradient=False, polymorphic_shapes=['(batch, ...)'] if free else None,
+            function,
+            with_gradient=False,
+            polymorphic_shapes=['(batch, ...)'] if free else None,
             native_serialization_platforms=PLATFORMS if free else ('cpu',),
-        )  # fmt: skip
+        )
         module = cast(Any, tf.Module())
         spec = tf.TensorSpec(shape, tf.dtypes.as_dtype(dtype), name='images')
         module.call = tf.function(lambda images: {result: converted(images)}, input_signature=[spec], autograph=False)

@@ -140,9 +140,12 @@ def _array(tensor: Tensor, record: bytes, big: bool) -> np.ndarray:
     if math.prod(tensor.shape) * dtype.itemsize > count and 0 not in tensor.strides:
         raise ValueError(f'shape {list(tensor.shape)} of {count // dtype.itemsize} numbers')
     array = np.ndarray(
-        tensor.shape, f'{">" if big else "<"}u{dtype.itemsize}', buffer=memoryview(record)[start : start + count],
-        offset=tensor.offset * dtype.itemsize, strides=[dtype.itemsize * n for n in tensor.strides],
-    )  # fmt: skip
+        tensor.shape,
+        f'{">" if big else "<"}u{dtype.itemsize}',
+        buffer=memoryview(record)[start : start + count],
+        offset=tensor.offset * dtype.itemsize,
+        strides=[dtype.itemsize * n for n in tensor.strides],
+    )
     # Kinds of float that NumPy does not know have no byte order of their own.
     array = array.astype(f'u{dtype.itemsize}', copy=False).view(dtype)
     return numbers.widened(array)

@@ -46,9 +46,11 @@ def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
 def _pickle(arrays: Mapping[str, np.ndarray], version: int | None) -> bytes:
     """Returns the program that builds the dict. Its bytes are written here, since what it names is not installed."""
     entries = b''.join(_text(name) + _tensor(str(key), array) for key, (name, array) in enumerate(arrays.items()))
-    metadata = b'' if version is None else (
-        b'}' + _text('_metadata') + _ORDERED + _text('') + b'}' + _text('version') + _whole(version) + b'sssb'
-    )  # fmt: skip
+    metadata = (
+        b''
+        if version is None
+        else (b'}' + _text('_metadata') + _ORDERED + _text('') + b'}' + _text('version') + _whole(version) + b'sssb')
+    )
     return b'\x80\x02' + _ORDERED + b'(' + entries + b'u' + metadata + b'.'
 
 

@@ -22,13 +22,27 @@ Arrays = dict[str, np.ndarray]
 Read = tuple[Arrays, list[str]]
 # The types of safetensors that its own reader gives as arrays of NumPy, and the others.
 _PLAIN = {
-    'F64': 'f8', 'F32': 'f4', 'F16': 'f2', 'I64': 'i8', 'I32': 'i4', 'I16': 'i2', 'I8': 'i1', 'U64': 'u8', 'U32': 'u4',
-    'U16': 'u2', 'U8': 'u1', 'BOOL': '?',
-}  # fmt: skip
+    'F64': 'f8',
+    'F32': 'f4',
+    'F16': 'f2',
+    'I64': 'i8',
+    'I32': 'i4',
+    'I16': 'i2',
+    'I8': 'i1',
+    'U64': 'u8',
+    'U32': 'u4',
+    'U16': 'u2',
+    'U8': 'u1',
+    'BOOL': '?',
+}
 _TYPES = _PLAIN | {
-    'BF16': 'bfloat16', 'F8_E4M3': 'float8_e4m3fn', 'F8_E5M2': 'float8_e5m2', 'F8_E8M0': 'float8_e8m0fnu',
-    'F8_E4M3FNUZ': 'float8_e4m3fnuz', 'F8_E5M2FNUZ': 'float8_e5m2fnuz',
-}  # fmt: skip
+    'BF16': 'bfloat16',
+    'F8_E4M3': 'float8_e4m3fn',
+    'F8_E5M2': 'float8_e5m2',
+    'F8_E8M0': 'float8_e8m0fnu',
+    'F8_E4M3FNUZ': 'float8_e4m3fnuz',
+    'F8_E5M2FNUZ': 'float8_e5m2fnuz',
+}
 
 
 def say(note: str) -> None:
@@ -70,9 +84,11 @@ def read(path: str | Path, note: Callable[[str], None] = say) -> Arrays:
 
 
 def write(
-    path: str | Path, tensors: Mapping[str, np.ndarray], version: int | None = None,
+    path: str | Path,
+    tensors: Mapping[str, np.ndarray],
+    version: int | None = None,
     metadata: Mapping[str, str] | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Writes arrays under their names; the file is at every instant the old one or the new one.
 
     Args:

@@ -24,9 +24,14 @@ Padding = str | int | Sequence[int | tuple[int, int]]
 
 
 def conv2d(
-    x: Images, kernel: Kernel, *, strides: int | tuple[int, int] = 1, padding: Padding = 'SAME',
-    groups: int = 1, dilation: int | tuple[int, int] = 1,
-) -> Float[Array, 'batch _ _ features']:  # fmt: skip
+    x: Images,
+    kernel: Kernel,
+    *,
+    strides: int | tuple[int, int] = 1,
+    padding: Padding = 'SAME',
+    groups: int = 1,
+    dilation: int | tuple[int, int] = 1,
+) -> Float[Array, 'batch _ _ features']:
     """Convolves images with a kernel (cross-correlation, as everywhere in this field).
 
     Args:
@@ -46,15 +51,21 @@ def conv2d(
     if isinstance(pads, str):
         pads = lax.padtype_to_pads(x.shape[1:3], size, strides, pads)
     window = Window(
-        image=pair(x.shape[1:3]), size=pair(kernel.shape[:2]), strides=strides, padding=(pair(pads[0]), pair(pads[1])),
-        dilation=dilation, groups=groups,
-    )  # fmt: skip
+        image=pair(x.shape[1:3]),
+        size=pair(kernel.shape[:2]),
+        strides=strides,
+        padding=(pair(pads[0]), pair(pads[1])),
+        dilation=dilation,
+        groups=groups,
+    )
     if groups > 1 and (mesh := _to_divide_over(x, kernel)):
         divided = PartitionSpec(mesh.axis_names)
         of_part = jax.shard_map(
-            functools.partial(_convolve, window=window), mesh=mesh, in_specs=(divided, PartitionSpec()),
+            functools.partial(_convolve, window=window),
+            mesh=mesh,
+            in_specs=(divided, PartitionSpec()),
             out_specs=divided,
-        )  # fmt: skip
+        )
         return of_part(x, kernel)
     return _convolve(x, kernel, window)
 

@@ -86,8 +86,9 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     if _is_whole(window):
         return (g[:, 0, 0] @ kernel.reshape(-1, kernel.shape[3]).T).reshape(len(g), *window.image, channels)
     if _is_product(window):
-        pads = [(0, n - (o - 1) * s - 1, s - 1) for n, o, s in
-                zip(window.image, window.output, window.strides, strict=True)]  # fmt: skip
+        pads = [
+            (0, n - (o - 1) * s - 1, s - 1) for n, o, s in zip(window.image, window.output, window.strides, strict=True)
+        ]
         product = jnp.einsum('nhwo,co->nhwc', g, kernel[0, 0])
         return lax.pad(product, np.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
     return _phases(_dense_full, g, kernel, window)

@@ -53,9 +53,14 @@ class Window:
 def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     """Returns the convolution as XLA's one operation."""
     return lax.conv_general_dilated(
-        x, kernel, window_strides=window.strides, padding=window.padding, rhs_dilation=window.dilation,
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=window.groups,
-    )  # fmt: skip
+        x,
+        kernel,
+        window_strides=window.strides,
+        padding=window.padding,
+        rhs_dilation=window.dilation,
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+        feature_group_count=window.groups,
+    )
 
 
 def _image_shape(g, kernel, window: Window) -> tuple[int, ...]:

@@ -30,8 +30,10 @@ class Ensemble(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False):
         """Maps normalized images to logits, (batch, classes)."""
         rows = [member(x, train=train).astype(jnp.float32) for member in self.members]
-        rows = [row if order == tuple(range(len(order))) else row[:, np.asarray(order)]
-                for row, order in zip(rows, self.orders, strict=True)]  # fmt: skip
+        rows = [
+            row if order == tuple(range(len(order))) else row[:, np.asarray(order)]
+            for row, order in zip(rows, self.orders, strict=True)
+        ]
         if self.multi_label:
             return _log_mean(map(_log_sigmoid, rows)) - _log_mean(_log_sigmoid(-row) for row in rows)
         return _log_mean(map(jax.nn.log_softmax, rows))

@@ -15,9 +15,12 @@ FAR = 32.0
 
 
 def moments(
-    x: Float[JaxArray, '*shape channels'], centre: Float[JaxArray, ' channels'], axes: tuple[int, ...], keepdims: bool,
+    x: Float[JaxArray, '*shape channels'],
+    centre: Float[JaxArray, ' channels'],
+    axes: tuple[int, ...],
+    keepdims: bool,
     rounded: bool,
-) -> tuple[Float[Array, '*means channels'], Float[Array, '*means channels']]:  # fmt: skip
+) -> tuple[Float[Array, '*means channels'], Float[Array, '*means channels']]:
     """Returns the mean and the biased variance of x over some axes.
 
     On a CPU in two passes: the mean, then the squares about it. On other devices in one, about `centre`, which the

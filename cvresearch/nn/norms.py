@@ -52,9 +52,13 @@ def batch_norm(group_size: int = 0) -> Normalization:
 
 
 def batch_renorm(
-    group_size: int = 0, r_max: float = 3.0, d_max: float = 5.0, begin_steps: int = 5000, r_steps: int = 40000,
+    group_size: int = 0,
+    r_max: float = 3.0,
+    d_max: float = 5.0,
+    begin_steps: int = 5000,
+    r_steps: int = 40000,
     d_steps: int = 25000,
-) -> Normalization:  # fmt: skip
+) -> Normalization:
     """Batch renormalization: normalized as in evaluation, within bounds."""
     if r_max < 1 or d_max < 0:
         raise UserError(f'config.batch_norm: r_max is {r_max} and d_max {d_max}; expected at least 1 and 0')
@@ -205,9 +209,14 @@ class NormSpec:
     def layer(self, train: bool, dtype: jnp.dtype | None = None, **arguments) -> Callable[..., BatchNorm]:
         """Returns what makes the net's batch norms; `arguments` are further ones of `BatchNorm`."""
         return functools.partial(
-            BatchNorm, train=train, momentum=self.momentum, eps=self.eps, unbiased=self.unbiased, dtype=dtype,
+            BatchNorm,
+            train=train,
+            momentum=self.momentum,
+            eps=self.eps,
+            unbiased=self.unbiased,
+            dtype=dtype,
             **arguments,
-        )  # fmt: skip
+        )
 
 
 def _over_groups(statistics: jax.Array) -> jax.Array:

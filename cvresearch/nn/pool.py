@@ -15,9 +15,12 @@ from cvresearch.nn.conv import Padding, explicit, pair
 
 
 def max_pool(
-    x: Images, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
-    padding: Padding = 'VALID', name: str = 'max_pool',
-) -> Float[Array, 'batch _ _ channels']:  # fmt: skip
+    x: Images,
+    window: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = 'VALID',
+    name: str = 'max_pool',
+) -> Float[Array, 'batch _ _ channels']:
     """Returns each window's maximum.
 
     Args:
@@ -76,9 +79,13 @@ def _phases(x: jax.Array, outside, result, window, strides, padding) -> dict[tup
 
 
 def avg_pool(
-    x: Images, window: int | tuple[int, int], strides: int | tuple[int, int] | None = None,
-    padding: Padding = 'VALID', count_include_pad: bool = False, name: str = 'avg_pool',
-) -> Float[Array, 'batch _ _ channels']:  # fmt: skip
+    x: Images,
+    window: int | tuple[int, int],
+    strides: int | tuple[int, int] | None = None,
+    padding: Padding = 'VALID',
+    count_include_pad: bool = False,
+    name: str = 'avg_pool',
+) -> Float[Array, 'batch _ _ channels']:
     """Returns each window's mean, over the pixels inside the image unless `count_include_pad`.
 
     (PyTorch counts the padding by default, TensorFlow and the papers do not.)

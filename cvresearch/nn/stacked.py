@@ -32,10 +32,16 @@ FEWEST = 3  # blocks that are scanned: fewer take longer to compile in a loop th
 
 
 def repeat(
-    parent: nn.Module, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int],
-    x: Float[JaxArray, '*shape'], *per_block: Shaped[JaxArray, 'blocks ...'], scan: bool = True, remat: bool = False,
+    parent: nn.Module,
+    block: Callable[..., nn.Module],
+    prefix: str,
+    numbers: Sequence[int],
+    x: Float[JaxArray, '*shape'],
+    *per_block: Shaped[JaxArray, 'blocks ...'],
+    scan: bool = True,
+    remat: bool = False,
     stacked: bool = False,
-) -> Float[JaxArray, '*shape']:  # fmt: skip
+) -> Float[JaxArray, '*shape']:
     """Applies blocks to x, one after another; to be called in the `nn.compact` method of `parent`.
 
     Values that a block sows, and captured intermediates, are kept only where it is unrolled.
@@ -87,9 +93,13 @@ class Repeating(nn.Module, kw_only=True):
 
     @nn.nowrap
     def repeat(
-        self, block: Callable[..., nn.Module], prefix: str, numbers: Sequence[int], x: Float[JaxArray, '*shape'],
+        self,
+        block: Callable[..., nn.Module],
+        prefix: str,
+        numbers: Sequence[int],
+        x: Float[JaxArray, '*shape'],
         *per_block: Shaped[JaxArray, 'blocks ...'],
-    ) -> Float[JaxArray, '*shape']:  # fmt: skip
+    ) -> Float[JaxArray, '*shape']:
         """Applies blocks to x, see `repeat`; to be called in the net's `nn.compact` method."""
         knobs = dict(scan=self.scan, remat=self.remat, stacked=self.stacked)
         return repeat(self, block, prefix, numbers, x, *per_block, **knobs)

@@ -92,9 +92,11 @@ def _window(layer: Conv, shape: tuple[int, ...], number: int) -> dict:
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))
     depthwise = 1 < layer.groups == layer.features
     return dict(
-        strides=of(pair(layer.strides), 1), padding=padding, dilation=of(pair(layer.dilation), 1),
+        strides=of(pair(layer.strides), 1),
+        padding=padding,
+        dilation=of(pair(layer.dilation), 1),
         groups=shape[-1] if depthwise else layer.groups,
-    )  # fmt: skip
+    )
 
 
 def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.Array:
@@ -110,9 +112,15 @@ def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.
 
 @functools.partial(jax.jit, static_argnames=('window', 'integers'))
 def int8_layer(
-    x: jax.Array, kernel: jax.Array, kernel_scale: jax.Array, input_scale: jax.Array, input_zero_point: jax.Array,
-    bias: jax.Array | None, window: tuple | None, integers: bool = False,
-) -> jax.Array:  # fmt: skip
+    x: jax.Array,
+    kernel: jax.Array,
+    kernel_scale: jax.Array,
+    input_scale: jax.Array,
+    input_zero_point: jax.Array,
+    bias: jax.Array | None,
+    window: tuple | None,
+    integers: bool = False,
+) -> jax.Array:
     """Returns a layer's output, its input rounded to levels. Padding is with real zeros: levels count from the zero
     point.
 
@@ -135,8 +143,14 @@ def int8_layer(
     else:
         strides, padding, dilation, groups = window
         total = lax.conv_general_dilated(
-            levels, kernel.astype(kind), strides, padding, rhs_dilation=dilation,
-            dimension_numbers=('NHWC', 'HWIO', 'NHWC'), feature_group_count=groups, precision=lax.Precision.HIGHEST,
-        )  # fmt: skip
+            levels,
+            kernel.astype(kind),
+            strides,
+            padding,
+            rhs_dilation=dilation,
+            dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+            feature_group_count=groups,
+            precision=lax.Precision.HIGHEST,
+        )
     y = total.astype(jnp.float32) * (input_scale * kernel_scale)
     return y if bias is None else y + bias

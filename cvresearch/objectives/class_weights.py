@@ -10,9 +10,11 @@ from cvresearch.base.errors import UserError, nearest
 
 
 def resolve(
-    spec: str | Sequence | Mapping[str, Any] | None, names: Sequence[str],
-    labels: Int[np.ndarray, ' n'] | Int[np.ndarray, 'n most'] | None, classes: int,
-) -> Float[np.ndarray, ' {classes}'] | None:  # fmt: skip
+    spec: str | Sequence | Mapping[str, Any] | None,
+    names: Sequence[str],
+    labels: Int[np.ndarray, ' n'] | Int[np.ndarray, 'n most'] | None,
+    classes: int,
+) -> Float[np.ndarray, ' {classes}'] | None:
     """Returns the weight of each class, float32 (classes,); None if `spec` is None.
 
     Args:

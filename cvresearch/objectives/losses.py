@@ -117,9 +117,11 @@ class Distillation:
 
 
 LOSSES = {
-    'softmax_cross_entropy': softmax_cross_entropy, 'sigmoid_cross_entropy': sigmoid_cross_entropy,
-    'multiclass_hinge': multiclass_hinge, 'maximum_a_posteriori': maximum_a_posteriori,
-}  # fmt: skip
+    'softmax_cross_entropy': softmax_cross_entropy,
+    'sigmoid_cross_entropy': sigmoid_cross_entropy,
+    'multiclass_hinge': multiclass_hinge,
+    'maximum_a_posteriori': maximum_a_posteriori,
+}
 
 
 def make(spec: Mapping[str, Any], class_weights: ClassWeights = None) -> Loss:

@@ -18,9 +18,11 @@ def zeros(names: tuple[str, ...] = NAMES) -> Sums:
 
 
 def of_batch(
-    logits: Logits, labels: Labels, loss: Real[Array | np.ndarray, ' batch'],
+    logits: Logits,
+    labels: Labels,
+    loss: Real[Array | np.ndarray, ' batch'],
     mask: Real[Array | np.ndarray, ' batch'] | Bool[Array | np.ndarray, ' batch'] | None = None,
-) -> Sums:  # fmt: skip
+) -> Sums:
     """Returns the sums over one batch.
 
     Args:

@@ -42,9 +42,11 @@ class Mixing:
         return bool(self.mixup or self.cutmix)
 
     def __call__(
-        self, images: Float[AnyArray, 'batch height width channels'], target: Real[AnyArray, 'batch classes'],
+        self,
+        images: Float[AnyArray, 'batch height width channels'],
+        target: Real[AnyArray, 'batch classes'],
         key: PRNGKeyArray,
-    ) -> tuple[Float[AnyArray, 'batch height width channels'], Real[AnyArray, 'batch classes']]:  # fmt: skip
+    ) -> tuple[Float[AnyArray, 'batch height width channels'], Real[AnyArray, 'batch classes']]:
         """Returns mixed images (batch, height, width, channels) and targets (batch, classes).
 
         Args:
@@ -87,7 +89,7 @@ def make(spec: Mapping[str, Any]) -> Mixing:
 
 def boxes(
     key: PRNGKeyArray, weight: Float[Array, '*batch'], size: tuple[int, ...]
-) -> Bool[Array, '*batch height width']:  # fmt: skip
+) -> Bool[Array, '*batch height width']:
     """Returns which pixels are in the box that the other image fills, bool (..., height, width).
 
     A box has sides of sqrt(1 - weight) times the image's, rounded down, and a centre drawn over the whole image;

@@ -49,11 +49,13 @@ def summary(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 
     precisions = [row['ap'] for row in rows if row['ap'] is not None]
     hits, errors = int((has & said).sum()), int((has != said).sum())
     return {
-        'mAP': float(np.mean(precisions)) if precisions else 0.0, 'classes_with_images': len(precisions),
+        'mAP': float(np.mean(precisions)) if precisions else 0.0,
+        'classes_with_images': len(precisions),
         'exact_match': 100 * float((has == said).all(-1).mean()),
         'micro_f1': 100 * 2 * hits / max(2 * hits + errors, 1),
-        'macro_f1': float(np.mean([row['f1'] for row in occur])) if occur else 0.0, 'n_seen': len(labels),
-    }  # fmt: skip
+        'macro_f1': float(np.mean([row['f1'] for row in occur])) if occur else 0.0,
+        'n_seen': len(labels),
+    }
 
 
 def per_class(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 'images most']) -> list[dict]:
@@ -69,10 +71,15 @@ def per_class(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray
     found = []
     for c in range(logits.shape[-1]):
         ap = average_precision(logits[:, c], has[:, c])
-        found.append(dict(
-            ap=None if ap is None else 100 * ap, precision=float(precision[c]), recall=float(recall[c]),
-            f1=float(f1[c]), images=int(actual[c]),
-        ))  # fmt: skip
+        found.append(
+            dict(
+                ap=None if ap is None else 100 * ap,
+                precision=float(precision[c]),
+                recall=float(recall[c]),
+                f1=float(f1[c]),
+                images=int(actual[c]),
+            )
+        )
     return found
 
 

@@ -20,9 +20,14 @@ def bootstrap(
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
     found = stats.bootstrap(
-        (values,), np.mean, n_resamples=resamples, confidence_level=level, method='percentile', batch=64,
+        (values,),
+        np.mean,
+        n_resamples=resamples,
+        confidence_level=level,
+        method='percentile',
+        batch=64,
         rng=np.random.default_rng(seed),
-    )  # fmt: skip
+    )
     return float(found.confidence_interval.low), float(found.confidence_interval.high)
 
 

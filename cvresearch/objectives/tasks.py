@@ -51,9 +51,11 @@ def _sums(
     """Returns the sums of one batch; a class is predicted where its probability is above 0.5."""
     has, said = of_several(labels, logits.shape[-1]) > 0, logits > 0
     values = {
-        'loss': loss, 'exact': jnp.all(has == said, axis=-1), 'hits': jnp.sum(has & said, axis=-1),
+        'loss': loss,
+        'exact': jnp.all(has == said, axis=-1),
+        'hits': jnp.sum(has & said, axis=-1),
         'errors': jnp.sum(has != said, axis=-1),
-    }  # fmt: skip
+    }
     sums = {name: jnp.sum(value, dtype=jnp.float32) for name, value in values.items()}
     return sums | {'count': jnp.int32(len(labels))}
 
@@ -62,9 +64,11 @@ def _means(sums: Sums | dict) -> dict[str, float]:
     count, hits = int(sums['count']), float(sums['hits'])
     said_or_had = 2 * hits + float(sums['errors'])
     return {
-        'loss': float(sums['loss']) / max(count, 1), 'exact_match': 100 * float(sums['exact']) / max(count, 1),
-        'micro_f1': 100 * 2 * hits / max(said_or_had, 1), 'n_seen': count,
-    }  # fmt: skip
+        'loss': float(sums['loss']) / max(count, 1),
+        'exact_match': 100 * float(sums['exact']) / max(count, 1),
+        'micro_f1': 100 * 2 * hits / max(said_or_had, 1),
+        'n_seen': count,
+    }
 
 
 SINGLE = Task(

@@ -26,9 +26,13 @@ Where = Callable[[str], bool]
 
 
 def sgd(
-    rate: Transform, decayed: Decayed, momentum: float = 0.9, nesterov: bool = False, weight_decay: float = 0.0,
+    rate: Transform,
+    decayed: Decayed,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
     decoupled: bool = False,
-) -> Transform:  # fmt: skip
+) -> Transform:
     """Stochastic gradient descent; the learning rate is outside the momentum, as in PyTorch.
 
     `weight_decay` is L2, added to the gradient before the momentum; `decoupled` adds it after (SGDW).
@@ -38,9 +42,15 @@ def sgd(
 
 
 def rmsprop_tf(
-    rate: Transform, decayed: Decayed, decay: float = 0.9, momentum: float = 0.9, eps: float = 1e-3,
-    initial: float = 1.0, eps_inside: bool = True, weight_decay: float = 0.0,
-) -> Transform:  # fmt: skip
+    rate: Transform,
+    decayed: Decayed,
+    decay: float = 0.9,
+    momentum: float = 0.9,
+    eps: float = 1e-3,
+    initial: float = 1.0,
+    eps_inside: bool = True,
+    weight_decay: float = 0.0,
+) -> Transform:
     """RMSProp as `tf.compat.v1.train.RMSPropOptimizer` defines it, which papers of Google use.
 
     ms = decay * ms + (1 - decay) * g ** 2, from `initial`; mom = momentum * mom + rate * g / sqrt(ms + eps);
@@ -49,22 +59,33 @@ def rmsprop_tf(
     added to the gradient.
     """
     return optax.chain(
-        decayed(weight_decay), optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=eps_inside), rate,
+        decayed(weight_decay),
+        optax.scale_by_rms(decay, eps, initial_scale=initial, eps_in_sqrt=eps_inside),
+        rate,
         optax.trace(momentum) if momentum else optax.identity(),
-    )  # fmt: skip
+    )
 
 
 def adam(
-    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, weight_decay: float = 0.0,
-) -> Transform:  # fmt: skip
+    rate: Transform,
+    decayed: Decayed,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+) -> Transform:
     """Adam (Kingma & Ba 2015); `weight_decay` is L2, added to the gradient."""
     return optax.chain(decayed(weight_decay), optax.scale_by_adam(b1, b2, eps), rate)
 
 
 def adamw(
-    rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8,
+    rate: Transform,
+    decayed: Decayed,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
     weight_decay: float = 1e-2,
-) -> Transform:  # fmt: skip
+) -> Transform:
     """Adam with decoupled weight decay (Loshchilov & Hutter 2019), scaled by the learning rate."""
     return optax.chain(optax.scale_by_adam(b1, b2, eps), decayed(weight_decay), rate)
 
@@ -77,30 +98,39 @@ def adagrad(
 
 
 def lamb(
-    rate: Transform, decayed: Decayed, where: Where, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-6,
+    rate: Transform,
+    decayed: Decayed,
+    where: Where,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-6,
     weight_decay: float = 1e-2,
-) -> Transform:  # fmt: skip
+) -> Transform:
     """LAMB (You et al. 2020, arXiv:1904.00962, algorithm 2): Adam, each layer's step as long as its weights.
 
     Parameters that are not decayed take Adam's step.
     """
-    return optax.chain(
-        optax.scale_by_adam(b1, b2, eps), decayed(weight_decay), transforms.trust_ratio(where), rate
-    )  # fmt: skip
+    return optax.chain(optax.scale_by_adam(b1, b2, eps), decayed(weight_decay), transforms.trust_ratio(where), rate)
 
 
 def lars(
-    rate: Transform, where: Where, momentum: float = 0.9, nesterov: bool = False, trust: float = 1e-3,
-    eps: float = 0.0, weight_decay: float = 0.0,
-) -> Transform:  # fmt: skip
+    rate: Transform,
+    where: Where,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    trust: float = 1e-3,
+    eps: float = 0.0,
+    weight_decay: float = 0.0,
+) -> Transform:
     """LARS (You et al. 2017, arXiv:1708.03888, algorithm 1); the rate is inside the momentum.
 
     Parameters that are not decayed have no rate of their own: theirs is the global one.
     """
     return optax.chain(
-        transforms.lars_rate(trust, weight_decay, eps, where), rate,
+        transforms.lars_rate(trust, weight_decay, eps, where),
+        rate,
         optax.trace(momentum, nesterov) if momentum else optax.identity(),
-    )  # fmt: skip
+    )
 
 
 def lion(rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.99, weight_decay: float = 1e-2) -> Transform:
@@ -109,10 +139,18 @@ def lion(rate: Transform, decayed: Decayed, b1: float = 0.9, b2: float = 0.99, w
 
 
 def muon(
-    rate: Transform, decayed: Decayed, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
-    adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
+    rate: Transform,
+    decayed: Decayed,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    iterations: int = 5,
+    adam_rate: float = 1.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    exclude: tuple = ('head',),
     weight_decay: float = 1e-2,
-) -> Transform:  # fmt: skip
+) -> Transform:
     """Muon as Optax has it: momentum made orthogonal, layer by layer; AdamW for all that is no hidden matrix.
 
     With Nesterov's momentum Optax corrects the bias of the average m and of the gradient g, so that they have other
@@ -138,10 +176,18 @@ def muon(
 
 
 def muon_published(
-    rate: Transform, decayed: Decayed, momentum: float = 0.95, nesterov: bool = True, iterations: int = 5,
-    adam_rate: float = 1.0, b1: float = 0.9, b2: float = 0.999, eps: float = 1e-8, exclude: tuple = ('head',),
+    rate: Transform,
+    decayed: Decayed,
+    momentum: float = 0.95,
+    nesterov: bool = True,
+    iterations: int = 5,
+    adam_rate: float = 1.0,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    exclude: tuple = ('head',),
     weight_decay: float = 1e-2,
-) -> Transform:  # fmt: skip
+) -> Transform:
     """Muon as its author has it (Jordan et al. 2024, github.com/KellerJordan/Muon), but in float32 throughout.
 
     m = momentum * m + (1 - momentum) * g; the step is momentum * m + (1 - momentum) * g with Nesterov's momentum, m
@@ -155,8 +201,9 @@ def muon_published(
     """
     orthogonal = optax.chain(
         transforms.averaged_momentum(momentum, nesterov),
-        transforms.per_block(lambda g, p: transforms.orthogonal(g, iterations), lambda path: True), _width(),
-    )  # fmt: skip
+        transforms.per_block(lambda g, p: transforms.orthogonal(g, iterations), lambda path: True),
+        _width(),
+    )
     return optax.chain(_beside_adam(orthogonal, adam_rate, b1, b2, eps, exclude), decayed(weight_decay), rate)
 
 
@@ -178,15 +225,24 @@ def _beside_adam(
         return jax.tree.map(lambda chosen: 'muon' if np.all(chosen) else 'adam', param_filters.values(params, of))
 
     rules: dict[Hashable, Transform] = {
-        'muon': orthogonal, 'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate)),
-    }  # fmt: skip
+        'muon': orthogonal,
+        'adam': optax.chain(optax.scale_by_adam(b1, b2, eps), optax.scale(adam_rate)),
+    }
     return optax.partition(rules, labels)
 
 
 OPTIMIZERS: dict[str, Callable] = {
-    'sgd': sgd, 'rmsprop_tf': rmsprop_tf, 'adam': adam, 'adamw': adamw, 'adagrad': adagrad, 'lamb': lamb, 'lars': lars,
-    'lion': lion, 'muon': muon, 'muon_published': muon_published,
-}  # fmt: skip
+    'sgd': sgd,
+    'rmsprop_tf': rmsprop_tf,
+    'adam': adam,
+    'adamw': adamw,
+    'adagrad': adagrad,
+    'lamb': lamb,
+    'lars': lars,
+    'lion': lion,
+    'muon': muon,
+    'muon_published': muon_published,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -249,15 +305,20 @@ def make(
     given = dict(rate=transforms.learning_rate(schedule), decayed=decayed, where=decay)
     frozen = transforms.scale_by_path(lambda path: float(options.factor(path) > 0)) if options.freeze else None
     scaled = options.freeze or options.lr_scale or options.layers
-    tx = optax.chain(*filter(None, (
-        frozen,  # first: what does not learn has no share in the norm of the gradient
-        transforms.agc(options.agc, options.agc_eps, tuple(options.agc_exclude)) if options.agc else None,
-        optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else None,
-        transforms.l1(decay.l1, decay) if decay.l1 else None,
-        rule(**arguments, **{name: value for name, value in given.items() if name in taken}),
-        transforms.thaw(lambda path: options.start(path, steps_per_epoch)) if options.freeze else None,
-        transforms.scale_by_path(options.factor) if scaled else None,
-    )))  # fmt: skip
+    tx = optax.chain(
+        *filter(
+            None,
+            (
+                frozen,  # first: what does not learn has no share in the norm of the gradient
+                transforms.agc(options.agc, options.agc_eps, tuple(options.agc_exclude)) if options.agc else None,
+                optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else None,
+                transforms.l1(decay.l1, decay) if decay.l1 else None,
+                rule(**arguments, **{name: value for name, value in given.items() if name in taken}),
+                transforms.thaw(lambda path: options.start(path, steps_per_epoch)) if options.freeze else None,
+                transforms.scale_by_path(options.factor) if scaled else None,
+            ),
+        )
+    )
 
     def init(params):
         param_filters.check('config.optimizer.decay_mask', decay.decay_mask, params)

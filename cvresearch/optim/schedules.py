@@ -102,9 +102,13 @@ def sgdr(run: RunLength, peak: float, t_0_epochs: float, t_mult: float = 1.0, en
 
 
 def one_cycle(
-    run: RunLength, peak: float, rise: float = 0.3, start_divisor: float = 25.0, end_divisor: float = 1e4,
+    run: RunLength,
+    peak: float,
+    rise: float = 0.3,
+    start_divisor: float = 25.0,
+    end_divisor: float = 1e4,
     shape: str = 'cosine',
-) -> Schedule:  # fmt: skip
+) -> Schedule:
     """Up to `peak` and down again, once (Smith & Topin 2017, arXiv:1708.07120); the rates of PyTorch's OneCycleLR.
 
     The first update has the first rate, the last update of the run the last one; the peak is at
@@ -156,9 +160,16 @@ def trapezoid(run: RunLength, peak: float, decay_epochs: float, end: float = 0.0
 
 
 def plateau(
-    run: RunLength, peak: float, rate: float = 0.1, patience: int = 2, least_gain: float = 0.0, cooldown: int = 0,
-    end: float = 0.0, split: str = 'minival', metric: str = 'top1',
-) -> Schedule:  # fmt: skip
+    run: RunLength,
+    peak: float,
+    rate: float = 0.1,
+    patience: int = 2,
+    least_gain: float = 0.0,
+    cooldown: int = 0,
+    end: float = 0.0,
+    split: str = 'minival',
+    metric: str = 'top1',
+) -> Schedule:
     """`peak`, times `rate` whenever `metric` of `split` stops getting better (Krizhevsky et al. 2012, section 5).
 
     What is given here is the rate before any drop; the drops are a function of the evaluations (plateau.py,
@@ -168,9 +179,17 @@ def plateau(
 
 
 SCHEDULES = {
-    'constant': constant, 'step': step, 'multistep': multistep, 'exponential': exponential, 'polynomial': polynomial,
-    'cosine': cosine, 'sgdr': sgdr, 'one_cycle': one_cycle, 'trapezoid': trapezoid, 'plateau': plateau,
-}  # fmt: skip
+    'constant': constant,
+    'step': step,
+    'multistep': multistep,
+    'exponential': exponential,
+    'polynomial': polynomial,
+    'cosine': cosine,
+    'sgdr': sgdr,
+    'one_cycle': one_cycle,
+    'trapezoid': trapezoid,
+    'plateau': plateau,
+}
 
 
 @dataclasses.dataclass(frozen=True)

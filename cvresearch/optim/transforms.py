@@ -152,8 +152,9 @@ def scale_by_path(factor_of: Callable[[str], float]) -> Transform:
         # Zeros, not a product with zero: the compiler then leaves out the gradients of what is frozen.
         return jax.tree.map(
             lambda g, factor: g * factor if np.any(factor) else jnp.zeros_like(g),
-            updates, param_filters.values(params, factor_of),
-        )  # fmt: skip
+            updates,
+            param_filters.values(params, factor_of),
+        )
 
     return optax.stateless(update)
 

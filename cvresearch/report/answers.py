@@ -57,8 +57,15 @@ def confusion(found: Predictions) -> Figure:
             axes.set_yticks(range(number), names, fontsize=6)
         for (row, column), count in np.ndenumerate(counts) if number <= COUNTED else ():
             if count:
-                axes.text(column, row, str(count), ha='center', va='center', fontsize=5,
-                          color='white' if shares[row, column] > 0.5 else 'black')  # fmt: skip
+                axes.text(
+                    column,
+                    row,
+                    str(count),
+                    ha='center',
+                    va='center',
+                    fontsize=5,
+                    color='white' if shares[row, column] > 0.5 else 'black',
+                )
     return figure
 
 
@@ -82,8 +89,9 @@ def calibration(found: Predictions, bins: int = 15) -> Figure:
         sure = [row['confidence'] if row['count'] else None for row in rows]
         for row, place in zip(rows, sure, strict=True):
             if place is not None:
-                above.vlines((row['lower'] + row['upper']) / 2, *sorted((row['accuracy'], place)), color=PALETTE[1],
-                             linewidth=2)  # fmt: skip
+                above.vlines(
+                    (row['lower'] + row['upper']) / 2, *sorted((row['accuracy'], place)), color=PALETTE[1], linewidth=2
+                )
         above.plot([], [], color=PALETTE[1], linewidth=2, label='gap to confidence')
         above.plot((0, 1), (0, 1), color='black', linewidth=0.8, linestyle='--')
         above.set(ylim=(0, 1), xlim=(0, 1), ylabel='accuracy', title=f'{_title(found)}\nECE {error:.2%}, {bins} bins')

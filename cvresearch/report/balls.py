@@ -14,9 +14,11 @@ from cvresearch.base.escape import mathtext
 from cvresearch.report.plots import MARKERS, PALETTE, legend, short
 
 AXES = {
-    'macs': 'multiply-adds of an image', 'params': 'parameters', 'latency_ms': 'latency of an image (ms)',
+    'macs': 'multiply-adds of an image',
+    'params': 'parameters',
+    'latency_ms': 'latency of an image (ms)',
     'memory_mib': 'memory of a forward pass (MiB)',
-}  # fmt: skip
+}
 SHAPES = 'osD^vP'  # of a series; the first is the circle
 GAPS = (1, 7, 14, 24)  # points between a ball and its name
 SIZE = 6  # points of the names
@@ -45,15 +47,25 @@ def draw(axes: Axes, points: Sequence[Mapping], x: str = 'macs', size: str = 'pa
     areas = [20 + 380 * point[size] / largest for point in need]
     for point, area in zip(need, areas, strict=True):
         shape, i = SHAPES[series.index(point.get('series', '')) % len(SHAPES)], families.index(point['family'])
-        axes.scatter(point[x], point['top1'], s=area, marker=shape, color=PALETTE[i % len(PALETTE)], alpha=0.55,
-                     linewidth=0.8, edgecolor='black', zorder=2)  # fmt: skip
+        axes.scatter(
+            point[x],
+            point['top1'],
+            s=area,
+            marker=shape,
+            color=PALETTE[i % len(PALETTE)],
+            alpha=0.55,
+            linewidth=0.8,
+            edgecolor='black',
+            zorder=2,
+        )
         axes.scatter(point[x], point['top1'], s=6, color='black', marker=MARKERS[i % len(MARKERS)], zorder=3)
     axes.set(xscale='log', xlabel=AXES[x], ylabel='top-1 accuracy (%)')
     axes.margins(x=0.2, y=0.22)
     if len(series) > 1:
         _legend(axes, series)
-    note = axes.text(0.99, 0.02, f'area: {AXES[size]}, largest {short(largest)}', transform=axes.transAxes, ha='right',
-                     size=SIZE)  # fmt: skip
+    note = axes.text(
+        0.99, 0.02, f'area: {AXES[size]}, largest {short(largest)}', transform=axes.transAxes, ha='right', size=SIZE
+    )
     radii = [math.sqrt(area / math.pi) for area in areas]  # points
     _name(axes, [(point[x], point['top1'], point['name']) for point in need], radii, note)
 
@@ -111,11 +123,15 @@ def _places(centre: Sequence[float] | np.ndarray, radius: float, pixels: float, 
         away, x, y = (radius + gap) * pixels, centre[0], centre[1]
         slant = 0.75 * away
         corners = [
-            (x + away, y - box.height / 2), (x - away - box.width, y - box.height / 2),
-            (x - box.width / 2, y + away), (x - box.width / 2, y - away - box.height),
-            (x + slant, y - slant - box.height), (x - slant - box.width, y + slant),
-            (x + slant, y + slant), (x - slant - box.width, y - slant - box.height),
-        ]  # fmt: skip
+            (x + away, y - box.height / 2),
+            (x - away - box.width, y - box.height / 2),
+            (x - box.width / 2, y + away),
+            (x - box.width / 2, y - away - box.height),
+            (x + slant, y - slant - box.height),
+            (x - slant - box.width, y + slant),
+            (x + slant, y + slant),
+            (x - slant - box.width, y - slant - box.height),
+        ]
         found += [Bbox.from_bounds(left, bottom, box.width, box.height) for left, bottom in corners]
     return found
 

@@ -20,9 +20,21 @@ from cvresearch.report.published import HERE, SINGLE, Figure, Line
 from cvresearch.report.results import Measured, Result, measured
 
 COLUMNS = (
-    'net', 'paper', 'ours', 'difference', 'sd', 'seeds', 'n_seen', 'two standard errors', 'parameters',
-    'epochs planned', 'minutes', 'experiment', 'preprocessing, paper', 'source',
-)  # fmt: skip
+    'net',
+    'paper',
+    'ours',
+    'difference',
+    'sd',
+    'seeds',
+    'n_seen',
+    'two standard errors',
+    'parameters',
+    'epochs planned',
+    'minutes',
+    'experiment',
+    'preprocessing, paper',
+    'source',
+)
 Row = tuple[Line | None, list[Result]]  # a published line and the seeds of one recipe; either may be missing
 
 
@@ -46,10 +58,17 @@ def lines(name: str) -> list[Line]:
     for fact in facts:
         figure = Figure(f'{Decimal(fact["accuracy"]).scaleb(2):f}', '% accuracy', fact['evidence'])
         match = next((row for row in described['rows'] if _names(row, fact)), {})
-        found.append(Line(
-            fact['model'], fact['preprocessing'], {'top1': figure}, match.get('model'), described['data'],
-            group=fact['source'], where=described['where'] | match.get('where', {}),
-        ))  # fmt: skip
+        found.append(
+            Line(
+                fact['model'],
+                fact['preprocessing'],
+                {'top1': figure},
+                match.get('model'),
+                described['data'],
+                group=fact['source'],
+                where=described['where'] | match.get('where', {}),
+            )
+        )
     return found
 
 
@@ -114,15 +133,24 @@ def _row(line: Line | None, recipe: Sequence[Result]) -> tuple[Cell, ...]:
     difference = '-' if ours is None or published is None else f'{round(ours.mean["top1"] - published, 2) + 0.0:+.2f}'
     deviation = ours.deviation['top1'] if ours else None
     numbers = [
-        f'{ours.mean["top1"]:.2f}' if ours else '-', difference, '-' if deviation is None else f'{deviation:.2f}',
-        str(ours.seeds) if ours else '-', f'{ours.n_seen:,}' if ours else '-',
-        f'{2 * standard_error(ours):.2f}' if ours else '-', f'{ours.params:,}' if ours else '-',
-        f'{recipe[0].config["epochs"]:g}' if recipe else '-', _minutes(recipe),
-    ]  # fmt: skip
+        f'{ours.mean["top1"]:.2f}' if ours else '-',
+        difference,
+        '-' if deviation is None else f'{deviation:.2f}',
+        str(ours.seeds) if ours else '-',
+        f'{ours.n_seen:,}' if ours else '-',
+        f'{2 * standard_error(ours):.2f}' if ours else '-',
+        f'{ours.params:,}' if ours else '-',
+        f'{recipe[0].config["epochs"]:g}' if recipe else '-',
+        _minutes(recipe),
+    ]
     return (
-        Cell(line.label if line else experiment), paper_cell(figure), *(Cell(text, number=True) for text in numbers),
-        Cell(experiment), Cell(line.protocol if line else '-'), Cell(line.group if line else '-'),
-    )  # fmt: skip
+        Cell(line.label if line else experiment),
+        paper_cell(figure),
+        *(Cell(text, number=True) for text in numbers),
+        Cell(experiment),
+        Cell(line.protocol if line else '-'),
+        Cell(line.group if line else '-'),
+    )
 
 
 def _minutes(recipe: Sequence[Result]) -> str:

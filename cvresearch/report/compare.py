@@ -129,7 +129,7 @@ def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) 
             blank if m is None or m.deviation[name] is None else Cell(f'{m.deviation[name]:.2f}', number=True)
             for m in found
         ],
-    }  # fmt: skip
+    }
 
 
 def _best(values: Sequence[float | None], groups: Sequence[tuple], lowest: bool) -> set[int]:

@@ -112,10 +112,13 @@ def document(records: list[dict]) -> str:
 def _row(name: str, of_seeds: list[dict]) -> dict:
     top1 = [row['top1'] for row in of_seeds]
     return {
-        'net': name, 'test top-1 of each seed (%)': ', '.join(f'{value:.1f}' for value in top1),
-        'mean': f'{statistics.mean(top1):.2f}', 'sd': f'{statistics.stdev(top1):.2f}' if len(top1) > 1 else None,
-        'NLL': f'{_mean(of_seeds, "nll"):.4f}', 'ECE': f'{_mean(of_seeds, "ece"):.4f}',
-    }  # fmt: skip
+        'net': name,
+        'test top-1 of each seed (%)': ', '.join(f'{value:.1f}' for value in top1),
+        'mean': f'{statistics.mean(top1):.2f}',
+        'sd': f'{statistics.stdev(top1):.2f}' if len(top1) > 1 else None,
+        'NLL': f'{_mean(of_seeds, "nll"):.4f}',
+        'ECE': f'{_mean(of_seeds, "ece"):.4f}',
+    }
 
 
 def _mean(of_seeds: list[dict], name: str) -> float:
@@ -128,9 +131,7 @@ def _lower(ours: list[dict], theirs: list[dict]) -> int:
 
 def _pairs(records: list[dict], name: str) -> float:
     """Returns the mean over seeds and over pairs of different members."""
-    return statistics.mean(
-        value for record in records for i, row in enumerate(record[name]) for value in row[:i]
-    )  # fmt: skip
+    return statistics.mean(value for record in records for i, row in enumerate(record[name]) for value in row[:i])
 
 
 def main(argv: list[str]) -> int:

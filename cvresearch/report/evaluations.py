@@ -104,6 +104,9 @@ def beside(lines: Sequence[Line], found: Sequence[Evaluation]) -> list[tuple[int
     placed = {evaluation.path for _, evaluation in pairs if evaluation}
     for evaluation in found:
         if evaluation.path not in placed:
-            print(f'left out: {evaluation.path}, {evaluation.model} on {evaluation.protocol}: no line of the table is '
-                  'of that net, data, size and views', file=sys.stderr)  # fmt: skip
+            print(
+                f'left out: {evaluation.path}, {evaluation.model} on {evaluation.protocol}: no line of the table is '
+                'of that net, data, size and views',
+                file=sys.stderr,
+            )
     return pairs

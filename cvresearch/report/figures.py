@@ -71,10 +71,14 @@ def _published(line: published.Line, lines: list[published.Line]) -> dict | None
         return None
     alone = sum(other.model == line.model for other in lines) == 1
     return {
-        'name': line.model if alone else line.label, 'model': line.model, 'family': ours.family(str(line.model)),
-        'top1': figure.value if figure.unit == '% accuracy' else 100 - figure.value, 'series': 'published',
-        'params': variant.params, 'macs': variant.macs,
-    }  # fmt: skip
+        'name': line.model if alone else line.label,
+        'model': line.model,
+        'family': ours.family(str(line.model)),
+        'top1': figure.value if figure.unit == '% accuracy' else 100 - figure.value,
+        'series': 'published',
+        'params': variant.params,
+        'macs': variant.macs,
+    }
 
 
 def _balls(options: SimpleNamespace):
@@ -137,9 +141,13 @@ def _parallel(options: SimpleNamespace):
 
 
 KINDS: dict[str, Callable] = {
-    'balls': _balls, 'curves': _curves, 'schedule': _schedule, 'ensemble': _ensemble, 'parallel': _parallel,
+    'balls': _balls,
+    'curves': _curves,
+    'schedule': _schedule,
+    'ensemble': _ensemble,
+    'parallel': _parallel,
     'sensitivity': _sensitivity,
-}  # fmt: skip
+}
 
 
 def _paths(options: SimpleNamespace) -> list[str | Path]:
@@ -156,18 +164,29 @@ def _runs(options: SimpleNamespace) -> list[runs.RunRecord]:
 def main(argv: list[str]) -> int:
     """Draws a picture; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=('out',), positional='kind and folders', places=('out', 'runs', 'curve'),
-        repeated=('runs',), out='file to write: .png, .pdf or .svg',
-        runs='folders of runs or of sweeps', table='a published table', config='experiment file',
+        argv,
+        __doc__,
+        required=('out',),
+        positional='kind and folders',
+        places=('out', 'runs', 'curve'),
+        repeated=('runs',),
+        out='file to write: .png, .pdf or .svg',
+        runs='folders of runs or of sweeps',
+        table='a published table',
+        config='experiment file',
         curve='record of an ensemble, as `cvresearch evaluate` prints it, or of a scan of layers',
         x='axis of balls: macs (default), params, latency_ms, memory_mib',
-        size='area of balls: params (default) or as --x', split='test (default), minival or train',
-        metric='top1 (default), top5 or loss', width='inches; 3.4, a column, by default',
+        size='area of balls: params (default) or as --x',
+        split='test (default), minival or train',
+        metric='top1 (default), top5 or loss',
+        width='inches; 3.4, a column, by default',
         height='inches; 2.4 by default',
-    )  # fmt: skip
+    )
     draw = lookup('picture', KINDS, options.rest[0] if options.rest else '')(options)
-    size = [_inches(name, getattr(options, name), usual) for name, usual in
-            (('width', plots.WIDTH), ('height', plots.HEIGHT))]  # fmt: skip
+    size = [
+        _inches(name, getattr(options, name), usual)
+        for name, usual in (('width', plots.WIDTH), ('height', plots.HEIGHT))
+    ]
     print(plots.saved(draw, options.out, *size))
     return 0
 

@@ -52,8 +52,11 @@ def histograms(rows: Mapping[str, Mapping[str, Distribution]], what: str) -> Fig
 
 def _histogram(axes: Axes, found: Distribution, above: str) -> None:
     axes.stairs(found.counts / max(found.counts.sum(), 1), found.edges, fill=True, color=PALETTE[0])
-    said = [f'{found.mean:.2g} ± {found.std:.2g}', f'{found.dead:.0%} dead' if found.dead else '',
-            f'{1 - found.finite:.0%} not finite' if found.finite < 1 else '']  # fmt: skip
+    said = [
+        f'{found.mean:.2g} ± {found.std:.2g}',
+        f'{found.dead:.0%} dead' if found.dead else '',
+        f'{1 - found.finite:.0%} not finite' if found.finite < 1 else '',
+    ]
     axes.set_title(above + '\n'.join(filter(None, said)), fontsize=5.5, loc='left')
     axes.set_yticks([])
     axes.tick_params(labelsize=4.5, length=2)
@@ -96,9 +99,15 @@ def _lines(figure: Figure, axes: Axes, steps: Sequence[int], series: Mapping[str
     for i, (name, values) in enumerate(series.items()):
         pairs = [(x, math.nan if y is None else y) for x, y in zip(steps, values, strict=True)]
         color = scale(i / max(len(names) - 1, 1)) if many else PALETTE[i % len(PALETTE)]
-        axes.plot(*zip(*pairs, strict=True), color=color, linewidth=1, label=_short(name),
-                  linestyle='-' if many else LINES[i // len(PALETTE) % len(LINES)],
-                  marker='o' if sum(math.isfinite(y) for _, y in pairs) == 1 else '', markersize=2)  # fmt: skip
+        axes.plot(
+            *zip(*pairs, strict=True),
+            color=color,
+            linewidth=1,
+            label=_short(name),
+            linestyle='-' if many else LINES[i // len(PALETTE) % len(LINES)],
+            marker='o' if sum(math.isfinite(y) for _, y in pairs) == 1 else '',
+            markersize=2,
+        )
     if many:
         shown = ScalarMappable(Normalize(0, 1), scale)
         bar = figure.colorbar(shown, ax=axes, ticks=[0, 1], fraction=0.05, pad=0.02)

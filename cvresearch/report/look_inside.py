@@ -72,7 +72,7 @@ MAPS = {
     'guided': _pixels(attribution.guided_backpropagation),
     'deconv': _pixels(attribution.deconvolution),
     'occlusion': _occlusion,
-}  # fmt: skip
+}
 
 
 def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options: SimpleNamespace) -> None:

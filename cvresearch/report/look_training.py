@@ -61,9 +61,10 @@ def layers(kind: str, names: Sequence[str], options: SimpleNamespace) -> None:
     ratios = list(updates[0])
     arrays = {
         'step': np.asarray([row['step'] for row in rows]),
-        'parameter': np.asarray(ratios), 'layer': np.asarray(list(rows[0]['activations'])),
+        'parameter': np.asarray(ratios),
+        'layer': np.asarray(list(rows[0]['activations'])),
         'update_ratio': np.asarray([[update.get(name, math.nan) for name in ratios] for update in updates]),
-    }  # fmt: skip
+    }
     for what in ('activations', 'gradients'):
         for key in ('mean', 'std', 'dead'):
             values = [[one[key] for one in row[what].values()] for row in rows]
@@ -85,8 +86,11 @@ def curves(names: Sequence[str], options: SimpleNamespace) -> None:
         series[label] = tuple(np.asarray([row[key] for row in rows], float) for key in ('epoch', 'loss'))
     for label, (_, losses) in series.items():
         print(f'{label}: {split} loss {losses[0]:.4g} to {losses[-1]:.4g}')
-    arrays = {f'{i} {label} {key}': one for i, (label, pair) in enumerate(series.items())
-              for key, one in zip(('epoch', 'loss'), pair, strict=True)}  # fmt: skip
+    arrays = {
+        f'{i} {label} {key}': one
+        for i, (label, pair) in enumerate(series.items())
+        for key, one in zip(('epoch', 'loss'), pair, strict=True)
+    }
     looks.written(options, looks.curves(series, 'epoch', f'{split} loss', log=_spread(series) > 20), arrays)
 
 

@@ -101,18 +101,33 @@ def _overlay(figure: Figure, axes: Axes, row: Row, panel: Panel) -> None:
         bar.ax.yaxis.get_offset_text().set_fontsize(5)
     if row.box is not None:
         top, left, height, width = row.box
-        axes.add_patch(Rectangle((left - 0.5, top - 0.5), width, height, fill=False, edgecolor='white', linewidth=0.6,
-                                 linestyle=':'))  # fmt: skip
+        axes.add_patch(
+            Rectangle(
+                (left - 0.5, top - 0.5), width, height, fill=False, edgecolor='white', linewidth=0.6, linestyle=':'
+            )
+        )
     axes.set_title(_lines(panel.title), fontsize=6, loc='left')
     if panel.note:
-        axes.text(0.5, 0.5, _lines(panel.note), transform=axes.transAxes, ha='center', va='center', fontsize=6,
-                  color='white', bbox=dict(facecolor='black', alpha=0.7, linewidth=0))  # fmt: skip
+        axes.text(
+            0.5,
+            0.5,
+            _lines(panel.note),
+            transform=axes.transAxes,
+            ha='center',
+            va='center',
+            fontsize=6,
+            color='white',
+            bbox=dict(facecolor='black', alpha=0.7, linewidth=0),
+        )
 
 
 def contact_sheet(
-    images: Sequence[np.ndarray], titles: Sequence[str] = (), columns: int | None = None, shared: bool = False,
+    images: Sequence[np.ndarray],
+    titles: Sequence[str] = (),
+    columns: int | None = None,
+    shared: bool = False,
     side: float | None = None,
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Returns a sheet of small pictures: filters, templates, feature maps, crops.
 
     Args:
@@ -163,8 +178,9 @@ def _show(axes: Axes, image: np.ndarray, ends: tuple[float, float] | None) -> No
     if image.ndim == 2:
         axes.imshow(scaled, cmap='viridis', vmin=0, vmax=1, interpolation='nearest')
     else:
-        axes.imshow(scaled.squeeze(-1) if image.shape[-1] == 1 else scaled, cmap='gray', vmin=0, vmax=1,
-                    interpolation='nearest')  # fmt: skip
+        axes.imshow(
+            scaled.squeeze(-1) if image.shape[-1] == 1 else scaled, cmap='gray', vmin=0, vmax=1, interpolation='nearest'
+        )
 
 
 def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str = '') -> Figure:
@@ -175,8 +191,14 @@ def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str =
         names = list(dict.fromkeys(labels)) if labels is not None else ['']
         for i, name in enumerate(names):
             own = places if labels is None else places[[label == name for label in labels]]
-            axes.scatter(*own.T, s=8, color=PALETTE[i % len(PALETTE)], marker=MARKERS[i // len(PALETTE) % len(MARKERS)],
-                         linewidth=0, label=mathtext(name))  # fmt: skip
+            axes.scatter(
+                *own.T,
+                s=8,
+                color=PALETTE[i % len(PALETTE)],
+                marker=MARKERS[i // len(PALETTE) % len(MARKERS)],
+                linewidth=0,
+                label=mathtext(name),
+            )
         axes.set(xticks=[], yticks=[], title=mathtext(title))
         if 1 < len(names) <= MOST_LABELS:
             axes.legend(fontsize=5, loc='center left', bbox_to_anchor=(1, 0.5))
@@ -185,7 +207,7 @@ def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str =
 
 def matrix(
     values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, names: tuple[str, str] = ('', '')
-) -> Figure:  # fmt: skip
+) -> Figure:
     """Returns a table of numbers from 0 to 1 as colours, such as the similarity of layers.
 
     Args:
@@ -227,16 +249,21 @@ def surface(places: np.ndarray, losses: np.ndarray, title: str = '') -> Figure:
     return figure
 
 
-def curves(
-    series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str, log: bool = False
-) -> Figure:  # fmt: skip
+def curves(series: dict[str, tuple[np.ndarray, np.ndarray]], xlabel: str, ylabel: str, log: bool = False) -> Figure:
     """Returns lines by name, each (x, y); with `log` on a logarithmic scale."""
     with matplotlib.rc_context({**STYLE, 'axes.grid': True}):
         figure = Figure(figsize=(3.4, 2.4), layout='constrained')
         axes = figure.subplots()
         for i, (name, (x, y)) in enumerate(series.items()):
-            axes.plot(x, y, color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)], label=mathtext(name),
-                      marker='' if len(x) > 1 else MARKERS[i % len(MARKERS)], markersize=3)  # fmt: skip
+            axes.plot(
+                x,
+                y,
+                color=PALETTE[i % len(PALETTE)],
+                linestyle=LINES[i % len(LINES)],
+                label=mathtext(name),
+                marker='' if len(x) > 1 else MARKERS[i % len(MARKERS)],
+                markersize=3,
+            )
         axes.set(xlabel=xlabel, ylabel=ylabel, yscale='log' if log else 'linear')
         axes.legend()
     return figure

@@ -54,9 +54,14 @@ def _ball(group: Sequence[Result], series: str) -> dict:
     found = measured(first.model, group)
     assert found is not None  # of one result at least
     return {
-        'name': first.model, 'model': first.model, 'family': family(first.model), 'top1': found.mean['top1'],
-        'params': first.params, 'macs': _macs(first), 'series': series,
-    }  # fmt: skip
+        'name': first.model,
+        'model': first.model,
+        'family': family(first.model),
+        'top1': found.mean['top1'],
+        'params': first.params,
+        'macs': _macs(first),
+        'series': series,
+    }
 
 
 def _macs(result: Result) -> int | None:
@@ -64,16 +69,20 @@ def _macs(result: Result) -> int | None:
     variant = registry.variant(result.model)
     size = result.values.get('resolution', variant.input_shape[0])
     arguments = {
-        key.removeprefix('model.'): value for key, value in result.config.items()
+        key.removeprefix('model.'): value
+        for key, value in result.config.items()
         if key.startswith('model.') and key not in ('model.name', 'model.num_classes')
-    }  # fmt: skip
+    }
     if (result.params, size) == (variant.params, variant.input_shape[0]) and not arguments:
         return variant.macs
     build = functools.partial(registry.build, result.model, **arguments)
     fitting = [(c, classes) for c in (1, 3) if (classes := _classes(build, (size, size, c), result.params))]
     if len(fitting) != 1:
-        print(f'left out: {result.path}: its multiply-adds are not known, since {result.params:,} parameters do not '
-              'say its channels and classes', file=sys.stderr)  # fmt: skip
+        print(
+            f'left out: {result.path}: its multiply-adds are not known, since {result.params:,} parameters do not '
+            'say its channels and classes',
+            file=sys.stderr,
+        )
         return None
     ((channels, classes),) = fitting
     return cost.macs(build(classes), (size, size, channels))

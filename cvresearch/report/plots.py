@@ -27,10 +27,21 @@ PALETTE = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#56B4E9', '#E69F00', '#0
 LINES = ('-', '--', '-.', ':')
 MARKERS = 'osD^vP*'
 PAPER: Any = {
-    'font.size': 8, 'axes.titlesize': 8, 'legend.fontsize': 7, 'figure.dpi': 200, 'savefig.bbox': 'tight',
-    'axes.spines.top': False, 'axes.spines.right': False, 'axes.grid': True, 'grid.alpha': 0.3, 'grid.linewidth': 0.5,
-    'pdf.fonttype': 42, 'svg.fonttype': 'none', 'svg.hashsalt': 'cvresearch', 'legend.frameon': False,
-}  # fmt: skip
+    'font.size': 8,
+    'axes.titlesize': 8,
+    'legend.fontsize': 7,
+    'figure.dpi': 200,
+    'savefig.bbox': 'tight',
+    'axes.spines.top': False,
+    'axes.spines.right': False,
+    'axes.grid': True,
+    'grid.alpha': 0.3,
+    'grid.linewidth': 0.5,
+    'pdf.fonttype': 42,
+    'svg.fonttype': 'none',
+    'svg.hashsalt': 'cvresearch',
+    'legend.frameon': False,
+}
 WIDTH, HEIGHT = 3.4, 2.4  # inches: a column of a two-column paper
 # No date: equal pictures are equal files.
 WHEN = {'png': {}, 'pdf': {'CreationDate': None}, 'svg': {'Date': None}}
@@ -90,11 +101,22 @@ def curves(
             continue
         color = PALETTE[i % len(PALETTE)]
         (drawn[name],) = axes.plot(
-            list(whole), [statistics.mean(v) for v in whole.values()], linewidth=1.2, color=color,
-            linestyle=LINES[i % len(LINES)], marker=MARKERS[i % len(MARKERS)], markersize=2.5,
-        )  # fmt: skip
-        axes.fill_between(list(whole), [min(v) for v in whole.values()], [max(v) for v in whole.values()],
-                          color=color, alpha=0.2, linewidth=0)  # fmt: skip
+            list(whole),
+            [statistics.mean(v) for v in whole.values()],
+            linewidth=1.2,
+            color=color,
+            linestyle=LINES[i % len(LINES)],
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=2.5,
+        )
+        axes.fill_between(
+            list(whole),
+            [min(v) for v in whole.values()],
+            [max(v) for v in whole.values()],
+            color=color,
+            alpha=0.2,
+            linewidth=0,
+        )
     if not drawn:
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
     unit = ' (%)' if metric.startswith(('top', 'mAP')) else ''
@@ -113,9 +135,12 @@ def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: 
     drawn = {}
     for i, (name, values) in enumerate(rates.items()):
         (drawn[name],) = axes.plot(
-            [step / steps_per_epoch for step in range(len(values))], values, linewidth=1.2,
-            color=PALETTE[i % len(PALETTE)], linestyle=LINES[i % len(LINES)],
-        )  # fmt: skip
+            [step / steps_per_epoch for step in range(len(values))],
+            values,
+            linewidth=1.2,
+            color=PALETTE[i % len(PALETTE)],
+            linestyle=LINES[i % len(LINES)],
+        )
     axes.set(xlabel='epoch', ylabel='learning rate')
     if len(rates) > 1:
         legend(axes, drawn)
@@ -139,8 +164,15 @@ def ensemble(axes: Axes, curve: Sequence[tuple[int, float]], singles: Sequence[f
     """
     axes.plot(*zip(*curve, strict=True), color=PALETTE[0], marker='o', markersize=3.5, label='ensemble of M')
     if singles:
-        axes.plot(range(1, len(singles) + 1), singles, color=PALETTE[1], marker='s', markersize=3.5, linestyle='--',
-                  label='snapshot M alone')  # fmt: skip
+        axes.plot(
+            range(1, len(singles) + 1),
+            singles,
+            color=PALETTE[1],
+            marker='s',
+            markersize=3.5,
+            linestyle='--',
+            label='snapshot M alone',
+        )
     axes.set(xlabel='snapshots M, latest first', ylabel='top-1 accuracy (%)')
     cast(MaxNLocator, axes.xaxis.get_major_locator()).set_params(integer=True)
     axes.legend()
@@ -156,10 +188,14 @@ def sensitivity(axes: Axes, record: Mapping) -> None:
     drawn = {}
     for i, (layer, values) in enumerate(zip(record['layers'], record['top1'], strict=True)):
         (drawn[layer],) = axes.plot(
-            [0, *(100 * share for share in record['shares'])], [record['whole'], *values], linewidth=1.2,
-            color=PALETTE[i % len(PALETTE)], linestyle=LINES[i // len(PALETTE) % len(LINES)],
-            marker=MARKERS[i % len(MARKERS)], markersize=2.5,
-        )  # fmt: skip
+            [0, *(100 * share for share in record['shares'])],
+            [record['whole'], *values],
+            linewidth=1.2,
+            color=PALETTE[i % len(PALETTE)],
+            linestyle=LINES[i // len(PALETTE) % len(LINES)],
+            marker=MARKERS[i % len(MARKERS)],
+            markersize=2.5,
+        )
     axes.set(xlabel='weights of the layer dropped (%)', ylabel='top-1 (%)')
     legend(axes, drawn, ncols=1 + len(drawn) // 12)
 
@@ -182,16 +218,27 @@ def parallel(axes: Axes, trials: Sequence[Mapping], keys: Sequence[str], metric:
     for rank, trial in enumerate(known):
         best = rank == len(known) - 1
         heights = [scale(trial.get(key)) for scale, key in zip(scales, columns, strict=True)]
-        axes.plot(range(len(columns)), heights, linewidth=2.2 if best else 0.9,
-                  color=PALETTE[1] if best else cmap(0.15 + 0.85 * rank / len(known)), zorder=2 + best)  # fmt: skip
+        axes.plot(
+            range(len(columns)),
+            heights,
+            linewidth=2.2 if best else 0.9,
+            color=PALETTE[1] if best else cmap(0.15 + 0.85 * rank / len(known)),
+            zorder=2 + best,
+        )
     for place, key in enumerate(columns):
         axes.plot((place, place), (0, 1), color='black', linewidth=0.6, zorder=1)
         values = [trial.get(key) for trial in known]
         ends = dict.fromkeys((_least(values), _most(values)))
         for value in ends:
             height = scales[place](value)
-            axes.annotate(mathtext(short(value)), (place, height), xytext=(0, 5 if height > 0.5 else -9), ha='center',
-                          size=6, textcoords='offset points')  # fmt: skip
+            axes.annotate(
+                mathtext(short(value)),
+                (place, height),
+                xytext=(0, 5 if height > 0.5 else -9),
+                ha='center',
+                size=6,
+                textcoords='offset points',
+            )
     axes.set_xticks(range(len(columns)), [mathtext(key.rpartition('.')[2]) for key in columns])
     axes.set(yticks=[], ylim=(-0.14, 1.12), xlim=(-0.2, len(columns) - 0.8))
     axes.grid(False)

@@ -29,9 +29,11 @@ METRICS = (
 ROW_FACTS = {'params': 'params', 'FLOPs': 'macs', 'mult-adds': 'macs', 'MAdds': 'macs', 'cost': 'macs'}
 SCALES = {'M': 1e6, 'B': 1e9, 'Bn ops': 1e9}
 MARKS = {
-    'v': 'verified in public text of the paper or its repository', 'r': 'recalled, not checked against an opened copy',
-    'l': 'one source of low confidence', 'd': 'to be distrusted, and not compared: the evidence says why',
-}  # fmt: skip
+    'v': 'verified in public text of the paper or its repository',
+    'r': 'recalled, not checked against an opened copy',
+    'l': 'one source of low confidence',
+    'd': 'to be distrusted, and not compared: the evidence says why',
+}
 ACCURACIES = ('% accuracy', '% error', '% points')
 
 
@@ -168,8 +170,15 @@ def _described_line(path: Path, row: dict) -> Line:
     figures = {metric: Figure(str(value), unit, evidence) for metric, value in paper.items()}
     views = row.get('views', SINGLE)
     where = {RENAMED.get(str(key), str(key)): value for key, value in row.get('where', {}).items()}
-    return Line(row.get('label', row['model']), row.get('protocol', f'{row["data"]} test, {views} view'), figures,
-                row['model'], row['data'], views, where=where)  # fmt: skip
+    return Line(
+        row.get('label', row['model']),
+        row.get('protocol', f'{row["data"]} test, {views} view'),
+        figures,
+        row['model'],
+        row['data'],
+        views,
+        where=where,
+    )
 
 
 def _column(column: str, unit: str) -> tuple[str, str | None]:
@@ -202,8 +211,11 @@ def _line(table: str, row: str, group: str, protocol: str, paper: dict[str, Figu
     if model is None:
         return Line(label, protocol, paper, group=group)
     # What a column means, or the data set that the protocol begins with.
-    meanings = [meaning for name, meaning in match.get('groups', {}).items()
-                if name == group or re.match(rf'{re.escape(name)}\b(?!-)', protocol)]  # fmt: skip
+    meanings = [
+        meaning
+        for name, meaning in match.get('groups', {}).items()
+        if name == group or re.match(rf'{re.escape(name)}\b(?!-)', protocol)
+    ]
     views = match.get('views', SINGLE)
     fields = {'data': match.get('data', 'imagenet'), 'views': views[row] if isinstance(views, dict) else views}
     where = dict(match.get('where', {}).get(row, {}))

@@ -62,9 +62,16 @@ def table(found: Sequence[Evaluation]) -> Table:
         if evaluation.path not in placed:
             rows += _rows(evaluation.record['reference'], {}, '-', [evaluation])
     columns = (
-        'weights', 'top-1 accuracy (%), published', 'top-5 accuracy (%), published', 'published by',
-        'released weights, measured: top-1', 'top-5', 'images', 'protocol', 'digest',
-    )  # fmt: skip
+        'weights',
+        'top-1 accuracy (%), published',
+        'top-5 accuracy (%), published',
+        'published by',
+        'released weights, measured: top-1',
+        'top-5',
+        'images',
+        'protocol',
+        'digest',
+    )
     marks = dict.fromkeys(cell.mark for row in rows for cell in row if cell.mark)
     notes = tuple(f'{mark}: {MARKS[mark]}' for mark in MARKS if mark in marks)
     return Table('Released weights', columns, tuple(rows), (*notes, '-: not known, or not measured'))

@@ -144,13 +144,26 @@ def _latex(table: Table) -> str:
     head = ' & '.join(rf'\textnormal{{{escape.latex(name)}}}' for name in table.columns)
     body = [' & '.join(map(cell, row, padding)) + r' \\' for row in table.rows]
     notes = escape.latex('; '.join(table.notes))
-    return '\n'.join([
-        f'% {escape.line(table.title)}', escape.OTHER_SCRIPT, rf'\begin{{tabular}}{{{align}}}', r'\toprule',
-        head + r' \\', r'\midrule', *body,
-        r'\bottomrule', rf'\multicolumn{{{len(numbers)}}}{{l}}{{\footnotesize {notes}}}', r'\end{tabular}',
-    ])  # fmt: skip
+    return '\n'.join(
+        [
+            f'% {escape.line(table.title)}',
+            escape.OTHER_SCRIPT,
+            rf'\begin{{tabular}}{{{align}}}',
+            r'\toprule',
+            head + r' \\',
+            r'\midrule',
+            *body,
+            r'\bottomrule',
+            rf'\multicolumn{{{len(numbers)}}}{{l}}{{\footnotesize {notes}}}',
+            r'\end{tabular}',
+        ]
+    )
 
 
 STYLES: dict[str, Callable[[Table], str]] = {
-    'text': _text, 'markdown': _markdown, 'csv': _csv, 'latex': _latex, 'html': _html,
-}  # fmt: skip
+    'text': _text,
+    'markdown': _markdown,
+    'csv': _csv,
+    'latex': _latex,
+    'html': _html,
+}

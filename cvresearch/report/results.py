@@ -57,10 +57,17 @@ class Result:
 
 # How an image is looked at, by the protocol that an evaluation was made by.
 VIEWS: dict[str, str] = {
-    'as_given': SINGLE, 'as_published': SINGLE, 'centre': SINGLE, 'alexnet_10': '10-crop', 'resnet_10': '10-crop',
-    'googlenet_144': '144-crop', 'vgg_dense': 'dense', 'vgg_dense_fixed': 'dense, multi-scale',
-    'vgg_dense_jittered': 'dense, multi-scale', 'resnet_dense': 'dense, multi-scale',
-}  # fmt: skip
+    'as_given': SINGLE,
+    'as_published': SINGLE,
+    'centre': SINGLE,
+    'alexnet_10': '10-crop',
+    'resnet_10': '10-crop',
+    'googlenet_144': '144-crop',
+    'vgg_dense': 'dense',
+    'vgg_dense_fixed': 'dense, multi-scale',
+    'vgg_dense_jittered': 'dense, multi-scale',
+    'resnet_dense': 'dense, multi-scale',
+}
 EVALUATIONS = 'evaluations.jsonl'  # in a run's folder: what `cvresearch.evaluate` printed, a line each
 
 
@@ -147,9 +154,11 @@ class Measured:
 def fits(line: Line, result: Result) -> bool:
     """Whether a result may stand in a line: its net, data, views and settings are the line's."""
     return (
-        line.model == result.model and line.data == result.data and line.views == result.views
+        line.model == result.model
+        and line.data == result.data
+        and line.views == result.views
         and all(result.config.get(key) == value for key, value in line.where.items())
-    )  # fmt: skip
+    )
 
 
 def measured(label: str, results: Sequence[Result]) -> Measured | None:
@@ -180,8 +189,11 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
     return Measured(
         {metric: statistics.mean(v) for metric, v in values.items()},
         {metric: statistics.stdev(v) if len(v) > 1 else None for metric, v in values.items()},
-        len(results), first.values['n_seen'], first.params, first.protocol,
-    )  # fmt: skip
+        len(results),
+        first.values['n_seen'],
+        first.params,
+        first.protocol,
+    )
 
 
 def check_seeds(what: str, seeds: Sequence[tuple[int, int | None]]) -> None:
@@ -205,10 +217,12 @@ def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[
         if not same:
             strangers.append(result)
         elif result.path not in placed:
-            wants = '; '.join(dict.fromkeys(
-                f'{line.data}, {line.views}' + ''.join(f', {key}={value}' for key, value in line.where.items())
-                for line in same
-            ))  # fmt: skip
+            wants = '; '.join(
+                dict.fromkeys(
+                    f'{line.data}, {line.views}' + ''.join(f', {key}={value}' for key, value in line.where.items())
+                    for line in same
+                )
+            )
             raise UserError(
                 f'{result.path} is {result.model} on {result.protocol}, and the table has that net on {wants}: '
                 'they disagree on the protocol; leave the run out'

@@ -32,9 +32,11 @@ def page(folder: Path) -> str:
         render.html_table(_recipes(groups, split)),
         *_pictures(runs, groups, split),
         render.html_table(_runs(runs, split)),
-        '<h2>What all runs share</h2>', f'<pre>{escape.html_block(_shared(runs))}</pre>',
-        '<h2>Commands and machines</h2>', f'<pre>{escape.html_block(_origins(runs))}</pre>',
-    ]  # fmt: skip
+        '<h2>What all runs share</h2>',
+        f'<pre>{escape.html_block(_shared(runs))}</pre>',
+        '<h2>Commands and machines</h2>',
+        f'<pre>{escape.html_block(_origins(runs))}</pre>',
+    ]
     return render.page(f'Sweep {Path(folder).name}', '\n'.join(parts))
 
 
@@ -53,10 +55,15 @@ def _recipes(groups: dict[str, list[RunRecord]], split: str) -> Table:
         values = [value for run in group if (value := run.last(split)) is not None]
         mean = f'{statistics.mean(values):.2f}' if values else '-'
         sd = f'{statistics.stdev(values):.2f}' if len(values) > 1 else '-'
-        rows.append((
-            Cell(name), Cell(mean, number=True, best=not i), Cell(sd, number=True), Cell(str(len(values)), number=True),
-            Cell(f'{group[0].card["params"]:,}' if 'params' in group[0].card else '-', number=True),
-        ))  # fmt: skip
+        rows.append(
+            (
+                Cell(name),
+                Cell(mean, number=True, best=not i),
+                Cell(sd, number=True),
+                Cell(str(len(values)), number=True),
+                Cell(f'{group[0].card["params"]:,}' if 'params' in group[0].card else '-', number=True),
+            )
+        )
     repeats = 'folds' if any(run.config.get('data.folds') for group in groups.values() for run in group) else 'seeds'
     columns = ('settings', f'{split} {_metric(groups)} (%)', 'sd', repeats, 'parameters')
     return Table(f'Settings, {repeats} together', columns, tuple(rows), ('sd: of the sample',))
@@ -67,13 +74,17 @@ def _runs(runs: list[RunRecord], split: str) -> Table:
     rows = []
     for run in runs:
         last, loss = run.last(split), run.last(split, 'loss')
-        rows.append((
-            Cell(run.name), Cell(run.card.get('status', 'new')), *(Cell(str(run.config.get(key))) for key in keys),
-            Cell(str(run.rows[-1]['step']) if run.rows else '-', number=True),
-            Cell(f'{last:.2f}' if last is not None else '-', number=True),
-            Cell(f'{loss:.4f}' if loss is not None else '-', number=True),
-            Cell(f'{run.card["wall_time_s"]:.1f}' if 'wall_time_s' in run.card else '-', number=True),
-        ))  # fmt: skip
+        rows.append(
+            (
+                Cell(run.name),
+                Cell(run.card.get('status', 'new')),
+                *(Cell(str(run.config.get(key))) for key in keys),
+                Cell(str(run.rows[-1]['step']) if run.rows else '-', number=True),
+                Cell(f'{last:.2f}' if last is not None else '-', number=True),
+                Cell(f'{loss:.4f}' if loss is not None else '-', number=True),
+                Cell(f'{run.card["wall_time_s"]:.1f}' if 'wall_time_s' in run.card else '-', number=True),
+            )
+        )
     metric = METRICS[metric_of(row for run in runs for row in run.rows)]
     columns = ('run', 'state', *keys, 'step', f'{split} {metric} (%)', f'{split} loss', 'seconds')
     return Table('Runs, and what differs between them', columns, tuple(rows), ())
@@ -83,18 +94,24 @@ def _pictures(runs: list[RunRecord], groups: dict[str, list[RunRecord]], split: 
     shown = dict(list(groups.items())[:MOST_CURVES])
     metric, drawn = metric_of(row for run in runs for row in run.rows), []
     if any(run.rows for run in runs):
-        drawn.append((
-            f'{METRICS[metric]} on {split}: mean over seeds or folds, band from lowest to highest'
-            + f'; the best {MOST_CURVES} of {len(groups)}' * (len(groups) > MOST_CURVES),
-            lambda axes: plots.curves(
-                axes, {name: [r.rows for r in group] for name, group in shown.items()}, split, metric
-            ),
-        ))  # fmt: skip
+        drawn.append(
+            (
+                f'{METRICS[metric]} on {split}: mean over seeds or folds, band from lowest to highest'
+                + f'; the best {MOST_CURVES} of {len(groups)}' * (len(groups) > MOST_CURVES),
+                lambda axes: plots.curves(
+                    axes, {name: [r.rows for r in group] for name, group in shown.items()}, split, metric
+                ),
+            )
+        )
     keys = [key for key in differing(runs) if key not in REPEATS]
     trials = [{**run.config, metric: run.last(split)} for run in runs]
     if keys and any(trial[metric] is not None for trial in trials):
-        drawn.append((f'Settings and {METRICS[metric]} on {split}; the best is the thick line',
-                      lambda axes: plots.parallel(axes, trials, keys, metric)))  # fmt: skip
+        drawn.append(
+            (
+                f'Settings and {METRICS[metric]} on {split}; the best is the thick line',
+                lambda axes: plots.parallel(axes, trials, keys, metric),
+            )
+        )
     return [f'<figure>{_svg(draw)}<figcaption>{escape.html(caption)}</figcaption></figure>' for caption, draw in drawn]
 
 
@@ -113,6 +130,8 @@ def _origins(runs: list[RunRecord]) -> str:
     lines = []
     for run in runs:
         card = run.card
-        lines.append(f'{card.get("command", run.name)}\n    revision {card.get("revision")}, '
-                     f'{card.get("devices")}, params sha256 {card.get("params_sha256")}')  # fmt: skip
+        lines.append(
+            f'{card.get("command", run.name)}\n    revision {card.get("revision")}, '
+            f'{card.get("devices")}, params sha256 {card.get("params_sha256")}'
+        )
     return '\n'.join(lines)

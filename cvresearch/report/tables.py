@@ -24,9 +24,18 @@ from cvresearch.report import results as reading
 from cvresearch.report import runs as taking
 
 COLUMNS = (
-    'experiment', 'model', 'data', 'parameters', 'epochs', 'weights', 'seeds', 'test top-1 of each (%)', 'mean', 'sd',
+    'experiment',
+    'model',
+    'data',
+    'parameters',
+    'epochs',
+    'weights',
+    'seeds',
+    'test top-1 of each (%)',
+    'mean',
+    'sd',
     'n_seen',
-)  # fmt: skip
+)
 RELEASED = 'released'
 
 
@@ -57,18 +66,22 @@ def results(runs: list[str | Path]) -> list[dict]:
         average = config.get('average', {}).get('name', 'none')  # older records have no such key
         tests = [_test(config, run) for _, run, _ in group]
         accuracies = [test['top1'] for test in tests]
-        rows.append({
-            'experiment': taking.experiment(path), 'model': config['model']['name'],
-            'data': config['data']['name'], 'parameters': card['params'],
-            'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
-            'weights': 'raw' if average == 'none' else average,
-            'seeds': ', '.join(_repeat(config) for config, _, _ in group),
-            'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
-            'mean': f'{statistics.mean(accuracies):.2f}',
-            # Of the sample: n - 1. One run has none.
-            'sd': f'{statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else None,
-            'n_seen': min(test['n_seen'] for test in tests),
-        })  # fmt: skip
+        rows.append(
+            {
+                'experiment': taking.experiment(path),
+                'model': config['model']['name'],
+                'data': config['data']['name'],
+                'parameters': card['params'],
+                'epochs': _epochs(config['epochs'], [run for _, run, _ in group]),
+                'weights': 'raw' if average == 'none' else average,
+                'seeds': ', '.join(_repeat(config) for config, _, _ in group),
+                'test top-1 of each (%)': ', '.join(f'{accuracy:.1f}' for accuracy in accuracies),
+                'mean': f'{statistics.mean(accuracies):.2f}',
+                # Of the sample: n - 1. One run has none.
+                'sd': f'{statistics.stdev(accuracies):.2f}' if len(accuracies) > 1 else None,
+                'n_seen': min(test['n_seen'] for test in tests),
+            }
+        )
     return sorted(rows, key=lambda row: (row['data'], float(row['mean'])))
 
 
@@ -139,10 +152,16 @@ def released_table(folders: list[str | Path], style: str) -> str:
 def main(argv: list[str]) -> int:
     """Prints a table; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='table and workdirs', places=('runs',), repeated=('runs',),
+        argv,
+        __doc__,
+        required=(),
+        positional='table and workdirs',
+        places=('runs',),
+        repeated=('runs',),
         switches=dict(list='name the published tables'),
-        runs='folders of finished runs', format='text (default), markdown, csv, latex or html',
-    )  # fmt: skip
+        runs='folders of finished runs',
+        format='text (default), markdown, csv, latex or html',
+    )
     if options.list:
         print('\n'.join([*published.facts(), *benchmarks.names(), RELEASED]))
         return 0

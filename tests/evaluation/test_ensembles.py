@@ -16,7 +16,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
 from cvresearch.data.examples import Arrays
 from cvresearch.engine.experiment import Experiment, Plan
-from cvresearch.evaluation import ensemble, predictions, protocols, robustness, totals
+from cvresearch.evaluation import ensemble, ensemble_text, predictions, protocols, robustness, totals
 from cvresearch.evaluation.predictions import Predictions, classes_of
 from cvresearch.evaluation.runs import Run, variables_of
 from cvresearch.nn.norms import BatchNorm, Normalization
@@ -108,7 +108,7 @@ def test_ensemble_of_snapshots(workdir):
     assert control['same_cost'] and control['snapshots']['mcnemar']['p'] == 1
     kept = Predictions.load(workdir / 'predictions' / 'test_snapshots.npz')
     assert predictions.summary(kept)['nll'] == record['nll']
-    assert 'last m members' in evaluate.as_text(record)
+    assert 'last m members' in ensemble_text.as_text(record)
 
 
 def test_controls_may_stand_between_commas_as_they_did_before(tmp_path):

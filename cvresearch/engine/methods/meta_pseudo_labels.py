@@ -125,9 +125,11 @@ class MetaPseudoLabels:
         updates = jax.tree.map(lambda update: self.teacher_rate * update, updates)
         baseline = self.baseline * teacher['baseline'] + (1 - self.baseline) * h
         return dict(
-            params=optax.apply_updates(teacher['params'], updates), model_state=model_state, opt_state=opt_state,
+            params=optax.apply_updates(teacher['params'], updates),
+            model_state=model_state,
+            opt_state=opt_state,
             baseline=baseline.astype(teacher['baseline'].dtype),
-        )  # fmt: skip
+        )
 
     def _classes_of(self, logits: jax.Array, state: State, other: dict) -> jax.Array:
         """Returns the classes that the teacher gives, int (batch,); each is drawn by its example's own key."""
@@ -157,9 +159,12 @@ def _pass(
 
     def passed(params) -> tuple:
         logits, changed = parts.model.apply(
-            {'params': parts.options.gather(params), **model_state}, images, train=True, mutable=list(model_state),
+            {'params': parts.options.gather(params), **model_state},
+            images,
+            train=True,
+            mutable=list(model_state),
             rngs={'dropout': key},
-        )  # fmt: skip
+        )
         if isinstance(logits, tuple):
             raise UserError(
                 'config.method.name is meta_pseudo_labels, which trains no auxiliary heads, and the model has some; '

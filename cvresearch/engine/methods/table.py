@@ -17,9 +17,13 @@ from cvresearch.engine.steps import UpdateParts
 from cvresearch.optim import compression, updates
 
 METHODS = {
-    'supervised': Supervised, 'pseudo_labels': PseudoLabels, 'fixmatch': fixmatch, 'uda': uda,
-    'soft_labels': SoftLabels, 'meta_pseudo_labels': MetaPseudoLabels,
-}  # fmt: skip
+    'supervised': Supervised,
+    'pseudo_labels': PseudoLabels,
+    'fixmatch': fixmatch,
+    'uda': uda,
+    'soft_labels': SoftLabels,
+    'meta_pseudo_labels': MetaPseudoLabels,
+}
 
 
 class Method(Protocol):
@@ -57,11 +61,14 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
         return method
     options = updates.make(config.updates)
     other = {
-        'updates.accumulate': options.accumulate > 1, 'updates.sam': options.sam > 0,
-        'updates.freeze': bool(options.freeze), 'mixing.mixup': config.mixing.get('mixup', 0) > 0,
-        'mixing.cutmix': config.mixing.get('cutmix', 0) > 0, 'compress.name': compression.is_on(config),
+        'updates.accumulate': options.accumulate > 1,
+        'updates.sam': options.sam > 0,
+        'updates.freeze': bool(options.freeze),
+        'mixing.mixup': config.mixing.get('mixup', 0) > 0,
+        'mixing.cutmix': config.mixing.get('cutmix', 0) > 0,
+        'compress.name': compression.is_on(config),
         'distillation.teacher': bool(config.distillation.get('teacher')),
-    }  # fmt: skip
+    }
     if given := [key for key, set_ in other.items() if set_]:
         raise UserError(
             f'config.method.name is {config.method.name!r}, whose update has no config.{given[0]}; expected it at its '
