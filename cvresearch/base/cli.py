@@ -66,7 +66,7 @@ def parse(
       **options: the help text of each flag that takes a value, by name.
 
     Raises:
-      UserError: an unknown flag, a flag without a value, a missing one, a path of another machine.
+      UserError: an unknown flag, a flag without a value, a missing one, one given twice, a path of another machine.
     """
     defined = flags.FlagValues()
     defined.set_gnu_getopt()  # flags may follow the arguments without one
@@ -97,6 +97,9 @@ def parse(
     for name in options if required is None else required:
         if not defined[name].value:
             raise UserError(f'--{name} is missing: {options[name]}')
+    for name in options:
+        if name not in repeated and defined[name].present > 1:  # the last would win, and nobody would know
+            raise UserError(f'--{name} is given {defined[name].present} times; expected one')
     values = {name: defined[name].value for name in [*options, *(switches or {})]}
     values |= {name: values[name] or [] for name in repeated} | _local(values, places)
     return SimpleNamespace(overrides=overrides, rest=rest, **values)

@@ -6,6 +6,8 @@ import sys
 import pytest
 
 from cvresearch import main
+from cvresearch.base import cli
+from cvresearch.base.errors import UserError
 
 PIPED = 'set -o pipefail; "$0" "$@" | head -n 1'
 
@@ -47,3 +49,11 @@ def test_errors_into_a_closed_pipe_keep_their_silence():
         capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert (done.stdout, done.stderr, done.returncode) == ('', '', 141)
+
+
+def test_a_flag_given_twice_is_refused_and_one_for_several_is_not():
+    said = dict(weights='nets', out='file')
+    with pytest.raises(UserError, match='--out is given 2 times'):
+        cli.parse(['--out', 'a', '--out=b'], None, required=(), **said)
+    twice = cli.parse(['--weights', 'a', '--weights=b'], None, required=(), repeated=('weights',), **said)
+    assert twice.weights == ['a', 'b']
