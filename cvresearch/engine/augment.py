@@ -4,7 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key, UInt8
+from jaxtyping import Array, Float, Key, Real
 
 from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, construct_only, lookup
@@ -50,9 +50,9 @@ class Augment:
         lookup('augment.border', BORDERS, self.border)
 
     def images(
-        self, images: UInt8[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
-    ) -> UInt8[AnyArray, 'batch to_height to_width channels']:
-        """Returns resized, translated and mirrored images."""
+        self, images: Real[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
+    ) -> Real[AnyArray, 'batch to_height to_width channels']:
+        """Returns resized, translated and mirrored images, uint8 as they come."""
         # First, since a shift is told in pixels of what the net sees.
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])

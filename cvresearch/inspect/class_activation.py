@@ -12,15 +12,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool, Float, Int
 
+from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.inspect.program import Images, Program, last_map, outline, trace
 from cvresearch.nn.overrides import separate
 
 Classes = int | Sequence[int] | np.ndarray | None
-Maps = Float[Array, 'batch rows columns channels']
-Weights = Float[Array, 'batch channels']
+Maps = Float[AnyArray, 'batch rows columns channels']
+Weights = Float[AnyArray, 'batch channels']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +133,7 @@ def chosen(logits: Float[np.ndarray, 'images classes'], classes: Classes) -> Int
     return found
 
 
-def gradient_means(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
+def gradient_means(maps: Maps, gradients: Maps, scores: Float[AnyArray, ' batch']) -> Weights:
     """Grad-CAM: mean over the positions. Selvaraju et al. 2017, arXiv:1610.02391, equation 1.
 
     Args:
@@ -146,7 +147,7 @@ def gradient_means(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) 
     return gradients.mean((1, 2))
 
 
-def plus_plus(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
+def plus_plus(maps: Maps, gradients: Maps, scores: Float[AnyArray, ' batch']) -> Weights:
     """Grad-CAM++ as grad-cam 1.5.7: Chattopadhay et al. 2018, arXiv:1710.11063, equation 19, and weights of equation 7.
 
     The gradient is of the logit, without the factor exp(logit), and alphas are not normalized.
@@ -156,7 +157,7 @@ def plus_plus(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> We
     return (jnp.maximum(gradients, 0) * jnp.where(gradients != 0, alpha, 0)).sum((1, 2))
 
 
-def plus_plus_exponential(maps: Maps, gradients: Maps, scores: Float[Array, ' batch']) -> Weights:
+def plus_plus_exponential(maps: Maps, gradients: Maps, scores: Float[AnyArray, ' batch']) -> Weights:
     """Grad-CAM++ as tf-keras-vis 0.8.7: the gradient is of exp(logit), and alphas of a channel sum to one.
 
     Multiplied by exp(-logit), a factor of the whole map, without which large logits overflow.

@@ -160,7 +160,10 @@ def test_a_waiting_student_stands_still_and_its_teacher_learns(float64):
 
 
 def test_sampled_classes_have_the_teachers_frequencies():
-    method, state = MetaPseudoLabels(), states.State(*[None] * len(dataclasses.fields(states.State))).replace(seed=jnp.uint32(3))
+    method, state = (
+        MetaPseudoLabels(),
+        states.State(*[None] * len(dataclasses.fields(states.State))).replace(seed=jnp.uint32(3)),
+    )
     logits = jnp.tile(jnp.log(jnp.array([0.7, 0.2, 0.1])), (4000, 1))
     index = jnp.arange(4000, dtype=jnp.int32)
     drawn = method._classes_of(logits, state, {'epoch': index * 0, 'index': index})
