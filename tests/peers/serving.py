@@ -161,12 +161,17 @@ def picture(path: str) -> None:
         for runtime, marker in zip(RUNTIMES, 'osD', strict=True):
             axes.scatter([row[runtime]['latency_ms'] for row in rows], [row['top1'] for row in rows], marker=marker,
                          s=[4 + 2e-6 * row['params'] for row in rows], alpha=0.6, label=RUNTIMES[runtime])  # fmt: skip
+        named: list[float] = []
         for row in rows:
             left = min(row[runtime]['latency_ms'] for runtime in RUNTIMES)
-            axes.annotate(row['net'], (left, row['top1']), (-4, 5), textcoords='offset points', fontsize=6, ha='right')
+            # Below its balls where another net of the same accuracy has its name above.
+            place = (-6, -9) if any(abs(row['top1'] - other) < 1 for other in named) else (-6, 5)
+            axes.annotate(row['net'], (left, row['top1']), place, textcoords='offset points', fontsize=6, ha='right')
+            named.append(row['top1'])
         axes.set_xscale('log')
         low, high = axes.get_xlim()
-        axes.set_xlim(low / 2.2, high)
+        axes.set_xlim(low / 4, high * 1.1)
+        axes.set_ylim(axes.get_ylim()[0] - 1, axes.get_ylim()[1] + 1.5)
         axes.set_xlabel('latency of one image (ms)')
         axes.set_ylabel('published top-1 (%)')
         axes.legend(loc='lower right', fontsize=6)
