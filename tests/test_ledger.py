@@ -1,6 +1,8 @@
 """A number in a table of the documentation comes from a record: the table is what its command generates."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -34,7 +36,14 @@ OTHERWISE = {
 
 @pytest.mark.parametrize('path', ledger.documents(), ids=str)
 def test_tables_are_generated_from_records(path):
-    assert ledger.main(['--check', str(path)]) == 0
+    if (
+        'reference' in path.parts
+    ):  # of what is registered: in a process of its own, which no plugin of a test has entered
+        command = [sys.executable, '-m', 'tests.ledger', '--check', str(path)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    else:
+        assert ledger.main(['--check', str(path)]) == 0
     for table in ledger.unaccounted(path):
         head = table.splitlines()[0]
         assert any(str(path) == file and word in head for file, word in OTHERWISE), (

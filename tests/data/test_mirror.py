@@ -87,7 +87,8 @@ def test_changes_of_the_bucket_are_followed(bucket, tmp_path):
     assert {path.rpartition('photos/')[2] for path, _ in bucket.asked} == {*changed}
 
 
-@pytest.mark.parametrize('spoil', [fails, lambda data: data[:-1], lambda data: bytes(len(data))])
+# Others each time: bytes that come twice alike are taken, since of some objects the mark is no MD5.
+@pytest.mark.parametrize('spoil', [fails, lambda data: data[:-1], lambda data: os.urandom(len(data))])
 def test_answers_that_break_come_short_or_are_others_are_asked_for_again(spoil, bucket, tmp_path):
     bucket.spoil = [spoil, spoil, spoil]
     assert held(mirror.mirrored(ADDRESS, str(tmp_path))) == CONTENT

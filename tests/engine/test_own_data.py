@@ -14,7 +14,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import SPEED, read_card, read_metrics
 from cvresearch.engine.experiment import Experiment
-from cvresearch.evaluation import score
+from cvresearch.evaluation import ensemble_text, score
 from cvresearch.evaluation.predictions import Predictions
 from cvresearch.report import sweep_page, tables
 from launch import plan, progress
@@ -202,7 +202,7 @@ def test_an_ensemble_of_several_labels_and_the_page_of_a_sweep(several, tmp_path
         config = several_config(several, seed=str(seed), epochs='5', **{'mixing.mixup': '0.2'})
         assert train.run(config, tmp_path / f'sweep/{seed}') == 0
     whole = evaluate.run_ensemble(tmp_path / 'sweep/1', 'runs', (tmp_path / 'sweep/2',))
-    assert whole['curve'][-1]['mAP'] == pytest.approx(whole['mAP']) and 'mAP' in evaluate.as_text(whole)
+    assert whole['curve'][-1]['mAP'] == pytest.approx(whole['mAP']) and 'mAP' in ensemble_text.as_text(whole)
     page = sweep_page.page(tmp_path / 'sweep')
     assert 'mAP' in page and 'top-1' not in page
     with pytest.raises(UserError, match='mAP and no top-1'):
