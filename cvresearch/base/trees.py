@@ -6,9 +6,12 @@ leaves have the block as first axis (nn/stacked.py).
 
 import hashlib
 import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
+from flax import traverse_util
 from jax import tree_util
 
 STACKED = re.compile(r'(.*?)(\d+)-(\d+)')  # stage1_block1-17
@@ -28,6 +31,11 @@ def named_leaves(tree) -> list[tuple[str, jax.Array]]:
     """Returns [(path, leaf)], sorted by path, with '/' between the names."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return sorted((('/'.join(map(key_name, path)), leaf) for path, leaf in leaves), key=lambda pair: pair[0])
+
+
+def nested(leaves: Mapping[str, Any]) -> dict:
+    """Returns the nested dict of leaves by path, 'params/conv1/kernel'; what `named_leaves` is of."""
+    return traverse_util.unflatten_dict(leaves, sep='/')
 
 
 def owner(path: str, names) -> str:

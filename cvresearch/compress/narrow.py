@@ -88,8 +88,8 @@ def narrow(
         )
     flat = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(variables)}
     kept = {layer: _largest(flat[f'params/{layer}/kernel'], share) for layer in takers if layer in wanted}
-    narrower = _nested(_without(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
-    zeroed = _nested(_with_zeros(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
+    narrower = trees.nested(_without(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
+    zeroed = trees.nested(_with_zeros(flat, {layer: (takers[layer], of_layer) for layer, of_layer in kept.items()}))
     _check(module, input_shape, zeroed, narrower)
     return Stored(module), narrower
 
@@ -127,7 +127,7 @@ def _takers(module: nn.Module, variables: Mapping, input_shape: tuple[int, int, 
         others = set(layers) - {layer} - {taker.call.layer for taker in its if taker.copies}
         if any(places & claimed[other].get(at, set()) for at, places in claimed[layer].items() for other in others):
             continue
-        if _runs(module, _nested(_without(flat, {layer: (its, np.arange(features) > 0)})), input_shape):
+        if _runs(module, trees.nested(_without(flat, {layer: (its, np.arange(features) > 0)})), input_shape):
             found[layer] = its
     return found
 
@@ -177,7 +177,7 @@ def _touched(module: nn.Module, seen: list[Call]) -> Callable[[Mapping, np.ndarr
 def _with_nan(flat: Flat, layer: str, feature: int) -> dict:
     kernel = flat[f'params/{layer}/kernel'].copy()
     kernel[..., feature] = np.nan
-    return _nested({**flat, f'params/{layer}/kernel': kernel})
+    return trees.nested({**flat, f'params/{layer}/kernel': kernel})
 
 
 def _matched(seen: list[Call], first: Mapping, last: Mapping, features: int) -> list[Taker] | None:
@@ -246,16 +246,6 @@ def _with_zeros(flat: Flat, goes: Mapping[str, tuple[list[Taker], np.ndarray]]) 
         if axis == -1 and not path.endswith('/var'):
             result[path] = np.where(stays, result[path], 0)
     return result
-
-
-def _nested(flat: Mapping[str, np.ndarray]) -> dict:
-    tree: dict = {}
-    for path, leaf in flat.items():
-        node, (*parents, last) = tree, path.split('/')
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = leaf
-    return tree
 
 
 def _check(module: nn.Module, input_shape: tuple[int, int, int], zeroed: Mapping, narrower: Mapping) -> None:

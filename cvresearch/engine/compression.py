@@ -98,19 +98,19 @@ class Prune(Compression):
 
     def blank(self, params) -> dict:
         leaves = dict(trees.named_leaves(params))
-        return {'masks': _nested({path: jnp.ones(leaves[path].shape, bool) for path in self.values(params)})}
+        return {'masks': trees.nested({path: jnp.ones(leaves[path].shape, bool) for path in self.values(params)})}
 
     def begun(self, params) -> tuple[dict, dict]:
         leaves = dict(trees.named_leaves(params))
         held = {path: (leaves[path] != 0) | ~np.any(leaves[path]) for path in self.values(params)}
-        return params, {'masks': _nested(held)}
+        return params, {'masks': trees.nested(held)}
 
     def due(self, step: jax.Array, params, memory: dict) -> tuple[dict, dict]:
         rounds = self._made_rounds()
 
         def pruned():
             masks = self._masks(params, dict(trees.named_leaves(memory['masks'])), rounds.made(step))
-            return self.settled(new := {'masks': _nested(masks)}, params), new
+            return self.settled(new := {'masks': trees.nested(masks)}, params), new
 
         is_due = (jnp.array(rounds.steps) == step).any()
         return lax.cond(is_due, pruned, lambda: (params, memory))
@@ -184,7 +184,7 @@ class Share(Compression):
         leaves, bits = dict(trees.named_leaves(params)), self._bits(params)
         codes = {path: jnp.zeros(leaves[path].shape, jnp.int16) for path in bits}
         members = {path: jnp.zeros(2 ** bits[path], jnp.int32) for path in bits}
-        return {'codes': _nested(codes), 'members': _nested(members)}
+        return {'codes': trees.nested(codes), 'members': trees.nested(members)}
 
     def begun(self, params) -> tuple[dict, dict]:
         changed, codes, members = {}, {}, {}
@@ -195,8 +195,8 @@ class Share(Compression):
             found, first = np.unique(codes[path], return_index=True)
             members[path] = np.zeros(2**bits, np.int32)
             members[path][found[found >= 0]] = first[found >= 0]
-        new = _over(_nested(changed), params, lambda leaf, kernel: kernel)
-        return new, {'codes': _nested(codes), 'members': _nested(members)}
+        new = _over(trees.nested(changed), params, lambda leaf, kernel: kernel)
+        return new, {'codes': trees.nested(codes), 'members': trees.nested(members)}
 
     def _bits(self, params) -> dict[str, int]:
         return {path: int(bits) for path, bits in self.values(params).items()}
@@ -209,7 +209,7 @@ class Share(Compression):
             return jnp.append(entries, 0)[jnp.where(codes < 0, 2 ** bits[path], codes)]
 
         tied = {path: of_layer(path, codes) for path, codes in trees.named_leaves(memory['codes'])}
-        return _over(_nested(tied), gradients, lambda leaf, entries: entries)
+        return _over(trees.nested(tied), gradients, lambda leaf, entries: entries)
 
     def settled(self, memory: dict, params):
         # A value is its first member's, to the last bit, whatever order a device adds in.
@@ -220,7 +220,7 @@ class Share(Compression):
             return jnp.where(codes < 0, 0, codebook[jnp.maximum(codes, 0)])
 
         shared = {path: of_layer(path, codes) for path, codes in trees.named_leaves(memory['codes'])}
-        return _over(_nested(shared), params, lambda leaf, kernel: kernel)
+        return _over(trees.nested(shared), params, lambda leaf, kernel: kernel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -241,7 +241,7 @@ class Int8(Compression):
             path: fake_quantised.kernel(dict(trees.named_leaves(params))[path], self.per_channel)
             for path in self.values(params)
         }
-        return _over(_nested(rounded), params, lambda leaf, kernel: kernel)
+        return _over(trees.nested(rounded), params, lambda leaf, kernel: kernel)
 
     def computing(self, memory: dict) -> contextlib.AbstractContextManager:
         return fake_quantised.of_inputs() if self.activations else contextlib.nullcontext()
@@ -269,16 +269,6 @@ def make(config: ConfigDict, steps_per_epoch: float, options: OptimizerOptions) 
     uneven = config.optimizer.get('name') in NO_SHARING or bool(options.agc)
     given = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
     return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **given)
-
-
-def _nested(flat: Mapping[str, object]) -> dict:
-    tree: dict = {}
-    for path, leaf in flat.items():
-        node, (*parents, last) = tree, path.split('/')
-        for name in parents:
-            node = node.setdefault(name, {})
-        node[last] = leaf
-    return tree
 
 
 def _over(part: Mapping, tree: Mapping, rule: Callable) -> dict:

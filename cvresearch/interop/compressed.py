@@ -68,7 +68,7 @@ def save(directory: str | Path, variables: Mapping, architecture: Mapping, notes
     if directory.exists() or directory.is_symlink():
         raise UserError(f'{directory} exists already; choose another --out, nothing is overwritten')
     arrays = {path: np.asarray(leaf) for path, leaf in trees.named_leaves(jax.device_get(dict(variables)))}
-    record = {**notes.about, 'architecture': dict(architecture), 'sha256': trees.sha256(_nested(arrays))}
+    record = {**notes.about, 'architecture': dict(architecture), 'sha256': trees.sha256(trees.nested(arrays))}
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f'.{directory.name}.', dir=directory.parent))
@@ -122,7 +122,7 @@ def load(path: str | Path) -> tuple[nn.Module, dict, dict]:
         _check_stored(path, module, reader, shapes, size)
     else:
         wanted = {name: tuple(leaf.shape) for name, leaf in trees.named_leaves(shapes)}
-    variables = _nested(reader.arrays(wanted))
+    variables = trees.nested(reader.arrays(wanted))
     if trees.sha256(variables) != reader.record.get('sha256'):
         raise UserError(f'{path}: its weights are not those that were recorded')
     return module, variables, reader.record
@@ -197,25 +197,12 @@ def _check_stored(path: Path, module: nn.Module, reader: container.Reader, shape
     elements = sum(math.prod(shape) for shape, _ in reader.shapes.values())
     if elements > most:
         raise UserError(f'{path} holds {elements:,} elements; expected at most {most:,}')
-    stored = _nested({name: jax.ShapeDtypeStruct(*row) for name, row in reader.shapes.items()})
+    stored = trees.nested({name: jax.ShapeDtypeStruct(*row) for name, row in reader.shapes.items()})
     try:
         jax.eval_shape(lambda v, x: module.apply(v, x, train=False), stored, _image(size))
     except Exception as error:  # whatever a net meets in arrays of other shapes
         why = ' '.join(str(error).split())
         raise UserError(f'{path}: its arrays do not fit the net ({type(error).__name__}: {why[:200]})') from error
-
-
-def _nested(arrays: Mapping) -> dict:
-    tree: dict = {}
-    for name, array in arrays.items():
-        *parents, leaf = name.split('/')
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-            if not isinstance(node, dict):
-                raise UserError(f'the array {name!r} lies within another')
-        node[leaf] = array
-    return tree
 
 
 def preparation_record(preparation: Preparation) -> dict:
