@@ -229,18 +229,18 @@ def finish(
     Raises:
       UserError: an unknown argument.
     """
-    models, given = models or {}, arg.split(',') if arg else []
+    models, names = models or {}, arg.split(',') if arg else []
     valid = {**models, 'smoke': None, **variants}
-    for name in given:
+    for name in names:
         if name not in valid:
             raise UserError(f'unknown config argument {name!r}; {nearest(name, valid, every=True)}')
-    for name in given:
+    for name in names:
         if name in models:
             c.model.name = name
             set_image_size(c, models[name])
         elif name != 'smoke':
             variants[name](c)
-    if 'smoke' in given:
+    if 'smoke' in names:
         smoke(c, smoke_size)
         c.model.update(smoke_model or {})
     return c.lock()

@@ -113,12 +113,12 @@ class NASNetA(nn.Module):
     def plan(self) -> list[tuple[str, Plan, int]]:
         """Returns (name, plan, width) of all cells, in order."""
         width = self.penultimate // 24
-        found = [('stem_cell0', REDUCTION, width // 4), ('stem_cell1', REDUCTION, width // 2)]
+        cells = [('stem_cell0', REDUCTION, width // 4), ('stem_cell1', REDUCTION, width // 2)]
         for i in range(3):
             if i:
-                found.append((f'reduction{i}', REDUCTION, width << i))
-            found += [(f'stage{i + 1}_block{j}', NORMAL, width << i) for j in range(self.cells)]
-        return found
+                cells.append((f'reduction{i}', REDUCTION, width << i))
+            cells += [(f'stage{i + 1}_block{j}', NORMAL, width << i) for j in range(self.cells)]
+        return cells
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, list[jax.Array]]:
