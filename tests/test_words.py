@@ -11,8 +11,9 @@ MOST = 0.5  # in 1,000 words, of each place
 # What to say in their place: the noun of the thing; "if None", "by default".
 CONSTRUCTIONS = re.compile(
     r'\b(those of|that of|of which|of whom|of those|where not given|where none is given|if not given|of what it is|'
-    r'what it is of|to the bit|pupil|whereof|thereof|normalis\w*)\b', re.I,
-)  # fmt: skip
+    r'what it is of|to the bit|pupil|whereof|thereof|normalis\w*)\b',
+    re.I,
+)
 # Names of variables that hide what they hold; the noun of the thing takes their place. `left` is a side, beside `right`
 # or `top`, and nothing else.
 HIDING = {'found', 'whole', 'own', 'given', 'each', 'said', 'told', 'made', 'begun', 'asked'}

@@ -121,9 +121,15 @@ _BOTH = 'torchvision 0.28.0 and keras 3 measured; MACs by forward hooks'
 
 def _variant(configuration: str, params: int, macs: int, evidence: str, paper: str = _PAPER, **arguments) -> Variant:
     return Variant(
-        module=VGG, arguments=dict(configuration=configuration, **arguments), input_shape=(224, 224, 3),
-        num_classes=1000, params=params, macs=macs, evidence=evidence, paper=f'{paper}, configuration {configuration}',
-    )  # fmt: skip
+        module=VGG,
+        arguments=dict(configuration=configuration, **arguments),
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        evidence=evidence,
+        paper=f'{paper}, configuration {configuration}',
+    )
 
 
 _bn = functools.partial(
