@@ -38,23 +38,40 @@ REQUIRED = inspect.Parameter.empty
 OF_THE_FILE = dict(epochs='float', batch_size='int', eval_batch_size='int')  # every experiment file says them
 # Types that neither a default nor a constructor tells.
 STATED = {
-    'normalize.mean': 'Sequence', 'normalize.std': 'Sequence', 'loss.class_weights': 'str, Sequence',
+    'normalize.mean': 'Sequence',
+    'normalize.std': 'Sequence',
+    'loss.class_weights': 'str, Sequence',
     'unlabelled.policy': 'Policy',
-}  # fmt: skip
+}
 # What a word in an annotation is called.
 KINDS = dict(
-    bool='yes or no', int='whole number', float='number', str='text', Sequence='list', tuple='list', Tuple='list',
-    Mapping='group', dict='group', Crop='group', Policy='group',
-)  # fmt: skip
+    bool='yes or no',
+    int='whole number',
+    float='number',
+    str='text',
+    Sequence='list',
+    tuple='list',
+    Tuple='list',
+    Mapping='group',
+    dict='group',
+    Crop='group',
+    Policy='group',
+)
 SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 # Classes whose fields mean the same under every name of a group.
 SHARED = {
     'unlabelled.policy': (Policy,),
-    'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
-    'augment': (Augment,), 'mixing': (Mixing,), 'distillation': (Distillation,), 'optimizer': (Decay,),
+    'transform.train': (Transform,),
+    'transform.train.crop': (Crop,),
+    'transform.train.policy': (Policy,),
+    'augment': (Augment,),
+    'mixing': (Mixing,),
+    'distillation': (Distillation,),
+    'optimizer': (Decay,),
     'updates': (OptimizerOptions,),
-    'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
-}  # fmt: skip
+    'schedule': (ScheduleOptions,),
+    'batch_norm': (Normalization,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,10 +144,16 @@ def every_key() -> list[Key]:
     comments = dict(re.findall(r'^ +(\w+)=.*?#\s*(.*)$', inspect.getsource(common.classification), re.M))
     outside = flatten(common.classification('DATA', 0.0, 0)) | {k: v for k, v in NEWER.items() if '.' not in k}
     found = [
-        Key(key, (), REQUIRED if key in OF_THE_FILE else value, said.get('', {}).get(key) or comments.get(key, ''),
-            OF_THE_FILE.get(key, ''))
-        for key, value in outside.items() if '.' not in key and not arguments.is_group(key)
-    ]  # fmt: skip
+        Key(
+            key,
+            (),
+            REQUIRED if key in OF_THE_FILE else value,
+            said.get('', {}).get(key) or comments.get(key, ''),
+            OF_THE_FILE.get(key, ''),
+        )
+        for key, value in outside.items()
+        if '.' not in key and not arguments.is_group(key)
+    ]
     for path in arguments._GROUPS:
         if path != 'model' and not path.startswith('transform.eval'):
             texts = said.get(path.removeprefix('transform.train.').removeprefix('unlabelled.'), {})
@@ -155,8 +178,15 @@ def _of_group(path: str, said: Mapping[str, str]) -> list[Key]:
     for key, _, meaning in sorted(rows, key=lambda row: order.index(row[0])):
         names = rows[key, _, meaning]
         everywhere = table is None or len(names) == len(table)
-        found.append(Key(f'{path}.{key}', () if everywhere else tuple(n for n, _ in names), names[0][1], meaning,
-                         STATED.get(f'{path}.{key}') or types.get(key, '')))  # fmt: skip
+        found.append(
+            Key(
+                f'{path}.{key}',
+                () if everywhere else tuple(n for n, _ in names),
+                names[0][1],
+                meaning,
+                STATED.get(f'{path}.{key}') or types.get(key, ''),
+            )
+        )
     return found
 
 
@@ -228,8 +258,10 @@ def commands_text() -> str:
     for verb, module in commands().items():
         usage, options, switches, required = flags_of(module)
         parts.append(f'## cvresearch {verb}\n\n```text\n{usage.strip()}\n```\n')
-        rows = [f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
-                for name, text in options.items()]  # fmt: skip
+        rows = [
+            f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
+            for name, text in options.items()
+        ]
         rows += [f'| `--{name}` | {_cell(text)} |' for name, text in switches.items()]
         parts.append('\n'.join(['| flag | meaning |', '| --- | --- |', *rows]) + '\n' if rows else '')
     return '\n'.join(part for part in parts if part)
