@@ -74,7 +74,7 @@ def excused(document: Path, block: Block) -> str:
     return next((why for part, why in ELSEWHERE.items() if part in block.code or part == document.name), '')
 
 
-def scene(folder: Path) -> None:
+def scene(folder: Path, runs: bool = True) -> None:
     """Makes a folder as a reader's: a clone with runs, a folder of photographs, a list of labels and a plugin."""
     pages.clone(folder)
     (folder / 'PHOTOS/cat').mkdir(parents=True)
@@ -91,6 +91,8 @@ def scene(folder: Path) -> None:
     (folder / 'my_lab').mkdir()
     (folder / 'my_lab/nets.py').write_text(re.search(r'<!-- plugin example -->\n```python\n(.*?)```', text, re.S)[1])
     (folder / 'predictions.jsonl').write_text(json.dumps(dict(image='a.png', top=[dict(name='a', probability=0.5)])))
+    if not runs:
+        return
     with contextlib.chdir(folder):
         call('cvresearch', ['train', '--config', 'configs/lenet5_mnist5k.py', '--workdir', f'runs/{RUNS[0]}'])
     for name in RUNS[1:]:
@@ -133,7 +135,7 @@ def run(document: Path, folder: Path) -> int:
         if block.language in ('bash', 'python') and not excused(document, block)
     ]
     if own:
-        scene(folder)
+        scene(folder, runs=document.name != 'README.md')  # which begins with nothing
     images = np.zeros((2, 28, 28, 1), np.uint8)
     names = {'__name__': '__main__', 'pixels': images, 'images': images, 'c': config()}
     with contextlib.chdir(folder):

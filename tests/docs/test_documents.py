@@ -55,7 +55,7 @@ def test_a_block_that_fails_is_found(tmp_path):
     page.write_text('```python\nnot_there\n```\n')
     (tmp_path / 'clone').mkdir()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(documents, 'scene', lambda folder: None)
+        patch.setattr(documents, 'scene', lambda folder, runs: None)
         patch.setattr(pages, '_main', pages._main)
         with pytest.raises(NameError, match='not_there'):
             documents.run(page, tmp_path / 'clone')
