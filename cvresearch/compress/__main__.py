@@ -13,17 +13,19 @@ images, and the record has the accuracies before and after, `n_seen`, and the la
 """
 
 import dataclasses
+import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
 
 from cvresearch.base import cli, tables
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.compress.pipeline import Settings, compress
-from cvresearch.data import preprocessing
+from cvresearch.data import preprocessing, sources
 from cvresearch.data.names import is_image
 from cvresearch.engine import classifiers
 from cvresearch.evaluation import measure
@@ -34,33 +36,48 @@ from cvresearch.optim.kernels import kernels
 BATCH = 16
 MOST_IMAGES = 256  # to calibrate with; more change the ranges little
 LATENCIES = 21  # images whose time is taken
+# Flags that say how, by the flag that says what.
+PARTS = {
+    'scope': 'prune',
+    'svd_method': 'svd',
+    'kmeans': 'bits',
+    'per_tensor': 'int8',
+    'images': 'int8',
+    'root': 'data',
+    'limit': 'data',
+}
 
 
-def compressed_classifier(net: Classifier, settings: Settings, images: Path | None = None) -> Classifier:
+def compressed_classifier(net: Classifier, settings: Settings, images: Sequence[Path] = ()) -> Classifier:
     """Returns a smaller net that answers as any other.
 
     Args:
       net: the original.
       settings: what is done.
-      images: folder of photographs to calibrate int8 with.
+      images: photographs to calibrate int8 with.
 
     Raises:
-      UserError: as `compress`, or there is no image.
+      UserError: as `compress`.
     """
-    if settings.int8 and images is None:
-        raise UserError('--int8 needs --images FOLDER: some hundred photographs such as the net is for')
-    batches = list(_batches(net, images)) if settings.int8 and images else []
-    variables = jax.device_get(net.variables)
+    variables, batches = jax.device_get(net.variables), _batches(net, images)
     module, variables = compress(compressed.plain(net.module), variables, net.input_shape, settings, batches)
     return dataclasses.replace(net, module=module, variables=variables)
 
 
-def _batches(net: Classifier, folder: Path) -> Iterator[np.ndarray]:
+def photographs(folder: Path) -> list[Path]:
+    """Returns the image files of a folder, at most `MOST_IMAGES`, evenly over all.
+
+    Raises:
+      UserError: there is none.
+    """
     paths = sorted(path for path in folder.rglob('*') if path.is_file() and is_image(bytes(path)))
     if not paths:
-        raise UserError(f'--images: there is no image in {folder}')
+        raise UserError(f'--images: there is no image in {folder}; expected a folder of photographs')
     step = max(len(paths) // MOST_IMAGES, 1)
-    paths = paths[::step][:MOST_IMAGES]
+    return paths[::step][:MOST_IMAGES]
+
+
+def _batches(net: Classifier, paths: Sequence[Path]) -> Iterator[np.ndarray]:
     for start in range(0, len(paths), BATCH):
         pixels = [preprocessing.of_file(path, net.prepare) for path in paths[start : start + BATCH]]
         yield np.asarray(net.normalize(np.stack(pixels)))
@@ -159,6 +176,32 @@ def main(argv: list[str]) -> int:
         limit='at most so many of its test images',
         layer='to compress, by its name in the table; may be repeated; all by default',
     )
+    settings, images = _checked(options)
+    limit = cli.integer('limit', options.limit) if options.limit else 0
+    net = classifiers.load(options.weights, options.model or '')
+    small = compressed_classifier(net, settings, images)
+    about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
+    if options.data:
+        about |= measured(small, net, measure.spec_of(options.data, options.root), limit)
+    notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
+    record = compressed.save_classifier(options.out, small, net, notes)
+    rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
+    print(tables.render(rows, ('layer', 'weights', 'kept', 'stored', 'distinct', 'bytes_before', 'bytes')))
+    before, after = record['original']['bytes'], record['total_bytes']
+    file = options.out / compressed.FILE
+    print(f'{before:,} bytes as float32, {after:,} in {file}: {before / after:.1f} times smaller')
+    if options.data:
+        print(_accuracies(record))
+    return 0
+
+
+def _checked(options: SimpleNamespace) -> tuple[Settings, list[Path]]:
+    """Returns what is done, and the photographs of the calibration; looks at all that needs no net."""
+    if options.out.exists():
+        raise UserError(f'--out {options.out} exists already; nothing is overwritten')
+    for part, whole in PARTS.items():
+        if getattr(options, part) and not getattr(options, whole):
+            raise UserError(f'--{part} is of --{whole}; give both')
     settings = Settings(
         prune=_number('prune', options.prune),
         scope=options.scope or 'layer',
@@ -173,26 +216,13 @@ def main(argv: list[str]) -> int:
     )
     if options.bits is not None and not settings.bits:
         raise UserError(f'--bits is {options.bits!r}; expected a whole number from 1 to 8')
-    if options.out.exists():
-        raise UserError(f'--out {options.out} exists already; nothing is overwritten')
-    if options.root and not options.data:
-        raise UserError('--root is of --data; give both')
-    limit = cli.integer('limit', options.limit) if options.limit else 0
-    net = classifiers.load(options.weights, options.model or '')
-    small = compressed_classifier(net, settings, options.images)
-    about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
+    if settings.int8 and not options.images:
+        raise UserError('--int8 needs --images FOLDER: some hundred photographs such as the net is for')
     if options.data:
-        about |= measured(small, net, measure.spec_of(options.data, options.root), limit)
-    notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
-    record = compressed.save_classifier(options.out, small, net, notes)
-    rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
-    print(tables.render(rows, ('layer', 'weights', 'kept', 'stored', 'distinct', 'bytes_before', 'bytes')))
-    before, after = record['original']['bytes'], record['total_bytes']
-    file = options.out / compressed.FILE
-    print(f'{before:,} bytes as float32, {after:,} in {file}: {before / after:.1f} times smaller')
-    if options.data:
-        print(_accuracies(record))
-    return 0
+        lookup('data', sources.table(), options.data)
+    if options.root and not options.root.exists():
+        raise UserError(f'--root: there is no {options.root}; expected the folder of the data set')
+    return settings, photographs(options.images) if settings.int8 else []
 
 
 def _accuracies(record: dict) -> str:
@@ -210,7 +240,7 @@ def _number(flag: str, text: str | None, whole: bool = False) -> float:
         value = 0.0 if text is None else int(text) if whole else float(text)
     except ValueError as error:
         raise UserError(f'--{flag} is {text!r}; expected a {"whole " if whole else ""}number') from error
-    if not value >= 0:
+    if not (value >= 0 and math.isfinite(value)):
         raise UserError(f'--{flag} is {text!r}; expected at least 0')
     return value
 

@@ -165,7 +165,7 @@ class Share(Compression):
 
     def __post_init__(self):
         super().__post_init__()
-        lookup('compress.kmeans', dict.fromkeys(('lloyd', 'optimal')), self.kmeans)
+        lookup('compress.kmeans', sharing.METHODS, self.kmeans)
         if self.uneven:
             raise UserError(
                 'config.compress.name is share, and the optimizer moves equal weights differently (muon, '

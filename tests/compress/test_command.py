@@ -153,25 +153,50 @@ def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+BEFORE_A_NET_IS_READ = [
+    (['--root', 'somewhere'], 'give both'),
+    (['--limit', '5'], 'give both'),
+    (['--kmeans', 'optimal'], 'give both'),
+    (['--scope', 'global', '--quality', '1'], 'give both'),
+    (['--per_tensor'], 'give both'),
+    (['--data', 'image_folders'], 'did you mean'),
+    (['--data', 'image_folder', '--root', 'nowhere'], 'there is no'),
+    (['--prune', '1.2'], 'from 0 to 1'),
+    (['--prune', '-0.1'], 'at least 0'),
+    (['--prune', 'nan'], 'at least 0'),
+    (['--prune', 'much'], "--prune is 'much'"),
+    (['--quality', 'inf'], 'at least 0'),
+    (['--bits', '9'], 'from 1 to 8'),
+    (['--bits', '0'], 'from 1 to 8'),
+    (['--bits', '2.5'], 'whole number'),
+    (['--bits', '3', '--kmeans', 'loyd'], 'did you mean lloyd'),
+    (['--svd', 'rank=0'], 'at least 1'),
+    (['--svd', 'rank=2.5'], 'such as'),
+    (['--svd', 'energie=0.4'], 'did you mean energy'),
+    (['--svd', 'energy=1.4'], 'from 0 to 1'),
+    (['--svd', 'size=0.5', '--svd_method', 'seperable'], 'did you mean separable'),
+    (['--scope', 'layers', '--prune', '0.1'], 'did you mean layer'),
+    (['--int8', 'minmax'], '--images'),
+    (['--int8', 'minmax', '--images', 'nowhere'], 'no image'),
+    (['--int8', 'max', '--images', 'nowhere'], 'did you mean minmax'),
+    (['--int8', 'minmax', '--bits', '3', '--images', 'nowhere'], 'one of them'),
+    (['--prune', '0.1', '--quality', '0.1'], 'one of them'),
+]
+
+
+@pytest.mark.parametrize(('flags', 'message'), BEFORE_A_NET_IS_READ)
+def test_what_needs_no_net_is_refused_before_one_is_read(tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        command.main(['--weights', 'a net that is not there', '--out', str(tmp_path / 'small'), *flags])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        (['--root', 'somewhere'], 'give both'),
-        (['--data', 'image_folders'], 'did you mean'),
-        (['--prune', '1.2'], 'from 0 to 1'),
-        (['--prune', 'much'], "--prune is 'much'"),
-        (['--bits', '9'], 'from 1 to 8'),
-        (['--bits', '0'], 'from 1 to 8'),
-        (['--bits', '2.5'], 'whole number'),
         (['--bits', '2', '--layer', 'C9'], "no layer 'C9'; did you mean"),
         (['--svd', 'rank=999', '--layer', 'F6'], 'expected 1 to 84'),
-        (['--svd', 'rank=0', '--layer', 'F6'], 'expected 1 to 84'),
-        (['--svd', 'energie=0.4'], 'did you mean energy'),
-        (['--svd', 'energy=1.4'], 'from 0 to 1'),
-        (['--scope', 'layers', '--prune', '0.1'], 'did you mean layer'),
-        (['--int8', 'minmax'], '--images'),
-        (['--int8', 'minmax', '--bits', '3'], 'one of them'),
-        (['--prune', '0.1', '--quality', '0.1'], 'one of them'),
+        (['--svd', 'rank=999'], 'makes no layer smaller'),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(net, tmp_path, flags, message):
