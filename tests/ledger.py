@@ -36,6 +36,7 @@ PROGRAMS = {
             'peers.load',
             'peers.scale',
             'peers.serving',
+            'peers.small_photographs',
             'peers.strict_loads',
             'reference',
             'two_moons',

@@ -22,13 +22,13 @@ import numpy as np
 ROOT = Path(__file__).parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from cvresearch.base import tables  # noqa: E402
-from cvresearch.base.workdir import write_atomically  # noqa: E402
-from cvresearch.compress import __main__ as command  # noqa: E402
-from cvresearch.data import preprocessing  # noqa: E402
-from cvresearch.engine import classifiers  # noqa: E402
-from cvresearch.interop import compressed  # noqa: E402
-from tests.interop.test_real_weights import RECORD, photographs, weights_of  # noqa: E402
+from cvresearch.base import tables
+from cvresearch.base.workdir import write_atomically
+from cvresearch.compress import __main__ as command
+from cvresearch.data import preprocessing
+from cvresearch.engine import classifiers
+from cvresearch.interop import compressed
+from tests.interop.test_real_weights import photographs, weights_of
 
 SQUEEZENET = 'songhan/SqueezeNet'
 PUBLISHED_BYTES = {SQUEEZENET: 675_763}  # of the file itself
@@ -120,15 +120,15 @@ def answers_table(rows: list[dict]) -> str:
     return tables.render(found, tuple(found[0]), 'markdown')
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ('record', 'table', 'answers', 'squeezenet'):
         parser.add_argument(f'--{name}', type=Path)
-    options = parser.parse_args()
+    options = parser.parse_args(argv)
     for file, render in ((options.table, table), (options.answers, answers_table)):
         if file:
             print(render(json.loads(file.read_text())))
-            return
+            return 0
     rows = json.loads(options.record.read_text()) if options.record.exists() else []
     done = [(each['net'], tuple(each['flags'])) for each in rows]
     for reference, flags in [*(CODED if options.squeezenet else []), *WAYS]:
@@ -137,7 +137,8 @@ def main() -> None:
             rows.append(row(reference, flags, str(weights)))
             write_atomically(options.record, json.dumps(rows, indent=1) + '\n')
     print(table(rows))
+    return 0
 
 
 if __name__ == '__main__':
-    main()
+    sys.exit(main())
