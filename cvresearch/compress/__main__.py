@@ -15,7 +15,7 @@ images, and the record has the accuracies before and after, `n_seen`, and the la
 import dataclasses
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,18 +48,18 @@ PARTS = {
 }
 
 
-def compressed_classifier(net: Classifier, settings: Settings, images: Sequence[Path] = ()) -> Classifier:
+def compressed_classifier(net: Classifier, settings: Settings, pixels: Iterable[np.ndarray] = ()) -> Classifier:
     """Returns a smaller net that answers as any other.
 
     Args:
       net: the original.
       settings: what is done.
-      images: photographs to calibrate int8 with.
+      pixels: batches of prepared images to calibrate int8 with, uint8 (batch, height, width, channels).
 
     Raises:
       UserError: as `compress`.
     """
-    variables, batches = jax.device_get(net.variables), _batches(net, images)
+    variables, batches = jax.device_get(net.variables), (np.asarray(net.normalize(batch)) for batch in pixels)
     module, variables = compress(compressed.plain(net.module), variables, net.input_shape, settings, batches)
     return dataclasses.replace(net, module=module, variables=variables)
 
@@ -77,10 +77,24 @@ def photographs(folder: Path) -> list[Path]:
     return paths[::step][:MOST_IMAGES]
 
 
-def _batches(net: Classifier, paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    for start in range(0, len(paths), BATCH):
-        pixels = [preprocessing.of_file(path, net.prepare) for path in paths[start : start + BATCH]]
-        yield np.asarray(net.normalize(np.stack(pixels)))
+def pixels_of(net: Classifier, photographs: Sequence[Path]) -> Iterator[np.ndarray]:
+    """Yields batches of photographs, prepared for a net."""
+    for start in range(0, len(photographs), BATCH):
+        yield np.stack([preprocessing.of_file(path, net.prepare) for path in photographs[start : start + BATCH]])
+
+
+def training_pixels(net: Classifier, data: dict) -> Iterator[np.ndarray]:
+    """Yields batches of a data set's training images, prepared for a net: at most `MOST_IMAGES`, evenly over all.
+
+    Raises:
+      UserError: as `sources.load`, or there are no training images.
+    """
+    source = sources.load(data, preparation=net.preprocessing)
+    if 'train' not in source.splits:
+        raise UserError(f'{data["name"]} has no training images to calibrate int8 with; give photographs by --images')
+    images = sources.part_of(source, 'train', MOST_IMAGES).splits['train']
+    for start in range(0, len(images), BATCH):
+        yield images.take(np.arange(start, min(start + BATCH, len(images))))[0]
 
 
 def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> list[dict]:
@@ -170,8 +184,8 @@ def main(argv: list[str]) -> int:
         bits='of a shared weight, 1 to 8',
         kmeans='lloyd (default) or optimal',
         int8='how ranges are found: minmax, percentile or entropy',
-        images='folder of photographs to calibrate --int8 with',
-        data='a data set to evaluate both nets on: image_folder, imagenet, mnist5k, ...',
+        images='folder of photographs to calibrate --int8 with; by default training images of --data',
+        data='a data set to evaluate both nets on, and to calibrate --int8 with: image_folder, imagenet, mnist5k, ...',
         root='of that data set',
         limit='at most so many of its test images',
         layer='to compress, by its name in the table; may be repeated; all by default',
@@ -179,10 +193,12 @@ def main(argv: list[str]) -> int:
     settings, images = _checked(options)
     limit = cli.integer('limit', options.limit) if options.limit else 0
     net = classifiers.load(options.weights, options.model or '')
-    small = compressed_classifier(net, settings, images)
+    data = measure.spec_of(options.data, options.root) if options.data else {}
+    pixels = pixels_of(net, images) if images else training_pixels(net, data)
+    small = compressed_classifier(net, settings, pixels if settings.int8 else ())
     about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
     if options.data:
-        about |= measured(small, net, measure.spec_of(options.data, options.root), limit)
+        about |= measured(small, net, data, limit)
     notes = compressed.Notes(about, options.code, lambda sizes: {'layers': layer_rows(small, net, sizes)})
     record = compressed.save_classifier(options.out, small, net, notes)
     rows = [row | {'kept': f'{row["kept"]:.1%}'} for row in record['layers']]
@@ -216,13 +232,13 @@ def _checked(options: SimpleNamespace) -> tuple[Settings, list[Path]]:
     )
     if options.bits is not None and not settings.bits:
         raise UserError(f'--bits is {options.bits!r}; expected a whole number from 1 to 8')
-    if settings.int8 and not options.images:
-        raise UserError('--int8 needs --images FOLDER: some hundred photographs such as the net is for')
+    if settings.int8 and not (options.images or options.data):
+        raise UserError('--int8 needs --images FOLDER, some hundred photographs such as the net is for, or --data')
     if options.data:
         lookup('data', sources.table(), options.data)
     if options.root and not options.root.exists():
         raise UserError(f'--root: there is no {options.root}; expected the folder of the data set')
-    return settings, photographs(options.images) if settings.int8 else []
+    return settings, photographs(options.images) if options.images else []
 
 
 def _accuracies(record: dict) -> str:

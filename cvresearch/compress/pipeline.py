@@ -7,11 +7,11 @@ import flax.linen as nn
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.compress import factorise, int8, narrow, prune
+from cvresearch.compress import int8, narrow, prune
 from cvresearch.compress.layer_calls import calls
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
-from cvresearch.optim import sharing
+from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import chosen, kernels, require_share, with_kernels
 
 SCOPES = {'layer': prune.by_layer, 'global': prune.everywhere}
@@ -153,10 +153,10 @@ def _ranks(found: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int
         if settings.svd_method == 'separable' and (kernel.ndim != 4 or kernel.shape[0] == 1 or kernel.shape[1] == 1):
             continue
         rank = choose(kernel, value, method=settings.svd_method)
-        rows, columns = factorise.matrix(kernel, settings.svd_method).shape
+        rows, columns = factorise.sides(kernel.shape, settings.svd_method)
         if by == 'rank' and settings.layers and not 1 <= rank <= min(rows, columns):
             raise UserError(f'the rank of {name!r} is {rank}; expected 1 to {min(rows, columns)}, its full rank')
-        if rank >= 1 and rank * (rows + columns) < rows * columns:
+        if factorise.is_smaller(rows, columns, rank):
             ranks[name] = rank
     if not ranks:
         raise UserError(f'{settings.svd} makes no layer smaller; expected a lower rank, or layers that are larger')
