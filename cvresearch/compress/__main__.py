@@ -22,7 +22,7 @@ from types import SimpleNamespace
 import jax
 import numpy as np
 
-from cvresearch.base import cli, tables
+from cvresearch.base import cli, tables, trees
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.compress.pipeline import Settings, compress
 from cvresearch.data import preprocessing, sources
@@ -48,20 +48,26 @@ PARTS = {
 }
 
 
-def compressed_classifier(net: Classifier, settings: Settings, pixels: Iterable[np.ndarray] = ()) -> Classifier:
+def compressed_classifier(
+    net: Classifier, settings: Settings, pixels: Iterable[np.ndarray] = (), name: str = ''
+) -> Classifier:
     """Returns a smaller net that answers as any other.
 
     Args:
       net: the original.
       settings: what is done.
       pixels: batches of prepared images to calibrate int8 with, uint8 (batch, height, width, channels).
+      name: of the result, in records.
 
     Raises:
       UserError: as `compress`.
     """
     variables, batches = jax.device_get(net.variables), (np.asarray(net.normalize(batch)) for batch in pixels)
     module, variables = compress(compressed.plain(net.module), variables, net.input_shape, settings, batches)
-    return dataclasses.replace(net, module=module, variables=variables)
+    made = dataclasses.replace(
+        net.provenance, kind='compressed', name=name, digest=trees.sha256(variables), facts={'of': net.provenance.name}
+    )
+    return dataclasses.replace(net, module=module, variables=variables, provenance=made)
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -179,7 +185,7 @@ def main(argv: list[str]) -> int:
         prune='share of the weights (or channels) to drop, 0 to 1',
         scope='layer (default): the share of each layer; global: of all together; channels: whole features',
         quality='instead of --prune: drop weights below so many deviations of their layer (Han et al. 2015)',
-        svd='factors of a rank by energy=0.9, size=0.2, macs=0.5 or rank=64',
+        svd='factors of a rank by energy=0.9, size=0.2, macs=0.5 or rank=64, where they make a layer smaller',
         svd_method='output (default): k x k and 1 x 1; separable: k x 1 and 1 x k',
         bits='of a shared weight, 1 to 8',
         kmeans='lloyd (default) or optimal',
@@ -195,7 +201,7 @@ def main(argv: list[str]) -> int:
     net = classifiers.load(options.weights, options.model or '')
     data = measure.spec_of(options.data, options.root) if options.data else {}
     pixels = pixels_of(net, images) if images else training_pixels(net, data)
-    small = compressed_classifier(net, settings, pixels if settings.int8 else ())
+    small = compressed_classifier(net, settings, pixels if settings.int8 else (), str(options.out))
     about = {'settings': {**dataclasses.asdict(settings), 'code': options.code}, 'command': ['compress', *argv]}
     if options.data:
         about |= measured(small, net, data, limit)

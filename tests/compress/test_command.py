@@ -75,7 +75,7 @@ def test_int8_is_a_quarter_and_near_the_original(net, tmp_path):
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / 'photos' / f'{number}.png')
     small, record = run(tmp_path, '--int8', 'minmax', '--images', str(tmp_path / 'photos'))
-    assert record['total_bytes'] < record['original']['bytes'] / 3.8
+    assert record['total_bytes'] < record['original']['bytes'] / 3.8 and small.digest == record['sha256']
     expected = np.asarray(net.logits(pixels[..., None]))
     assert np.abs(np.asarray(small.logits(pixels[..., None])) - expected).max() < 0.05 * np.abs(expected).max()
 
@@ -98,12 +98,28 @@ def test_the_record_has_the_accuracy_before_and_after(net, photos, tmp_path, cap
     small, record = run(tmp_path, '--prune', '0.97', '--data', 'image_folder', '--root', str(photos))
     before, after = record['accuracy']['before'], record['accuracy']['after']
     assert before['top1'] == 100 and before['n_seen'] == after['n_seen'] == 12
+    assert (before['digest'], after['digest']) == (record['original']['digest'], record['sha256'])
+    assert (before['kind'], after['kind'], after['of']) == ('run', 'compressed', 'run:x')
     files = sorted(photos.rglob('*.png'))
     pixels = np.stack([np.asarray(Image.open(file))[..., None] for file in files])
     right = np.asarray(small.logits(pixels)).argmax(-1) == [net.class_names.index(file.parent.name) for file in files]
     assert after['top1'] == pytest.approx(100 * right.mean()) and record['same_answers'] == pytest.approx(right.mean())
     assert record['latency_ms']['before'] > 0 < record['latency_ms']['after']
     assert 'top1 100.00 before' in capsys.readouterr().out
+
+
+def test_int8_calibrates_on_training_images_where_it_is_given_no_others(net, photos, tmp_path):
+    (tmp_path / 'whole').mkdir()
+    for split in ('train', 'test'):
+        (tmp_path / 'whole' / split).symlink_to(photos)
+    flags = ['--int8', 'minmax', '--data', 'image_folder', '--root']
+    small, _ = run(tmp_path, *flags, str(tmp_path / 'whole'))
+    pixels = np.stack([np.asarray(Image.open(file))[..., None] for file in photos.rglob('*.png')])
+    normal = np.asarray(net.normalize(pixels))
+    low, high = min(normal.min(), 0), max(normal.max(), 0)
+    assert small.variables['params']['C1']['input_scale'] == pytest.approx((high - low) / 255, rel=1e-5)
+    with pytest.raises(UserError, match='no training images'):
+        command.main(['--weights', 'run:x', '--out', str(tmp_path / 'other'), *flags, str(photos)])
 
 
 def test_evaluate_takes_the_folder_and_finds_what_the_record_says(net, photos, tmp_path, capsys):
