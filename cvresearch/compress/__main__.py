@@ -264,13 +264,8 @@ def _number(flag: str, text: str | None, integer: bool = False) -> float:
     try:
         value = 0.0 if text is None else int(text) if integer else float(text)
     except ValueError as error:
-<<<<<<< HEAD
-        raise UserError(f'--{flag} is {text!r}; expected a {"whole " if whole else ""}number') from error
-    if not (value >= 0 and math.isfinite(value)):
-=======
         raise UserError(f'--{flag} is {text!r}; expected a {"whole " if integer else ""}number') from error
-    if not value >= 0:
->>>>>>> next
+    if not (value >= 0 and math.isfinite(value)):
         raise UserError(f'--{flag} is {text!r}; expected at least 0')
     return value
 
