@@ -71,8 +71,8 @@ def small(name: str, out: Path, *flags: str) -> dict:
     if not out.exists():
         program.main(['--weights', name, '--out', str(out), '--data', 'mnist5k', *flags])
     record = json.loads((out / compressed.RECORD).read_text(encoding='utf-8'))
-    found = {key: record['accuracy']['after'][key] for key in ('top1', 'n_seen')}
-    return {**found, 'bytes': record['total_bytes'], 'latency_ms': record['latency_ms']['after']}
+    accuracy = {key: record['accuracy']['after'][key] for key in ('top1', 'n_seen')}
+    return {**accuracy, 'bytes': record['total_bytes'], 'latency_ms': record['latency_ms']['after']}
 
 
 def table(record: dict) -> str:
@@ -83,7 +83,7 @@ def table(record: dict) -> str:
     ):
         of = list(group)
         values, size = [row['top1'] for row in of], statistics.mean(row['bytes'] for row in of)
-        whole = statistics.mean(
+        before = statistics.mean(
             row['bytes'] for row in record['rows'] if row['net'] == of[0]['net'] and row['way'] == 'float32'
         )
         deviation = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
@@ -95,7 +95,7 @@ def table(record: dict) -> str:
                 'n_seen': f'{of[0]["n_seen"]:,}',
                 'top-1': f'{statistics.mean(values):.2f}{deviation}',
                 'KB': f'{size / 1000:.1f}',
-                'ratio': f'{whole / size:.1f}',
+                'ratio': f'{before / size:.1f}',
                 'seeds': len(of),
             }
         )

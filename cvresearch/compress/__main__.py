@@ -64,10 +64,10 @@ def compressed_classifier(
     """
     variables, batches = jax.device_get(net.variables), (np.asarray(net.normalize(batch)) for batch in pixels)
     module, variables = compress(compressed.plain(net.module), variables, net.input_shape, settings, batches)
-    made = dataclasses.replace(
+    provenance = dataclasses.replace(
         net.provenance, kind='compressed', name=name, digest=trees.sha256(variables), facts={'of': net.provenance.name}
     )
-    return dataclasses.replace(net, module=module, variables=variables, provenance=made)
+    return dataclasses.replace(net, module=module, variables=variables, provenance=provenance)
 
 
 def photographs(folder: Path) -> list[Path]:
@@ -224,9 +224,9 @@ def _checked(options: SimpleNamespace) -> tuple[Settings, list[Path]]:
     """Returns what is done, and the photographs of the calibration; looks at all that needs no net."""
     if options.out.exists():
         raise UserError(f'--out {options.out} exists already; nothing is overwritten')
-    for part, whole in PARTS.items():
-        if getattr(options, part) and not getattr(options, whole):
-            raise UserError(f'--{part} is of --{whole}; give both')
+    for part, subject in PARTS.items():
+        if getattr(options, part) and not getattr(options, subject):
+            raise UserError(f'--{part} is of --{subject}; give both')
     settings = Settings(
         prune=_number('prune', options.prune),
         scope=options.scope or 'layer',
