@@ -26,6 +26,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Float
+
+from cvresearch.base.arrays import Images, JaxArray, Kernel
+
+Maps = Float[JaxArray, 'batch out_height out_width features']
 
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
@@ -48,7 +53,7 @@ def _in_float32(function):
 
 
 @_in_float32
-def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def forward(x: Images, kernel: Kernel, window) -> Maps:
     """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
 
     Args:
@@ -73,7 +78,7 @@ def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
     channels = kernel.shape[2] * window.groups
     if not g.size or not kernel.size:
@@ -95,7 +100,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
     if not x.size or not g.size:
         return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)
