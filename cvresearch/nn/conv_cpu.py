@@ -26,11 +26,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jaxtyping import Float
 
-from cvresearch.base.arrays import Images, JaxArray, Kernel
-
-Maps = Float[JaxArray, 'batch out_height out_width features']
+from cvresearch.base.arrays import Images, Kernel, Maps
 
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
@@ -57,8 +54,7 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
     """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
 
     Args:
-      x: images.
-      kernel: (kernel height, kernel width, channels / groups, features).
+      x, kernel: images, and a kernel of (height, width, channels / groups, features).
       window: a `conv_primitives.Window`.
     """
     if not x.size or not kernel.size:
