@@ -103,6 +103,7 @@ class Prune(Compression):
 
     def begun(self, params) -> tuple[dict, dict]:
         leaves = dict(trees.named_leaves(params))
+        # A kernel that is all zeros was not pruned: the last one of a residual block may begin so.
         held = {path: (leaves[path] != 0) | ~np.any(leaves[path]) for path in self.values(params)}
         return params, {'masks': trees.nested(held)}
 
@@ -113,6 +114,7 @@ class Prune(Compression):
             masks = self._masks(params, dict(trees.named_leaves(memory['masks'])), rounds.made(step))
             return self.settled(new := {'masks': trees.nested(masks)}, params), new
 
+        # Within the compiled update: one program serves all steps, whichever of them prune.
         is_due = (jnp.array(rounds.steps) == step).any()
         return lax.cond(is_due, pruned, lambda: (params, memory))
 
@@ -196,6 +198,7 @@ class Share(Compression):
             shared = sharing.share(kernel, bits, self.kmeans)
             changed[path], codes[path] = shared.weights(), shared.codes.astype(np.int16)
             used, first = np.unique(codes[path], return_index=True)
+            # The first member of each cluster stands for its value: `settled` reads it there.
             members[path] = np.zeros(2**bits, np.int32)
             members[path][used[used >= 0]] = first[used >= 0]
         new = _over(trees.nested(changed), params, lambda leaf, kernel: kernel)
@@ -208,6 +211,7 @@ class Share(Compression):
         bits = self._bits(gradients)
 
         def of_layer(path, codes):
+            # One entry more than there are values, which is zero: for the weights that stay zero.
             entries = sharing.codebook_gradient(dict(trees.named_leaves(gradients))[path], codes, 2 ** bits[path])
             return jnp.append(entries, 0)[jnp.where(codes < 0, 2 ** bits[path], codes)]
 

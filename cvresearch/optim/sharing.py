@@ -63,6 +63,7 @@ def share(weights: np.ndarray, bits: int, method: str = 'lloyd', keep_zeros: boo
         codebook = values
     else:
         codebook = METHODS[method](values, counts, clusters)
+    # Two centroids may round to one float32; a code for nothing would cost a bit.
     codebook = np.unique(codebook.astype(np.float32))
     codes[taken] = nearest_code(weights[taken], codebook)
     return Shared(codebook, codes)
@@ -93,6 +94,7 @@ def lloyd(values: np.ndarray, counts: np.ndarray, centroids: np.ndarray) -> np.n
     total = np.concatenate([[0], np.cumsum(values.astype(np.float64) * counts)])
     before = None
     for _ in range(MOST_STEPS):
+        # Clusters are stretches of the sorted values, so the middles between centroids are all that is compared.
         ends = np.searchsorted(values, (centroids[:-1] + centroids[1:]) / 2, side='right')
         ends = np.concatenate([[0], ends, [len(values)]])
         if before is not None and np.array_equal(ends, before):
@@ -126,6 +128,7 @@ def optimal(values: np.ndarray, counts: np.ndarray, clusters: int) -> np.ndarray
             f'{n:,} distinct weights in {clusters} clusters are too many for the optimum; expected a product of at '
             f'most {MOST_EXACT:,}; use the method lloyd'
         )
+    # About their mean: the sum of squares minus the square of the sum cancels badly far from zero.
     centred = values.astype(np.float64) - np.average(values, weights=counts)
     weight, total, square = (np.concatenate([[0], np.cumsum(counts * centred**power)]) for power in (0, 1, 2))
 
