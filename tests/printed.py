@@ -33,10 +33,12 @@ cvresearch() { note cvresearch "$@"; }
 python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { note pip "$@"; }
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
 basedpyright() { note basedpyright "$@"; }; tensorboard() { note tensorboard "$@"; }
-source() { :; }; cp() { :; }; apt-get() { note apt-get "$@"; }
+mkdocs() { note mkdocs "$@"; }; source() { :; }; cp() { :; }; apt-get() { note apt-get "$@"; }
 set -eu
 """
-QUICK = re.compile(r'launch\.(sweep .*(--dry-run|--status)|report )|cvresearch (report (tables|plots)|summary) ')
+QUICK = re.compile(
+    r'(launch\.|cvresearch )sweep .*(--dry-run|--status)|launch\.report |cvresearch (report (tables|plots|sweep)|summary) '
+)
 PLACEHOLDERS = {'FILE.svg', 'FILE', 'DIR', 'NAME'}
 # These parse arguments themselves.
 OTHERS = ('tests.stamps', 'tests.peers.', 'tests.reference', 'tests.engine.mesh_curves', 'venv', 'pytest')
