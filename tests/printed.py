@@ -37,7 +37,8 @@ mkdocs() { note mkdocs "$@"; }; source() { :; }; cp() { :; }; apt-get() { note a
 set -eu
 """
 QUICK = re.compile(
-    r'(launch\.|cvresearch )sweep .*(--dry-run|--status)|launch\.report |cvresearch (report (tables|plots|sweep)|summary) '
+    r'(launch\.|cvresearch )sweep .*(--dry-run|--status)|launch\.report |cvresearch summary |'
+    r'cvresearch report (tables|plots|sweep) '
 )
 PLACEHOLDERS = {'FILE.svg', 'FILE', 'DIR', 'NAME'}
 # These parse arguments themselves.
