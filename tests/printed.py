@@ -26,9 +26,10 @@ STUBS = """
 note() { printf '%s\\0' "$@" >> COMMANDS; printf '\\n\\0' >> COMMANDS; }
 python() {
   note python "$@"; [ "$1" != -c ] || { echo site; return; }
-  while [ $# -gt 0 ]; do [ "$1" != --workdir ] || mkdir -p "$2"; shift; done
+  workdir "$@"
 }
-cvresearch() { note cvresearch "$@"; }
+workdir() { while [ $# -gt 0 ]; do [ "$1" != --workdir ] || mkdir -p "$2"; shift; done; }
+cvresearch() { note cvresearch "$@"; workdir "$@"; }
 .venv/bin/python() { note python "$@"; }
 python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { note pip "$@"; }
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
