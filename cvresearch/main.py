@@ -12,6 +12,7 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=('config',),
         places=('workdir',),
+        buckets=('workdir',),
         repeated=('track',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
         workdir='folder of the run; the same command again continues it',

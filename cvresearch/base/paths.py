@@ -5,6 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvresearch.base.buckets import is_bucket
 from cvresearch.base.errors import UserError
 
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
@@ -27,7 +28,7 @@ def local(path: str | Path, what: str = '') -> Path:
         hint = (
             f'write {re.sub("^file:/+", "/", text)}'
             if match[1].lower() == 'file'
-            else 'buckets are not supported yet: name a local folder and copy it afterwards, or mount the bucket'
+            else 'this is not done in buckets: name a local folder and copy it afterwards, or mount the bucket'
         )
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
     if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it
@@ -40,17 +41,21 @@ def local(path: str | Path, what: str = '') -> Path:
         raise UserError(f'{subject}, and there is no user {name[1:]!r}; write ./{text} if it is a name') from error
 
 
-def listed(texts: Sequence[str], what: str) -> list[Path]:
+def listed(texts: Sequence[str], what: str, buckets: bool = False) -> list[str | Path]:
     """Returns the paths that a repeatable flag names.
 
     A comma is a character of a name like any other. For commands of older versions a text is a list of names with
-    commas between, where it is no path itself and each of its parts is one.
+    commas between, where it is no path itself and each of its parts is one. With `buckets` addresses of buckets come as
+    they are.
 
     Raises:
       UserError: as `local`.
     """
-    found = []
+    found: list[str | Path] = []
     for text in texts:
+        if buckets and is_bucket(text):
+            found.append(text)
+            continue
         parts = [part for part in text.split(',') if part]
         a_list = len(parts) > 1 and not local(text, what).exists() and all(local(part, what).exists() for part in parts)
         found += [local(part, what) for part in (parts if a_list else [text])]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 
 from cvresearch.base import plugins
+from cvresearch.base.buckets import is_bucket
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 from cvresearch.base.paths import local
 from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
@@ -92,7 +93,7 @@ def load(
     check_arguments('data', every, EVERY)
     cache, divided = every.pop('cache'), every
     own = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
-    if mirror.is_bucket(str(own.get('root', ''))):
+    if is_bucket(str(own.get('root', ''))):
         own['root'] = str(mirror.mirrored(own['root'], cache))
     source = construct('data', table(), own)
     if class_names is not None:
