@@ -6,15 +6,19 @@ one step: of two processes one alone succeeds. Writing one object is atomic on b
 """
 
 import base64
+import contextlib
 import dataclasses
 import os
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import Self, TypeVar
 
 from cvresearch.base.errors import UserError
+
+T = TypeVar('T')
 
 PACKAGES = {'gs': 'gcsfs', 's3': 's3fs'}  # by scheme, which is also the name of the extra
 ADDRESS = re.compile(r'(gs|s3)://(.+)')
@@ -25,6 +29,7 @@ OPTIONS: dict[str, dict] = {
     's3': {'use_listings_cache': False, 'config_kwargs': {'connect_timeout': 10, 'read_timeout': 60}},
 }
 THREADS = 8  # files at once
+TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
 
 
 def is_bucket(text: str | Path) -> bool:
@@ -34,7 +39,9 @@ def is_bucket(text: str | Path) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Bucket:
-    """A folder in a bucket. Every question goes to the server; its errors are raised as they come.
+    """A folder in a bucket. Every question goes to the server.
+
+    What the network or the load of a server may have caused is tried again; an error is raised as its package has it.
 
     Attributes:
       address: as typed, without a slash at the end.
@@ -58,7 +65,9 @@ class Bucket:
         match = ADDRESS.fullmatch(address)
         path = match[2].strip('/') if match else ''
         if match is None or not is_plain(path):
-            raise UserError(f'{what} is {address!r}; expected gs://BUCKET/PATH or s3://BUCKET/PATH, without ".." or "//"')
+            raise UserError(
+                f'{what} is {address!r}; expected gs://BUCKET/PATH or s3://BUCKET/PATH, without "..", "." or "//"'
+            )
         bucket = cls(f'{match[1]}://{path}', path)
         filesystem(bucket.scheme)
         return bucket
@@ -76,32 +85,40 @@ class Bucket:
     def files(self, below: str = '') -> dict[str, dict]:
         """Returns {name below the folder: {'size', 'tag'}}; `below` only of that folder in it, which may be absent."""
         place, found = f'{self.path}/{below}'.rstrip('/'), {}
-        self.store.invalidate_cache()
-        for key, info in self.store.find(place, detail=True).items():
+
+        def listed() -> dict:
+            self.store.invalidate_cache()
+            return self.store.find(place, detail=True)
+
+        for key, info in patiently(listed).items():
             name = key.removeprefix(self.path).lstrip('/')
             if name and not key.endswith('/'):  # what consoles put for a folder
                 found[name] = {'size': int(info['size']), 'tag': _tag(info)}
         return found
 
-    def read(self, name: str, start: int | None = None, end: int | None = None) -> bytes:
+    def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes:
         """Returns a file's bytes, or those from `start` to `end`; OSError where fewer come."""
-        data = self.store.cat_file(f'{self.path}/{name}', start=start, end=end)
-        if start is not None and end is not None and len(data) != end - start:
-            raise OSError(f'{len(data):,} bytes came of {end - start:,}')
-        return data
+
+        def asked() -> bytes:
+            data = self.store.cat_file(f'{self.path}/{name}', start=start, end=end)
+            if start is not None and end is not None and len(data) != end - start:
+                raise OSError(f'{len(data):,} bytes came of {end - start:,}')
+            return data
+
+        return patiently(asked, tries)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file, in one step."""
-        self.store.pipe_file(f'{self.path}/{name}', data)
+        patiently(lambda: self.store.pipe_file(f'{self.path}/{name}', data))
 
     def send(self, name: str, file: Path) -> None:
         """Writes a file of this machine, in one step, however large."""
-        self.store.put_file(str(file), f'{self.path}/{name}')
+        patiently(lambda: self.store.put_file(str(file), f'{self.path}/{name}'))
 
     def create(self, name: str, data: bytes) -> bool:
         """Writes a file where there is none; returns whether it was this call that did it."""
         try:
-            self.store.pipe_file(f'{self.path}/{name}', data, mode='create')
+            patiently(lambda: self.store.pipe_file(f'{self.path}/{name}', data, mode='create'))
         except FileExistsError:
             # It may be ours all the same: the answer to an earlier try of the same request was lost.
             return self.read(name) == data
@@ -110,10 +127,8 @@ class Bucket:
     def remove(self, names: Iterable[str]) -> None:
         """Deletes files; those that are gone already are no error."""
         for name in names:
-            try:
-                self.store.rm_file(f'{self.path}/{name}')
-            except FileNotFoundError:
-                continue
+            with contextlib.suppress(FileNotFoundError):
+                patiently(lambda name=name: self.store.rm_file(f'{self.path}/{name}'))
 
 
 def filesystem(scheme: str):
@@ -143,6 +158,27 @@ def is_plain(path: str) -> bool:
 def reason(error: BaseException) -> str:
     """Returns what a server or its package said, on one line."""
     return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+
+
+def patiently(asked: Callable[[], T], tries: int | None = None) -> T:
+    """Returns what a request gives; tries again what the network or the load of the server may have caused."""
+    pause = PAUSE_SECONDS
+    for last in range((tries or TRIES) - 1, -1, -1):
+        try:
+            return asked()
+        except Exception as error:
+            if not last or _is_final(error):
+                raise
+        time.sleep(pause)
+        pause *= 2
+    raise AssertionError('the last try returns or raises')
+
+
+def _is_final(error: Exception) -> bool:
+    """Whether the same request would fail again: no such thing, no right to it, no credentials."""
+    if isinstance(error, FileNotFoundError | PermissionError | FileExistsError):
+        return True
+    return getattr(error, 'code', None) in (401, 403) or 'Forbidden' in str(error) or 'Credentials' in repr(error)
 
 
 def in_threads(function, items: Iterable) -> list:

@@ -119,7 +119,7 @@ class Lease(threading.Thread):
 
     def _lost(self) -> LostError:
         return LostError(
-            f'workdir {self._bucket.address} was taken by another process while this one could not be reached; this one '
+            f'workdir {self._bucket.address} was taken by another process while this one was not heard of; this one '
             'stops, and writes nothing more'
         )
 

@@ -155,7 +155,7 @@ class Mirror:
         with open(part, 'ab') as file:
             while (start := file.tell()) < size:
                 end = min(start + PIECE, size)
-                data = self._bucket.read(name, start, end)
+                data = self._bucket.read(name, start, end, tries=1)  # `_fetch` tries again
                 file.write(data)
 
     def _index(self) -> dict[str, dict]:

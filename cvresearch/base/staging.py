@@ -200,10 +200,11 @@ def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Upl
     _given_back(right, begun=(place / uploads.FIRST).exists())
     if not sending.error:
         shutil.rmtree(place, ignore_errors=True)  # the disks of such machines are small
+        print(f'{bucket.address} has all of it', flush=True)
         return
     text = (
-        f'{bucket.address} could not be written ({sending.error}): what is missing there lies in {place}; the same command on '
-        'this machine brings it'
+        f'{bucket.address} could not be written ({sending.error}): what is missing there lies in {place}; the same command '
+        'on this machine brings it'
     )
     if not failed:
         raise RunError(text)
@@ -223,8 +224,8 @@ def _stop() -> None:
 
 def _cannot(bucket: Bucket, error: Exception) -> UserError:
     return UserError(
-        f'workdir {bucket.address} cannot be used ({reason(error)}); check its name, and that this machine has the right '
-        'to read and write it'
+        f'workdir {bucket.address} cannot be used ({reason(error)}); check its name, and that this machine has the '
+        'right to read and write it'
     )
 
 
