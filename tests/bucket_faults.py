@@ -50,7 +50,8 @@ def planned(number: int, seed: int) -> list[Kill]:
     for position in range(KILLS):
         phase = TURN[(number + position) % len(TURN)]
         step = -1 if phase in ('compile', 'fetch', 'last uploads') else int(random.integers(1, 4)) + 3 * position
-        made.append(Kill(phase, step, round(float(random.uniform(0, WITHIN[phase])), 4)))
+        name = 'SIGTERM' if random.random() < 1 / 3 else 'SIGKILL'
+        made.append(Kill(phase, step, round(float(random.uniform(0, WITHIN[phase])), 4), name))
     return made
 
 

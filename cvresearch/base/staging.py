@@ -111,7 +111,7 @@ def _staged(bucket: Bucket) -> Iterator[Path]:
     with contextlib.ExitStack() as closing:
         right = _claimed(bucket, place, state, closing)
         try:
-            if not (current := _is_current(right, state)):
+            if not (current := _is_current(right, place, state)):
                 _fetch(bucket, place, state)
             (state / 'holder.json').write_text(json.dumps({'id': right.id}), encoding='utf-8')
             sending = uploads.Uploads(place, bucket, right, state / 'held', uploads.told, fetched=not current)
@@ -152,10 +152,12 @@ def _claimed(bucket: Bucket, place: Path, state: Path, closing: contextlib.ExitS
         raise _cannot(bucket, error) from error
 
 
-def _is_current(right: lease.Lease, state: Path) -> bool:
+def _is_current(right: lease.Lease, place: Path, state: Path) -> bool:
     """Whether the folder of this machine is at least as new as the bucket: it was written by the last that had it."""
+    if not right.before or not (place / uploads.FIRST).exists():
+        return False
     try:
-        return bool(right.before) and json.loads((state / 'holder.json').read_text())['id'] == right.before
+        return json.loads((state / 'holder.json').read_text())['id'] == right.before
     except (OSError, ValueError, KeyError):
         return False
 
@@ -203,8 +205,8 @@ def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Upl
         print(f'{bucket.address} has all of it', flush=True)
         return
     text = (
-        f'{bucket.address} could not be written ({sending.error}): what is missing there lies in {place}; the same command '
-        'on this machine brings it'
+        f'{bucket.address} could not be written ({sending.error}): what is missing there lies in {place}; the same '
+        'command on this machine brings it'
     )
     if not failed:
         raise RunError(text)
