@@ -55,8 +55,12 @@ def pruned(c):
     c.epochs = 1.0 * round(4 / 3 * c.epochs)
     c.schedule.peak = 1e-3
     c.compress = dict(
-        name='prune', layers=KEPT[c.model.name], schedule='iterative', rounds=4, end_epochs=c.epochs / 2,
-    )  # fmt: skip
+        name='prune',
+        layers=KEPT[c.model.name],
+        schedule='iterative',
+        rounds=4,
+        end_epochs=c.epochs / 2,
+    )
 
 
 def shared(c):

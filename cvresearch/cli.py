@@ -101,8 +101,8 @@ def main(argv: list[str]) -> int:
     if not rest or rest[0] in ('-h', '--help'):
         print(usage(room))
         return 0 if rest else BAD_INPUT
-    asked = f'{room} {rest[0]}'.strip()
-    raise UserError(f'unknown command {f"cvresearch {asked}"!r}; {nearest(asked, COMMANDS)}')
+    wanted = f'{room} {rest[0]}'.strip()
+    raise UserError(f'unknown command {f"cvresearch {wanted}"!r}; {nearest(wanted, COMMANDS)}')
 
 
 def usage(room: str = '') -> str:

@@ -42,14 +42,14 @@ def main(argv: list[str]) -> int:
     hosts, host, coordinator, patience = cluster.of_flags(options)
     # After the checks: a misspelt key is said without loading JAX.
     from cvresearch import train
-    from cvresearch.base import trackers
+    from cvresearch.base import staging, trackers
     from cvresearch.base.hosts import joined
     from cvresearch.base.speed import Observation
 
     trackers.check(options.track)
     observation = Observation(options.peak or '', track=tuple(options.track), **numbers)
-    with joined(hosts, host, coordinator, patience):
-        return train.run(config, options.workdir, observation, options.extend)
+    with joined(hosts, host, coordinator, patience), staging.opened(options.workdir, options.extend) as workdir:
+        return train.run(config, workdir, observation, options.extend)
 
 
 if __name__ == '__main__':

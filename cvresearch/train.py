@@ -5,7 +5,7 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from cvresearch.base import hosts, settings, staging
+from cvresearch.base import hosts, settings
 from cvresearch.base.errors import PREEMPTED
 from cvresearch.base.speed import Observation
 from cvresearch.engine import teacher
@@ -22,7 +22,7 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
 
     Args:
       config: of the run.
-      workdir: its folder, on this machine or in a bucket.
+      workdir: its folder.
       observation: what is watched beside; no result depends on it.
       extend: the run is there, perhaps finished, and is trained on to more epochs.
 
@@ -34,11 +34,6 @@ def run(config: ConfigDict, workdir: str | Path, observation: Observation = Obse
       RunError: the run cannot go on: a loss that is not finite, a disk that is full.
     """
     settings.check()
-    with staging.opened(workdir, extend) as folder:
-        return _run(config, folder, observation, extend)
-
-
-def _run(config: ConfigDict, workdir: str | Path, observation: Observation, extend: bool) -> int:
     start = WarmStart.of(config, workdir)  # what the configuration leaves open follows from the weights
     experiment = Experiment.from_config(start.config)  # mesh, data, model, optimizer: built and checked
     experiment.check_training()

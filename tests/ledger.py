@@ -69,9 +69,10 @@ def unaccounted(path: Path) -> list[str]:
     text = path.read_text(encoding='utf-8')
     spans = [(block.start, block.end) for block in blocks(path)]
     return [
-        match[0] for match in TABLE.finditer(text)
+        match[0]
+        for match in TABLE.finditer(text)
         if re.search(r'\d', match[0]) and not any(start <= match.start() < end for start, end in spans)
-    ]  # fmt: skip
+    ]
 
 
 def generated(command: str) -> str:

@@ -40,11 +40,17 @@ SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 # Classes whose fields mean the same under every name of a group.
 SHARED = {
     'unlabelled.policy': (Policy,),
-    'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
-    'augment': (Augment,), 'mixing': (Mixing,), 'distillation': (Distillation,), 'optimizer': (Decay,),
+    'transform.train': (Transform,),
+    'transform.train.crop': (Crop,),
+    'transform.train.policy': (Policy,),
+    'augment': (Augment,),
+    'mixing': (Mixing,),
+    'distillation': (Distillation,),
+    'optimizer': (Decay,),
     'updates': (OptimizerOptions,),
-    'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
-}  # fmt: skip
+    'schedule': (ScheduleOptions,),
+    'batch_norm': (Normalization,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +106,9 @@ def every_key() -> list[Key]:
     outside = flatten(common.classification('DATA', 0.0, 0)) | {k: v for k, v in NEWER.items() if '.' not in k}
     found = [
         Key(key, (), REQUIRED if key in OF_THE_FILE else value, said.get('', {}).get(key) or comments.get(key, ''))
-        for key, value in outside.items() if '.' not in key and not arguments.is_group(key)
-    ]  # fmt: skip
+        for key, value in outside.items()
+        if '.' not in key and not arguments.is_group(key)
+    ]
     for path in arguments._GROUPS:
         if path != 'model' and not path.startswith('transform.eval'):
             texts = said.get(path.removeprefix('transform.train.').removeprefix('unlabelled.'), {})
@@ -201,8 +208,10 @@ def commands_text() -> str:
     for verb, module in commands().items():
         usage, options, switches, required = flags_of(module)
         parts.append(f'## cvresearch {verb}\n\n```text\n{usage.strip()}\n```\n')
-        rows = [f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
-                for name, text in options.items()]  # fmt: skip
+        rows = [
+            f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
+            for name, text in options.items()
+        ]
         rows += [f'| `--{name}` | {_cell(text)} |' for name, text in switches.items()]
         parts.append('\n'.join(['| flag | meaning |', '| --- | --- |', *rows]) + '\n' if rows else '')
     return '\n'.join(part for part in parts if part)

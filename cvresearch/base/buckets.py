@@ -9,7 +9,6 @@ import base64
 import contextlib
 import dataclasses
 import os
-import re
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,11 @@ from pathlib import Path
 from typing import Self, TypeVar
 
 from cvresearch.base.errors import UserError
+from cvresearch.base.paths import ADDRESS
 
 T = TypeVar('T')
 
 PACKAGES = {'gs': 'gcsfs', 's3': 's3fs'}  # by scheme, which is also the name of the extra
-ADDRESS = re.compile(r'(gs|s3)://(.+)')
 # What a bucket answered is not kept: other machines write too. Connections that say nothing are given up and opened
 # again.
 OPTIONS: dict[str, dict] = {
@@ -30,11 +29,6 @@ OPTIONS: dict[str, dict] = {
 }
 THREADS = 8  # files at once
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
-
-
-def is_bucket(text: str | Path) -> bool:
-    """Whether a text is the address of a folder in a bucket."""
-    return isinstance(text, str) and ADDRESS.fullmatch(text) is not None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +78,7 @@ class Bucket:
 
     def files(self, below: str = '') -> dict[str, dict]:
         """Returns {name below the folder: {'size', 'tag'}}; `below` only of that folder in it, which may be absent."""
-        place, found = f'{self.path}/{below}'.rstrip('/'), {}
+        place, files = f'{self.path}/{below}'.rstrip('/'), {}
 
         def listed() -> dict:
             self.store.invalidate_cache()
@@ -93,19 +87,19 @@ class Bucket:
         for key, info in patiently(listed).items():
             name = key.removeprefix(self.path).lstrip('/')
             if name and not key.endswith('/'):  # what consoles put for a folder
-                found[name] = {'size': int(info['size']), 'tag': _tag(info)}
-        return found
+                files[name] = {'size': int(info['size']), 'tag': _tag(info)}
+        return files
 
     def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes:
         """Returns a file's bytes, or those from `start` to `end`; OSError where fewer come."""
 
-        def asked() -> bytes:
+        def request() -> bytes:
             data = self.store.cat_file(f'{self.path}/{name}', start=start, end=end)
             if start is not None and end is not None and len(data) != end - start:
                 raise OSError(f'{len(data):,} bytes came of {end - start:,}')
             return data
 
-        return patiently(asked, tries)
+        return patiently(request, tries)
 
     def write(self, name: str, data: bytes) -> None:
         """Writes a file, in one step."""
@@ -160,12 +154,12 @@ def reason(error: BaseException) -> str:
     return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
 
 
-def patiently(asked: Callable[[], T], tries: int | None = None) -> T:
+def patiently(request: Callable[[], T], tries: int | None = None) -> T:
     """Returns what a request gives; tries again what the network or the load of the server may have caused."""
     pause = PAUSE_SECONDS
     for last in range((tries or TRIES) - 1, -1, -1):
         try:
-            return asked()
+            return request()
         except Exception as error:
             if not last or _is_final(error):
                 raise

@@ -35,10 +35,10 @@ class Lease(threading.Thread):
       id: of this one.
     """
 
-    def __init__(self, bucket: Bucket, number: int, said: dict, before: str, lost: Callable[[], None]):
+    def __init__(self, bucket: Bucket, number: int, entry: dict, before: str, lost: Callable[[], None]):
         super().__init__(name='lease', daemon=True)
-        self._bucket, self._number, self._said, self._tell = bucket, number, said, lost
-        self.before, self.id = before, said['id']
+        self._bucket, self._number, self._said, self._tell = bucket, number, entry, lost
+        self.before, self.id = before, entry['id']
         self._over, self._turn, self._gone = threading.Event(), threading.Lock(), False
         self._alive = time.monotonic()
 
@@ -56,16 +56,16 @@ class Lease(threading.Thread):
           UserError: another process has it.
         """
         here = [_kernel(), os.stat(lock).st_dev, os.stat(lock).st_ino]
-        said = {'host': socket.gethostname(), 'pid': os.getpid(), 'id': uuid.uuid4().hex, 'lock': here, 'beat': 0}
+        entry = {'host': socket.gethostname(), 'pid': os.getpid(), 'id': uuid.uuid4().hex, 'lock': here, 'beat': 0}
         numbers = _numbers(bucket)
         before = _read(bucket, numbers[-1]) if numbers else {}
         if before and not before.get('released') and before.get('lock') != here:
             _watch(bucket, numbers[-1], before)
         number = numbers[-1] + 1 if numbers else 1
-        if not bucket.create(f'{FOLDER}/{number}', _text(said)) or _numbers(bucket)[-1] != number:
+        if not bucket.create(f'{FOLDER}/{number}', _text(entry)) or _numbers(bucket)[-1] != number:
             raise UserError(f'workdir {bucket.address} was taken by another process just now; choose another --workdir')
         bucket.remove(f'{FOLDER}/{older}' for older in numbers)
-        lease = cls(bucket, number, said, before.get('id', ''), lost)
+        lease = cls(bucket, number, entry, before.get('id', ''), lost)
         lease.start()
         return lease
 
@@ -108,14 +108,14 @@ class Lease(threading.Thread):
         with self._turn:
             if self._over.is_set():
                 return
-            begun = time.monotonic()
+            now = time.monotonic()
             if (numbers := _numbers(self._bucket)) and numbers[-1] > self._number:
                 self._gone = True
                 self._tell()
                 raise self._lost()
             self._said['beat'] += 1
             self._bucket.write(f'{FOLDER}/{self._number}', _text(self._said))
-            self._alive = begun
+            self._alive = now
 
     def _lost(self) -> LostError:
         return LostError(
@@ -160,8 +160,8 @@ def _read(bucket: Bucket, number: int) -> dict:
         return {'gone': True}  # another has taken it since: whoever creates the next number will see
 
 
-def _text(said: dict) -> bytes:
-    return json.dumps(said).encode()
+def _text(entry: dict) -> bytes:
+    return json.dumps(entry).encode()
 
 
 def _kernel() -> str:

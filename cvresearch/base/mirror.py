@@ -47,8 +47,8 @@ def mirrored(
     # Apart from the files, where a reader would count them among what it leaves out.
     state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
     try:
-        for each in (folder, state):
-            each.mkdir(parents=True, exist_ok=True)
+        for directory in (folder, state):
+            directory.mkdir(parents=True, exist_ok=True)
         lock = open(state / 'lock', 'a', encoding='utf-8')
     except OSError as error:
         raise UserError(f'{setting}: {folder} cannot be written ({error.strerror}); choose another') from error
@@ -87,21 +87,21 @@ class Mirror:
         for part in self._state.glob('*.part'):  # begun, of a content that has changed since
             part.unlink()
         # Written anew: the lines that were appended while fetching hold old entries too.
-        whole = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
+        lines = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
         temporary = self._state / f'{INDEX}.tmp'
-        temporary.write_text(whole, encoding='utf-8')
+        temporary.write_text(lines, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
 
     def _listing(self) -> dict[str, dict]:
         """Returns {name below the address: {'size', 'tag'}} of the files there."""
         try:
-            found = self._bucket.files()
+            listing = self._bucket.files()
         except Exception as error:  # each scheme has its own
             raise UserError(
                 f'{self._address} cannot be listed ({reason(error)}); check its name, and that this '
                 'machine has the right to read it'
             ) from error
-        names = {name: info for name, info in found.items() if self._wanted(name)}
+        names = {name: info for name, info in listing.items() if self._wanted(name)}
         if strange := next((name for name in names if not is_plain(name)), ''):
             raise UserError(f'{self._address} has an object {strange!r}, which is no name of a file; take it away')
         if not names:
@@ -179,8 +179,8 @@ def _check(file: Path, info: dict, seen: set[str]) -> None:
     if not re.fullmatch(r'[0-9a-f]{32}', info['tag']):
         return
     with open(file, 'rb') as data:
-        found = hashlib.file_digest(data, 'md5').hexdigest()
-    if found != info['tag'] and found not in seen:
-        seen.add(found)
+        digest = hashlib.file_digest(data, 'md5').hexdigest()
+    if digest != info['tag'] and digest not in seen:
+        seen.add(digest)
         file.unlink()
-        raise OSError(f'its MD5 is {found}, and the bucket says {info["tag"]}')
+        raise OSError(f'its MD5 is {digest}, and the bucket says {info["tag"]}')

@@ -5,11 +5,17 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from cvresearch.base.buckets import is_bucket
 from cvresearch.base.errors import UserError
 
+# Of buckets in which runs and data can lie; what they need is in buckets.py.
+ADDRESS = re.compile(r'(gs|s3)://(.+)')
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 _BUCKETS = re.compile(r'(gs|s3|file|hdfs|https?):/')  # a Path has made one slash of two
+
+
+def is_bucket(path: str | Path) -> bool:
+    """Whether a text is the address of a folder in a bucket, gs://BUCKET/PATH or s3://BUCKET/PATH."""
+    return isinstance(path, str) and ADDRESS.fullmatch(path) is not None
 
 
 def local(path: str | Path, what: str = '') -> Path:
@@ -51,15 +57,15 @@ def listed(texts: Sequence[str], what: str, buckets: bool = False) -> list[str |
     Raises:
       UserError: as `local`.
     """
-    found: list[str | Path] = []
+    paths_of: list[str | Path] = []
     for text in texts:
         if buckets and is_bucket(text):
-            found.append(text)
+            paths_of.append(text)
             continue
         parts = [part for part in text.split(',') if part]
         a_list = len(parts) > 1 and not local(text, what).exists() and all(local(part, what).exists() for part in parts)
-        found += [local(part, what) for part in (parts if a_list else [text])]
-    return found
+        paths_of += [local(part, what) for part in (parts if a_list else [text])]
+    return paths_of
 
 
 def once(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

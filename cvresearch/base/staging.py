@@ -22,9 +22,9 @@ from pathlib import Path
 import jax
 
 from cvresearch.base import hosts, lease, mirror, uploads
-from cvresearch.base.buckets import Bucket, is_bucket, reason
+from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import RunError, UserError
-from cvresearch.base.paths import local
+from cvresearch.base.paths import is_bucket, local
 from cvresearch.base.preemption import Preemption
 
 VARIABLE = 'CVRESEARCH_STAGING'
@@ -116,7 +116,7 @@ def _staged(bucket: Bucket) -> Iterator[Path]:
             (state / 'holder.json').write_text(json.dumps({'id': right.id}), encoding='utf-8')
             sending = uploads.Uploads(place, bucket, right, state / 'held', uploads.told, fetched=not current)
         except BaseException as error:
-            _given_back(right, begun=True)
+            _given_back(right, is_run=True)
             if isinstance(error, Exception) and not isinstance(error, UserError):
                 raise _cannot(bucket, error) from error
             raise
@@ -157,7 +157,7 @@ def _is_current(right: lease.Lease, place: Path, state: Path) -> bool:
     if not right.before or not (place / uploads.FIRST).exists():
         return False
     try:
-        return json.loads((state / 'holder.json').read_text())['id'] == right.before
+        return json.loads((state / 'holder.json').read_text(encoding='utf-8'))['id'] == right.before
     except (OSError, ValueError, KeyError):
         return False
 
@@ -168,11 +168,11 @@ def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
     shutil.rmtree(place)
     place.mkdir()
     names = bucket.files()
-    whole = uploads.whole(names)
+    units = uploads.whole(names)
 
     def wanted(name: str) -> bool:
         unit = uploads.unit_of(name)
-        return _runs(name) and (not unit or (unit in whole and name != f'{unit}/{uploads.MARK}'))
+        return _runs(name) and (not unit or (unit in units and name != f'{unit}/{uploads.MARK}'))
 
     strange = sorted({name.partition('/')[0] for name in names if _runs(name)})
     if strange and uploads.FIRST not in strange:
@@ -199,7 +199,7 @@ def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Upl
             raise
         print(f'error: {error}', file=sys.stderr)
         return
-    _given_back(right, begun=(place / uploads.FIRST).exists())
+    _given_back(right, is_run=(place / uploads.FIRST).exists())
     if not sending.error:
         shutil.rmtree(place, ignore_errors=True)  # the disks of such machines are small
         print(f'{bucket.address} has all of it', flush=True)
@@ -213,9 +213,9 @@ def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Upl
     print(f'error: {text}', file=sys.stderr)
 
 
-def _given_back(right: lease.Lease, begun: bool) -> None:
+def _given_back(right: lease.Lease, is_run: bool) -> None:
     with contextlib.suppress(Exception):  # it ends by itself
-        right.release() if begun else right.drop()
+        right.release() if is_run else right.drop()
 
 
 def _stop() -> None:

@@ -195,18 +195,18 @@ class Uploads(threading.Thread):
 
     def _whole_units(self) -> list[Unit]:
         """Returns the checkpoints of this machine, the newest first."""
-        found = []
+        units = []
         for folder in (folder for kind in ('checkpoints', 'snapshots') for folder in self._folder.rglob(f'{kind}/*')):
             name = str(folder.relative_to(self._folder))
             with contextlib.suppress(FileNotFoundError):
                 if folder.name.isdigit() and folder.is_dir():
                     state = folder.stat()
-                    found.append(Unit(name, (state.st_ino, state.st_mtime_ns)))
-        return sorted(found, key=lambda unit: int(unit.name.rpartition('/')[2]), reverse=True)
+                    units.append(Unit(name, (state.st_ino, state.st_mtime_ns)))
+        return sorted(units, key=lambda unit: int(unit.name.rpartition('/')[2]), reverse=True)
 
     def _files(self) -> dict[str, tuple]:
         """Returns the files that belong to no checkpoint, with what tells one content of them from another."""
-        found = {}
+        files = {}
         for folder, inner, names in os.walk(self._folder):
             place = Path(folder).relative_to(self._folder)
             inner[:] = [name for name in inner if not _OWN.fullmatch(name) and not _UNITS.fullmatch(str(place / name))]
@@ -215,8 +215,8 @@ class Uploads(threading.Thread):
                 with contextlib.suppress(FileNotFoundError):
                     if not _OWN.fullmatch(file):
                         state = (self._folder / file).stat()
-                        found[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
-        return found
+                        files[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
+        return files
 
 
 def told(line: str) -> None:

@@ -66,12 +66,12 @@ def _batches(net: Classifier, folder: Path) -> Iterator[np.ndarray]:
         yield np.asarray(net.normalize(np.stack(pixels)))
 
 
-def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> list[dict]:
+def layer_rows(net: Classifier, original: Classifier, sizes: Mapping[str, int]) -> list[dict]:
     """Returns what became of each layer: weights, the share that is not zero, distinct values, bytes before and after.
 
     A layer's bytes are of all its arrays: kernel, bias, scales.
     """
-    before = kernels(of.variables['params'])
+    before = kernels(original.variables['params'])
     after: dict[str, int] = {}
     for name, size in sizes.items():
         owner = name.partition('/')[2].rpartition('/')[0]
@@ -81,7 +81,7 @@ def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> lis
     for layer, kernel in before.items():
         parts = [part for name, part in now.items() if name in (layer, f'{layer}/first', f'{layer}/second')]
         weights = sum(part.size for part in parts)
-        node = of.variables['params']
+        node = original.variables['params']
         for name in layer.split('/'):
             node = node[name]
         rows.append(
@@ -98,23 +98,26 @@ def layer_rows(net: Classifier, of: Classifier, sizes: Mapping[str, int]) -> lis
     return rows
 
 
-def measured(net: Classifier, of: Classifier, data: dict, limit: int = 0) -> dict:
+def measured(net: Classifier, original: Classifier, data: dict, limit: int = 0) -> dict:
     """Returns what the record says of a compressed net beside its original: accuracies in percent, and latencies.
 
     Args:
-      net: the compressed one; of: the original.
+      net: the compressed one; original: the original.
       data: `name` of a source and its arguments.
       limit: at most so many images of its test split.
 
     Raises:
       UserError: as `measure.measure`.
     """
-    found = {name: measure.measure(each, data, limit=limit) for name, each in (('before', of), ('after', net))}
-    same = float(np.mean(found['before'].predicted == found['after'].predicted))
+    answers = {
+        name: measure.measure(classifier, data, limit=limit)
+        for name, classifier in (('before', original), ('after', net))
+    }
+    same = float(np.mean(answers['before'].predicted == answers['after'].predicted))
     return {
-        'accuracy': {name: measure.metrics(predictions) for name, predictions in found.items()},
+        'accuracy': {name: measure.metrics(predictions) for name, predictions in answers.items()},
         'same_answers': same,
-        'latency_ms': {'before': latency(of), 'after': latency(net), 'device': jax.devices()[0].device_kind},
+        'latency_ms': {'before': latency(original), 'after': latency(net), 'device': jax.devices()[0].device_kind},
     }
 
 
@@ -122,12 +125,12 @@ def latency(net: Classifier, times: int = LATENCIES) -> float:
     """Returns the milliseconds from one image's pixels to its logits, compiled: the median."""
     logits, image = jax.jit(net.logits), np.zeros(net.input_shape, np.uint8)
     logits(image).block_until_ready()
-    taken = []
+    seconds = []
     for _ in range(times):
         start = time.perf_counter()
         logits(image).block_until_ready()
-        taken.append(1000 * (time.perf_counter() - start))
-    return float(np.median(taken))
+        seconds.append(1000 * (time.perf_counter() - start))
+    return float(np.median(seconds))
 
 
 def main(argv: list[str]) -> int:
@@ -165,7 +168,7 @@ def main(argv: list[str]) -> int:
         quality=_number('quality', options.quality),
         svd=options.svd or '',
         svd_method=options.svd_method or 'output',
-        bits=int(_number('bits', options.bits, whole=True)),
+        bits=int(_number('bits', options.bits, integer=True)),
         kmeans=options.kmeans or 'lloyd',
         int8=options.int8 or '',
         per_tensor=options.per_tensor,
@@ -205,11 +208,11 @@ def _accuracies(record: dict) -> str:
     )
 
 
-def _number(flag: str, text: str | None, whole: bool = False) -> float:
+def _number(flag: str, text: str | None, integer: bool = False) -> float:
     try:
-        value = 0.0 if text is None else int(text) if whole else float(text)
+        value = 0.0 if text is None else int(text) if integer else float(text)
     except ValueError as error:
-        raise UserError(f'--{flag} is {text!r}; expected a {"whole " if whole else ""}number') from error
+        raise UserError(f'--{flag} is {text!r}; expected a {"whole " if integer else ""}number') from error
     if not value >= 0:
         raise UserError(f'--{flag} is {text!r}; expected at least 0')
     return value

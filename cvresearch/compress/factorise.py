@@ -78,9 +78,9 @@ def factorise(kernel: np.ndarray, rank: int, method: str = 'output') -> Factors:
     full = min(table.shape)
     if not 1 <= rank <= full:
         raise UserError(f'the rank is {rank}; expected 1 to {full}, the full rank of a kernel of {kernel.shape}')
-    left, values, right = np.linalg.svd(table, full_matrices=False)
+    left_vectors, values, right_vectors = np.linalg.svd(table, full_matrices=False)
     root = np.sqrt(values[:rank])  # half of each value on either side keeps both factors of one size
-    first, second = left[:, :rank] * root, root[:, None] * right[:rank]
+    first, second = left_vectors[:, :rank] * root, root[:, None] * right_vectors[:rank]
     if kernel.ndim == 4:
         height, width, channels, features = kernel.shape
         if method == 'output':

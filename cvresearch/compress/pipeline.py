@@ -85,29 +85,31 @@ def compress(
     Raises:
       UserError: a layer that does not exist, a rank above full, a net that cannot be made narrower, no images.
     """
-    found = kernels(variables['params'])
-    layers = chosen(found, settings.layers or None)
+    weights = kernels(variables['params'])
+    layers = chosen(weights, settings.layers or None)
     if settings.svd:
         ungrouped = {
             call.layer
             for call in calls(module, variables, input_shape)
             if not isinstance(call.module, Conv) or call.module.groups == 1
         }
-        ranks = _ranks({name: found[name] for name in layers if name in ungrouped}, settings)
-        factors = factorise.by_layer(found, ranks, settings.svd_method)
+        ranks = _ranks({name: weights[name] for name in layers if name in ungrouped}, settings)
+        factors = factorise.by_layer(weights, ranks, settings.svd_method)
         params = factorise.with_factors(variables['params'], factors)
         module, variables = Stored(module), {**variables, 'params': params}
-        found = kernels(variables['params'])
-        layers = [name for name in found if name in layers or name.rpartition('/')[0] in factors]
+        weights = kernels(variables['params'])
+        layers = [name for name in weights if name in layers or name.rpartition('/')[0] in factors]
     if settings.scope == 'channels' and settings.prune:
         module, variables = narrow.narrow(module, variables, input_shape, settings.prune, layers)
-        found = kernels(variables['params'])
+        weights = kernels(variables['params'])
     elif settings.prune or settings.quality:
-        masks = _masks({name: found[name] for name in layers}, settings)
-        found = {name: np.where(masks[name], kernel, 0) if name in masks else kernel for name, kernel in found.items()}
+        masks = _masks({name: weights[name] for name in layers}, settings)
+        weights = {
+            name: np.where(masks[name], kernel, 0) if name in masks else kernel for name, kernel in weights.items()
+        }
     if settings.bits:
-        found |= {name: sharing.share(found[name], settings.bits, settings.kmeans).weights() for name in layers}
-    variables = {**variables, 'params': with_kernels(variables['params'], found)}
+        weights |= {name: sharing.share(weights[name], settings.bits, settings.kmeans).weights() for name in layers}
+    variables = {**variables, 'params': with_kernels(variables['params'], weights)}
     if settings.int8:
         per_channel = not settings.per_tensor
         variables = int8.quantise(module, variables, input_shape, images, settings.int8, per_channel)
@@ -115,13 +117,13 @@ def compress(
     return module, variables
 
 
-def _masks(found: Mapping[str, np.ndarray], settings: Settings) -> prune.Masks:
+def _masks(weights: Mapping[str, np.ndarray], settings: Settings) -> prune.Masks:
     if settings.quality:
-        return prune.by_deviation(dict(found), settings.quality)
-    return SCOPES[settings.scope](dict(found), settings.prune)
+        return prune.by_deviation(dict(weights), settings.quality)
+    return SCOPES[settings.scope](dict(weights), settings.prune)
 
 
-def _ranks(found: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int]:
+def _ranks(weights: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int]:
     """Returns the rank of each layer that factors make smaller."""
     by, _, text = settings.svd.partition('=')
     choose = lookup('choice of a rank', RANKS, by)
@@ -131,7 +133,7 @@ def _ranks(found: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int
         expected = 'such as energy=0.9, size=0.2, macs=0.5 or rank=64'
         raise UserError(f'svd is {settings.svd!r}; expected {expected}') from error
     ranks = {}
-    for name, kernel in found.items():
+    for name, kernel in weights.items():
         if settings.svd_method == 'separable' and (kernel.ndim != 4 or kernel.shape[0] == 1 or kernel.shape[1] == 1):
             continue
         rank = choose(kernel, value, method=settings.svd_method)

@@ -76,8 +76,10 @@ class Corrupted:
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the corrupted images at `index` and their labels."""
         images, labels = self.base.take(index, keys)
-        found = [corrupt(x, self.name, self.severity, self.seed, int(i)) for x, i in zip(images, index, strict=True)]
-        return np.stack(found), labels
+        corrupted = [
+            corrupt(x, self.name, self.severity, self.seed, int(i)) for x, i in zip(images, index, strict=True)
+        ]
+        return np.stack(corrupted), labels
 
 
 def gaussian_noise(x: np.ndarray, severity: int, random: Random) -> np.ndarray:

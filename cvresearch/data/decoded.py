@@ -191,5 +191,5 @@ def _line(example: str, reason: str) -> str:
     return json.dumps({'id': example, 'reason': reason}) + '\n'
 
 
-def _few(found: dict[str, str]) -> str:
-    return '; '.join(f'{name}: {reason}' for name, reason in list(found.items())[:3])
+def _few(reasons: dict[str, str]) -> str:
+    return '; '.join(f'{name}: {reason}' for name, reason in list(reasons.items())[:3])

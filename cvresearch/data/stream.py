@@ -85,13 +85,13 @@ class Stream:
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws many positions at once, as that costs little more than one batch; keeps the last."""
-        found = self._blocks.get(number)
-        if found is None:
+        block = self._blocks.get(number)
+        if block is None:
             position = np.arange(number * BLOCK, (number + 1) * BLOCK)
-            found = (self.sampling or Shuffled(len(self.examples)))(position, self.seed)
+            block = (self.sampling or Shuffled(len(self.examples)))(position, self.seed)
             self._blocks.clear()
-            self._blocks[number] = found
-        return found
+            self._blocks[number] = block
+        return block
 
     @functools.cached_property
     def _blocks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:

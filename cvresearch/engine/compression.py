@@ -115,19 +115,21 @@ class Prune(Compression):
         is_due = (jnp.array(rounds.steps) == step).any()
         return lax.cond(is_due, pruned, lambda: (params, memory))
 
-    def _masks(self, params, masks: dict[str, jax.Array], made: jax.Array) -> dict[str, jax.Array]:
+    def _masks(self, params, masks: dict[str, jax.Array], rounds_done: jax.Array) -> dict[str, jax.Array]:
         """Returns the masks after so many rounds, by path."""
         leaves, values, rounds = dict(trees.named_leaves(params)), self.values(params), self._made_rounds()
         if self.quality:
             return {path: pruning.above_deviation(leaves[path], masks[path], values[path]) for path in masks}
         if self.scope == 'global':
             numbers = rounds.numbers(self.share, sum(mask.size for mask in masks.values()))
-            found = pruning.without_smallest_of_all(
-                [leaves[path] for path in masks], list(masks.values()), jnp.array(numbers)[made]
+            pruned = pruning.without_smallest_of_all(
+                [leaves[path] for path in masks], list(masks.values()), jnp.array(numbers)[rounds_done]
             )
-            return dict(zip(masks, found, strict=True))
+            return dict(zip(masks, pruned, strict=True))
         return {
-            path: pruning.without_smallest(leaves[path], mask, jnp.array(rounds.numbers(values[path], mask.size))[made])
+            path: pruning.without_smallest(
+                leaves[path], mask, jnp.array(rounds.numbers(values[path], mask.size))[rounds_done]
+            )
             for path, mask in masks.items()
         }
 
@@ -192,9 +194,9 @@ class Share(Compression):
             kernel = np.asarray(dict(trees.named_leaves(params))[path])
             shared = sharing.share(kernel, bits, self.kmeans)
             changed[path], codes[path] = shared.weights(), shared.codes.astype(np.int16)
-            found, first = np.unique(codes[path], return_index=True)
+            used, first = np.unique(codes[path], return_index=True)
             members[path] = np.zeros(2**bits, np.int32)
-            members[path][found[found >= 0]] = first[found >= 0]
+            members[path][used[used >= 0]] = first[used >= 0]
         new = _over(trees.nested(changed), params, lambda leaf, kernel: kernel)
         return new, {'codes': trees.nested(codes), 'members': trees.nested(members)}
 
@@ -267,8 +269,8 @@ def make(config: ConfigDict, steps_per_epoch: float, options: OptimizerOptions) 
       UserError: an unknown name or argument, or one out of range.
     """
     uneven = config.optimizer.get('name') in NO_SHARING or bool(options.agc)
-    given = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
-    return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **given)
+    supplied = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
+    return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **supplied)
 
 
 def _over(part: Mapping, tree: Mapping, rule: Callable) -> dict:

@@ -69,14 +69,14 @@ def of(experiment: Experiment, kept: int | None = None) -> Footprint:
     """Returns what an experiment's update needs of each device of its mesh; `kept` are its activations, where known."""
     state = experiment.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
-    whole = _bytes(jax.tree.leaves(state.params))
+    params = _bytes(jax.tree.leaves(state.params))
     learning = experiment.training_at(0)[1].learning(state.params)
     return Footprint(
         params=held(state.params),
         optimizer=held(state.opt_state),
         average=held((state.average, state.model_state)),
         gradients=_bytes(jax.tree.leaves(learning)),
-        gathered=whole if experiment.layout.divides else 0,
+        gathered=params if experiment.layout.divides else 0,
         activations=activations(experiment) if kept is None else kept,
     )
 

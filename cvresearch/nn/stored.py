@@ -82,11 +82,11 @@ def _window(layer: Conv, shape: tuple[int, ...], number: int) -> dict:
     A side of the window on which the kernel is as long as the layer's belongs to it, and so do its strides and padding;
     where both kernels are 1 long on a side, they belong to the first.
     """
-    whole = pair(layer.kernel_size)
-    owns = [side == full if full > 1 else number == 0 for side, full in zip(shape[:2], whole, strict=True)]
+    lengths = pair(layer.kernel_size)
+    owns = [side == full if full > 1 else number == 0 for side, full in zip(shape[:2], lengths, strict=True)]
 
     def of(values, other):
-        return tuple(value if own else other for value, own in zip(values, owns, strict=True))
+        return tuple(value if mine else other for value, mine in zip(values, owns, strict=True))
 
     pads = explicit(layer.padding)
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))

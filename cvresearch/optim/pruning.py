@@ -80,7 +80,7 @@ class Rounds:
     def numbers(self, share: float, weights: int) -> np.ndarray:
         """Returns how many of some weights are away before the first round and after each, int32 (rounds + 1,)."""
         shares = [0.0, *(self.share_at(share, step) for step in self.steps)]
-        return np.array([round(each * weights) for each in shares], np.int32)
+        return np.array([round(fraction * weights) for fraction in shares], np.int32)
 
     def made(self, step: jax.Array) -> jax.Array:
         """Returns how many rounds have been made once a step is arrived at, int32 ()."""
@@ -130,9 +130,9 @@ def without_smallest_of_all(
     weights: Sequence[jax.Array], masks: Sequence[jax.Array], number: jax.Array
 ) -> list[jax.Array]:
     """Returns `without_smallest` of some layers together."""
-    joined, mask = (jnp.concatenate([each.reshape(-1) for each in arrays]) for arrays in (weights, masks))
-    parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([each.size for each in weights])[:-1])
-    return [part.reshape(each.shape) for part, each in zip(parts, weights, strict=True)]
+    joined, mask = (jnp.concatenate([leaf.reshape(-1) for leaf in arrays]) for arrays in (weights, masks))
+    parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([leaf.size for leaf in weights])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, weights, strict=True)]
 
 
 def above_deviation(weights: jax.Array, mask: jax.Array, quality: float) -> jax.Array:

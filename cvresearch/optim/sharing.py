@@ -162,12 +162,12 @@ def _row(cost: np.ndarray, within, number: int) -> tuple[np.ndarray, np.ndarray]
         costs = cost[tried - 1] + within(tried, np.repeat(middles + 1, sizes))
         best[middles] = np.minimum.reduceat(costs, offsets)
         is_best = np.flatnonzero(costs == np.repeat(best[middles], sizes))
-        begin[middles] = found = tried[is_best[np.searchsorted(is_best, offsets)]]
+        begin[middles] = chosen = tried[is_best[np.searchsorted(is_best, offsets)]]
         # The begins of what ends earlier are no later, and the reverse.
         firsts, lasts = np.concatenate([firsts, middles + 1]), np.concatenate([middles, lasts])
-        lows, highs = np.concatenate([lows, found]), np.concatenate([found, highs])
-        left = firsts < lasts
-        firsts, lasts, lows, highs = firsts[left], lasts[left], lows[left], highs[left]
+        lows, highs = np.concatenate([lows, chosen]), np.concatenate([chosen, highs])
+        unsettled = firsts < lasts
+        firsts, lasts, lows, highs = firsts[unsettled], lasts[unsettled], lows[unsettled], highs[unsettled]
     return best, begin
 
 

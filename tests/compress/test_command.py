@@ -60,9 +60,15 @@ def test_what_is_not_compressed_is_the_same_net(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'flags', [['--svd', 'size=0.5'], ['--svd', 'rank=3', '--svd_method', 'separable', '--layer', 'C3', '--bits', '5'],
-              ['--scope', 'channels', '--prune', '0.4'], ['--scope', 'global', '--prune', '0.5'], ['--quality', '1']],
-)  # fmt: skip
+    'flags',
+    [
+        ['--svd', 'size=0.5'],
+        ['--svd', 'rank=3', '--svd_method', 'separable', '--layer', 'C3', '--bits', '5'],
+        ['--scope', 'channels', '--prune', '0.4'],
+        ['--scope', 'global', '--prune', '0.5'],
+        ['--quality', '1'],
+    ],
+)
 def test_each_way_makes_the_file_smaller_and_answers(net, tmp_path, flags):
     small, record = run(tmp_path, *flags)
     assert record['total_bytes'] < 0.98 * record['original']['bytes']
@@ -131,9 +137,14 @@ def test_look_and_export_take_the_folder(net, photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    'flags', [['--bits', '4'], ['--svd', 'size=0.5'], ['--scope', 'channels', '--prune', '0.4'],
-              ['--int8', 'minmax', '--images', 'photos']],
-)  # fmt: skip
+    'flags',
+    [
+        ['--bits', '4'],
+        ['--svd', 'size=0.5'],
+        ['--scope', 'channels', '--prune', '0.4'],
+        ['--int8', 'minmax', '--images', 'photos'],
+    ],
+)
 def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'photos').mkdir()

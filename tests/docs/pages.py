@@ -109,9 +109,13 @@ def _bash(code: str, folder: Path) -> str:
         path = os.pathsep.join([place, os.environ['PATH']])
         with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
             process = subprocess.Popen(
-                ['bash', '-euo', 'pipefail', '-c', code], cwd=folder, env=os.environ | {'PATH': path}, text=True,
-                stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                ['bash', '-euo', 'pipefail', '-c', code],
+                cwd=folder,
+                env=os.environ | {'PATH': path},
+                text=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
             while process.poll() is None:
                 with contextlib.suppress(TimeoutError):
                     _answer(server.accept()[0])
@@ -153,9 +157,12 @@ def _main(program: str, argv: list[str]) -> int:
 def main(argv: list[str]) -> int:
     """Runs pages and prints what they print; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='pages',
+        argv,
+        __doc__,
+        required=(),
+        positional='pages',
         switches=dict(pictures='keep the pictures that pages make', json='print a list of texts for each page'),
-    )  # fmt: skip
+    )
     for page in [Path(name).resolve() for name in options.rest] or TUTORIALS:
         with tempfile.TemporaryDirectory() as folder:
             printed = run(page, Path(folder))

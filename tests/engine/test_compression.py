@@ -20,9 +20,13 @@ from tests.seams import at_step
 
 MLP = {'model.name': 'mlp', 'model.widths': '(20,)'}
 ITERATIVE = {
-    'compress.name': 'prune', 'compress.share': '0.9', 'compress.schedule': 'iterative', 'compress.rounds': '2',
-    'compress.begin_epochs': '0.25', 'compress.end_epochs': '0.5',
-}  # fmt: skip
+    'compress.name': 'prune',
+    'compress.share': '0.9',
+    'compress.schedule': 'iterative',
+    'compress.rounds': '2',
+    'compress.begin_epochs': '0.25',
+    'compress.end_epochs': '0.5',
+}
 
 
 def tiny(feature='plain', net=MLP, **overrides):
@@ -75,8 +79,9 @@ def test_each_round_keeps_the_same_share_of_what_is_left(tmp_path):
 
 def test_the_first_update_is_the_plain_one_of_the_masked_net(tmp_path):
     """By hand, with the rule of gradient descent: the weights of least magnitude go, the others descend."""
-    config = tiny(max_steps=1, compress__name='prune', compress__share=0.75, optimizer__momentum=0.0,
-                  optimizer__weight_decay=0.0)  # fmt: skip
+    config = tiny(
+        max_steps=1, compress__name='prune', compress__share=0.75, optimizer__momentum=0.0, optimizer__weight_decay=0.0
+    )
     experiment = Experiment.from_config(config)
     before = jax.device_get(experiment.initial_state().params)
     masked = jax.tree.map(np.array, before)
@@ -176,15 +181,21 @@ def test_without_it_nothing_is_kept_and_no_operation_is_more():
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
-        (dict(share=1.2), 'from 0 to 1'), (dict(share=0.5, quality=1.0), 'one of them'),
-        (dict(layers="('nothing',)"), 'matches no parameter'), (dict(layers="(('head', 2.0),)"), 'from 0 to 1'),
-        (dict(layers="(('head', 'x'),)"), 'a pattern, or'), (dict(schedule='cubic', end_epochs=2.0), 'step 32'),
-        (dict(schedule='cubic'), 'an end after the begin'), (dict(schedule='linear'), 'unknown compress.schedule'),
-        (dict(scope='channels'), 'unknown compress.scope'), (dict(name='share', bits=9), 'from 1 to 8'),
+        (dict(share=1.2), 'from 0 to 1'),
+        (dict(share=0.5, quality=1.0), 'one of them'),
+        (dict(layers="('nothing',)"), 'matches no parameter'),
+        (dict(layers="(('head', 2.0),)"), 'from 0 to 1'),
+        (dict(layers="(('head', 'x'),)"), 'a pattern, or'),
+        (dict(schedule='cubic', end_epochs=2.0), 'step 32'),
+        (dict(schedule='cubic'), 'an end after the begin'),
+        (dict(schedule='linear'), 'unknown compress.schedule'),
+        (dict(scope='channels'), 'unknown compress.scope'),
+        (dict(name='share', bits=9), 'from 1 to 8'),
         (dict(name='share', kmeans='x'), 'unknown compress.kmeans'),
-        (dict(name='share', layers="(('head', 0.5),)"), 'from 1 to 8'), (dict(name='huffman'), 'unknown compress'),
+        (dict(name='share', layers="(('head', 0.5),)"), 'from 1 to 8'),
+        (dict(name='huffman'), 'unknown compress'),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_one_line(tmp_path, more, message):
     with pytest.raises(UserError, match=message):
         train.run(tiny(**{f'compress__{key}': value for key, value in {'name': 'prune', **more}.items()}), tmp_path)

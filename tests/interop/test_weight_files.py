@@ -133,10 +133,17 @@ def test_names_of_older_keras(tmp_path):
         root['block1_conv1/block1_conv1_b_1:0'] = eighths(1)
         root['conv_dw_1/conv_dw_1/depthwise_kernel:0'] = eighths(3)
         root['batch_normalization_9/batch_normalization_9_1/gamma:0'] = eighths(4)
-    assert_equal(weight_files.read(path), {
-        'block1_conv1/kernel': eighths(2), 'block1_conv1/bias': eighths(1), 'conv_dw_1/kernel': eighths(3),
-        'batch_normalization/gamma': eighths(4), 'conv1/bn/gamma': eighths(5), 'bn/gamma': eighths(6),
-    })  # fmt: skip
+    assert_equal(
+        weight_files.read(path),
+        {
+            'block1_conv1/kernel': eighths(2),
+            'block1_conv1/bias': eighths(1),
+            'conv_dw_1/kernel': eighths(3),
+            'batch_normalization/gamma': eighths(4),
+            'conv1/bn/gamma': eighths(5),
+            'bn/gamma': eighths(6),
+        },
+    )
 
 
 def test_bfloat16_of_safetensors_comes_as_float32(tmp_path):
@@ -431,8 +438,9 @@ def test_weights_of_another_precision_come_as_float32(tiny, tmp_path, dtype):
     _, variables = conversion.load(tmp_path / 'tiny.safetensors', 'torch/tiny')
     jax.tree.map(
         lambda got, ours: np.testing.assert_array_equal(got, np.asarray(ours).astype(dtype).astype(np.float32)),
-        variables, tiny,
-    )  # fmt: skip
+        variables,
+        tiny,
+    )
     assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {np.dtype('float32')}
 
 
@@ -504,9 +512,14 @@ def test_configurations_of_keras_are_only_read(files, tmp_path):
 def test_h5_is_laid_out_as_keras_2_did(tmp_path):
     """Keras assigns a layer's weights in the order of `weight_names`. That it takes them: peers/strict_loads.py."""
     names = [
-        'bn/moving_variance', 'bn/beta', 'a_separable/bias', 'bn/gamma', 'a_separable/pointwise_kernel',
-        'bn/moving_mean', 'a_separable/depthwise_kernel',
-    ]  # fmt: skip
+        'bn/moving_variance',
+        'bn/beta',
+        'a_separable/bias',
+        'bn/gamma',
+        'a_separable/pointwise_kernel',
+        'bn/moving_mean',
+        'a_separable/depthwise_kernel',
+    ]
     tensors = {name: np.full((2, 3), number, np.float32) for number, name in enumerate(names)}
     weight_files.write(tmp_path / 'net.h5', tensors)
     with h5py.File(tmp_path / 'net.h5') as file:
