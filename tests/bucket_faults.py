@@ -24,7 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvresearch.base import buckets, cli, staging, tables, uploads
+from cvresearch.base import at_hand, buckets, cli, staging, tables, uploads
 from cvresearch.base.workdir import write_atomically
 from tests import bucket_run, kill_at, kill_matrix, kill_runs
 from tests.bucket_servers import FAULTS, Line, server
@@ -67,7 +67,7 @@ def case(number: int, seed: int, alone: kill_runs.Left, folder: Path) -> dict:
         wrong, begun = [], time.monotonic()
         for kill in [*kills, None]:
             machine = folder / f'machine{row["machines"]}'
-            variables = environment | {staging.VARIABLE: str(machine)}
+            variables = environment | {at_hand.VARIABLE: str(machine)}
             code, found = process(feature, address, kill, folder, variables)
             if found:
                 row['kills'].append(dataclasses.asdict(kill) | found)
@@ -116,9 +116,9 @@ def _outages(line: Line) -> None:
 
 
 def _differences(feature: str, address: str, alone: kill_runs.Left, folder: Path, environment: dict) -> list[str]:
-    os.environ |= environment | {staging.VARIABLE: str(folder / 'reader')}
+    os.environ |= environment | {at_hand.VARIABLE: str(folder / 'reader')}
     type(buckets.filesystem(address.partition(':')[0])).clear_instance_cache()  # it leads to the server before
-    workdir = staging.read(address)
+    workdir = at_hand.read(address)
     try:
         return [f'other {name}' for name in kill_runs.Left.by(feature, workdir).differences(alone)]
     except Exception as error:

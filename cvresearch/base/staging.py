@@ -5,7 +5,7 @@ the disk's speed. Beside it a thread brings the folder to the bucket (uploads.py
 processes out (lease.py). What counts is the bucket: a program that begins takes its folder from there, unless this very
 machine had the run last and its folder is still here.
 
-The folders lie in `CVRESEARCH_STAGING`, or in the user's cache folder. Whoever only reads gets a mirror.
+The folders lie in `CVRESEARCH_STAGING`, or in the user's cache folder. Whoever only reads gets a mirror (at_hand.py).
 """
 
 import contextlib
@@ -22,20 +22,13 @@ from pathlib import Path
 import jax
 
 from cvresearch.base import hosts, lease, mirror, uploads
+from cvresearch.base.at_hand import VARIABLE, is_of_run, read, root
 from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import RunError, UserError
-from cvresearch.base.paths import is_bucket, local
+from cvresearch.base.paths import is_bucket
 from cvresearch.base.preemption import Preemption
 
-VARIABLE = 'CVRESEARCH_STAGING'
 QUIETLY = 1 << 24  # bytes that are fetched without a progress bar
-
-
-def root() -> Path:
-    """Returns the folder of all that stands for folders in buckets."""
-    if named := os.environ.get(VARIABLE):
-        return local(named, VARIABLE).absolute()
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
 
 
 @contextlib.contextmanager
@@ -67,33 +60,6 @@ def opened(workdir: str | Path, extend: bool = False) -> Iterator[str | Path]:
         return
     with _staged(bucket) as place:
         yield place
-
-
-def read(path: str | Path, what: str = '', records: bool = False) -> Path:
-    """Returns the folder or file of this machine that a user means, to be read.
-
-    What lies in a bucket is copied to this machine first, as far as it has changed.
-
-    Args:
-      path: as typed.
-      what: takes it, for messages: '--workdir'.
-      records: checkpoints and snapshots are not needed.
-
-    Raises:
-      UserError: as `paths.local` and `mirror.mirrored`.
-    """
-    if not is_bucket(path):
-        return local(path, what)
-    bucket = Bucket.of(str(path), what or 'the folder')
-    return mirror.mirrored(bucket, root() / 'read', VARIABLE, _records if records else _runs, quiet=records)
-
-
-def _runs(name: str) -> bool:
-    return not name.startswith(f'{lease.FOLDER}/') and f'/{lease.FOLDER}/' not in name
-
-
-def _records(name: str) -> bool:
-    return _runs(name) and not uploads.unit_of(name)
 
 
 def _is_finished(bucket: Bucket) -> bool:
@@ -172,9 +138,9 @@ def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
 
     def wanted(name: str) -> bool:
         unit = uploads.unit_of(name)
-        return _runs(name) and (not unit or (unit in units and name != f'{unit}/{uploads.MARK}'))
+        return is_of_run(name) and (not unit or (unit in units and name != f'{unit}/{uploads.MARK}'))
 
-    strange = sorted({name.partition('/')[0] for name in names if _runs(name)})
+    strange = sorted({name.partition('/')[0] for name in names if is_of_run(name)})
     if strange and uploads.FIRST not in strange:
         raise UserError(
             f'workdir {bucket.address} is not empty and holds no run (it has {", ".join(strange[:5])}); choose another '

@@ -3,15 +3,18 @@
 import json
 import threading
 import time
+from pathlib import Path
 
 import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cvresearch.base import buckets, lease, mirror, staging, uploads
+from cvresearch.base import at_hand, buckets, lease, mirror, staging, track, uploads
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.lease import Lease, LostError
+from cvresearch.engine import doctor
+from cvresearch.report import tables as report_tables
 
 ADDRESS = 'gs://lab/runs/a'
 
@@ -57,7 +60,7 @@ class Store(MemoryFileSystem):
 def store(monkeypatch, tmp_path):
     made = Store()
     monkeypatch.setattr(buckets, 'filesystem', lambda scheme: made)
-    monkeypatch.setenv(staging.VARIABLE, str(tmp_path / 'staging'))
+    monkeypatch.setenv(at_hand.VARIABLE, str(tmp_path / 'staging'))
     for module, name, value in (
         (buckets, 'PAUSE_SECONDS', 0.001), (lease, 'BEAT_SECONDS', 0.05), (lease, 'LEASE_SECONDS', 0.4),
         (uploads, 'PASS_SECONDS', 3600), (uploads, 'END_SECONDS', 0.0),
@@ -259,11 +262,11 @@ def test_another_machine_takes_what_the_bucket_holds(store, monkeypatch, tmp_pat
         run_folder(place, 4)
         store.down = 'checkpoints'
     store.down = ''
-    monkeypatch.setenv(staging.VARIABLE, str(tmp_path / 'elsewhere'))
+    monkeypatch.setenv(at_hand.VARIABLE, str(tmp_path / 'elsewhere'))
     with opened() as other:
         assert not (other / 'checkpoints').exists() and (other / 'config.json').exists()
         run_folder(other, 2)
-    monkeypatch.setenv(staging.VARIABLE, str(tmp_path / 'staging'))
+    monkeypatch.setenv(at_hand.VARIABLE, str(tmp_path / 'staging'))
     with opened() as place:  # the first machine again: another one has had the run since
         assert [folder.name for folder in (place / 'checkpoints').iterdir()] == ['2']
 
@@ -318,3 +321,38 @@ def test_a_bucket_that_is_not_there_is_one_line(store, monkeypatch):
     assert 'workdir gs://lab/runs/a cannot be used (FileNotFoundError: The specified bucket does not exist)' in str(
         caught.value
     )
+
+
+def test_a_table_of_runs_in_a_bucket_is_that_of_their_folders(store, tmp_path, capsys):
+    record = Path(__file__).parents[2] / 'docs/records/lenet5_mnist5k_seed0'
+    for file in record.iterdir():
+        store.pipe_file(f'lab/sweep/lenet5_mnist5k_seed0/{file.name}', file.read_bytes())
+    store.pipe_file('lab/sweep/lenet5_mnist5k_seed0/checkpoints/4/state/data', b'large')
+    printed = []
+    for place in (str(record), 'gs://lab/sweep/*', 'gs://lab/sweep/lenet5_mnist5k_seed0'):
+        assert report_tables.main([place]) == 0
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1] == printed[2] and 'lenet5' in printed[0]
+    assert not list((tmp_path / 'staging').rglob('large')) and not list((tmp_path / 'staging').rglob('checkpoints'))
+
+
+def test_what_reads_nothing_of_buckets_says_so(store):
+    with pytest.raises(UserError, match='this is not done in buckets'):
+        track.main(['gs://lab/runs/a', '--to', 'mlflow'])
+
+
+def test_the_doctor_tries_a_bucket_and_leaves_nothing(store):
+    copies = []
+    (verdict,) = doctor._bucket(ADDRESS, copies)
+    assert verdict[0] == doctor.OK and 'has 0 files' in verdict[1] and copies == [] and Bucket.of(ADDRESS).files() == {}
+    with opened() as place:
+        run_folder(place, 4)
+    quietly(Bucket.of(ADDRESS))
+    assert [verdict for verdict, _ in doctor._bucket(ADDRESS, copies)] == [doctor.OK, doctor.WARNING]
+    assert (copies[0] / 'config.json').exists()
+
+
+def test_the_doctor_finds_a_store_that_writes_over_what_is_there(store, monkeypatch):
+    monkeypatch.setattr(Bucket, 'create', lambda self, name, data: self.write(name, data) or True)
+    ((verdict, text),) = doctor._bucket(ADDRESS, [])
+    assert verdict == doctor.WRONG and 'two processes could write one run' in text
