@@ -15,7 +15,7 @@ def main(argv: list[str]) -> int:
         buckets=('workdir',),
         repeated=('track',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
-        workdir='folder of the run; the same command again continues it',
+        workdir='folder of the run, also gs://BUCKET/PATH or s3://BUCKET/PATH; the same command again continues it',
         profile='number of steps in the profile that is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         track='tracker that gets the records too: wandb, mlflow, one of a plugin; may be given several times',
