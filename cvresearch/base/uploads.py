@@ -1,8 +1,8 @@
 """Brings what a run writes on this machine to its bucket, beside training, so that the bucket always holds a whole run.
 
 The promise of a run's folder is that no checkpoint is newer than the rows, snapshots and predictions that belong to it.
-So a pass first looks which checkpoints are whole, then sends all other files, then those checkpoints, and last deletes
-the ones that they replace. Each file is one object, written in one step. The files of a checkpoint come before the mark
+So a pass first looks which checkpoints are whole, then sends all other files, then snapshots, then those checkpoints,
+and last deletes the ones that they replace. Each file is one object, written in one step. The files of a checkpoint come before the mark
 with which Orbax itself ends a checkpoint in a bucket; without it there is none.
 """
 
@@ -194,7 +194,11 @@ class Uploads(threading.Thread):
                 self._units[unit.name] = unit
 
     def _whole_units(self) -> list[Unit]:
-        """Returns the checkpoints of this machine, the newest first."""
+        """Returns the checkpoints of this machine in the order in which they are to come.
+
+        Snapshots first, for no checkpoint may be newer than a missing one; looked for last, for they are written first.
+        Then the newest checkpoint, which counts most.
+        """
         units = []
         for folder in (folder for kind in ('checkpoints', 'snapshots') for folder in self._folder.rglob(f'{kind}/*')):
             name = str(folder.relative_to(self._folder))
@@ -202,7 +206,7 @@ class Uploads(threading.Thread):
                 if folder.name.isdigit() and folder.is_dir():
                     state = folder.stat()
                     units.append(Unit(name, (state.st_ino, state.st_mtime_ns)))
-        return sorted(units, key=lambda unit: int(unit.name.rpartition('/')[2]), reverse=True)
+        return sorted(units, key=lambda unit: ('checkpoints/' in unit.name, -int(unit.name.rpartition('/')[2])))
 
     def _files(self) -> dict[str, tuple]:
         """Returns the files that belong to no checkpoint, with what tells one content of them from another."""

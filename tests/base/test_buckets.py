@@ -171,6 +171,16 @@ def test_a_checkpoint_comes_after_its_rows_and_its_mark_is_last(store):
     assert not place.exists()  # nothing stays on a small disk
 
 
+def test_no_checkpoint_comes_before_a_snapshot_of_its_past(store):
+    with opened() as place:
+        run_folder(place, 6)
+        for step in (2, 4):
+            (place / f'snapshots/{step}').mkdir(parents=True)
+            (place / f'snapshots/{step}/_CHECKPOINT_METADATA').write_text('x')
+    marks = [line.split()[1] for line in store.done if line.endswith(uploads.MARK)]
+    assert [mark.rpartition('/')[0] for mark in marks] == ['snapshots/4', 'snapshots/2', 'checkpoints/6']
+
+
 def test_what_was_replaced_goes_when_the_new_one_is_whole(store):
     with opened() as place:
         run_folder(place, 4)
