@@ -33,7 +33,7 @@ from tests.kill_at import Kill
 OUT = Path('docs/records/bucket_faults.json')
 FEATURES = ('snapshots', 'ema', 'plain')
 KINDS = ('kills', 'faults', 'kills and faults')
-KILLS = 5
+KILLS = 4
 SHARE, DOWN_SECONDS = 0.06, 2.0
 SCHEMES = ('gs', 's3')
 # Beside the phases of kill_at.py; `WITHIN` seconds after their beginning.
