@@ -2,8 +2,8 @@
 
 The promise of a run's folder is that no checkpoint is newer than the rows, snapshots and predictions that belong to it.
 So a pass first looks which checkpoints are whole, then sends all other files, then snapshots, then those checkpoints,
-and last deletes the ones that they replace. Each file is one object, written in one step. The files of a checkpoint come before the mark
-with which Orbax itself ends a checkpoint in a bucket; without it there is none.
+and last deletes the ones that they replace. Each file is one object, written in one step. The files of a checkpoint
+come before the mark with which Orbax itself ends a checkpoint in a bucket; without it there is none.
 """
 
 import contextlib
