@@ -1,6 +1,6 @@
 """Files of strangers: nothing in them is run, nothing beside them is written or read, what they unpack to is bounded.
 
-What is tested elsewhere: weights (tests/interop/test_weight_files.py) and single images (tests/data/test_damage.py).
+What is tested elsewhere: weights (tests/interop/test_hostile_files.py) and single images (tests/data/test_damage.py).
 """
 
 import gzip

@@ -46,6 +46,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, seed: int = 0, index: i
         raise UserError(f'severity is {severity}; expected 1 to {SEVERITIES}')
     if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f'corruptions are of images in three colours; got the shape {image.shape}')
+    # By its place among all names: the image of a corruption does not depend on which others are made.
     number = sorted(CORRUPTIONS | EXTRA).index(name)
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, number, severity])))
     result = function(image.astype(np.float64) / 255, severity - 1, random)

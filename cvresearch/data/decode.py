@@ -90,6 +90,7 @@ def _refuse_large(known: Header, data: bytes) -> None:
     pixels, size = known.height * known.width, f'{known.width} x {known.height} pixels'
     if pixels > MOST_PIXELS:
         raise DamagedError(f'{size}; at most {MOST_PIXELS:,} are decoded')
+    # Its markers are read only where they decide: most images are far below the bound either way.
     if known.plain_jpeg and pixels * PROGRESSIVE > MOST_BYTES and _height_of_sequential(data) is None:
         known = dataclasses.replace(known, cost=PROGRESSIVE)
     if pixels * known.cost > MOST_BYTES:

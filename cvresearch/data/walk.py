@@ -74,6 +74,7 @@ def images_below(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
       UserError: one of the folders cannot be read.
     """
     top, paths = os.fsencode(root), []
+    # By identity, not by path: a link may lead back to a folder under another name.
     waiting = [(top, b'', frozenset([_identity(top)]))]
     while waiting:
         path, prefix, above = waiting.pop()

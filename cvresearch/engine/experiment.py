@@ -131,6 +131,7 @@ class Experiment:
         # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
+        # Before the data: a batch that no mesh divides is said in a second, not after a folder has been listed.
         layout = layout or meshes.Layout.of_config(config)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)

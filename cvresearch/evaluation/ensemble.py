@@ -146,6 +146,7 @@ def average_weights(variables: Sequence[dict]) -> dict:
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         raise UserError('weights can only be averaged over nets of one architecture; average their probabilities')
+    # Whole numbers, such as counters, stay whole numbers.
     return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0).astype(leaves[0].dtype), *variables)
 
 
@@ -187,6 +188,7 @@ def reestimate(
         )
         return statistics['batch_stats']
 
+    # Whole batches: a shorter last one would weigh as much as the others.
     number = max(1, min(most, len(examples) // batch_size))
     parts = (np.arange(b * batch_size, min((b + 1) * batch_size, len(examples))) for b in range(number))
     statistics = [jax.device_get(of_batch(examples.take(part)[0])) for part in parts]

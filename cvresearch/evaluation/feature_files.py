@@ -141,6 +141,7 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
             _write_chunk(parts / part, _of_chunk(of_pixels, source.splits[split], index, batch_size), split)
     features_of_all = _joined(source, parts, wanted, record)
     save(features_of_all, out)
+    # Last: until the file is whole, the parts are all that a killed process leaves.
     shutil.rmtree(parts)
     return features_of_all
 
@@ -148,6 +149,7 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
 def _parts_of(out: Path, record: dict) -> Path:
     parts = out.with_name(f'{out.name}.parts')
     about = parts / 'record.json'
+    # Through JSON and back, where tuples become lists.
     if about.exists() and json.loads(about.read_text(encoding='utf-8')) != json.loads(json.dumps(record)):
         raise UserError(f'{parts} holds features of another net or of other data; remove it, or name another --out')
     try:

@@ -292,6 +292,7 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
         raise UserError(f'protocol {protocol.name!r} runs on one host; use as_given on several')
     threads = examples.threads if isinstance(examples, decoded.Pictures) else len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:
+        # A few images at once: a protocol of 144 views would fill the memory with those of a whole split.
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
             cut = list(pool.map(functools.partial(_cut, protocol, threads), chosen))

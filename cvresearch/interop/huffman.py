@@ -32,6 +32,7 @@ def code_lengths(counts: np.ndarray) -> np.ndarray:
         lengths[used] = 1
         return lengths
     least = 1
+    # Rare symbols count for more until no codeword is longer than a decoder takes.
     while (depths := _tree_depths(np.maximum(counts[used], least).tolist())).max() > LONGEST:
         least *= 2
     lengths[used] = depths

@@ -47,6 +47,7 @@ def names(index: Path) -> dict[str, str]:
     Raises:
       ValueError: no such index, or it names a file of another folder.
     """
+    # Before it is read: an index is small, and by its name a file may be anything.
     if index.stat().st_size > MOST_BYTES:
         raise ValueError(f'{index.name} has more than {MOST_BYTES:,} bytes')
     data = index.read_bytes()

@@ -1,9 +1,8 @@
 """Convolutions and their gradients in forms for which XLA's CPU backend has fast code.
 
-XLA:CPU (jax 0.10) hands matrix products and dense convolutions in canonical order (NHWC, HWIO) to a fast
-library, and compiles elementwise loops well. Everything else (grouped and depthwise convolutions, dilated
-images, a transposed left factor, any other order of dimensions inside a loop) falls to code that is tens to
-thousands of times slower. So here
+XLA:CPU (jax 0.10) hands matrix products and dense convolutions in canonical order (NHWC, HWIO) to a fast library, and
+compiles elementwise loops well. Everything else (grouped and depthwise convolutions, dilated images, a transposed left
+factor, any other order of dimensions inside a loop) falls to code that is tens to thousands of times slower. So here
 
 - a 1x1 convolution is a matrix product, and so is one as large as its image;
 - a depthwise one is a sum over the taps of shifted images times numbers;
@@ -12,8 +11,7 @@ thousands of times slower. So here
 - a dense 3x3 one with few channels is a matrix product, whose parts are shifted and added;
 - the kernel gradient is a few matrix products.
 
-Sums are in another order than the one operation's, so results differ by rounding. float16 and bfloat16 are
-computed in float32 and rounded once.
+Sums are in another order, so results differ by rounding. 16-bit floats are computed in float32 and rounded once.
 """
 
 import dataclasses
@@ -26,6 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
+
+Images = Float[Array, 'batch height width channels']
+Maps = Float[Array, 'batch rows columns features']
+Kernel = Float[Array, 'kernel_height kernel_width depth features']
 
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
@@ -48,12 +51,10 @@ def _in_float32(function):
 
 
 @_in_float32
-def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
+def forward(x: Images, kernel: Kernel, window) -> Maps:
+    """Returns the convolution of images with a kernel (HWIO, depth is channels / groups).
 
     Args:
-      x: images.
-      kernel: (kernel height, kernel width, channels / groups, features).
       window: a `conv_primitives.Window`.
     """
     if not x.size or not kernel.size:
@@ -73,7 +74,7 @@ def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
     channels = kernel.shape[2] * window.groups
     if not g.size or not kernel.size:
@@ -95,7 +96,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
     if not x.size or not g.size:
         return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)

@@ -233,6 +233,7 @@ def _scanned(parent: nn.Module, block, names: list[str], entry: str, keys, x, pe
         variables, keys, arguments = slices
         return module.apply(variables, x, *arguments, rngs=keys, mutable=mutable)
 
+    # Inside a scan the compiler cannot undo it by sharing values, so the guard against that would only cost.
     body = jax.checkpoint(body, prevent_cse=False) if remat else body
     x, changed = lax.scan(body, x, (variables, keys, per_block))
     if not parent.is_initializing():

@@ -120,6 +120,7 @@ def without_smallest(weights: jax.Array, mask: jax.Array, number: jax.Array) -> 
       mask: bool, in that shape; False where a weight is away.
       number: of weights that are away then, int32 (); fewer than are away now change nothing.
     """
+    # Below every magnitude, so that what is away stays away and is counted first.
     magnitudes = jnp.where(mask, jnp.abs(weights), -1).reshape(-1)
     order = jnp.argsort(magnitudes, stable=True)
     kept = jnp.ones(magnitudes.shape, bool).at[order].set(jnp.arange(magnitudes.size) >= number, unique_indices=True)
@@ -130,6 +131,7 @@ def without_smallest_of_all(
     weights: Sequence[jax.Array], masks: Sequence[jax.Array], number: jax.Array
 ) -> list[jax.Array]:
     """Returns `without_smallest` of some layers together."""
+    # As one row: the smallest of all layers, whichever have them, is another choice than a share of each.
     joined, mask = (jnp.concatenate([leaf.reshape(-1) for leaf in arrays]) for arrays in (weights, masks))
     parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([leaf.size for leaf in weights])[:-1])
     return [part.reshape(array.shape) for part, array in zip(parts, weights, strict=True)]

@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from cvresearch.base import cli
 from cvresearch.base.errors import UserError
 
@@ -61,6 +63,16 @@ def blocks(page: Path) -> list[Block]:
 def pictures(page: Path) -> list[str]:
     """Returns the names of the pictures that a page makes and shows."""
     return re.findall(r'\]\(\.\./pictures/tutorials/([^)]+)\)', page.read_text(encoding='utf-8'))
+
+
+def keep(picture: Path, place: Path) -> None:
+    """Copies a picture; a PNG with at most 1,200 columns and 256 colours, which a page does not need more of."""
+    if picture.suffix == '.png':
+        image = Image.open(picture).convert('RGB')
+        image.thumbnail((1200, 4000), Image.Resampling.LANCZOS)
+        image.quantize(256, dither=Image.Dither.NONE).save(place, optimize=True)
+    else:
+        shutil.copy(picture, place)
 
 
 def clone(folder: Path) -> None:
@@ -175,7 +187,7 @@ def main(argv: list[str]) -> int:
                 for block, text in zip(blocks(page), printed, strict=True):
                     print(f'----- {page.name}\n{block.code}-----\n{text}')
             for name in pictures(page) if options.pictures else ():
-                shutil.copy(Path(folder, name), PICTURES / name)
+                keep(Path(folder, name), PICTURES / name)
     return 0
 
 
