@@ -32,6 +32,7 @@ PROGRAMS = {
         f'python -m tests.{name}': f'tests.{name}'
         for name in (
             'kill_matrix',
+            'peers.compiled',
             'peers.exports',
             'peers.load',
             'peers.scale',
