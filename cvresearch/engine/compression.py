@@ -6,6 +6,7 @@ bit. A net that trains so has its blocks one by one (nn/stacked.py), and every l
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError, construct, lookup
 from cvresearch.nn import dropout, fake_quantised
-from cvresearch.optim import pruning, sharing
+from cvresearch.optim import factorise, pruning, sharing
 from cvresearch.optim.compression import Compression
 from cvresearch.optim.kernels import require_share
 from cvresearch.optim.updates import OptimizerOptions
@@ -169,7 +170,7 @@ class Share(Compression):
 
     def __post_init__(self):
         super().__post_init__()
-        lookup('compress.kmeans', dict.fromkeys(('lloyd', 'optimal')), self.kmeans)
+        lookup('compress.kmeans', sharing.METHODS, self.kmeans)
         if self.uneven:
             raise UserError(
                 'config.compress.name is share, and the optimizer moves equal weights differently (muon, '
@@ -230,6 +231,63 @@ class Share(Compression):
 
 
 @dataclasses.dataclass(frozen=True)
+class Factors(Compression):
+    """A layer stays the product of two smaller ones, found at step 0 by the truncated SVD (Denton et al. 2014).
+
+    The first, of all inputs, trains; the second, a basis of the outputs, stays. It begins from a net that is trained,
+    `config.init.weights`. `cvresearch compress --svd size=...` with the same share then writes the factors and loses
+    nothing more. Depthwise kernels, and layers that factors make no smaller, stay whole; other convolutions in groups
+    are to be left out by `layers`.
+
+    Attributes:
+      size: share of a kernel's weights that its factors have at most, 0 to 1.
+      layers: patterns of the kernels, or pairs (pattern, its own share); the first that matches counts. All kernels if
+        empty.
+    """
+
+    size: float = 0.2
+
+    @property
+    def value(self) -> float:
+        return self.size
+
+    def check_value(self, value: float) -> None:
+        require_share('config.compress.size', value)
+
+    def check(self, params, steps: int) -> None:
+        super().check(params, steps)
+        if not self._ranks(params):
+            raise UserError(f'config.compress: factors of a share {self.size} make no layer smaller; expected less')
+
+    def _ranks(self, params) -> dict[str, int]:
+        leaves, ranks = dict(trees.named_leaves(params)), {}
+        for path, share in self.values(params).items():
+            *inputs, features = leaves[path].shape
+            rank = factorise.rank_by_size(leaves[path], share)
+            depthwise = len(inputs) == 3 and inputs[2] == 1
+            if not depthwise and factorise.is_smaller(math.prod(inputs), features, rank):
+                ranks[path] = rank
+        return ranks
+
+    def blank(self, params) -> dict:
+        leaves = dict(trees.named_leaves(params))
+        bases = {path: jnp.zeros((rank, leaves[path].shape[-1])) for path, rank in self._ranks(params).items()}
+        return {'bases': trees.nested(bases)}
+
+    def begun(self, params) -> tuple[dict, dict]:
+        leaves = dict(trees.named_leaves(params))
+        bases = {path: factorise.basis(leaves[path], rank) for path, rank in self._ranks(params).items()}
+        memory = {'bases': trees.nested(bases)}
+        return self.settled(memory, params), memory
+
+    def tied(self, memory: dict, gradients):
+        return self.settled(memory, gradients)
+
+    def settled(self, memory: dict, params):
+        return _over(memory['bases'], params, factorise.within)
+
+
+@dataclasses.dataclass(frozen=True)
 class Int8(Compression):
     """The net trains as int8 will compute it: nn/fake_quantised.py. `cvresearch compress --int8` then stores it.
 
@@ -257,7 +315,7 @@ def _none() -> None:
     return None
 
 
-COMPRESSIONS = {'none': _none, 'prune': Prune, 'share': Share, 'int8': Int8}
+COMPRESSIONS = {'none': _none, 'prune': Prune, 'share': Share, 'factors': Factors, 'int8': Int8}
 SUPPLIED = ('steps_per_epoch', 'never_learns', 'uneven')
 
 

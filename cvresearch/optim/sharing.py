@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 
 MOST_BITS = 8
 MOST_EXACT = 1 << 22  # values times clusters up to which the optimum is computed: a second or two
@@ -49,6 +49,7 @@ def share(weights: np.ndarray, bits: int, method: str = 'lloyd', keep_zeros: boo
     """
     if type(bits) is not int or not 1 <= bits <= MOST_BITS:
         raise UserError(f'bits is {bits}; expected a whole number from 1 to {MOST_BITS}')
+    lookup('method of k-means', METHODS, method)
     weights = np.asarray(weights, np.float32)
     if not np.isfinite(weights).all():
         raise UserError('weights that are not finite cannot be shared')
@@ -60,12 +61,8 @@ def share(weights: np.ndarray, bits: int, method: str = 'lloyd', keep_zeros: boo
     values, counts = np.unique(weights[taken], return_counts=True)
     if len(values) <= clusters:
         codebook = values
-    elif method == 'optimal':
-        codebook = optimal(values, counts, clusters)
-    elif method == 'lloyd':
-        codebook = lloyd(values, counts, linear(values, clusters))
     else:
-        raise UserError(f'no method {method!r} of weight sharing; valid: lloyd, optimal')
+        codebook = METHODS[method](values, counts, clusters)
     # Two centroids may round to one float32; a code for nothing would cost a bit.
     codebook = np.unique(codebook.astype(np.float32))
     codes[taken] = nearest_code(weights[taken], codebook)
@@ -194,3 +191,10 @@ def codebook_gradient(gradient: jax.Array, codes: jax.Array, clusters: int) -> j
 def compression_rate(weights: int, clusters: int, bits: int = 32) -> float:
     """Returns how much smaller n weights of b bits are as k shared ones: nb / (n log2 k + kb) (equation 1)."""
     return weights * bits / (weights * np.log2(clusters) + clusters * bits)
+
+
+def _from_linear(values: np.ndarray, counts: np.ndarray, clusters: int) -> np.ndarray:
+    return lloyd(values, counts, linear(values, clusters))
+
+
+METHODS = {'lloyd': _from_linear, 'optimal': optimal}
