@@ -303,6 +303,7 @@ def main(argv: list[str]) -> int:
         required=(),
         positional='further workdirs of an ensemble',
         places=('workdir', 'root', 'control', 'out'),
+        buckets=('workdir',),
         repeated=('control', 'weights'),
         switches=dict(
             force='choose the best checkpoint by the split that is reported (the record says '
