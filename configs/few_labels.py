@@ -23,7 +23,7 @@ Cost: 30,000 images, and those without labels.
 from configs import common
 
 UPDATES, BATCH = 600, 50
-STRONG = dict(name='rest', ratio=4, policy=dict(name='rand_augment', layers=2, magnitude=10.0), cutout=8)
+STRONG = dict(name='rest', ratio=2, policy=dict(name='rand_augment', layers=2, magnitude=10.0), cutout=8)
 
 
 def get_config(arg=''):
@@ -60,7 +60,7 @@ def fashion(c):
 
 
 def pseudo_labels(c):
-    c.unlabelled = dict(name='rest', ratio=4)
+    c.unlabelled = dict(name='rest', ratio=2)
     c.method = dict(name='pseudo_labels', begin_epochs=c.epochs / 6, full_epochs=c.epochs, weight=1.0)
 
 
@@ -90,7 +90,7 @@ def chain(arg=''):
         shorter = {'epochs': get_config(arg).epochs / 3, 'schedule.peak': 1e-4}
         return [{}, labelled | shorter | {'init.weights': '{previous}', 'init.head': 'keep'}]
     student = {
-        'method.name': 'soft_labels', 'unlabelled.name': 'rest', 'unlabelled.ratio': 4, 'unlabelled.threshold': 0.5,
+        'method.name': 'soft_labels', 'unlabelled.name': 'rest', 'unlabelled.ratio': 2, 'unlabelled.threshold': 0.5,
         'augment.cutout': 8,
     }  # fmt: skip
     return [{}, student, student, student]

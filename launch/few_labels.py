@@ -23,7 +23,7 @@ from scipy import stats
 from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
 from cvresearch.base.workdir import write_atomically
@@ -35,7 +35,7 @@ OUT = Path('docs/records/few_labels.json')
 SEEDS = (0, 1, 2)
 DATA = {'digits': '', 'Fashion-MNIST': 'fashion'}
 LABELS = {100: '', 600: 'labels600', 1000: 'labels1000', 3000: 'labels3000'}
-# In the order of what they tell: the digits whole, then the other images at two numbers of labels, then at the rest.
+# In the order of what they tell.
 CELLS = [*itertools.product(['digits'], LABELS), *itertools.product(['Fashion-MNIST'], (100, 1000, 600, 3000))]
 METHODS = {
     'supervised': 'labels alone',
@@ -149,11 +149,18 @@ def _set(data: str, labels: int, seed: int, setting: dict, more: dict[str, str])
     return configs.load(spec, {**_seeds(seed), **length, 'schedule.peak': str(setting['schedule.peak']), **more})
 
 
-def fill(record: dict, folder: Path, save) -> None:
-    """Makes what is missing of the record, cell by cell; `save` is called after each run."""
+def fill(record: dict, folder: Path, save, only: str = '') -> None:
+    """Makes what is missing of the record, cell by cell; `save` is called after each run.
+
+    Args:
+      record: to be filled.
+      folder: of the runs.
+      save: keeps the record.
+      only: of `DATA`, the one to be made; if empty, both are.
+    """
     done = {(row['data'], row['labels'], row['method'], row['seed']) for row in record['cases']}
     for (data, labels), seed, method in itertools.product(CELLS, SEEDS, METHODS):
-        if (data, labels, method, seed) in done:
+        if (data, labels, method, seed) in done or only not in ('', data):
             continue
         cell = folder / f'{DATA[data] or "digits"}_{labels}'
         workdir = cell / f'{method}_{seed}'
@@ -271,7 +278,10 @@ def main(argv: list[str]) -> int:
         out=f'the record ({OUT})',
         table='print the tables of this record, and train nothing',
         picture='draw it too, into this PNG',
+        data=f'make these images alone: {" or ".join(DATA)}',
     )
+    if options.data:
+        lookup('data', DATA, options.data)
     if not (options.table or options.workdir):
         raise UserError('--workdir is missing: a folder for the runs')
     out = options.table or options.out or OUT
@@ -279,7 +289,12 @@ def main(argv: list[str]) -> int:
         raise UserError(f'--table is {out}, and nothing is there; expected the record of this command')
     record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': [], 'tuning': []}
     if not options.table:
-        fill(record, local(options.workdir), lambda: write_atomically(out, json.dumps(record, indent=1) + '\n'))
+        fill(
+            record,
+            local(options.workdir),
+            lambda: write_atomically(out, json.dumps(record, indent=1) + '\n'),
+            options.data or '',
+        )
     print(answers(record), winners(record), sep='\n\n')
     if options.picture:
         draw(record, options.picture)
