@@ -70,9 +70,11 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
         'distillation.teacher': bool(config.distillation.get('teacher')),
     }
     if given := [key for key, set_ in other.items() if set_]:
+        how = config.get('finetune', {}).get('name', 'all')  # which freezes, where the file itself does not
+        of = f' (config.finetune.name={how} sets it)' if given[0] == 'updates.freeze' and how != 'all' else ''
         raise UserError(
-            f'config.method.name is {config.method.name!r}, whose update has no config.{given[0]}; expected it at its '
-            'default'
+            f'config.method.name is {config.method.name!r}, whose update has no config.{given[0]}{of}; expected it at '
+            'its default'
         )
     return method
 
