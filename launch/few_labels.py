@@ -51,9 +51,13 @@ GRID = [{'schedule.peak': rate, 'longer': times} for times in (1, 3) for rate in
 # Images that go through a net in an update, training or not: for one with a label, and for one without. Consistency
 # sees two views; of Meta Pseudo Labels the teacher sees all, the student labelled and strong ones, and these again.
 PASSES = {
-    'supervised': (1, 0), 'pseudo_labels': (1, 1), 'soft_labels': (1, 1), 'fixmatch': (1, 2), 'uda': (1, 2),
+    'supervised': (1, 0),
+    'pseudo_labels': (1, 1),
+    'soft_labels': (1, 1),
+    'fixmatch': (1, 2),
+    'uda': (1, 2),
     'meta_pseudo_labels': (3, 4),
-}  # fmt: skip
+}
 
 
 def spec_of(data: str, labels: int, method: str = '') -> str:
@@ -225,11 +229,17 @@ def winners(record: dict) -> str:
         means = {name: statistics.mean(row['top1'] for row in of.values()) for name, of in cell.items()}
         best, second, *_ = sorted(means, key=lambda name: -means[name])
         half = interval([row['top1'] for row in cell[best].values()])
-        rows.append({
-            'images': data, 'labels': labels, 'best': METHODS[best], 'top-1': f'{means[best]:.2f} ± {half:.2f}',
-            'second': METHODS[second], 'above it': _difference(cell[best], cell[second]),
-            'above labels alone, tuned': None if best == 'tuned' else _difference(cell[best], cell['tuned']),
-        })  # fmt: skip
+        rows.append(
+            {
+                'images': data,
+                'labels': labels,
+                'best': METHODS[best],
+                'top-1': f'{means[best]:.2f} ± {half:.2f}',
+                'second': METHODS[second],
+                'above it': _difference(cell[best], cell[second]),
+                'above labels alone, tuned': None if best == 'tuned' else _difference(cell[best], cell['tuned']),
+            }
+        )
     return tables.render(rows, list(rows[0]), 'markdown') if rows else ''
 
 

@@ -14,8 +14,6 @@ def top1(method, seed, workdir):
     return read_card(workdir / method)['final']['test']['top1'] / 100
 
 
-@pytest.mark.parametrize(
-    'seed', [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in SEEDS]
-)  # fmt: skip
+@pytest.mark.parametrize('seed', [pytest.param(seed, marks=[pytest.mark.slow] if seed else []) for seed in SEEDS])
 def test_meta_pseudo_labels_separate_the_moons_and_six_labels_alone_do_not(tmp_path, seed):
     assert top1('meta_pseudo_labels', seed, tmp_path) >= SEPARATED > 0.9 > top1('supervised', seed, tmp_path)

@@ -13,9 +13,10 @@ def record(**top1):
         'tuning': [],
         'cases': [
             {'data': 'digits', 'labels': 100, 'method': method, 'seed': seed, 'top1': value, 'images': 30_000}
-            for method, values in top1.items() for seed, value in enumerate(values)
+            for method, values in top1.items()
+            for seed, value in enumerate(values)
         ],
-    }  # fmt: skip
+    }
 
 
 def test_means_deviations_and_intervals_by_hand():
@@ -46,8 +47,8 @@ def test_a_small_record_is_made_whole_and_nothing_of_it_twice(tmp_path, monkeypa
     monkeypatch.setattr(few_labels, 'SEEDS', (0,))
     monkeypatch.setattr(few_labels, 'HELD_OUT', 16)
     monkeypatch.setattr(few_labels, 'GRID', [{'schedule.peak': 0.1, 'longer': 1}, {'schedule.peak': 0.2, 'longer': 3}])
-    methods = {name: few_labels.METHODS[name] for name in ('supervised', 'tuned', 'noisy_student', 'meta_pseudo_labels')}
-    monkeypatch.setattr(few_labels, 'METHODS', methods)
+    methods = ('supervised', 'tuned', 'noisy_student', 'meta_pseudo_labels')
+    monkeypatch.setattr(few_labels, 'METHODS', {name: few_labels.METHODS[name] for name in methods})
     made, kept = {'cases': [], 'tuning': []}, []
     few_labels.fill(made, tmp_path / 'runs', lambda: kept.append(copy.deepcopy(made)))
     rows = {row['method']: row for row in made['cases']}
