@@ -29,6 +29,7 @@ from cvresearch.base.records import read_card
 from cvresearch.base.workdir import write_atomically
 from cvresearch.evaluation import label
 from launch import chain
+from launch.plan import SweepRun
 
 CONFIG = 'configs/few_labels.py'
 OUT = Path('docs/records/few_labels.json')
@@ -74,9 +75,9 @@ def trained(config, workdir: Path) -> dict:
 
 def passes(card: dict) -> int:
     """Returns how many images went through a net in a run's updates."""
-    given = card['hyperparameters']
-    labelled, unlabelled = PASSES[given['method.name']]
-    return card['images_seen'] * (labelled + unlabelled * given.get('unlabelled.ratio', 0))
+    settings = card['hyperparameters']
+    labelled, unlabelled = PASSES[settings['method.name']]
+    return card['images_seen'] * (labelled + unlabelled * settings.get('unlabelled.ratio', 0))
 
 
 def row_of(card: dict, images: int) -> dict:
@@ -99,17 +100,23 @@ def single(data: str, labels: int, method: str, seed: int, folder: Path) -> dict
 
 def chained(data: str, labels: int, method: str, seed: int, folder: Path) -> dict:
     """Trains a chain; returns the row of its last generation, with the answers of each and the cost of all."""
-    images, found = 0, []
+    images, rows = 0, []
     overrides: dict[str, str | None] = {**_seeds(seed)}
     for run in chain.generations(spec_of(data, labels, method), overrides, folder):
         command = chain.labelling(run)
         if command and not Path(run.config.unlabelled.labels).exists():
             label.main(command[command.index('label') + 1 :])
         card = trained(run.config, run.workdir)
-        images += passes(card) + (card['dataset']['unlabelled']['examples'] if command else 0)
-        found.append(row_of(card, images))
-    total = {key: sum(each[key] for each in found) for key in ('updates', 'seconds')}
-    return found[-1] | total | {'generations': [each['top1'] for each in found]}
+        images += passes(card) + (_labelled(run) if command else 0)
+        rows.append(row_of(card, images))
+    total = {key: sum(row[key] for row in rows) for key in ('updates', 'seconds')}
+    return rows[-1] | total | {'generations': [row['top1'] for row in rows]}
+
+
+def _labelled(run: SweepRun) -> int:
+    """Returns how many images the generation before labelled for this one; it may have left out some of them."""
+    record = Path(run.config.unlabelled.labels).with_name(label.RECORD)
+    return json.loads(record.read_text(encoding='utf-8'))['images']
 
 
 def tuned(data: str, labels: int, record: dict, seed: int, folder: Path, save) -> dict:
@@ -169,26 +176,26 @@ def fill(record: dict, folder: Path, save, only: str = '') -> None:
         cell = folder / f'{DATA[data] or "digits"}_{labels}'
         workdir = cell / f'{method}_{seed}'
         if method == 'tuned':
-            found = tuned(data, labels, record, seed, cell, save)
+            row = tuned(data, labels, record, seed, cell, save)
         elif method == 'noisy_student':
-            found = chained(data, labels, '', seed, workdir)
+            row = chained(data, labels, '', seed, workdir)
         elif method == 'meta_pseudo_labels':
-            found = chained(data, labels, method, seed, workdir)
+            row = chained(data, labels, method, seed, workdir)
         elif method == 'supervised':  # the teacher of Noisy Student's first generation, too
-            found = single(data, labels, '', seed, cell / f'noisy_student_{seed}' / 'generation0')
+            row = single(data, labels, '', seed, cell / f'noisy_student_{seed}' / 'generation0')
         else:
-            found = single(data, labels, method, seed, workdir)
-        record['cases'].append({'data': data, 'labels': labels, 'method': method, 'seed': seed, **found})
+            row = single(data, labels, method, seed, workdir)
+        record['cases'].append({'data': data, 'labels': labels, 'method': method, 'seed': seed, **row})
         save()
 
 
 def of_cell(record: dict, data: str, labels: int) -> dict[str, dict[int, dict]]:
     """Returns the rows of a cell by method and seed."""
-    found: dict[str, dict[int, dict]] = {}
+    by_method: dict[str, dict[int, dict]] = {}
     for row in record['cases']:
         if (row['data'], row['labels']) == (data, labels):
-            found.setdefault(row['method'], {})[row['seed']] = row
-    return found
+            by_method.setdefault(row['method'], {})[row['seed']] = row
+    return by_method
 
 
 def interval(values: Sequence[float]) -> float | None:
