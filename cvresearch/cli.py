@@ -24,6 +24,7 @@ SUBJECTS = {
         'evaluate': ('cvresearch.evaluate', 'evaluates a run, an ensemble or any net by any protocol'),
         'evaluate score': ('cvresearch.evaluation.score', 'computes further metrics and tests from kept predictions'),
         'evaluate robustness': ('cvresearch.evaluation.robustness', "measures errors under ImageNet-C's corruptions"),
+        'evaluate shifts': ('cvresearch.evaluation.shifts', 'moves the images, and measures accuracy by the shift'),
         'predict': ('cvresearch.predict', 'says what is on a photograph'),
         'label': ('cvresearch.evaluation.label', 'labels a whole source of images, for a student to learn from'),
         'features': ('cvresearch.evaluation.feature_files', 'writes what layers give for a whole data set'),
@@ -47,6 +48,13 @@ SUBJECTS = {
         'report tables': ('cvresearch.report.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
         'report sizes': ('cvresearch.compress.tables', 'tabulates small nets, made and published: bytes, accuracy'),
         'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
+        'report study': ('cvresearch.report.studies', 'sets the settings of a sweep beside each other, over seeds'),
+        'report shifts': ('cvresearch.report.shifts', 'tabulates what `evaluate shifts` found of several nets'),
+        'report initialisation': (
+            'cvresearch.report.initialisation',
+            'tabulates layers at the first step',
+        ),
+        'report efficiency': ('cvresearch.report.efficiency', 'tabulates the compute that nets need to reach a level'),
         'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
     },
 }

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from cvresearch.base.errors import UserError
 from cvresearch.data import operations
@@ -82,8 +83,8 @@ def test_turned_sheared_and_stretched_images_are_pillows_up_to_rounding(degrees,
     theirs = np.asarray(operations.affine(Image.fromarray(image), inverse, smooth=True), int)
     numbers = [tuple(map(jnp.float32, pair)) for pair in (shear, scale)]
     ours = augment.sampled(image, augment.inverse_affine(jnp.float32(degrees), *numbers), 'constant')
-    outside = (theirs == 0) | (np.asarray(ours) == 0)  # the libraries end the image half a pixel apart
-    assert np.abs(np.asarray(ours, int) - theirs)[~outside].max() <= 2 and outside.mean() < 0.4
+    inside = ndimage.binary_erosion(theirs.any(-1), iterations=2)  # at its rim Pillow mixes no black
+    assert np.abs(np.asarray(ours, int) - theirs)[inside].max() <= 2 and inside.mean() > 0.5
 
 
 def test_turns_reach_the_largest_angle_either_way_and_no_farther():
