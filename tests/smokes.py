@@ -30,6 +30,10 @@ HEAD = """# Smoke runs
 The output of `python tests/smokes.py`: each experiment file as `:smoke`, four steps on synthetic images, or half
 an epoch where the images come with the packages. Losses of four steps say that a recipe runs, and no more.
 """
+FOOT = """
+## Next
+
+- [Experiments](experiments.md): how to run one in full, and change it."""
 
 
 def files() -> list[Path]:
@@ -79,6 +83,7 @@ def main(names: list[str]) -> int:
     print(HEAD)
     print(tables.render(rows, COLUMNS, 'markdown'))
     print('\n'.join(['\nFailed:\n', *failed] if failed else []))
+    print(FOOT)
     return bool(failed)
 
 
