@@ -49,7 +49,7 @@ class MLP(nn.Module):
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.widths):
             x = nn.Dense(width, kernel_init=init, dtype=self.dtype, name=f'hidden{i + 1}')(x)
-            x = act(self.bn.layer(train, self.dtype, name=f'norm{i + 1}')(x) if self.norm else x)
+            x = act(self.bn.layer(train, self.dtype)(name=f'norm{i + 1}')(x) if self.norm else x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 

@@ -63,6 +63,15 @@ def test_signals_grow_as_the_closed_form_says_forwards_and_backwards(act, init, 
     assert back[0] / back[-1] == pytest.approx(expected, rel=0.5)
 
 
+@pytest.mark.parametrize('init', ['normal_0.01', 'normal_1.0'])
+def test_batch_norm_makes_up_for_weights_of_any_size(init):
+    net = registry.build('mlp', widths=(64,) * 5, act='linear', norm=True, kernel_init=init)
+    images = jax.random.normal(jax.random.key(0), (64, 8, 8, 1))
+    variables = net.init(jax.random.key(1), images)
+    layers = training.activations(net, variables, images, train=True)
+    assert [one.std for name, one in layers.items() if name.startswith('norm')] == pytest.approx([1] * 5, rel=0.02)
+
+
 def test_compute_to_a_level_is_three_passes_over_the_images_up_to_it():
     (result,) = results.take([RECORDS / 'lenet5_mnist5k_seed0'])
     rows = [json.loads(line) for line in (RECORDS / 'lenet5_mnist5k_seed0/metrics.jsonl').read_text().splitlines()]
