@@ -61,10 +61,16 @@ def run(file: Path, workdir: Path) -> dict:
     losses = [row['loss'] for row in rows if row['split'] == 'train']
     test = [row for row in rows if row['split'] == 'test'][-1]
     return {
-        'config': file.stem, 'model': config.model.name, 'data': config.data.name, 'steps': test['step'],
-        'loss of the first steps': f'{losses[0]:.3f}', 'of the last': f'{losses[-1]:.3f}',
-        'test loss': f'{test["loss"]:.3f}', 'n_seen': test['n_seen'], 'CPU s': round(time.process_time() - began),
-    }  # fmt: skip
+        'config': file.stem,
+        'model': config.model.name,
+        'data': config.data.name,
+        'steps': test['step'],
+        'loss of the first steps': f'{losses[0]:.3f}',
+        'of the last': f'{losses[-1]:.3f}',
+        'test loss': f'{test["loss"]:.3f}',
+        'n_seen': test['n_seen'],
+        'CPU s': round(time.process_time() - began),
+    }
 
 
 def main(names: list[str]) -> int:
