@@ -114,9 +114,9 @@ def _repeat(config: dict) -> str:
     return f'{config["seed"]}{fold}'
 
 
-def benchmark_table(name: str, runs: list[str | Path], style: str) -> str:
+def benchmark_table(name: str, runs: list[str | Path], style: str, whole: bool = True) -> str:
     """Returns what was published for one data set, and what the runs found (report/benchmarks.py)."""
-    table, others = benchmarks.compare(name, reading.take(runs) if runs else [])
+    table, others = benchmarks.compare(name, reading.take(runs) if runs else [], whole)
     if others:
         data = ', '.join(sorted({result.data for result in others}))
         print(f'left out: {len(others)} results on other data ({data}) than {name}', file=sys.stderr)
@@ -158,7 +158,10 @@ def main(argv: list[str]) -> int:
         positional='table and workdirs',
         places=('runs',),
         repeated=('runs',),
-        switches=dict(list='name the published tables'),
+        switches=dict(
+            list='name the published tables',
+            measured='of a data set leave out the published rows that no run stands beside',
+        ),
         runs='folders of finished runs',
         format='text (default), markdown, csv, latex or html',
     )
@@ -176,7 +179,7 @@ def main(argv: list[str]) -> int:
         _print([dict.fromkeys(columns) | row for row in rows], columns, style, local(name).stem)
         return 0
     if name in benchmarks.names():
-        print(benchmark_table(name, runs, style))
+        print(benchmark_table(name, runs, style, not options.measured))
         return 0
     if name == RELEASED:
         print(released_table(runs, style))
