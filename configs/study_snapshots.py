@@ -34,5 +34,5 @@ def sweep():
             yield {'epochs': EPOCHS, 'schedule.t_0_epochs': EPOCHS / cycles, 'seed': seed}
         for nets in INDEPENDENT:
             for net in range(nets):
-                length, own = EPOCHS / nets, OTHER_SEEDS * (seed + 1) + net
-                yield {'epochs': length, 'schedule.t_0_epochs': length, 'seed': own}
+                length, net_seed = EPOCHS / nets, OTHER_SEEDS * (seed + 1) + net
+                yield {'epochs': length, 'schedule.t_0_epochs': length, 'seed': net_seed}

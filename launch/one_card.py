@@ -49,16 +49,16 @@ class Stage:
 
 def stages(folder: Path, seeds: int) -> list[Stage]:
     """Returns the plan: speed first, since it is short, then the seeds."""
-    found = []
+    plan = []
     for net, batch in SPEED.items():
         record = folder / f'speed_{net}.json'
         flags = ('--model', net, '--batch_size', str(batch), '--dtype', 'bfloat16', '--record', str(record))
-        found.append(Stage(f'speed of {net}', (sys.executable, '-m', 'cvresearch.benchmark', *flags), record))
+        plan.append(Stage(f'speed of {net}', (sys.executable, '-m', 'cvresearch.benchmark', *flags), record))
     for seed in range(seeds):
         run = folder / f'resnet20_erasing_seed{seed}'
         flags = ('--config', RECIPE, '--workdir', str(run), f'--config.seed={seed}')
-        found.append(Stage(f'seed {seed}', (sys.executable, '-m', 'cvresearch.main', *flags), run))
-    return found
+        plan.append(Stage(f'seed {seed}', (sys.executable, '-m', 'cvresearch.main', *flags), run))
+    return plan
 
 
 def go(plan: Sequence[Stage], seconds: float, grace: float = GRACE) -> int:
@@ -71,14 +71,14 @@ def go(plan: Sequence[Stage], seconds: float, grace: float = GRACE) -> int:
         if stage.is_done():
             print(f'{stage.name}: done before', flush=True)
             continue
-        left = end - grace - time.monotonic()
-        if left <= 0:
+        remaining = end - grace - time.monotonic()
+        if remaining <= 0:
             print(f'{stage.name}: no time left', flush=True)
             worst = worst or PREEMPTED
             continue
-        begun, process = time.monotonic(), subprocess.Popen(stage.command)
+        start, process = time.monotonic(), subprocess.Popen(stage.command)
         try:
-            code = process.wait(left)
+            code = process.wait(remaining)
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGTERM)
             try:
@@ -87,7 +87,7 @@ def go(plan: Sequence[Stage], seconds: float, grace: float = GRACE) -> int:
                 process.kill()
                 code = process.wait()
             code = PREEMPTED if code in (PREEMPTED, -signal.SIGTERM, -signal.SIGKILL) else code
-        print(f'{stage.name}: exit {code} after {time.monotonic() - begun:.0f} s', flush=True)
+        print(f'{stage.name}: exit {code} after {time.monotonic() - start:.0f} s', flush=True)
         worst = code if code not in (0, PREEMPTED) else worst or code
     return worst
 

@@ -52,12 +52,12 @@ class Shifted:
 
 def shifted(image: np.ndarray, down: int, right: int) -> np.ndarray:
     """Returns an image (height, width, channels) moved by so many pixels; zeros come in."""
-    found, (height, width) = np.zeros_like(image), image.shape[:2]
+    moved, (height, width) = np.zeros_like(image), image.shape[:2]
     rows, columns = slice(max(down, 0), height + min(down, 0)), slice(max(right, 0), width + min(right, 0))
     from_rows = slice(max(-down, 0), height - max(down, 0))
     from_columns = slice(max(-right, 0), width - max(right, 0))
-    found[rows, columns] = image[from_rows, from_columns]
-    return found
+    moved[rows, columns] = image[from_rows, from_columns]
+    return moved
 
 
 def measure(workdir: str | Path, reach: int, step: int, split: str = 'test', limit: int = 0, seed: int = 1) -> dict:
@@ -87,10 +87,10 @@ def measure(workdir: str | Path, reach: int, step: int, split: str = 'test', lim
         if moved is not None:
             source = dataclasses.replace(one.experiment.source, splits={split: moved})
             one = dataclasses.replace(one, experiment=dataclasses.replace(one.experiment, source=source))
-        (found,) = one.predictions([state], split, one.protocol(split))
-        if found.multi_label or found.labels.ndim != 1:
+        (answers,) = one.predictions([state], split, one.protocol(split))
+        if answers.multi_label or answers.labels.ndim != 1:
             raise UserError('shifts are measured of one class an image, and these have several')
-        summary = predictions.summary(found)
+        summary = predictions.summary(answers)
         return {key: summary[key] for key in KEPT}
 
     drawn = np.random.Generator(np.random.Philox(key=seed)).integers(-reach, reach + 1, (len(examples), 2))

@@ -27,15 +27,15 @@ COLUMNS = (
 PUBLISHED = {'net': 'net', 'level': 'level', 'teraflop_s_days': 'teraflop/s-days', 'times_less': 'times less'}
 
 
-def level_of(found: Sequence[Result], reference: str) -> float:
+def level_of(results: Sequence[Result], reference: str) -> float:
     """Returns the mean top-1 of the runs of a net, percent.
 
     Raises:
       UserError: none is of that net.
     """
-    values = [result.values['top1'] for result in found if result.model == reference]
+    values = [result.values['top1'] for result in results if result.model == reference]
     if not values:
-        there = ', '.join(sorted({result.model for result in found}))
+        there = ', '.join(sorted({result.model for result in results}))
         raise UserError(f'none of the runs is of {reference}; give --level, or --reference as one of {there}')
     return statistics.mean(values)
 
@@ -49,21 +49,21 @@ def reached(result: Result, level: float) -> tuple[int, float] | None:
     return None
 
 
-def rows(found: Sequence[Result], level: float) -> list[dict]:
+def rows(results: Sequence[Result], level: float) -> list[dict]:
     """Returns the table, from the least compute to the most; nets that do not reach the level come last.
 
     Where several recipes train one net, each has a row. Means are over the seeds that reach the level.
     """
     groups: dict[str, list[Result]] = {}
-    for result in found:
+    for result in results:
         groups.setdefault(json.dumps(result.recipe(), sort_keys=True, default=str), []).append(result)
-    made = []
+    table = []
     for group in groups.values():
         first, top1 = group[0], statistics.mean(result.values['top1'] for result in group)
         macs = ours.macs(first)
         there = [place for result in group if (place := reached(result, level))]
         compute = statistics.mean(PASSES * macs * images for images, _ in there) if there and macs else None
-        made.append(
+        table.append(
             {
                 'net': first.model,
                 'experiment': runs.experiment(first.path),
@@ -78,18 +78,18 @@ def rows(found: Sequence[Result], level: float) -> list[dict]:
                 'compute': compute,
             }
         )
-    made.sort(key=lambda row: (row['compute'] is None, row['compute'] or -float(row['top-1'])))
-    return made
+    table.sort(key=lambda row: (row['compute'] is None, row['compute'] or -float(row['top-1'])))
+    return table
 
 
-def compared(made: list[dict], reference: str) -> list[dict]:
+def compared(table: list[dict], reference: str) -> list[dict]:
     """Returns the rows with how many times less compute each needed than the best recipe of the reference."""
-    base = next((row['compute'] for row in made if row['net'] == reference and row['compute']), None)
-    for row in made:
+    base = next((row['compute'] for row in table if row['net'] == reference and row['compute']), None)
+    for row in table:
         compute = row.pop('compute')
         row[COLUMNS[-2]] = f'{compute / 1e12:.3g}' if compute else None
         row['times less'] = f'{base / compute:.2g}' if base and compute else None
-    return made
+    return table
 
 
 def published() -> list[dict]:
@@ -111,13 +111,13 @@ def main(argv: list[str]) -> int:
     )
     if not options.rest:
         raise UserError('expected folders of finished runs')
-    found = take([Path(path) for path in options.rest])
-    if len({result.data for result in found}) > 1:
+    results = take([Path(path) for path in options.rest])
+    if len({result.data for result in results}) > 1:
         raise UserError('the runs are on several data sets; compare nets on one')
     reference = options.reference or 'lenet5'
-    level = _level(options.level) if options.level else level_of(found, reference)
+    level = _level(options.level) if options.level else level_of(results, reference)
     style = options.format or 'text'
-    print(tables.render(compared(rows(found, level), reference), COLUMNS, style))
+    print(tables.render(compared(rows(results, level), reference), COLUMNS, style))
     print(f'\nLevel: {level:.2f} % top-1. OpenAI, training compute to one level on ImageNet:\n')
     print(tables.render(published(), tuple(PUBLISHED.values()), style))
     return 0

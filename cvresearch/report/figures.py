@@ -112,10 +112,10 @@ def _schedule(options: SimpleNamespace):
 def _study(options: SimpleNamespace):
     if not options.config:
         raise UserError('expected --config FILE, the experiment file of the study, and --runs DIR...')
-    found = studies.groups(options.config, _paths(options))
+    settings = studies.groups(options.config, _paths(options))
     rows = [
         (group.name, group.training('top1'), statistics.mean(group.tests) if group.runs else None, group.interval())
-        for group in found
+        for group in settings
     ]
     return lambda axes: plots.study(axes, rows, 'top-1 (%)')
 
@@ -137,11 +137,11 @@ def _shifts(options: SimpleNamespace):
 def _layers(options: SimpleNamespace):
     sides = {name: name for name in ('activations', 'gradients')}
     what = lookup('metric', sides, options.metric or 'activations')
-    found = initialisation.read(_paths(options))
+    nets = initialisation.read(_paths(options))
     keys = ('model.act', 'model.norm', 'model.kernel_init')
-    differ = [key for key in keys if len({run.config.get(key) for run in found}) > 1] or list(keys)
+    differ = [key for key in keys if len({run.config.get(key) for run in nets}) > 1] or list(keys)
     lines = {}
-    for run in found:
+    for run in nets:
         words = [('batch norm' if run.config.get(key) else '') if key == keys[1] else run.config[key] for key in differ]
         deviations = [layer['std'] for layer in initialisation.by_layer(run, what).values()]
         lines[', '.join(word for word in words if word)] = deviations

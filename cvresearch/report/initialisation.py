@@ -51,8 +51,8 @@ def by_layer(run: RunRecord, what: str) -> dict[str, Mapping]:
     first = next((row for row in run.rows if row['split'] == SPLIT), None)
     if first is None:
         raise UserError(f'{run.name} has no record of its layers; train with --config.watch.name=layers')
-    own = 'norm' if run.config.get('model.norm') else 'hidden'
-    return {name: one for name, one in first[what].items() if name.startswith(own)}
+    prefix = 'norm' if run.config.get('model.norm') else 'hidden'
+    return {name: one for name, one in first[what].items() if name.startswith(prefix)}
 
 
 def read(folders: Sequence[str | Path]) -> list[RunRecord]:
@@ -90,17 +90,17 @@ def _root_mean_square(layer: Mapping) -> float | None:
     return None if layer['std'] is None else math.hypot(layer['std'], layer['mean'])
 
 
-def rows(found: Sequence[RunRecord]) -> list[dict]:
+def rows(nets: Sequence[RunRecord]) -> list[dict]:
     """Returns the table."""
-    made = []
-    for run in found:
+    table = []
+    for run in nets:
         forward, backward = (by_layer(run, what) for what in ('activations', 'gradients'))
         values, slopes = _spread(forward), _spread(backward)
         ends = [_root_mean_square(layer) for layer in (*list(forward.values())[:1], *list(forward.values())[-1:])]
         act, norm, init = run.config['model.act'], bool(run.config.get('model.norm')), run.config['model.kernel_init']
         known = None if norm else growth(init, act, run.config['model.widths'][0], len(values) - 1)
         test = run.card['final']['test']
-        made.append(
+        table.append(
             {
                 'activation': act,
                 'norm': 'batch norm' if norm else 'none',
@@ -117,7 +117,7 @@ def rows(found: Sequence[RunRecord]) -> list[dict]:
                 'test top-1': f'{test["top1"]:.2f}',
             }
         )
-    return made
+    return table
 
 
 def main(argv: list[str]) -> int:

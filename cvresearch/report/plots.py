@@ -235,13 +235,13 @@ def shifts(axes: Axes, records: Sequence[Mapping]) -> None:
     step = records[0]['places'][1] - records[0]['places'][0]
     wide, shown = 2 * reach + step, None
     for i, record in enumerate(records):
-        left = i * wide * 1.15
+        centre = i * wide * 1.15
         shown = axes.imshow(
             record['grid'], vmin=0, vmax=100, cmap='cividis', origin='upper',
-            extent=(left - wide / 2, left + wide / 2, wide / 2, -wide / 2),
+            extent=(centre - wide / 2, centre + wide / 2, wide / 2, -wide / 2),
         )  # fmt: skip
         name = mathtext(f'{record["model"]}, seed {record["seed"]}')
-        axes.text(left, -wide / 2 - step / 4, name, ha='center', va='bottom', size=7)
+        axes.text(centre, -wide / 2 - step / 4, name, ha='center', va='bottom', size=7)
     axes.set(
         xlim=(-wide / 2, (len(records) - 1) * wide * 1.15 + wide / 2), ylim=(wide / 2, -wide / 2),
         xlabel='shift to the right (pixels)', ylabel='shift down (pixels)',

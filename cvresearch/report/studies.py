@@ -82,7 +82,7 @@ def groups(spec: str, folders: Sequence[str | Path]) -> list[Group]:
     by_setting: dict[str, list[dict]] = {}
     for setting in settings:
         by_setting.setdefault(identity(base, setting), []).append(setting)
-    found: dict[str, list[RunRecord]] = {}
+    by_place: dict[str, list[RunRecord]] = {}
 
     def read(path: Path) -> None:
         taking.finished(path)
@@ -91,13 +91,13 @@ def groups(spec: str, folders: Sequence[str | Path]) -> list[Group]:
         place = identity(run.config, {})
         if other or place not in by_setting:
             raise UserError(f'{path} is no run of {spec}' + f' (it differs in {", ".join(other[:3])})' * bool(other))
-        found.setdefault(place, []).append(run)
+        by_place.setdefault(place, []).append(run)
 
     if folders:
         taking.take(folders, read)
     names = _names([settings[0] for settings in by_setting.values()], keys)
     return [
-        Group(name, len(settings), tuple(sorted(found.get(place, []), key=lambda run: run.config['seed'])))
+        Group(name, len(settings), tuple(sorted(by_place.get(place, []), key=lambda run: run.config['seed'])))
         for name, (place, settings) in zip(names, by_setting.items(), strict=True)
     ]
 
@@ -131,13 +131,13 @@ def _short(key: str) -> str:
     return group if last == 'name' else last
 
 
-def rows(found: Sequence[Group]) -> list[dict]:
+def rows(settings: Sequence[Group]) -> list[dict]:
     """Returns the table."""
-    made = []
-    for group in found:
+    table = []
+    for group in settings:
         card = group.runs[0] if group.runs else None
         loss, top1, half = group.training('loss'), group.training('top1'), group.interval()
-        made.append(
+        table.append(
             {
                 'setting': group.name,
                 'seeds': f'{len(group.runs)} of {group.seeds}',
@@ -151,7 +151,7 @@ def rows(found: Sequence[Group]) -> list[dict]:
                 'n_seen': card.card['final']['test']['n_seen'] if card else None,
             }
         )
-    return made
+    return table
 
 
 def main(argv: list[str]) -> int:
@@ -164,6 +164,6 @@ def main(argv: list[str]) -> int:
         config='experiment file with a sweep()',
         format='text (default), markdown, csv, latex or html',
     )
-    found = groups(options.config, options.rest)
-    print(tables.render(rows(found), COLUMNS, options.format or 'text'))
+    settings = groups(options.config, options.rest)
+    print(tables.render(rows(settings), COLUMNS, options.format or 'text'))
     return 0

@@ -114,9 +114,9 @@ def _repeat(config: dict) -> str:
     return f'{config["seed"]}{fold}'
 
 
-def benchmark_table(name: str, runs: list[str | Path], style: str, whole: bool = True) -> str:
+def benchmark_table(name: str, runs: list[str | Path], style: str, unmeasured: bool = True) -> str:
     """Returns what was published for one data set, and what the runs found (report/benchmarks.py)."""
-    table, others = benchmarks.compare(name, reading.take(runs) if runs else [], whole)
+    table, others = benchmarks.compare(name, reading.take(runs) if runs else [], unmeasured)
     if others:
         data = ', '.join(sorted({result.data for result in others}))
         print(f'left out: {len(others)} results on other data ({data}) than {name}', file=sys.stderr)
