@@ -233,13 +233,14 @@ def shifts(axes: Axes, records: Sequence[Mapping]) -> None:
     """
     reach = max(records[0]['places'])
     step = records[0]['places'][1] - records[0]['places'][0]
-    wide, shown = 2 * reach + step, None
+    wide, maps = 2 * reach + step, []
     for i, record in enumerate(records):
         centre = i * wide * 1.15
-        shown = axes.imshow(
+        grid = axes.imshow(
             record['grid'], vmin=0, vmax=100, cmap='cividis', origin='upper',
             extent=(centre - wide / 2, centre + wide / 2, wide / 2, -wide / 2),
         )  # fmt: skip
+        maps.append(grid)
         name = mathtext(f'{record["model"]}, seed {record["seed"]}')
         axes.text(centre, -wide / 2 - step / 4, name, ha='center', va='bottom', size=7)
     axes.set(
@@ -250,7 +251,7 @@ def shifts(axes: Axes, records: Sequence[Mapping]) -> None:
     axes.set_xticks([place for place, _ in middles], [str(label) for _, label in middles])
     axes.set_yticks((-reach, 0, reach))
     axes.grid(False)
-    axes.figure.colorbar(shown, ax=axes, label='top-1 (%)', shrink=0.7)
+    axes.figure.colorbar(maps[0], ax=axes, label='top-1 (%)', shrink=0.7)
 
 
 def by_layer(axes: Axes, lines: Mapping[str, Sequence[float | None]], what: str) -> None:

@@ -38,7 +38,7 @@ def test_a_process_is_told_to_stop_in_time_and_the_rest_waits(tmp_path, capfd):
 def test_a_failure_is_the_exit_code_and_does_not_end_the_plan(tmp_path):
     record = tmp_path / 'b.json'
     plan = [stage('a', 'exit(3)', tmp_path / 'a.json'), stage('b', f'open({str(record)!r}, "w")', record)]
-    assert one_card.go(plan, 60.0) == 3 and record.exists()
+    assert one_card.go(plan, 180.0) == 3 and record.exists()
 
 
 def test_the_plan_is_of_the_papers_own_length_and_of_nets_that_are_here(tmp_path):
