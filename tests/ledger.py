@@ -26,7 +26,16 @@ from cvresearch.cli import COMMANDS
 PROGRAMS = {
     **{
         f'cvresearch {words}': COMMANDS[words][0]
-        for words in ('report tables', 'report ensembles', 'report sizes', 'summary')
+        for words in (
+            'report tables',
+            'report ensembles',
+            'report sizes',
+            'report study',
+            'report shifts',
+            'report initialisation',
+            'report efficiency',
+            'summary',
+        )
     },
     **{
         f'python -m tests.{name}': f'tests.{name}'
