@@ -108,7 +108,7 @@ def config():
 
 def call(program: str, argv: list[str]) -> int:
     """Runs a command, a training for two steps, on images of its own where they are not there."""
-    trains = (program, argv[:1]) == ('cvresearch', ['train']) or argv[:2] == ['-m', 'cvresearch.main']
+    trains = (program == 'cvresearch' and argv[0] in ('train', 'doctor')) or argv[:2] == ['-m', 'cvresearch.main']
     if trains and not {'--extend', '--dry-run'} & set(argv):
         at = argv.index('--config') + 1
         file, _, given = argv[at].partition(':')
