@@ -5,6 +5,7 @@ Each is done many times against a server on this machine (bucket_servers.py), an
 threads took: that alone can keep a step waiting. The server is another process.
 """
 
+import logging
 import multiprocessing
 import os
 import time
@@ -16,7 +17,8 @@ from cvresearch.base.buckets import Bucket
 from cvresearch.base.records import write_measurement
 from tests import bucket_servers
 
-MIB, TIMES, STEP_MS = 1 << 20, 50, 100
+MIB, TIMES = 1 << 20, 50
+BEAT, PASS = lease.BEAT_SECONDS, uploads.PASS_SECONDS
 COLUMNS = ('bucket', 'idle_pass_ms', 'pass_with_rows_ms', 'sign_of_life_ms', 'checkpoint_64_mib_ms', 'share_percent')
 
 
@@ -25,7 +27,6 @@ def measure(scheme: str, folder: Path) -> dict:
     (folder / 'place').mkdir(parents=True)
     (folder / 'lock').touch()
     bucket = Bucket.of(f'{scheme}://lab/cost')
-    beating, passing = lease.BEAT_SECONDS, uploads.PASS_SECONDS
     lease.BEAT_SECONDS = uploads.PASS_SECONDS = 3600.0  # the threads wait; what they do is done here
     right = lease.Lease.take(bucket, folder / 'lock')
     (folder / 'place/config.json').write_text('{}')
@@ -44,7 +45,7 @@ def measure(scheme: str, folder: Path) -> dict:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(os.urandom(8 * MIB))
     checkpoint = _milliseconds(sending._bring, 1)
-    share = 100 * (rows / passing + beat / beating) / 1000
+    share = 100 * (rows / PASS + beat / BEAT) / 1000
     values = (f'{scheme}://', idle, rows, beat, checkpoint, share)
     return dict(zip(COLUMNS, (round(value, 3) if isinstance(value, float) else value for value in values), strict=True))
 
@@ -57,6 +58,7 @@ def _milliseconds(act, times: int = TIMES) -> float:
 
 
 def _serve(scheme: str, pipe) -> None:
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
     with bucket_servers.server(scheme) as (_, environment):
         pipe.send(environment)
         pipe.recv()
