@@ -337,8 +337,7 @@ def main(argv: list[str]) -> int:
     )
     if options.workdir:
         options.workdir = at_hand.read(options.workdir, '--workdir')
-    numbers = ('batch_size', 'resolution', 'limit', 'every')
-    numbers = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
+    numbers = cli.integers(options, 'batch_size', 'resolution', 'limit', 'every')
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
     if not options.workdir and not options.weights:
         raise UserError('nothing to evaluate; expected --workdir of a run, or --weights of a net and --data')

@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         return 0
     if not options.workdir:
         raise UserError('--workdir is missing: folder of the run; the same command again continues it')
-    numbers = {k: cli.integer(k, v) for k in ('profile', 'profile_from') if (v := getattr(options, k))}
+    numbers = cli.integers(options, 'profile', 'profile_from')
     hosts, host, coordinator, patience = cluster.of_flags(options)
     # After the checks: a misspelt key is said without loading JAX.
     from cvresearch import train

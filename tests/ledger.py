@@ -33,6 +33,7 @@ PROGRAMS = {
         for name in (
             'bucket_faults',
             'kill_matrix',
+            'peers.compiled',
             'peers.exports',
             'peers.load',
             'peers.scale',

@@ -152,6 +152,15 @@ def integer(flag: str, text: str, least: int = 1) -> int:
     return int(text)
 
 
+def integers(options: SimpleNamespace, *flags: str) -> dict[str, int]:
+    """Returns the whole numbers, at least 1, of those flags that are given.
+
+    Raises:
+      UserError: a text that is none.
+    """
+    return {flag: integer(flag, text) for flag in flags if (text := getattr(options, flag))}
+
+
 def tell_new_name(command: str) -> None:
     """Says on standard error what the command that was typed is called now."""
     print(f'note: this command is now: {command}', file=sys.stderr)
