@@ -28,7 +28,6 @@ SUBJECTS = {
         'evaluate score': ('cvresearch.evaluation.score', 'computes further metrics and tests from kept predictions'),
         'evaluate robustness': ('cvresearch.evaluation.robustness', "measures errors under ImageNet-C's corruptions"),
         'evaluate shifts': ('cvresearch.evaluation.shifts', 'moves the images, and measures accuracy by the shift'),
-        'evaluate equal_cost': ('launch.equal_cost', 'sets snapshots, SWA and single nets of one cost side by side'),
         'predict': ('cvresearch.predict', 'says what is on a photograph'),
         'label': ('cvresearch.evaluation.label', 'labels a whole source of images, for a student to learn from'),
         'features': ('cvresearch.evaluation.feature_files', 'writes what layers give for a whole data set'),
