@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import safetensors.numpy
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.paths import local
 from cvresearch.interop import deep_compression, foreign, numbers, shards, state_dicts, torch_files, torch_writer
 from cvresearch.interop.archives import open_zip
@@ -99,7 +99,8 @@ def write(
       metadata: text by name, kept beside the tensors (.safetensors alone can hold it).
 
     Raises:
-      UserError: another ending, or the file cannot be written.
+      UserError: another ending.
+      RunError: the file cannot be written; the disk is full.
     """
     path = local(path, 'the weights file')
     if path.suffix.lower() not in WRITERS:
@@ -112,7 +113,8 @@ def write(
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f'cannot write {path}: {error}') from error
+        why = getattr(error, 'strerror', None) or ' '.join(str(error).split())
+        raise RunError(f'cannot write {path}: {why}') from error
 
 
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.interop.classifier import Classifier, Provenance
 from cvresearch.models import registry
 from tests.goldens import seeded
 
@@ -44,6 +46,15 @@ def small_net(name, num_classes=None):
     module, shape = registry.build(name, num_classes), small_shape(name)
     variance = next((value for start, value in VARIANCES.items() if name.startswith(start)), 1.0)
     return module, seeded_variables(module, shape, variance), shape
+
+
+def of_library(name, names=('cat', 'dog', 'é')):
+    """Returns a classifier that computes what a reference does, such as timm/mobilenetv2_035, with seeded weights."""
+    theirs = registry.reference(name)
+    module, shape = registry.build(theirs.variant, len(names), **theirs.arguments), small_shape(theirs.variant)
+    prepared = Preprocessing(crop=32, resize=40, interpolation='bicubic', mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 0.4))
+    variables = jax.tree.map(np.asarray, seeded_variables(module, shape))
+    return Classifier(module, variables, prepared, tuple(names), Provenance('run', 'run:x', theirs.variant, '00'))
 
 
 def logits(module, variables, images):
