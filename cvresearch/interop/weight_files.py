@@ -107,9 +107,12 @@ def write(
         raise UserError(f'cannot write weights in {str(path)!r}: its name ends in none of {", ".join(WRITERS)}')
     temporary = path.with_name(f'{path.name}.tmp')
     try:
+        temporary.touch()
+        mode = temporary.stat().st_mode  # others may read it where they may read other files; safetensors would not let them
         # Safetensors would take the memory of a strided array as it lies.
         arrays = {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}
         WRITERS[path.suffix.lower()](temporary, arrays, version, metadata)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)

@@ -44,10 +44,10 @@ def seeded_variables(module, shape, variance=1.0):
     return jax.tree_util.tree_map_with_path(leaf, specs)
 
 
-def small_net(name, num_classes=None):
-    """Returns (module, variables, input shape) of a variant."""
+def small_net(name, num_classes=None, variance=None):
+    """Returns (module, variables, input shape) of a variant; the variance is the family's own if None."""
     module, shape = registry.build(name, num_classes), small_shape(name)
-    variance = next((value for start, value in VARIANCES.items() if name.startswith(start)), 1.0)
+    variance = variance or next((value for start, value in VARIANCES.items() if name.startswith(start)), 1.0)
     return module, seeded_variables(module, shape, variance), shape
 
 

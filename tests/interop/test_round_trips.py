@@ -9,7 +9,7 @@ import pytest
 from cvresearch import cli
 from cvresearch.base.errors import UserError
 from cvresearch.engine import classifiers
-from cvresearch.interop import export, exports
+from cvresearch.interop import export, exports, weight_files
 from tests.interop.nets import of_library, relative_error
 from tests.interop.test_exports import onnx_outputs
 
@@ -34,11 +34,18 @@ def test_every_form_comes_back_to_the_bit(name, file, tmp_path):
     assert equal(net, again)
 
 
+@pytest.mark.parametrize('file', ['net.safetensors', 'net.pth', 'net.h5'])
+def test_a_file_of_weights_can_be_read_by_those_who_read_others(file, tmp_path):
+    weight_files.write(tmp_path / file, {'a/kernel': np.ones(3, np.float32)})
+    (tmp_path / 'other').touch()
+    assert (tmp_path / file).stat().st_mode == (tmp_path / 'other').stat().st_mode
+
+
 def test_an_average_leaves_as_the_average(tmp_path):
     run = Path(__file__).parents[1] / 'engine' / 'data' / 'runs' / 'softmax_ema_plateau'
     images = np.random.default_rng(0).normal(size=(3, 4, 4, 1)).astype(np.float32)
     found = {}
-    for name in (f'run:{run}', f'run:{run}@ema'):
+    for name in (f'run:{run}@raw', f'run:{run}@ema'):
         path = tmp_path / f'{len(found)}.onnx'
         assert export.main(['--weights', name, '--to', 'onnx', '--out', str(path)]) == 0
         _, (found[name],) = onnx_outputs(path, ['logits'], images)
