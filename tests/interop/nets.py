@@ -18,8 +18,8 @@ CHEAPEST = tuple(
         for name in sorted(_CATALOGUE, key=lambda n: -(_CATALOGUE[n].macs or 1e12))
     }.values()
 )
-# With 1.0 these amplify rounding: of SENets (the gates) float32 is then 1e-5 to 2e-3 from float64, whoever computes it.
-# The other two then differ by 1.1e-5 and 1.5e-5 between runtimes; they were not compared in float64.
+# With 1.0 these amplify rounding (docs/records/rounding.csv): float32 is then 1e-5 to 2e-3 from float64 of SENets (the
+# gates), 2e-6 to 5e-6 of the other two, whoever computes it, and two runtimes up to 1.5e-5 from each other.
 VARIANCES = {'legacy_se': 2.0, 'mnasnet': 1.4, 'mobilenetv2': 1.4}
 _NAMES = {'scale': 'gamma', 'var': 'moving_variance'}
 
