@@ -36,6 +36,7 @@ PROGRAMS = {
             'peers.compiled',
             'peers.exports',
             'peers.load',
+            'peers.rounding',
             'peers.scale',
             'peers.serving',
             'peers.small_photographs',

@@ -229,7 +229,7 @@ def write_h5(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     layers: dict[str, list[str]] = {}
     for name in tensors:
         layers.setdefault(name.rpartition('/')[0], []).append(name)
-    # In memory first: HDF5 itself writes while it closes, and then says of a full disk that a reference cannot be freed.
+    # In memory first: HDF5 writes while it closes, and then says of a full disk that a reference cannot be freed.
     with h5py.File(path, 'w', driver='core', backing_store=False) as root:
         root.attrs['backend'], root.attrs['keras_version'] = 'cvresearch', '2.15.0'
         _write_names(root, 'layer_names', list(layers))

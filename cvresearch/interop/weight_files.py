@@ -108,7 +108,9 @@ def write(
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         temporary.touch()
-        mode = temporary.stat().st_mode  # others may read it where they may read other files; safetensors would not let them
+        mode = (
+            temporary.stat().st_mode
+        )  # others may read it where they may read other files; safetensors would not let them
         # Safetensors would take the memory of a strided array as it lies.
         arrays = {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}
         WRITERS[path.suffix.lower()](temporary, arrays, version, metadata)

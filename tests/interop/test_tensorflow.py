@@ -77,9 +77,7 @@ def test_a_full_disk_leaves_nothing(form, name, tmp_path, capsys):
     words = f'-m cvresearch export --weights run:{run} --to {form} --out {tmp_path / name}'.split()
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))  # noqa: E731
     environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}
-    done = subprocess.run(
-        [python, *words], capture_output=True, text=True, cwd=ROOT, env=environment, preexec_fn=limit
-    )
+    done = subprocess.run([python, *words], capture_output=True, text=True, cwd=ROOT, env=environment, preexec_fn=limit)
     said = [line for line in done.stderr.splitlines() if line.startswith(('error', 'Traceback'))]
     assert done.returncode == 1 and len(said) == 1 and said[0].startswith(f'error: cannot write {tmp_path / name}: ')
     assert not os.listdir(tmp_path)

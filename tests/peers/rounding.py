@@ -3,8 +3,8 @@
     python -m tests.peers.rounding [VARIANT...]     # a minute each; rows go to docs/records/rounding.csv
     python -m tests.peers.rounding --table          # the table of docs/export.md
 
-Of a net whose own float32 is 1e-4 from float64, two correct runtimes differ by as much, and nothing is seen by comparing
-them. So norms of some families get a larger variance, by which every layer's output shrinks.
+Of a net whose own float32 is 1e-4 from float64, two correct runtimes differ by as much; comparing them shows nothing.
+So norms of some families get a larger variance, by which every layer's output shrinks.
 """
 
 import argparse
