@@ -188,17 +188,17 @@ def arguments_in(name: str, module: nn.Module) -> dict[str, object]:
     Raises:
       UserError: an unknown name.
     """
-    found = {}
+    values = {}
     for field in dataclasses.fields(module):
-        found |= _keys(field.name, getattr(module, field.name))
-    return {key: found[key] for key, default in arguments_of(name).items() if found[key] != default}
+        values |= _keys(field.name, getattr(module, field.name))
+    return {key: values[key] for key, default in arguments_of(name).items() if values[key] != default}
 
 
 def _keys(argument: str, value: object) -> dict[str, object]:
     """Returns the keys by which an argument is given, with values: one, or one for each constant of a NormSpec."""
     if not isinstance(value, NormSpec):
         return {argument: value}
-    return {f'{argument}_{constant}': each for constant, each in dataclasses.asdict(value).items()}
+    return {f'{argument}_{name}': constant for name, constant in dataclasses.asdict(value).items()}
 
 
 def _with_specs(module: type[nn.Module], by_key: dict[str, Any]) -> dict[str, Any]:
