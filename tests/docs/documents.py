@@ -68,7 +68,11 @@ ELSEWHERE = {
     'config.init.weights=': 'weights of others, or hours; tests/engine/test_warm_start.py',
     'configs/folder.py:folds': 'minutes; tests/engine/test_own_data.py',
 }
-GIVEN = {'NAME': 'run:runs/lenet5', 'PHOTOGRAPH.jpg FOLDER': 'IMAGE.png PHOTOS'}  # what a reader fills in
+GIVEN = {  # what a reader fills in
+    'NAME': 'run:runs/lenet5',
+    'PHOTOGRAPH.jpg FOLDER': 'IMAGE.png PHOTOS',
+    'DIR': 'runs/lenet5_mnist5k',
+}
 RUNS = ('lenet5', 'lenet5_mnist5k', 'resnet20', 'a', 'b', 'other')
 SMALL = ['--config.max_steps=2', '--config.log_every_steps=1']
 
