@@ -7,7 +7,6 @@ loop (stream, logging, progress) adds to its bare step.
 """
 
 import dataclasses
-import json
 import math
 import resource
 import statistics
@@ -248,7 +247,7 @@ def main(argv: list[str]) -> int:
         format='text (default) or json: one line',
         record='file for the record: docs/records/NAME.json',
     )
-    numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
+    numbers = cli.integers(options, 'batch_size', 'image_size', 'steps')
     repeats = numbers.pop('steps', None)
     if bool(options.model) == bool(options.config):
         raise UserError('expected either --model or --config')
@@ -260,11 +259,7 @@ def main(argv: list[str]) -> int:
         shown = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
         row = {key: result[key] for key in result if key not in shown}
         records.write_measurement(options.record, [row], **shown)
-    if options.format == 'json':
-        print(json.dumps(result))
-    else:
-        rows = [dict(what=key, value=str(value)) for key, value in result.items()]
-        print(tables.render(rows, ('what', 'value'), options.format or 'text'))
+    print(tables.of_one(result, options.format or 'text'))
     return 0
 
 
