@@ -11,7 +11,7 @@ and then the codes:
         --config.init.weights=run:runs/pruned
     python -m cvresearch compress --weights run:runs/shared --bits 8 --code --out runs/small
 
-`:factored`, in place of `:pruned`, trains the factors of a tenth of the weights; `:student` is a net with a tenth of
+`:factored`, in place of `:pruned`, trains factors of a tenth of the hidden layers' weights; `:student` is a net with a tenth of
 them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
 
 `:lenet5` is the convolutional net, `:fashion` the other images, as in `configs/deep_compression.py:lenet5,pruned`.
@@ -86,7 +86,7 @@ def factored(c):
     c.init.head = 'keep'
     c.epochs = 1.0 * round(c.epochs / 3)
     c.schedule.peak = 2e-4
-    c.compress = dict(name='factors', size=0.1)
+    c.compress = dict(name='factors', size=0.1, layers=('hidden.*',))  # of the head it would leave rank 1
 
 
 def student(c):

@@ -136,8 +136,8 @@ def main(argv: list[str]) -> int:
     if not options.workdir:
         raise UserError('--workdir is missing: a folder for the runs')
     for flag, table_of in (('net', NETS), ('data', DATA)):
-        if asked := getattr(options, flag):
-            lookup(flag, table_of, asked)
+        if value := getattr(options, flag):
+            lookup(flag, table_of, value)
     out = options.out or OUT
     record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': []}
     done = {(row['net'], row['data'], row['seed']) for row in record['cases']}
