@@ -11,8 +11,8 @@ and then the codes:
         --config.init.weights=run:runs/pruned
     python -m cvresearch compress --weights run:runs/shared --bits 8 --code --out runs/small
 
-`:factored`, in place of `:pruned`, trains factors of a tenth of the hidden layers' weights; `:student` is a net with a tenth of
-them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
+`:factored`, in place of `:pruned`, trains factors of a tenth of the hidden layers' weights; `:student` is a net with a
+tenth of them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
 
 `:lenet5` is the convolutional net, `:fashion` the other images, as in `configs/deep_compression.py:lenet5,pruned`.
 `launch/deep_compression.py` makes all runs of docs/compression.md.
