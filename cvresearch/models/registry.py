@@ -19,6 +19,7 @@ from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.norms import NormSpec
 
+GIVEN_BY_THE_PROGRAM = ('parent', 'name', 'num_classes', 'dtype')  # arguments of a constructor that are no key
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (
     (r'tv_(\w+)', r'\1.tv_in1k'),
@@ -178,8 +179,16 @@ def arguments_of(name: str) -> dict[str, object]:
     for field in dataclasses.fields(entry.module):
         defaults |= _keys(field.name, field.default)
     defaults |= entry.arguments
-    given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
-    return {key: value for key, value in defaults.items() if key not in given_by_the_program}
+    return {key: value for key, value in defaults.items() if key not in GIVEN_BY_THE_PROGRAM}
+
+
+def arguments_in(module: nn.Module) -> dict[str, object]:
+    """Returns what a module was built with, by the keys of `arguments_of`."""
+    values = {}
+    for field in dataclasses.fields(module):
+        if field.name not in GIVEN_BY_THE_PROGRAM:
+            values |= _keys(field.name, getattr(module, field.name))
+    return values
 
 
 def _keys(argument: str, default: object) -> dict[str, object]:
