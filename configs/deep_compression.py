@@ -19,11 +19,10 @@ tenth of them, and learns from the large one's logits with --config.distillation
 
 The recipe is this project's: AdamW and half a cosine, dropout 0.5 in the dense layers, which pruning lowers (equation
 2); the rate is a tenth in retraining, as the paper has it for LeNet, and a hundredth for the shared values, whose
-gradients are sums. LeNet-300-100 decays its weights by so much that weights of pixels that are always black go to
-zero, not those of small initial values; with that the first dense layer keeps 5 % where the paper has 8. Both, and 5
-bits, were chosen on training digits that were held out (launch/compression_choices.py). LeNet-5 has the same share,
-and the paper's bits. Of Fashion-MNIST LeNet-300-100 learns from 10,000 images and LeNet-5 from 4,000, as many as two
-cores can do.
+gradients are sums. LeNet-300-100 decays its weights so fast that pixels which are always black keep none; with that the
+first dense layer keeps 5 % where the paper has 8. Both, and 5 bits, were chosen on training digits that were held out
+(launch/compression_choices.py). LeNet-5 has the same share, and the paper's bits. Of Fashion-MNIST LeNet-300-100 learns
+from 10,000 images and LeNet-5 from 4,000, as many as two cores can do.
 
 Expected: files 40 and 39 times smaller at the accuracy of the first run (verified: Han, Mao & Dally, on MNIST).
 Measured here: docs/compression.md.
@@ -32,7 +31,7 @@ Cost: 120,000 images; all three runs 320,000.
 
 from configs import common
 
-DROPPED = {  # of each layer, by Han et al. 2015, but for the first dense one, of which they keep 8 %
+DROPPED = {  # of each layer, by Han et al. 2015, but for the first dense one, where they keep 8 %
     'mlp_300_100': (('hidden1', 0.95), ('hidden2', 0.91), ('head', 0.74)),
     'lenet5_caffe': (('conv1', 0.34), ('conv2', 0.88), ('ip1', 0.95), ('head', 0.81)),
 }
