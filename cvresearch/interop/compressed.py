@@ -146,8 +146,7 @@ def architecture_of(
     variant = registry.variant(model)
     if type(inner) is not variant.module:
         raise UserError(f'a {type(inner).__name__} cannot be kept; expected the {variant.module.__name__} of {model!r}')
-    defaults = registry.arguments_of(model)
-    arguments = {name: value for name, value in registry.arguments_in(inner).items() if value != defaults[name]}
+    arguments = registry.arguments_in(model, inner)
     try:
         arguments = json.loads(json.dumps(arguments))
     except TypeError as error:

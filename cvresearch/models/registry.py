@@ -19,7 +19,6 @@ from cvresearch.base.errors import UserError, check_arguments, lookup
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.norms import NormSpec
 
-GIVEN_BY_THE_PROGRAM = ('parent', 'name', 'num_classes', 'dtype')  # arguments of a constructor that are no key
 # timm's names before 2023 and what they are today, as its own list of deprecated names has them.
 _OLD_NAMES = (
     (r'tv_(\w+)', r'\1.tv_in1k'),
@@ -179,23 +178,27 @@ def arguments_of(name: str) -> dict[str, object]:
     for field in dataclasses.fields(entry.module):
         defaults |= _keys(field.name, field.default)
     defaults |= entry.arguments
-    return {key: value for key, value in defaults.items() if key not in GIVEN_BY_THE_PROGRAM}
+    given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
+    return {key: value for key, value in defaults.items() if key not in given_by_the_program}
 
 
-def arguments_in(module: nn.Module) -> dict[str, object]:
-    """Returns what a module was built with, by the keys of `arguments_of`."""
+def arguments_in(name: str, module: nn.Module) -> dict[str, object]:
+    """Returns the arguments of `build` by which a net differs from its variant, but for `num_classes` and `dtype`.
+
+    Raises:
+      UserError: an unknown name.
+    """
     values = {}
     for field in dataclasses.fields(module):
-        if field.name not in GIVEN_BY_THE_PROGRAM:
-            values |= _keys(field.name, getattr(module, field.name))
-    return values
+        values |= _keys(field.name, getattr(module, field.name))
+    return {key: values[key] for key, default in arguments_of(name).items() if values[key] != default}
 
 
-def _keys(argument: str, default: object) -> dict[str, object]:
-    """Returns the defaults of the keys by which an argument is given: one, or one for each constant of a NormSpec."""
-    if not isinstance(default, NormSpec):
-        return {argument: default}
-    return {f'{argument}_{constant}': value for constant, value in dataclasses.asdict(default).items()}
+def _keys(argument: str, value: object) -> dict[str, object]:
+    """Returns the keys by which an argument is given, with values: one, or one for each constant of a NormSpec."""
+    if not isinstance(value, NormSpec):
+        return {argument: value}
+    return {f'{argument}_{name}': constant for name, constant in dataclasses.asdict(value).items()}
 
 
 def _with_specs(module: type[nn.Module], by_key: dict[str, Any]) -> dict[str, Any]:
