@@ -173,7 +173,7 @@ def main(argv: list[str]) -> int:
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
     named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
-    runs = at_hand.read_all([*options.runs, *rest])
+    runs: list[str | Path] = [*at_hand.read_all([*options.runs, *rest])]
     style = options.format or 'text'
     if name.endswith('.json'):
         rows = read_measurement(local(name))
