@@ -56,6 +56,14 @@ def test_a_factored_net_comes_back(net, tmp_path):
     assert np.array_equal(back.apply(read, images), Stored(module).apply(variables, images))
 
 
+@pytest.mark.parametrize('model', registry.catalogue())
+def test_of_every_net_the_arguments_are_kept_that_differ(model):
+    own = registry.arguments_of(model)
+    changed = {key: value for key, value in {'bn_eps': 0.5, 'bn_momentum': 0.25}.items() if key in own}
+    architecture = compressed.architecture_of(model, registry.build(model, 3, **changed), SIZE)
+    assert architecture['arguments'] == changed
+
+
 def test_an_existing_folder_is_left_alone(net, tmp_path):
     (tmp_path / 'net').mkdir()
     with pytest.raises(UserError, match='exists already'):
