@@ -133,6 +133,11 @@ def _labels(examples: Encoded) -> np.ndarray:
     return labels
 
 
+def _counts(examples: Encoded, classes: int) -> np.ndarray:
+    labels = _labels(examples)
+    return np.bincount(labels[labels >= 0], minlength=classes)  # -1 fills up the rows of images with several labels
+
+
 def _fits(name: str, kind: str) -> bool:
     return name.lower().endswith(tuple(f'.{ending}' for ending in ENDINGS.get(kind, ()))) or kind not in ENDINGS
 
@@ -141,7 +146,7 @@ def _of_split(examples: Encoded, looks: Sequence[Look], names: Sequence[str]) ->
     good = [seen for seen in looks if not seen.wrong]
     sides = {side: sorted(getattr(seen, side) for seen in good) for side in ('width', 'height')}
     sizes = {side: [all_[0], round(statistics.median(all_)), all_[-1]] for side, all_ in sides.items() if all_}
-    counts = np.bincount(_labels(examples), minlength=len(names)).tolist()
+    counts = _counts(examples, len(names)).tolist()
     slivers = [seen for seen in good if max(seen.height, seen.width) > SLIVER * min(seen.height, seen.width)]
     return {
         'images': len(examples),
@@ -204,7 +209,7 @@ def _problems(source: Source, splits: dict, most: float) -> list[str]:
 
 def _of_classes(source: Source, names: Sequence[str]) -> list[str]:
     split = 'train' if 'train' in source.splits else 'test'
-    counts = np.bincount(_labels(source.splits[split]), minlength=len(names))
+    counts = _counts(source.splits[split], len(names))
     single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
     problems = [f'{split}: one image in {_named(single)}'] if single else []
     if len(names) == 1:

@@ -187,3 +187,13 @@ def test_sizes_of_an_even_number_of_images(tmp_path):
     found = report(tmp_path)
     assert found['splits']['train']['width'] == [10, 26, 40]  # of 20 and 31: 25.5
     assert "there is one class, 'a'" in found['warnings'][0]
+
+
+def test_a_list_with_any_number_of_labels_is_counted_by_class(tmp_path, capsys):
+    for number in range(3):
+        Image.new('RGB', (16, 16), (80 * number, 9, 9)).save(tmp_path / f'{number}.png')
+    file = tmp_path / 'labels.csv'
+    file.write_text('path,labels,split\n0.png,x|y,train\n1.png,,train\n2.png,y,test\n')
+    assert prepare.main([str(file), '--root', str(tmp_path), '--format', 'json']) == 0
+    splits = json.loads(capsys.readouterr().out)['splits']
+    assert splits['train']['per_class'] == {'x': 1, 'y': 1} and splits['test']['per_class'] == {'x': 0, 'y': 1}

@@ -93,7 +93,7 @@ def scene(folder: Path, runs: bool = True) -> None:
         image.save(folder / f'PHOTOS/{("cat", "dog")[number % 2]}/{number}.png')
     shutil.copy(folder / 'PHOTOS/cat/0.png', folder / 'IMAGE.png')
     shutil.copy(folder / 'PHOTOS/cat/0.png', folder / 'photograph.png')
-    rows = [f'{("cat", "dog")[n % 2]}/{n}.png,{("cat", "dog")[n % 2]},{("train", "test")[n > 19]}' for n in range(24)]
+    rows = [f'{("cat", "dog")[n % 2]}/{n}.png,{("cat", "dog")[n % 2]},{("train", "test")[n > 59]}' for n in range(80)]
     (folder / 'labels.csv').write_text('\n'.join(['path,labels,split', *rows, '']))
     text = (ROOT / 'docs/own_images.md').read_text(encoding='utf-8')
     (folder / 'my_lab').mkdir()
