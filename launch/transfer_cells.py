@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 NETS = {'lite0': 'lukemelas/efficientnet-lite0', 'squeezenet': 'songhan/SqueezeNet'}  # published, by flag
-LINEAR = ('linear', EARLIER := 'linear, earlier')  # logistic regression on features, of the last stage or before
+LINEAR = ('linear', EARLIER := 'linear earlier')  # logistic regression on features, of the last stage or before
 TUNED = ('probe', 'last', 'all', 'discriminative', 'gradual', 'lpft')  # of configs/finetune.py
 METHODS = ('scratch', *LINEAR, *TUNED)
 FEW = ('scratch', *LINEAR, 'probe', 'all', 'lpft')  # where there are more images, and a run takes longer
@@ -24,7 +24,7 @@ _TARGETS = {'stamps': 'stamps', 'fashion5': 'clothing of 5 other classes', 'digi
 _ADVICE = {
     'little, similar': 'linear',
     'much, similar': 'all',
-    'little, other': 'linear, earlier',
+    'little, other': 'linear earlier',
     'much, other': 'all (or scratch)',
 }
 
