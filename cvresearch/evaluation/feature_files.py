@@ -122,7 +122,8 @@ def head_input(net: Classifier, images: jax.Array) -> jax.Array:
 
     with nn.intercept_methods(note):
         net.apply(net.variables, images)
-    return given[-1]
+    # VGG's sliding layers keep a place of size 1 for what slides.
+    return given[-1].squeeze(tuple(axis for axis in range(1, given[-1].ndim - 1) if given[-1].shape[axis] == 1))
 
 
 def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch_size: int = 64) -> Features:
