@@ -21,7 +21,11 @@ def get_config(arg=''):
 
 
 def sweep():
-    return sweeps.product({
-        'mixing.mixup': (0.0, 0.2), 'loss.label_smoothing': (0.0, 0.1), 'resize.size': ((28, 28), (20, 28)),
-        'seed': range(3),
-    })  # fmt: skip
+    return sweeps.product(
+        {
+            'mixing.mixup': (0.0, 0.2),
+            'loss.label_smoothing': (0.0, 0.1),
+            'resize.size': ((28, 28), (20, 28)),
+            'seed': range(3),
+        }
+    )

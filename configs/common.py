@@ -11,57 +11,64 @@ UPDATES = dict(accumulate=1, frozen='inference')  # of plain training; frozen: t
 
 def classification(data: str, epochs: float, batch_size: int) -> ConfigDict:
     """Returns the knobs of every experiment, at their plainest."""
-    return ConfigDict(dict(
-        seed=0,
-        epochs=float(epochs),
-        max_steps=0,                    # the run ends there, on the schedule of all its epochs; 0: after the epochs
-        batch_size=batch_size,
-        eval_batch_size=batch_size,
-        dtype='float32',                # of the computation; parameters are float32
-        plugins=(),                     # modules or .py files with nets and datasets of your own
-        data=dict(name=data),           # and the arguments of that source
-        unlabelled=dict(name='none'),   # images without labels: what data.labels leaves (rest), images, any source
-        method=dict(name='supervised'),  # of learning; others learn from images without labels: docs/unlabelled.md
-        transform=dict(),               # of encoded images, on the host; arrays have none
-        sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
-        init=dict(                      # what the run starts from: a net by its name (run:DIR, file:PATH#NET, hub:NAME)
-            weights='', head='new',     # '': from scratch; keep: the head too, for the same classes
-            skip=(), input='adapt',     # patterns of what is new all the same; strict: refuse other input channels
+    return ConfigDict(
+        dict(
+            seed=0,
+            epochs=float(epochs),
+            max_steps=0,  # the run ends there, on the schedule of all its epochs; 0: after the epochs
+            batch_size=batch_size,
+            eval_batch_size=batch_size,
+            dtype='float32',  # of the computation; parameters are float32
+            plugins=(),  # modules or .py files with nets and datasets of your own
+            data=dict(name=data),  # and the arguments of that source
+            unlabelled=dict(name='none'),  # images without labels: what data.labels leaves (rest), images, any source
+            method=dict(name='supervised'),  # of learning; others learn from images without labels: docs/unlabelled.md
+            transform=dict(),  # of encoded images, on the host; arrays have none
+            sampling=dict(name='shuffle'),  # every image once an epoch; or classes by shares: balanced, power
+            init=dict(  # what the run starts from: a net by its name (run:DIR, file:PATH#NET, hub:NAME)
+                weights='',  # from scratch
+                head='new',  # or keep: the head too, for the same classes
+                skip=(),  # patterns of what is new all the same
+                input='adapt',  # or strict: refuse other input channels
+            ),
+            finetune=dict(name='all'),  # which parameters learn, and when: probe, last, discriminative, gradual, lpft
+            minival=0,  # training images held out, on which the best checkpoint is chosen
+            early_stopping=dict(name='none'),  # or patience: ends the run when minival gains nothing more
+            normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
+            # On the device.
+            augment=dict(shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0),
+            mixing=dict(mixup=0.0, cutmix=0.0, per_example=False),  # of images and targets, on the device
+            resize=dict(name='none'),  # progressive resizing: sizes and strengths as functions of the step
+            loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
+            model=dict(),
+            optimizer=dict(),
+            updates=dict(UPDATES),  # what stands around the optimizer's rule: clipping, SAM, what is frozen, rates
+            schedule=dict(),
+            average=dict(name='none'),  # of the weights: ema, swa or polyak, evaluated beside the weights themselves
+            batch_norm=dict(name='batch_norm', group_size=0),  # 0 examples: of the whole batch
+            distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
+            compress=dict(name='none'),  # while it trains: prune, share (of weights) or int8: docs/compression.md
+            precise_batches=0,  # training batches over which statistics of norms are found anew at the end
+            remat=False,  # compute blocks anew in the backward pass, instead of keeping their values
+            mesh=dict(  # devices: `data` (-1: all) times `shard`
+                data=-1,  # copies of the parameters
+                shard=1,  # devices over which each copy is divided
+                least=16384,  # what of it, with the rules: base/mesh.py, docs/scale.md
+                rules=(),
+            ),
+            # Gradients that are not finite: stop, or skip the batch; in_a_row such batches stop the run.
+            non_finite=dict(name='stop'),
+            watch=dict(name='none'),  # or layers: activations, gradients and updates, every_steps
+            log_every_steps=50,
+            evaluate_every_epochs=1.0,
+            save_every_epochs=1.0,  # 0: at the end alone
+            keep=2,  # latest checkpoints kept
+            save_failures=3,  # in a row, of a full disk, that stop the run; those before are warnings
+            snapshot_every_epochs=0.0,  # for ensembles, beside those at the ends of sgdr's cycles
+            keep_predictions=True,  # logits of the last evaluation, compressed
         ),
-        finetune=dict(name='all'),      # which parameters learn, and when: probe, last, discriminative, gradual, lpft
-        minival=0,                      # training images held out, on which the best checkpoint is chosen
-        early_stopping=dict(name='none'),  # or patience: ends the run when minival gains nothing more
-        normalize=dict(name='dataset', mean=None, std=None),  # of pixels in [0, 1]; None: as `name` says
-        augment=dict(                   # on the device
-            shift=0, border='black', flip=False, cutout=0, erasing=0.0, resize=0,
-        ),
-        mixing=dict(mixup=0.0, cutmix=0.0, per_example=False),  # of images and targets, on the device
-        resize=dict(name='none'),       # progressive resizing: sizes and strengths as functions of the step
-        loss=dict(name='softmax_cross_entropy', label_smoothing=0.0),
-        model=dict(),
-        optimizer=dict(),
-        updates=dict(UPDATES),          # what stands around the optimizer's rule: clipping, SAM, what is frozen, rates
-        schedule=dict(),
-        average=dict(name='none'),      # of the weights: ema, swa or polyak, evaluated beside the weights themselves
-        batch_norm=dict(name='batch_norm', group_size=0),  # 0 examples: of the whole batch
-        distillation=dict(teacher='', weight=0.5, temperature=1.0),  # workdir of a finished run; '': none
-        compress=dict(name='none'),     # while it trains: prune, share (of weights) or int8: docs/compression.md
-        precise_batches=0,              # training batches over which statistics of norms are found anew at the end
-        remat=False,                    # compute blocks anew in the backward pass, instead of keeping their values
-        mesh=dict(                      # devices: `data` (-1: all) times `shard`
-            data=-1, shard=1,           # copies of the parameters; devices over which each copy is divided
-            least=16384, rules=(),      # what of it: base/mesh.py, docs/scale.md
-        ),
-        non_finite=dict(name='stop'),   # gradients that are not: or skip the batch; in_a_row such batches stop the run
-        watch=dict(name='none'),        # or layers: activations, gradients and updates, every_steps
-        log_every_steps=50,
-        evaluate_every_epochs=1.0,
-        save_every_epochs=1.0,          # 0: at the end alone
-        keep=2,                         # latest checkpoints kept
-        save_failures=3,                # in a row, of a full disk, that stop the run; those before are warnings
-        snapshot_every_epochs=0.0,      # for ensembles, beside those at the ends of sgdr's cycles
-        keep_predictions=True,          # logits of the last evaluation, compressed
-    ), convert_dict=True)  # fmt: skip
+        convert_dict=True,
+    )
 
 
 def mnist5k(epochs: float = 30, batch_size: int = 64) -> ConfigDict:
@@ -106,14 +113,24 @@ def imagenet(
     c.transform = dict(
         train=dict(
             crop=dict(name='random_resized_crop', size=image_size, scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3)),
-            fast=True, interpolation='bilinear', antialias=False, flip=0.5, policy=dict(name='none'),
-            **colour, **shape, **erased, channels='RGB',
+            fast=True,
+            interpolation='bilinear',
+            antialias=False,
+            flip=0.5,
+            policy=dict(name='none'),
+            **colour,
+            **shape,
+            **erased,
+            channels='RGB',
         ),
         eval=dict(
             crop=dict(name='resize_center_crop', size=eval_size, resize=eval_resize or round(eval_size * 256 / 224)),
-            fast=False, interpolation='bilinear', antialias=True, channels='RGB',
+            fast=False,
+            interpolation='bilinear',
+            antialias=True,
+            channels='RGB',
         ),
-    )  # fmt: skip
+    )
     c.log_every_steps = 100
     return c
 
@@ -170,9 +187,14 @@ def modern_mobile(c: ConfigDict) -> None:
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
     c.updates = dict(UPDATES)  # without the clipping of the recipe before
     c.schedule = dict(
-        name='exponential', peak=0.048, every_epochs=2.4, rate=0.97, warmup_epochs=3.0, batch_scaling='linear',
+        name='exponential',
+        peak=0.048,
+        every_epochs=2.4,
+        rate=0.97,
+        warmup_epochs=3.0,
+        batch_scaling='linear',
         reference_batch=768,
-    )  # fmt: skip
+    )
     c.average = dict(name='ema', decay=0.9999)
 
 
@@ -212,9 +234,13 @@ def changed(values: Mapping) -> Callable[[ConfigDict], None]:
 
 
 def finish(
-    c: ConfigDict, arg: str, models: Mapping[str, int] | None = None, smoke_size: int = 64,
-    smoke_model: Mapping | None = None, **variants: Callable,
-) -> ConfigDict:  # fmt: skip
+    c: ConfigDict,
+    arg: str,
+    models: Mapping[str, int] | None = None,
+    smoke_size: int = 64,
+    smoke_model: Mapping | None = None,
+    **variants: Callable,
+) -> ConfigDict:
     """Applies the arguments after the file's name, and locks the keys.
 
     Args:
@@ -229,18 +255,18 @@ def finish(
     Raises:
       UserError: an unknown argument.
     """
-    models, given = models or {}, arg.split(',') if arg else []
+    models, names = models or {}, arg.split(',') if arg else []
     valid = {**models, 'smoke': None, **variants}
-    for name in given:
+    for name in names:
         if name not in valid:
             raise UserError(f'unknown config argument {name!r}; {nearest(name, valid, every=True)}')
-    for name in given:
+    for name in names:
         if name in models:
             c.model.name = name
             set_image_size(c, models[name])
         elif name != 'smoke':
             variants[name](c)
-    if 'smoke' in given:
+    if 'smoke' in names:
         smoke(c, smoke_size)
         c.model.update(smoke_model or {})
     return c.lock()

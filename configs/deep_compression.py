@@ -11,6 +11,9 @@ and then the codes:
         --config.init.weights=run:runs/pruned
     python -m cvresearch compress --weights run:runs/shared --bits 8 --code --out runs/small
 
+`:factored`, in place of `:pruned`, trains the factors of a tenth of the weights; `:student` is a net with a tenth of
+them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
+
 `:lenet5` is the convolutional net, `:fashion` the other images, as in `configs/deep_compression.py:lenet5,pruned`.
 `launch/deep_compression.py` makes all runs of docs/compression.md.
 
@@ -37,7 +40,9 @@ def get_config(arg=''):
     c = common.mnist5k(epochs=30)
     c.augment.shift = 0
     c.model = dict(name='mlp_300_100', act='relu', kernel_init='he_normal', dropout=0.3)
-    return common.finish(c, arg, lenet5=lenet5, fashion=fashion, pruned=pruned, shared=shared)
+    return common.finish(
+        c, arg, lenet5=lenet5, fashion=fashion, pruned=pruned, shared=shared, factored=factored, student=student
+    )
 
 
 def lenet5(c):
@@ -55,8 +60,12 @@ def pruned(c):
     c.epochs = 1.0 * round(4 / 3 * c.epochs)
     c.schedule.peak = 1e-3
     c.compress = dict(
-        name='prune', layers=KEPT[c.model.name], schedule='iterative', rounds=4, end_epochs=c.epochs / 2,
-    )  # fmt: skip
+        name='prune',
+        layers=KEPT[c.model.name],
+        schedule='iterative',
+        rounds=4,
+        end_epochs=c.epochs / 2,
+    )
 
 
 def shared(c):
@@ -66,6 +75,18 @@ def shared(c):
     c.schedule.peak = 2e-5
     c.model.dropout = 0.0
     c.compress = dict(name='share', bits=BITS)
+
+
+def factored(c):
+    c.init.head = 'keep'
+    c.epochs = 1.0 * round(c.epochs / 3)
+    c.schedule.peak = 2e-4
+    c.compress = dict(name='factors', size=0.1)
+
+
+def student(c):
+    c.model = dict(name='mlp', widths=(32,), act='relu', kernel_init='he_normal')
+    c.distillation.update(weight=0.9, temperature=4.0)
 
 
 def sweep():

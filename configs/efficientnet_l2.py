@@ -26,9 +26,14 @@ def get_config(arg=''):
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
     c.schedule = dict(
-        name='exponential', peak=0.128, every_epochs=2.4, rate=0.97, warmup_epochs=5.0, batch_scaling='linear',
+        name='exponential',
+        peak=0.128,
+        every_epochs=2.4,
+        rate=0.97,
+        warmup_epochs=5.0,
+        batch_scaling='linear',
         reference_batch=2048,
-    )  # fmt: skip
+    )
     c.average = dict(name='ema', decay=0.9999)
     return common.finish(c, arg, {'efficientnet_l2_475': 475}, smoke_size=32, smoke_model=dict(width=1.0, depth=0.2))
 

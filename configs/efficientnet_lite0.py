@@ -25,9 +25,14 @@ def get_config(arg=''):
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
     c.schedule = dict(
-        name='exponential', peak=0.256, every_epochs=2.4, rate=0.97, warmup_epochs=5.0, batch_scaling='linear',
+        name='exponential',
+        peak=0.256,
+        every_epochs=2.4,
+        rate=0.97,
+        warmup_epochs=5.0,
+        batch_scaling='linear',
         reference_batch=4096,
-    )  # fmt: skip
+    )
     c.average = dict(name='ema', decay=0.9999)
     models = {f'efficientnet_{name}': size for name, size in SIZES.items()}
     return common.finish(c, arg, models, smoke_size=32, modern=common.modern_mobile, smoke_model=dict(depth=0.2))

@@ -30,9 +30,14 @@ def get_config(arg=''):
     c.schedule = dict(name='multistep', peak=0.1, epochs=(150, 225), rate=0.1)
     nets = {f'resnet{depth}': common.changed(dict(model=dict(depth=depth))) for depth in (8, 20, 32)}
     return common.finish(
-        c, arg, smoke_model=dict(depth=10) if 'wide' in arg else dict(depth=8), **nets,
-        wide_resnet28_10=wide_resnet28_10, erasing=erasing, short=short,
-    )  # fmt: skip
+        c,
+        arg,
+        smoke_model=dict(depth=10) if 'wide' in arg else dict(depth=8),
+        **nets,
+        wide_resnet28_10=wide_resnet28_10,
+        erasing=erasing,
+        short=short,
+    )
 
 
 def wide_resnet28_10(c):

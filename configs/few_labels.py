@@ -35,9 +35,18 @@ def get_config(arg=''):
     c.log_every_steps = 100
     c.evaluate_every_epochs = c.save_every_epochs = 500.0
     return common.finish(
-        c, arg, supervised=lambda c: None, fashion=fashion, pseudo_labels=pseudo_labels, fixmatch=fixmatch, uda=uda,
-        meta_pseudo_labels=meta_pseudo_labels, labels600=labels(600), labels1000=labels(1000), labels3000=labels(3000),
-    )  # fmt: skip
+        c,
+        arg,
+        supervised=lambda c: None,
+        fashion=fashion,
+        pseudo_labels=pseudo_labels,
+        fixmatch=fixmatch,
+        uda=uda,
+        meta_pseudo_labels=meta_pseudo_labels,
+        labels600=labels(600),
+        labels1000=labels(1000),
+        labels3000=labels(3000),
+    )
 
 
 def labels(number):
@@ -74,17 +83,24 @@ def uda(c):
 def meta_pseudo_labels(c):
     c.unlabelled = dict(STRONG)
     c.method = dict(
-        name='meta_pseudo_labels', uda_weight=1.0, uda_warmup_steps=500, uda_temperature=0.4, uda_threshold=0.8,
+        name='meta_pseudo_labels',
+        uda_weight=1.0,
+        uda_warmup_steps=500,
+        uda_temperature=0.4,
+        uda_threshold=0.8,
         wait_steps=300,
-    )  # fmt: skip
+    )
 
 
 def chain(arg=''):
     """Noisy Student: a teacher, and three students that see their images harder than it did."""
     student = {
-        'method.name': 'soft_labels', 'unlabelled.name': 'rest', 'unlabelled.ratio': 4, 'unlabelled.threshold': 0.5,
+        'method.name': 'soft_labels',
+        'unlabelled.name': 'rest',
+        'unlabelled.ratio': 4,
+        'unlabelled.threshold': 0.5,
         'augment.cutout': 8,
-    }  # fmt: skip
+    }
     return [{}, student, student, student]
 
 

@@ -24,9 +24,13 @@ def get_config(arg=''):
     c.data.update(labels=4000, labels_seed=0)
     c.unlabelled = dict(name='rest', ratio=7, policy=dict(name='rand_augment', layers=2, magnitude=16.0), cutout=16)
     c.method = dict(
-        name='meta_pseudo_labels', uda_weight=8.0, uda_warmup_steps=5000, uda_temperature=0.7, uda_threshold=0.6,
+        name='meta_pseudo_labels',
+        uda_weight=8.0,
+        uda_warmup_steps=5000,
+        uda_temperature=0.7,
+        uda_threshold=0.6,
         wait_steps=3000,
-    )  # fmt: skip
+    )
     c.model = dict(name='wide_resnet28_10_cifar10', widen=2, dropout=0.2)
     c.loss.label_smoothing = 0.15
     c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=5e-4)
@@ -46,9 +50,15 @@ def svhn(c):
 
 def chain(arg=''):
     labelled = {'method.name': 'supervised', 'unlabelled.name': 'none'}
-    tuned = {'init.weights': '{previous}', 'init.head': 'keep',
-             'epochs': 8000.0, 'batch_size': 512, 'schedule.peak': 3e-5, 'schedule.reference_batch': 512,
-             'optimizer.weight_decay': 0.0}  # fmt: skip
+    tuned = {
+        'init.weights': '{previous}',
+        'init.head': 'keep',
+        'epochs': 8000.0,
+        'batch_size': 512,
+        'schedule.peak': 3e-5,
+        'schedule.reference_batch': 512,
+        'optimizer.weight_decay': 0.0,
+    }
     return [{}, labelled | tuned]
 
 

@@ -25,9 +25,14 @@ def get_config(arg=''):
     c.data.update(labels=128_117, labels_seed=0)
     c.unlabelled = dict(name='rest', ratio=15, policy=dict(name='rand_augment', layers=2, magnitude=10.0))
     c.method = dict(
-        name='meta_pseudo_labels', uda_weight=20.0, uda_warmup_steps=50_000, uda_temperature=0.5, uda_threshold=0.0,
-        wait_steps=20_000, teacher_rate=1.5,
-    )  # fmt: skip
+        name='meta_pseudo_labels',
+        uda_weight=20.0,
+        uda_warmup_steps=50_000,
+        uda_temperature=0.5,
+        uda_threshold=0.0,
+        wait_steps=20_000,
+        teacher_rate=1.5,
+    )
     c.model = dict(name='resnet50')
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=1e-4)

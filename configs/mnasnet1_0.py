@@ -23,9 +23,14 @@ def get_config(arg=''):
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
     c.schedule = dict(
-        name='exponential', peak=0.256, every_epochs=2.4, rate=0.97, warmup_epochs=5.0, batch_scaling='linear',
+        name='exponential',
+        peak=0.256,
+        every_epochs=2.4,
+        rate=0.97,
+        warmup_epochs=5.0,
+        batch_scaling='linear',
         reference_batch=4096,
-    )  # fmt: skip
+    )
     c.average = dict(name='ema', decay=0.9999)
     names = ('mnasnet0_5', 'mnasnet0_75', 'mnasnet1_3', 'mnasnet_140', 'mnasnet_small')
     names += ('semnasnet_050', 'semnasnet_075', 'semnasnet_100', 'semnasnet_140')

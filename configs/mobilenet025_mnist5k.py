@@ -6,6 +6,12 @@ too short; and the kernels are He et al.'s by fan-in, so that Adam's steps are s
 
     python -m cvresearch.main --config configs/mobilenet025_mnist5k.py --workdir runs/mobilenet025_mnist5k
 
+`:int8` trains on as int8 will compute it, a fifth as long at a tenth of the rate, from the weights of such a run;
+`--config.compress.per_channel=False` with one scale for a kernel:
+
+    python -m cvresearch.main --config configs/mobilenet025_mnist5k.py:int8 --workdir runs/rounded \
+        --config.init.weights=run:runs/mobilenet025_mnist5k
+
 Expected: measured, docs/recipes_mnist.md.
 Cost: 80,000 images.
 """
@@ -18,7 +24,14 @@ def get_config(arg=''):
     c.data.image_size = 64
     c.augment.shift = 4
     c.model = dict(name='mobilenetv1_025', bn_momentum=0.95, kernel_init='he_fan_in')
-    return common.finish(c, arg)
+    return common.finish(c, arg, int8=int8)
+
+
+def int8(c):
+    c.init.head = 'keep'
+    c.epochs = 4.0
+    c.schedule.peak = 2e-4
+    c.compress = dict(name='int8')
 
 
 def sweep():

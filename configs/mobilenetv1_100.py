@@ -27,9 +27,13 @@ def get_config(arg=''):
     c.transform.train.crop.scale = (0.5, 1.0)
     c.batch_norm.group_size = 96
     c.optimizer = dict(
-        name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1.0, weight_decay=4e-5,
+        name='rmsprop_tf',
+        decay=0.9,
+        momentum=0.9,
+        eps=1.0,
+        weight_decay=4e-5,
         decay_mask=('stem_conv', '.*/pointwise_conv', 'head/kernel'),
-    )  # fmt: skip
+    )
     c.schedule = dict(
         name='exponential', peak=0.045, every_epochs=2.5, rate=0.94, batch_scaling='linear', reference_batch=1536
     )
@@ -49,5 +53,9 @@ def full(c):
 def sweep():
     for width in WIDTHS:  # figure 4: sixteen nets
         for size in SIZES:
-            yield {'model.name': f'mobilenetv1_{width}', 'transform.train.crop.size': size,
-                   'transform.eval.crop.size': size, 'transform.eval.crop.resize': round(size / 0.875)}  # fmt: skip
+            yield {
+                'model.name': f'mobilenetv1_{width}',
+                'transform.train.crop.size': size,
+                'transform.eval.crop.size': size,
+                'transform.eval.crop.resize': round(size / 0.875),
+            }

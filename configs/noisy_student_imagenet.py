@@ -36,9 +36,14 @@ def get_config(arg=''):
     c.loss.label_smoothing = 0.1
     c.optimizer = dict(name='rmsprop_tf', decay=0.9, momentum=0.9, eps=1e-3, weight_decay=1e-5)
     c.schedule = dict(
-        name='exponential', peak=0.128, every_epochs=4.8, rate=0.97, warmup_epochs=5.0, batch_scaling='linear',
+        name='exponential',
+        peak=0.128,
+        every_epochs=4.8,
+        rate=0.97,
+        warmup_epochs=5.0,
+        batch_scaling='linear',
         reference_batch=2048,
-    )  # fmt: skip
+    )
     c.average = dict(name='ema', decay=0.9999)
     for name in _nets(arg):
         c.transform.train.policy.magnitude = float(MAGNITUDES[name])
@@ -52,13 +57,21 @@ def chain(arg=''):
     """A teacher, three students, and the last of these at a larger size."""
     name = (_nets(arg) or ['b0'])[-1]
     student = {
-        'method.name': 'soft_labels', 'unlabelled.name': 'images', 'unlabelled.ratio': {'b0': 1, 'l2': 14}.get(name, 3),
-        'unlabelled.threshold': 0.3, 'unlabelled.per_class': 130_000,
-    }  # fmt: skip
+        'method.name': 'soft_labels',
+        'unlabelled.name': 'images',
+        'unlabelled.ratio': {'b0': 1, 'l2': 14}.get(name, 3),
+        'unlabelled.threshold': 0.3,
+        'unlabelled.per_class': 130_000,
+    }
     larger = {
-        'init.weights': '{previous}', 'init.head': 'keep', 'epochs': 1.5, 'schedule.warmup_epochs': 0.0,
-        'schedule.peak': 0.00128, 'transform.train.policy.name': 'none', 'image_size': round(LARGER * SIZES[name]),
-    }  # fmt: skip
+        'init.weights': '{previous}',
+        'init.head': 'keep',
+        'epochs': 1.5,
+        'schedule.warmup_epochs': 0.0,
+        'schedule.peak': 0.00128,
+        'transform.train.policy.name': 'none',
+        'image_size': round(LARGER * SIZES[name]),
+    }
     return [{}, student, student, student, larger]
 
 

@@ -21,9 +21,14 @@ def get_config(arg=''):
     c.batch_norm.group_size = 64
     c.optimizer = dict(name='sgd', momentum=0.9, weight_decay=1e-4, decay_all=True)
     c.schedule = dict(
-        name='multistep', peak=0.1, epochs=(81.92, 122.88), rate=0.1, warmup_steps=400, batch_scaling='linear',
+        name='multistep',
+        peak=0.1,
+        epochs=(81.92, 122.88),
+        rate=0.1,
+        warmup_steps=400,
+        batch_scaling='linear',
         reference_batch=128,
-    )  # fmt: skip
+    )
     nets = {f'preact_resnet{net}': 32 for net in ('110', '110_a', '1001')}
     models = {f'{name}_cifar10': size for name, size in nets.items()}
     return common.finish(

@@ -34,9 +34,14 @@ def get_config(arg=''):
     nets |= {f'resnet{depth}': net(f'resnet{depth}_cifar10', warmup_steps=400) for depth in (110, 1202)}
     nets |= {f'plain{depth}': net(f'plain{depth}_cifar10') for depth in PLAIN}
     return common.finish(
-        c, arg, smoke_model=dict(depth=8), **nets, cifar100=common.cifar100, stochastic_depth=stochastic_depth,
+        c,
+        arg,
+        smoke_model=dict(depth=8),
+        **nets,
+        cifar100=common.cifar100,
+        stochastic_depth=stochastic_depth,
         modern=common.modern_cifar,
-    )  # fmt: skip
+    )
 
 
 def net(name, warmup_steps=0):

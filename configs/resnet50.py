@@ -43,9 +43,14 @@ def goyal(c):
     c.model.zero_init_last = True
     c.optimizer = dict(name='sgd', momentum=0.9, nesterov=True, weight_decay=1e-4)  # no decay of batch norm
     c.schedule = dict(
-        name='multistep', peak=0.1, epochs=(30, 60, 80), rate=0.1, warmup_epochs=5.0, batch_scaling='linear',
+        name='multistep',
+        peak=0.1,
+        epochs=(30, 60, 80),
+        rate=0.1,
+        warmup_epochs=5.0,
+        batch_scaling='linear',
         reference_batch=256,
-    )  # fmt: skip
+    )
 
 
 def sweep():

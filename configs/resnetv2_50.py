@@ -30,9 +30,13 @@ def get_config(arg=''):
     names = ('resnetv2_101', 'resnetv2_152', 'resnetv2_200')
     names += ('resnetv2_50_keras', 'resnetv2_101_keras', 'resnetv2_152_keras')
     return common.finish(
-        c, arg, dict.fromkeys(names, 224), aspect=aspect, modern=common.modern_residual,
+        c,
+        arg,
+        dict.fromkeys(names, 224),
+        aspect=aspect,
+        modern=common.modern_residual,
         smoke_model=dict(stage_sizes=(1, 1, 1, 1)),
-    )  # fmt: skip
+    )
 
 
 def aspect(c):

@@ -24,9 +24,12 @@ def get_config(arg=''):
     c.schedule = dict(name='step', peak=0.6, every_epochs=30.0, batch_scaling='linear', reference_batch=1024)
     names = ('legacy_seresnet101', 'legacy_seresnet152', 'legacy_seresnext50_32x4d', 'legacy_seresnext101_32x4d')
     return common.finish(
-        c, arg, dict.fromkeys((*names, 'seresnet50'), 224), modern=common.modern_residual,
+        c,
+        arg,
+        dict.fromkeys((*names, 'seresnet50'), 224),
+        modern=common.modern_residual,
         smoke_model=dict(stage_sizes=(1, 1, 1, 1)),
-    )  # fmt: skip
+    )
 
 
 def sweep():

@@ -27,9 +27,14 @@ def get_config(arg=''):
     c.evaluate_every_epochs = c.save_every_epochs = 2000.0
     c.keep_predictions = False
     return common.finish(
-        c, arg, supervised=supervised, pseudo_labels=pseudo_labels, uda=uda, feedback=feedback,
+        c,
+        arg,
+        supervised=supervised,
+        pseudo_labels=pseudo_labels,
+        uda=uda,
+        feedback=feedback,
         meta_pseudo_labels=meta_pseudo_labels,
-    )  # fmt: skip
+    )
 
 
 def supervised(c):
@@ -49,9 +54,13 @@ def uda(c):
 def meta_pseudo_labels(c):
     _unlabelled(c)
     c.method = dict(
-        name='meta_pseudo_labels', uda_weight=2.0, uda_warmup_steps=500, uda_temperature=0.5, uda_threshold=0.0,
+        name='meta_pseudo_labels',
+        uda_weight=2.0,
+        uda_warmup_steps=500,
+        uda_temperature=0.5,
+        uda_threshold=0.0,
         wait_steps=0,
-    )  # fmt: skip
+    )
 
 
 def feedback(c):

@@ -94,12 +94,12 @@ class Step:
                 'index': np.arange(batch_size, dtype=np.int32),
             }
         )
-        begun = time.perf_counter()
+        started = time.perf_counter()
         state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
-        made = time.perf_counter()
+        built = time.perf_counter()
         compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
         done = time.perf_counter()
-        return cls(model, shape, made - begun, done - made, compiled, state, batch)
+        return cls(model, shape, built - started, done - built, compiled, state, batch)
 
     @property
     def moments(self) -> int:
@@ -267,13 +267,13 @@ def _in_turns(training: Training, pairs: int) -> tuple[list[float], list[float]]
             state = train_step(state, batch)
         jax.block_until_ready(state)
 
-    found = {loop: [], bare: []}
+    milliseconds = {loop: [], bare: []}
     for number in tqdm(range(pairs + 1), desc='turns', leave=False):
         for work in (loop, bare) if number % 2 else (bare, loop):
             start = time.perf_counter()
             work()
-            found[work].append(1e3 * (time.perf_counter() - start) / TURN)
-    return found[loop][1:], found[bare][1:]
+            milliseconds[work].append(1e3 * (time.perf_counter() - start) / TURN)
+    return milliseconds[loop][1:], milliseconds[bare][1:]
 
 
 def first_steps(config: ConfigDict) -> tuple[float, float, Experiment]:
@@ -334,9 +334,9 @@ def main(argv: list[str]) -> int:
         dtype = options.dtype or 'float32'
         results = [measured(name, **numbers, dtype=dtype, repeats=repeats or 30) for name in options.model.split(',')]
     if options.record:
-        each = {key: results[0][key] for key in results[0] if key == 'ratios'}  # too many for a table
-        rows = [{key: result[key] for key in result if key not in each} for result in results]
-        records.write_measurement(options.record, rows, **each)
+        shown = {key: results[0][key] for key in results[0] if key == 'ratios'}  # too many for a table
+        rows = [{key: result[key] for key in result if key not in shown} for result in results]
+        records.write_measurement(options.record, rows, **shown)
     for result in results:
         if options.format == 'json':
             print(json.dumps(result))

@@ -14,6 +14,12 @@ SUBJECTS = {
     'Train': {
         'train': ('cvresearch.main', 'trains an experiment file'),
         'sweep': ('launch.sweep', "trains every setting of a file's sweep(): here, on SLURM, TPU VMs, Kubernetes"),
+        'chain': ('launch.chain', 'trains a net and its students, one generation after another'),
+        'compound': ('launch.compound', 'scales a net in depth, width and resolution, and trains the candidates'),
+        'deep_compression': (
+            'launch.deep_compression',
+            "trains, prunes and codes Deep Compression's LeNets: its table",
+        ),
         'doctor': ('cvresearch.engine.doctor', 'says whether a run would start on this machine'),
         'plan': ('cvresearch.engine.plan', 'compiles a recipe for a machine that is not here: memory, least time'),
         'track': ('cvresearch.base.track', 'sends the records of runs to Weights & Biases, MLflow, a tracker of yours'),
@@ -47,6 +53,7 @@ SUBJECTS = {
         'report tables': ('cvresearch.report.tables', 'sets runs beside published tables: LaTeX, Markdown, CSV, HTML'),
         'report sizes': ('cvresearch.compress.tables', 'tabulates small nets, made and published: bytes, accuracy'),
         'report plots': ('cvresearch.report.figures', 'draws learning curves, ball charts, schedules: PDF, SVG, PNG'),
+        'report sweep': ('launch.report', 'shows a sweep on one HTML page, which opens offline'),
         'report ensembles': ('cvresearch.report.ensembles', 'sets ensembles beside runs of the same cost, over seeds'),
     },
 }
@@ -101,8 +108,8 @@ def main(argv: list[str]) -> int:
     if not rest or rest[0] in ('-h', '--help'):
         print(usage(room))
         return 0 if rest else BAD_INPUT
-    asked = f'{room} {rest[0]}'.strip()
-    raise UserError(f'unknown command {f"cvresearch {asked}"!r}; {nearest(asked, COMMANDS)}')
+    wanted = f'{room} {rest[0]}'.strip()
+    raise UserError(f'unknown command {f"cvresearch {wanted}"!r}; {nearest(wanted, COMMANDS)}')
 
 
 def usage(room: str = '') -> str:

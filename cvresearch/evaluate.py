@@ -94,13 +94,13 @@ class How:
 
     def _arguments(self, run: Run) -> dict:
         """Returns the arguments of the other source."""
-        own = {key: value for key, value in run.config.data.items() if key != 'name'}
-        roots = [Path(root).expanduser().resolve() for root in (self.root, own.get('root')) if root]
+        arguments = {key: value for key, value in run.config.data.items() if key != 'name'}
+        roots = [Path(root).expanduser().resolve() for root in (self.root, arguments.get('root')) if root]
         if self.data == run.config.data.name and len(roots) == 2 and roots[0] == roots[1]:
-            return own  # the folder of its training: not a test image more than there was
+            return arguments  # the folder of its training: not a test image more than there was
         # Any other folder without train/ is one of test images alone.
-        whole = {'every': 1} if self.data == 'image_folder' else {}
-        return whole | ({'root': str(self.root)} if self.root else {})
+        defaults = {'every': 1} if self.data == 'image_folder' else {}
+        return defaults | ({'root': str(self.root)} if self.root else {})
 
     def of(self, run: Run):
         """Returns the protocol for a run."""
@@ -137,14 +137,14 @@ def run(
       UserError: no run, no such checkpoint, split or protocol; a choice by the reported split.
     """
     how = How(split, batch_size, **how)
-    of, chosen, at = how.run(workdir, force), {}, cast(int | None, step)
+    trained, chosen, at = how.run(workdir, force), {}, cast(int | None, step)
     if step == 'best':
-        at = of.best_step(select_by, split, force)
+        at = trained.best_step(select_by, split, force)
         chosen = {'selected_by': select_by, 'selected_on_reported_split': select_by == split}
-    (found,) = of.predictions([of.checkpoint(at)], split, how.of(of), batch_size, weights=how.weights)
-    found = dataclasses.replace(found, record=found.record | chosen)
-    _keep(of, found, how)
-    return of.metrics(found)
+    (answers,) = trained.predictions([trained.checkpoint(at)], split, how.of(trained), batch_size, weights=how.weights)
+    answers = dataclasses.replace(answers, record=answers.record | chosen)
+    _keep(trained, answers, how)
+    return trained.metrics(answers)
 
 
 def run_ensemble(
@@ -171,18 +171,18 @@ def run_ensemble(
       UserError: see `run`; no snapshots, or nets of other images or classes.
     """
     how = how or How()
-    first, *_ = runs = [how.run(each) for each in (workdir, *others)]
-    whole, more = lookup('ensemble', KINDS, kind)(runs, how)
-    _keep(first, whole, how, kind)
-    cost = sum(_images(each.path) for each in runs)
-    beside = [_control(how.run(control), whole, how, cost) for control in controls]
-    return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(whole), **more, 'controls': beside}
+    first, *_ = runs = [how.run(member_run) for member_run in (workdir, *others)]
+    averaged, more = lookup('ensemble', KINDS, kind)(runs, how)
+    _keep(first, averaged, how, kind)
+    cost = sum(_images(member_run.path) for member_run in runs)
+    beside = [_control(how.run(control), averaged, how, cost) for control in controls]
+    return {'ensemble': kind, 'images_trained_on': cost, **first.metrics(averaged), **more, 'controls': beside}
 
 
 def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) -> tuple[Predictions, dict]:
     members = ensemble.aligned(members)
     first = members[0].record
-    whole = ensemble.average(
+    averaged = ensemble.average(
         members,
         run=first['run'],
         split=first['split'],
@@ -191,7 +191,7 @@ def _of_probabilities(owners: list[Run], members: list[Predictions], name: str) 
         **{key: value for key, value in first.items() if key not in ('run', 'split', 'weights', 'step', 'crops')},
         crops=first['crops'] * len(members),
     )
-    return whole, {
+    return averaged, {
         'curve': ensemble.curve(members),
         'members': [owner.metrics(member) for owner, member in zip(owners, members, strict=True)],
         'disagreement': ensemble.disagreement(members).round(6).tolist(),
@@ -231,17 +231,19 @@ def _only_one(runs: list[Run]) -> list[Run]:
     return runs
 
 
-def _control(run: Run, whole: Predictions, how: How, cost: int) -> dict:
+def _control(run: Run, averaged: Predictions, how: How, cost: int) -> dict:
     """Returns the record of a control: its last checkpoint, and the ensemble of its snapshots if it has any."""
     last = _last(run, how)
-    predictions.check_same_images(whole, last)
+    predictions.check_same_images(averaged, last)
     _keep(run, last, how)
     row = {'control': str(run.path), 'same_cost': _images(run.path) == cost, 'images_trained_on': _images(run.path)}
-    row |= run.metrics(last) | {'mcnemar': significance.mcnemar(whole.right, last.right)}
+    row |= run.metrics(last) | {'mcnemar': significance.mcnemar(averaged.right, last.right)}
     if run.experiment.snapshots:
-        own, more = _snapshots([run], how)
-        _keep(run, own, how, 'snapshots')
-        row['snapshots'] = run.metrics(own) | {'mcnemar': significance.mcnemar(whole.right, own.right)} | more
+        snapshots, more = _snapshots([run], how)
+        _keep(run, snapshots, how, 'snapshots')
+        row['snapshots'] = (
+            run.metrics(snapshots) | {'mcnemar': significance.mcnemar(averaged.right, snapshots.right)} | more
+        )
     return row
 
 
@@ -271,12 +273,12 @@ def _others(workdir: Path, rest: list[str]) -> tuple[Path, ...]:
     return tuple(taking.take(others, _finished, least=0))
 
 
-def _keep(run: Run, found: Predictions, how: How, kind: str | None = None) -> None:
+def _keep(run: Run, answers: Predictions, how: How, kind: str | None = None) -> None:
     if how.keep:
         protocol = None if how.protocol == 'as_given' else how.protocol
-        subset = ''.join(f'{key}{value}' for key, value in found.record.get('subset', {}).items() if key != 'of')
-        parts = [how.data, how.split, subset, protocol, kind or f'step{found.record["step"]}']
-        found.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
+        subset = ''.join(f'{key}{value}' for key, value in answers.record.get('subset', {}).items() if key != 'of')
+        parts = [how.data, how.split, subset, protocol, kind or f'step{answers.record["step"]}']
+        answers.save(run.path / KEPT / f'{"_".join(part for part in parts if part)}.npz')
 
 
 def _print_each(weights: list[str], how: How, view: measure.View, out: Path | None, part: dict) -> int:
@@ -284,12 +286,12 @@ def _print_each(weights: list[str], how: How, view: measure.View, out: Path | No
     if len(weights) > 1:
         raise UserError('--weights @FILE is one list of nets; give no other --weights beside it')
     code = 0
-    for found in measure.run_each(weights[0][1:], how.data, how.root, view, out, **part):
-        if isinstance(found, UserError):
-            print(f'error: {" ".join(str(found).split())}', file=sys.stderr)
+    for record in measure.run_each(weights[0][1:], how.data, how.root, view, out, **part):
+        if isinstance(record, UserError):
+            print(f'error: {" ".join(str(record).split())}', file=sys.stderr)
             code = BAD_INPUT
         else:
-            print(json.dumps(found), flush=True)
+            print(json.dumps(record), flush=True)
     return code
 
 
@@ -359,8 +361,8 @@ def main(argv: list[str]) -> int:
         return 0
     if options.ensemble:
         others = _others(options.workdir, options.rest)
-        given = [path for control in options.control for path in _between_commas(control)]
-        controls = tuple(taking.take(given, _finished)) if given else ()
+        paths_of_controls = [path for control in options.control for path in _between_commas(control)]
+        controls = tuple(taking.take(paths_of_controls, _finished)) if paths_of_controls else ()
         print(style(run_ensemble(options.workdir, options.ensemble, others, controls, how)))
         return 0
     if options.rest or options.control or style is ensemble_text.as_text:

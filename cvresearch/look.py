@@ -169,7 +169,7 @@ def _of_net(kind: str, named: list[str], options: SimpleNamespace) -> None:
         return
     if not named:
         raise UserError(f'no image is given; name image files after {kind}')
-    paths = [found for text in named for found in _expanded(text)]
+    paths = [path for text in named for path in _expanded(text)]
     net = classifiers.load(options.weights)
     if kind in OF_IMAGES:
         OF_IMAGES[kind](net, paths, options)

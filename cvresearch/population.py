@@ -119,12 +119,12 @@ def differing(members: Sequence[ConfigDict]) -> list[str]:
 
 def groups(members: Sequence[ConfigDict]) -> list[list[int]]:
     """Returns which members can be a population: those alike but for the seed and numbers that are not 0."""
-    found: dict[str, list[int]] = {}
+    places_of: dict[str, list[int]] = {}
     for place, member in enumerate(members):
         flat = configs.flatten(member)
         rest = {key: bool(value) if key in NUMBERS and value is not None else value for key, value in flat.items()}
-        found.setdefault(repr(sorted({**rest, 'seed': 0}.items(), key=lambda item: item[0])), []).append(place)
-    return list(found.values())
+        places_of.setdefault(repr(sorted({**rest, 'seed': 0}.items(), key=lambda item: item[0])), []).append(place)
+    return list(places_of.values())
 
 
 class Population:

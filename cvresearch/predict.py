@@ -194,12 +194,12 @@ def main(argv: list[str]) -> int:
             code = _complain(path, str(error))
     if form in HEADS:
         print(HEADS[form])
-    for image, found in predict(net, images, top):
-        if isinstance(found, str):
-            code = _complain(str(image), found)
+    for image, answers in predict(net, images, top):
+        if isinstance(answers, str):
+            code = _complain(str(image), answers)
         else:
-            print(write(_shown(str(image)), found), flush=True)
-            sheet.add(image, found)
+            print(write(_shown(str(image)), answers), flush=True)
+            sheet.add(image, answers)
     sheet.write()
     return code
 

@@ -54,20 +54,20 @@ def generations(spec: str, overrides: dict[str, str | None], folder: Path) -> li
     runs: list[SweepRun] = []
     without_labels = configs.load(spec).unlabelled.name
     for number, setting in enumerate(settings):
-        own = overrides
+        overrides_here = overrides
         if setting.get('unlabelled.name', without_labels) == 'none':  # --config.unlabelled.root is for the students
-            own = {key: text for key, text in overrides.items() if not key.startswith('unlabelled.')}
+            overrides_here = {key: text for key, text in overrides.items() if not key.startswith('unlabelled.')}
         name, previous = f'generation{number}', f'run:{folder}/generation{number - 1}'
-        if not number and _needs_one_before(plan.make(spec, own, setting, name, folder)):
+        if not number and _needs_one_before(plan.make(spec, overrides_here, setting, name, folder)):
             raise UserError(f'{spec}: generation 0 of chain() needs one before it; expected one that learns by itself')
         setting = {
             key: value.replace(PREVIOUS, previous) if isinstance(value, str) else value
             for key, value in setting.items()
         }
-        run = plan.make(spec, own, setting, name, folder)
+        run = plan.make(spec, overrides_here, setting, name, folder)
         if run.config.method.name == 'soft_labels':
-            given = {'unlabelled.labels': str(folder / f'labels{number}' / LABELS)}
-            run = plan.make(spec, own, setting | given, name, folder)
+            labels = {'unlabelled.labels': str(folder / f'labels{number}' / LABELS)}
+            run = plan.make(spec, overrides_here, setting | labels, name, folder)
         runs.append(run)
     return runs
 
@@ -170,8 +170,8 @@ def main(argv: list[str]) -> int:
             }
             write_atomically(folder / 'chain.json', json.dumps(manifest, indent=2, default=str) + '\n')
             code = train(runs)
-    found = report(runs)
-    print(tables.render(found, list(found[0])))
+    totals = report(runs)
+    print(tables.render(totals, list(totals[0])))
     return code
 
 

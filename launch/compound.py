@@ -49,8 +49,8 @@ class Candidate:
 
 
 def _multipliers(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
-    own = {name: model.get(name, defaults[name]) for name in ('depth', 'width')}
-    return {'depth': own['depth'] * alpha, 'width': own['width'] * beta}
+    constants = {name: model.get(name, defaults[name]) for name in ('depth', 'width')}
+    return {'depth': constants['depth'] * alpha, 'width': constants['width'] * beta}
 
 
 def _repeats(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
@@ -59,8 +59,8 @@ def _repeats(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
 
 
 def _layers(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
-    own = {name: model.get(name, defaults[name]) for name in ('depth', 'width')}
-    return {'depth': 6 * max(1, round(alpha * (own['depth'] - 2) / 6)) + 2, 'width': own['width'] * beta}
+    constants = {name: model.get(name, defaults[name]) for name in ('depth', 'width')}
+    return {'depth': 6 * max(1, round(alpha * (constants['depth'] - 2) / 6)) + 2, 'width': constants['width'] * beta}
 
 
 # By the knobs that a model's class has: how depth and width are set. A whole number as depth counts layers (6n + 2).
@@ -112,8 +112,8 @@ class Laboratory:
         # The rule of thumb first, as it is quick; the count then decides.
         near = [c for c in itertools.product(steps, repeat=3) if 0.6 < c[0] * c[1] ** 2 * c[2] ** 2 / budget < 1.6]
         near = [c for c in near if min(sorted(c)[1:]) > 1]
-        found = [self.candidate('compound', *c) for c in tqdm(near, desc='counting', unit='net', leave=False)]
-        return [c for c in found if abs(c.macs / self.base.macs / budget - 1) <= tolerance]
+        candidates = [self.candidate('compound', *c) for c in tqdm(near, desc='counting', unit='net', leave=False)]
+        return [c for c in candidates if abs(c.macs / self.base.macs / budget - 1) <= tolerance]
 
     def single(self, kind: str, budget: float) -> Candidate:
         """Returns the net scaled in one dimension alone whose count is nearest the budget."""
@@ -205,9 +205,9 @@ def main(argv: list[str]) -> int:
         code = local.Local(runs, jobs).go()
     print(tables.render(table(lab, candidates, runs, seeds), COLUMNS, style))
     compounds = [(c, runs[i * seeds : (i + 1) * seeds]) for i, c in enumerate(candidates) if c.kind == 'compound']
-    found = progress.best([run for _, own in compounds for run in own])
-    if found:
-        best = next(c for c, own in compounds if found[0] in own)
+    leader = progress.best([run for _, runs_of in compounds for run in runs_of])
+    if leader:
+        best = next(c for c, runs_of in compounds if leader[0] in runs_of)
         scaled = [lab.scaled(best, n) for n in range(1, phi + 1)]
         print(tables.render([row(lab, c, ()) for c in scaled], COLUMNS, style))
     return code

@@ -81,8 +81,8 @@ def case(net: str, data: str, seed: int, folder: Path) -> dict:
 
 def measured(name: str, data: str | None = None) -> dict:
     """Returns the accuracy of a net on test images, a run's own by default, in percent, and their number."""
-    found = measure.run([name], data)
-    return {'top1': found['top1'], 'n_seen': found['n_seen']}
+    result = measure.run([name], data)
+    return {'top1': result['top1'], 'n_seen': result['n_seen']}
 
 
 def table(record: dict) -> str:

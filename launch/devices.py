@@ -32,8 +32,8 @@ def shares(jobs: int) -> list[tuple[dict[str, str], Callable[[], None] | None]]:
     devices, kind = (cards, 'cards') if cards else (cores, 'cores')
     if not 1 <= jobs <= len(devices):
         raise UserError(f'--jobs is {jobs}; this machine has {len(devices)} {kind}; expected 1 to {len(devices)}')
-    each = len(devices) // jobs
-    parts = [devices[i * each : (i + 1) * each] for i in range(jobs)]
+    per_job = len(devices) // jobs
+    parts = [devices[i * per_job : (i + 1) * per_job] for i in range(jobs)]
     if cards:
         return [({'CUDA_VISIBLE_DEVICES': ','.join(part)}, None) for part in parts]
     return [({}, functools.partial(os.sched_setaffinity, 0, part)) for part in parts]

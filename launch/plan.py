@@ -106,8 +106,8 @@ class SweepRun:
     def score(self) -> tuple[float, str] | None:
         """Returns the last top-1 or mAP, and its split: the one held out, if any, else the test."""
         for split in ('minival', 'test'):
-            if found := [judged(row) for row in self.rows() if row['split'] == split]:
-                return found[-1][1], split
+            if values := [judged(row) for row in self.rows() if row['split'] == split]:
+                return values[-1][1], split
         return None
 
     def metric(self) -> str:

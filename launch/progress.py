@@ -30,10 +30,10 @@ def best(runs: Sequence[SweepRun]) -> tuple[SweepRun, float, str] | None:
 
 def rows(runs: Sequence[SweepRun]) -> list[dict]:
     """Returns one row per run: where it stands."""
-    found = []
+    lines = []
     for run in runs:
         state, score, metrics = run.state(), run.score(), run.rows()
-        found.append(
+        lines.append(
             dict(
                 run=run.name,
                 state=state,
@@ -43,7 +43,7 @@ def rows(runs: Sequence[SweepRun]) -> list[dict]:
                 reason=why(run) if state == 'failed' else None,
             )
         )
-    return found
+    return lines
 
 
 class Board:
@@ -86,8 +86,8 @@ class Board:
         self.say(f'{len(self.done)} of {len(self.runs)} runs finished{failed}{self._best()}')
 
     def _best(self) -> str:
-        found = best(self.runs)
-        return f' (best so far: {found[0].name}, {found[2]} {found[0].metric()} {found[1]:.2f} %)' if found else ''
+        leader = best(self.runs)
+        return f' (best so far: {leader[0].name}, {leader[2]} {leader[0].metric()} {leader[1]:.2f} %)' if leader else ''
 
 
 def table(runs: Sequence[SweepRun]) -> str:

@@ -38,15 +38,15 @@ PRUNERS = {
 
 def distributions(space: sweeps.Space) -> dict[str, optuna.distributions.BaseDistribution]:
     """Returns a space in Optuna's terms."""
-    found: dict = {}
+    spans: dict = {}
     for key, span in space.items():
         if isinstance(span, sweeps.Choice):
-            found[key] = optuna.distributions.CategoricalDistribution(span.values)
+            spans[key] = optuna.distributions.CategoricalDistribution(span.values)
         elif span.whole:
-            found[key] = optuna.distributions.IntDistribution(int(span.low), int(span.high), log=span.log)
+            spans[key] = optuna.distributions.IntDistribution(int(span.low), int(span.high), log=span.log)
         else:
-            found[key] = optuna.distributions.FloatDistribution(span.low, span.high, log=span.log)
-    return found
+            spans[key] = optuna.distributions.FloatDistribution(span.low, span.high, log=span.log)
+    return spans
 
 
 @dataclasses.dataclass
@@ -115,15 +115,15 @@ class Study:
         """Returns the counts and the best trial."""
         trials = self.study.get_trials(deepcopy=False)
         counts = {state: sum(t.state == state for t in trials) for state in TrialState}
-        said = (
+        sentence = (
             f'{len(trials)} trials: {counts[TrialState.COMPLETE]} complete, {counts[TrialState.PRUNED]} pruned, '
             f'{counts[TrialState.FAIL]} failed'
         )
         if not counts[TrialState.COMPLETE]:
-            return said
+            return sentence
         best = self.study.best_trial
         score = f'{self.search.split} {self.search.metric} {best.value:.4g}'
-        return f'{said}; best: trial-{best.number:04}, {score}, {best.params}'
+        return f'{sentence}; best: trial-{best.number:04}, {score}, {best.params}'
 
     def _check(self) -> None:
         first = {key: span.at(0.0) for key, span in self.search.space.items()}
@@ -156,9 +156,9 @@ class Study:
         # Launchers that share the study ask one at a time, so that together they ask for no trial too many.
         with open(self.folder / plan.OWN / 'ask.lock', 'a', encoding='utf-8') as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            while self._free() and (asked := self._asked()) < self.search.trials:
+            while self._free() and (next_trial := self._asked()) < self.search.trials:
                 # Of the number alone: a study that was stopped goes on with the same draws.
-                self.study.sampler = self.sampler(self.search.seed + asked)
+                self.study.sampler = self.sampler(self.search.seed + next_trial)
                 trial = self.study.ask(self.space)
                 self._begin(trial, trial.params)
 

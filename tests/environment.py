@@ -5,11 +5,33 @@ import tempfile
 
 DEVICES = '--xla_force_host_platform_device_count='
 # What changes numbers, what is found, or what is printed. Compiled programs alone may have a folder of a person's own.
-FOREIGN = ('JAX_', 'CVRESEARCH_', 'SLURM_', 'GIT_', 'CUDA_VISIBLE_', 'TPU_', 'PYTHONIOENCODING', 'PYTHONUTF8',
-           'PYTHONWARNINGS', 'PYTHONOPTIMIZE', 'PYTHONSAFEPATH', 'PYTHON_COLORS', 'FORCE_COLOR', 'COLUMNS', 'LC_',
-           'LANG', 'GCE_METADATA_', 'NO_GCE_CHECK', 'MPLBACKEND')  # fmt: skip
-KEPT = ('JAX_COMPILATION_CACHE_DIR', 'JAX_TRACEBACK_FILTERING', 'CVRESEARCH_TENSORFLOW_PYTHON',
-        'CVRESEARCH_COMPRESSED_SQUEEZENET')  # fmt: skip
+FOREIGN = (
+    'JAX_',
+    'CVRESEARCH_',
+    'SLURM_',
+    'GIT_',
+    'CUDA_VISIBLE_',
+    'TPU_',
+    'PYTHONIOENCODING',
+    'PYTHONUTF8',
+    'PYTHONWARNINGS',
+    'PYTHONOPTIMIZE',
+    'PYTHONSAFEPATH',
+    'PYTHON_COLORS',
+    'FORCE_COLOR',
+    'COLUMNS',
+    'LC_',
+    'LANG',
+    'GCE_METADATA_',
+    'NO_GCE_CHECK',
+    'MPLBACKEND',
+)
+KEPT = (
+    'JAX_COMPILATION_CACHE_DIR',
+    'JAX_TRACEBACK_FILTERING',
+    'CVRESEARCH_TENSORFLOW_PYTHON',
+    'CVRESEARCH_COMPRESSED_SQUEEZENET',
+)
 
 
 def xla_flags(*flags: str) -> str:

@@ -165,12 +165,30 @@ def sharing(c):
 
 
 FEATURES = dict(
-    plain=plain, mixing=mixing, ema=ema, sam=sam, stochastic_depth=stochastic_depth, resizing=resizing,
-    accumulation=accumulation, snapshots=snapshots, freezing=freezing, warm_start=warm_start, probe=probe,
-    gradual=gradual, lpft=lpft, pseudo_labels=pseudo_labels, fixmatch=fixmatch, uda=uda,
-    meta_pseudo_labels=meta_pseudo_labels, soft_labels=soft_labels, balanced=balanced, early_stopping=early_stopping,
-    multi_label=multi_label, pruning=pruning, sharing=sharing,
-)  # fmt: skip
+    plain=plain,
+    mixing=mixing,
+    ema=ema,
+    sam=sam,
+    stochastic_depth=stochastic_depth,
+    resizing=resizing,
+    accumulation=accumulation,
+    snapshots=snapshots,
+    freezing=freezing,
+    warm_start=warm_start,
+    probe=probe,
+    gradual=gradual,
+    lpft=lpft,
+    pseudo_labels=pseudo_labels,
+    fixmatch=fixmatch,
+    uda=uda,
+    meta_pseudo_labels=meta_pseudo_labels,
+    soft_labels=soft_labels,
+    balanced=balanced,
+    early_stopping=early_stopping,
+    multi_label=multi_label,
+    pruning=pruning,
+    sharing=sharing,
+)
 
 
 def main():

@@ -37,16 +37,32 @@ ANEW = 5  # of ten cases the one whose number ends so is of interpreters started
 # Seconds of the process' own time after the beginning of a phase within which its kill comes.
 WITHIN = dict(compile=0.8, step=0.012, evaluate=0.1, save=0.1, restart=0.2, resize=0.06)
 COLUMNS = dict(
-    compile='compile', step='step', evaluate='evaluation', save='inside the save', restart='SGDR restart',
-    resize='size change', elsewhere='start, restore, end',
-)  # fmt: skip
+    compile='compile',
+    step='step',
+    evaluate='evaluation',
+    save='inside the save',
+    restart='SGDR restart',
+    resize='size change',
+    elsewhere='start, restore, end',
+)
 NAMES = dict(
-    mixing='mixup + CutMix', ema='EMA', sam='SAM', stochastic_depth='stochastic depth + dropout',
-    resizing='progressive resizing', warm_start='warm start', gradual='gradual unfreezing', lpft='LP-FT',
-    pseudo_labels='pseudo-labels', fixmatch='FixMatch', uda='UDA', meta_pseudo_labels='Meta Pseudo Labels',
-    soft_labels='labels of a net', balanced='class-balanced sampling', early_stopping='early stopping',
+    mixing='mixup + CutMix',
+    ema='EMA',
+    sam='SAM',
+    stochastic_depth='stochastic depth + dropout',
+    resizing='progressive resizing',
+    warm_start='warm start',
+    gradual='gradual unfreezing',
+    lpft='LP-FT',
+    pseudo_labels='pseudo-labels',
+    fixmatch='FixMatch',
+    uda='UDA',
+    meta_pseudo_labels='Meta Pseudo Labels',
+    soft_labels='labels of a net',
+    balanced='class-balanced sampling',
+    early_stopping='early stopping',
     multi_label='any number of labels',
-)  # fmt: skip
+)
 
 
 def phases(feature: str) -> list[str]:
@@ -96,9 +112,14 @@ def met(kill: Kill, found: dict, unfinished: bool) -> str:
 
 
 def case(
-    feature: str, number: int, kills: list[Kill], alone: kill_runs.Left, folder: Path, forked: bool = True,
+    feature: str,
+    number: int,
+    kills: list[Kill],
+    alone: kill_runs.Left,
+    folder: Path,
+    forked: bool = True,
     **environment: str,
-) -> list[dict]:  # fmt: skip
+) -> list[dict]:
     """Kills a run again and again, lets it finish, and compares: a row for each kill.
 
     Args:
@@ -152,11 +173,14 @@ def table(record: dict) -> str:
         of = [row for row in record['kills'] if feature in (None, row['feature']) and row['found']]
         cells = {name: _cell([row for row in of if row['met'] == column]) for column, name in COLUMNS.items()}
         same = sum(row['outcome'] == 'identical' for row in of)
-        lines.append({
-            'feature': NAMES.get(feature, feature) if feature else 'all', **cells,
-            **{name: str(sum(row['signal'] == name for row in of)) for name in ('SIGKILL', 'SIGTERM')},
-            'ended bit-identical': f'{same} of {len(of)} ({100 * same / len(of):.4g} %)' if of else None,
-        })  # fmt: skip
+        lines.append(
+            {
+                'feature': NAMES.get(feature, feature) if feature else 'all',
+                **cells,
+                **{name: str(sum(row['signal'] == name for row in of)) for name in ('SIGKILL', 'SIGTERM')},
+                'ended bit-identical': f'{same} of {len(of)} ({100 * same / len(of):.4g} %)' if of else None,
+            }
+        )
     return tables.render(lines, tuple(lines[0]), 'markdown')
 
 
@@ -215,18 +239,24 @@ class Matrix:
 
 def _revision() -> str:
     """Returns the git revision of the code, with a mark where it was changed since."""
-    return subprocess.run(['git', 'describe', '--always', '--dirty', '--abbrev=12'], capture_output=True, text=True,
-                          check=True).stdout.strip()  # fmt: skip
+    return subprocess.run(
+        ['git', 'describe', '--always', '--dirty', '--abbrev=12'], capture_output=True, text=True, check=True
+    ).stdout.strip()
 
 
 def main(argv: list[str]) -> int:
     """Makes the matrix, or prints its table; returns the exit code: 1 where a run ended otherwise."""
     options = cli.parse(
-        argv, __doc__, required=(), cases='signals that must meet the program alive (200)',
-        jobs='runs at once (1)', seed='of the instants (0)', out=f'the record ({OUT})',
+        argv,
+        __doc__,
+        required=(),
+        cases='signals that must meet the program alive (200)',
+        jobs='runs at once (1)',
+        seed='of the instants (0)',
+        out=f'the record ({OUT})',
         workdir='folder of the runs, which is needed to go on (a temporary one named after the record)',
         table='print the table of this record, and do nothing else',
-    )  # fmt: skip
+    )
     if options.table:
         print(table(json.loads(Path(options.table).read_text(encoding='utf-8'))))
         return 0
@@ -234,9 +264,10 @@ def main(argv: list[str]) -> int:
     folder = Path(options.workdir or Path(tempfile.gettempdir()) / f'cvresearch-{out.stem}').absolute()
     # Before the first process: all that are killed share one cache, and are told so by their environment.
     os.environ |= dict(
-        JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
+        JAX_COMPILATION_CACHE_DIR=str(folder / 'compiled'),
+        JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS='0',
         JAX_PLATFORMS='cpu',
-    )  # fmt: skip
+    )
     jax.config.update('jax_platforms', 'cpu')  # of this process, which has imported JAX already
     matrix = Matrix(cli.integer('cases', options.cases or '200'), int(options.seed or 0), out, folder)
     matrix.run(cli.integer('jobs', options.jobs or '1'))

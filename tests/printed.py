@@ -32,7 +32,8 @@ cvresearch() { note cvresearch "$@"; }
 .venv/bin/python() { note python "$@"; }
 python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { note pip "$@"; }
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
-basedpyright() { note basedpyright "$@"; }
+basedpyright() { note basedpyright "$@"; }; tensorboard() { note tensorboard "$@"; }
+source() { :; }; cp() { :; }; apt-get() { note apt-get "$@"; }
 set -eu
 """
 QUICK = re.compile(r'launch\.(sweep .*(--dry-run|--status)|report )|cvresearch (report (tables|plots)|summary) ')

@@ -35,16 +35,43 @@ from cvresearch.optim.updates import OptimizerOptions
 
 MEANINGS = Path(__file__).with_suffix('.toml')  # of keys that no docstring explains
 REQUIRED = inspect.Parameter.empty
-OF_THE_FILE = ('epochs', 'batch_size', 'eval_batch_size')  # every experiment file says them
+OF_THE_FILE = dict(epochs='float', batch_size='int', eval_batch_size='int')  # every experiment file says them
+# Types that neither a default nor a constructor tells.
+STATED = {
+    'normalize.mean': 'Sequence',
+    'normalize.std': 'Sequence',
+    'loss.class_weights': 'str, Sequence',
+    'unlabelled.policy': 'Policy',
+}
+# What a word in an annotation is called.
+KINDS = dict(
+    bool='yes or no',
+    int='whole number',
+    float='number',
+    str='text',
+    Sequence='list',
+    tuple='list',
+    Tuple='list',
+    Mapping='group',
+    dict='group',
+    Crop='group',
+    Policy='group',
+)
 SECTION = re.compile(r'^\s*(?:Args|Attributes):\s*$')
 # Classes whose fields mean the same under every name of a group.
 SHARED = {
     'unlabelled.policy': (Policy,),
-    'transform.train': (Transform,), 'transform.train.crop': (Crop,), 'transform.train.policy': (Policy,),
-    'augment': (Augment,), 'mixing': (Mixing,), 'distillation': (Distillation,), 'optimizer': (Decay,),
+    'transform.train': (Transform,),
+    'transform.train.crop': (Crop,),
+    'transform.train.policy': (Policy,),
+    'augment': (Augment,),
+    'mixing': (Mixing,),
+    'distillation': (Distillation,),
+    'optimizer': (Decay,),
     'updates': (OptimizerOptions,),
-    'schedule': (ScheduleOptions,), 'batch_norm': (Normalization,),
-}  # fmt: skip
+    'schedule': (ScheduleOptions,),
+    'batch_norm': (Normalization,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,12 +83,24 @@ class Key:
       names: of the constructors that take it with this default; empty for keys outside of groups with names.
       default: `inspect.Parameter.empty` for one that must be given.
       meaning: a sentence, '' if nothing says it.
+      annotation: the type that the constructor states, where the default does not tell it.
     """
 
     path: str
     names: tuple[str, ...]
     default: object
     meaning: str
+    annotation: str = ''
+
+    @property
+    def kind(self) -> str:
+        """The type in plain words, 'number or list'."""
+        if self.path.endswith('.name'):
+            return 'text'
+        kinds = {bool: 'yes or no', int: 'whole number', float: 'number', str: 'text', tuple: 'list', dict: 'group'}
+        own = [text for kind, text in kinds.items() if isinstance(self.default, kind)][:1]
+        stated = [text for word, text in KINDS.items() if re.search(rf'\b{word}\b', self.annotation)]
+        return own[0] if own else ' or '.join(dict.fromkeys(stated))
 
 
 def documented(constructor: Callable) -> dict[str, str]:
@@ -90,6 +129,12 @@ def documented(constructor: Callable) -> dict[str, str]:
     return found
 
 
+def annotated(constructor: Callable) -> dict[str, str]:
+    """Returns the annotation of each argument of a function or a class, as text."""
+    own = {key: value.annotation for key, value in inspect.signature(constructor).parameters.items()}
+    return {key: inspect.formatannotation(value) for key, value in own.items() if value is not REQUIRED}
+
+
 def every_key() -> list[Key]:
     """Returns every key of a configuration: outside of groups first, then group by group.
 
@@ -99,9 +144,16 @@ def every_key() -> list[Key]:
     comments = dict(re.findall(r'^ +(\w+)=.*?#\s*(.*)$', inspect.getsource(common.classification), re.M))
     outside = flatten(common.classification('DATA', 0.0, 0)) | {k: v for k, v in NEWER.items() if '.' not in k}
     found = [
-        Key(key, (), REQUIRED if key in OF_THE_FILE else value, said.get('', {}).get(key) or comments.get(key, ''))
-        for key, value in outside.items() if '.' not in key and not arguments.is_group(key)
-    ]  # fmt: skip
+        Key(
+            key,
+            (),
+            REQUIRED if key in OF_THE_FILE else value,
+            said.get('', {}).get(key) or comments.get(key, ''),
+            OF_THE_FILE.get(key, ''),
+        )
+        for key, value in outside.items()
+        if '.' not in key and not arguments.is_group(key)
+    ]
     for path in arguments._GROUPS:
         if path != 'model' and not path.startswith('transform.eval'):
             texts = said.get(path.removeprefix('transform.train.').removeprefix('unlabelled.'), {})
@@ -114,8 +166,10 @@ def _of_group(path: str, said: Mapping[str, str]) -> list[Key]:
     table = arguments._group(path).table
     shared = {key: text for one in SHARED.get(path, ()) for key, text in documented(one).items()}
     rows: dict[tuple, list[str]] = {}
+    types = {key: text for one in SHARED.get(path, ()) for key, text in annotated(one).items()}
     for name in table or ('',):
         own = documented(lookup(path, table, name)) if table else {}
+        types = annotated(lookup(path, table, name)) | types if table else types
         for key, default in arguments.takes(path, name or None).items():
             meaning = own.get(key) or said.get(key) or shared.get(key, '')
             rows.setdefault((key, repr(default), meaning), []).append((name, default))
@@ -124,17 +178,20 @@ def _of_group(path: str, said: Mapping[str, str]) -> list[Key]:
     for key, _, meaning in sorted(rows, key=lambda row: order.index(row[0])):
         names = rows[key, _, meaning]
         everywhere = table is None or len(names) == len(table)
-        found.append(Key(f'{path}.{key}', () if everywhere else tuple(n for n, _ in names), names[0][1], meaning))
+        found.append(
+            Key(
+                f'{path}.{key}',
+                () if everywhere else tuple(n for n, _ in names),
+                names[0][1],
+                meaning,
+                STATED.get(f'{path}.{key}') or types.get(key, ''),
+            )
+        )
     return found
 
 
 def _cell(text: object) -> str:
     return ' '.join(str(text).replace('|', '\\|').split())
-
-
-def _kind(default: object) -> str:
-    kinds = {bool: 'yes or no', int: 'whole number', float: 'number', str: 'text', tuple: 'list', dict: 'group'}
-    return next((text for kind, text in kinds.items() if isinstance(default, kind)), '-')
 
 
 def keys_table() -> str:
@@ -143,7 +200,7 @@ def keys_table() -> str:
     for key in every_key():
         default = 'must be given' if key.default is REQUIRED else f'`{_cell(repr(key.default))}`'
         names = ', '.join(f'`{name}`' for name in key.names)
-        lines.append(f'| `{key.path}` | {_kind(key.default)} | {default} | {_cell(key.meaning)} | {names or "all"} |')
+        lines.append(f'| `{key.path}` | {key.kind} | {default} | {_cell(key.meaning)} | {names or "all"} |')
     return '\n'.join(lines) + '\n'
 
 
@@ -201,8 +258,10 @@ def commands_text() -> str:
     for verb, module in commands().items():
         usage, options, switches, required = flags_of(module)
         parts.append(f'## cvresearch {verb}\n\n```text\n{usage.strip()}\n```\n')
-        rows = [f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
-                for name, text in options.items()]  # fmt: skip
+        rows = [
+            f'| `--{name} VALUE` | {_cell(text)}{" (must be given)" * (name in required)} |'
+            for name, text in options.items()
+        ]
         rows += [f'| `--{name}` | {_cell(text)} |' for name, text in switches.items()]
         parts.append('\n'.join(['| flag | meaning |', '| --- | --- |', *rows]) + '\n' if rows else '')
     return '\n'.join(part for part in parts if part)

@@ -6,9 +6,13 @@ import beartype
 import jaxtyping
 
 CHECKED = (
-    'cvresearch.nn', 'cvresearch.objectives', 'cvresearch.engine.steps', 'cvresearch.engine.passes',
-    'cvresearch.engine.augment', 'cvresearch.inspect',
-)  # fmt: skip
+    'cvresearch.nn',
+    'cvresearch.objectives',
+    'cvresearch.engine.steps',
+    'cvresearch.engine.passes',
+    'cvresearch.engine.augment',
+    'cvresearch.inspect',
+)
 
 
 def check() -> None:

@@ -30,6 +30,10 @@ HEAD = """# Smoke runs
 The output of `python tests/smokes.py`: each experiment file as `:smoke`, four steps on synthetic images, or half
 an epoch where the images come with the packages. Losses of four steps say that a recipe runs, and no more.
 """
+FOOT = """
+## Next
+
+- [Experiments](experiments.md): how to run one in full, and change it."""
 
 
 def files() -> list[Path]:
@@ -57,10 +61,16 @@ def run(file: Path, workdir: Path) -> dict:
     losses = [row['loss'] for row in rows if row['split'] == 'train']
     test = [row for row in rows if row['split'] == 'test'][-1]
     return {
-        'config': file.stem, 'model': config.model.name, 'data': config.data.name, 'steps': test['step'],
-        'loss of the first steps': f'{losses[0]:.3f}', 'of the last': f'{losses[-1]:.3f}',
-        'test loss': f'{test["loss"]:.3f}', 'n_seen': test['n_seen'], 'CPU s': round(time.process_time() - began),
-    }  # fmt: skip
+        'config': file.stem,
+        'model': config.model.name,
+        'data': config.data.name,
+        'steps': test['step'],
+        'loss of the first steps': f'{losses[0]:.3f}',
+        'of the last': f'{losses[-1]:.3f}',
+        'test loss': f'{test["loss"]:.3f}',
+        'n_seen': test['n_seen'],
+        'CPU s': round(time.process_time() - began),
+    }
 
 
 def main(names: list[str]) -> int:
@@ -79,6 +89,7 @@ def main(names: list[str]) -> int:
     print(HEAD)
     print(tables.render(rows, COLUMNS, 'markdown'))
     print('\n'.join(['\nFailed:\n', *failed] if failed else []))
+    print(FOOT)
     return bool(failed)
 
 

@@ -12,9 +12,14 @@ from PIL import Image
 
 STAMPS = Path('/usr/share/tuxpaint/stamps')
 CLASSES = dict(
-    birds='animals/birds', flowers='plants/flowers', fruit='food/fruit', houses='town/houses',
-    insects='animals/insects', mammals='animals/mammals', vegetables='food/vegetables',
-)  # fmt: skip
+    birds='animals/birds',
+    flowers='plants/flowers',
+    fruit='food/fruit',
+    houses='town/houses',
+    insects='animals/insects',
+    mammals='animals/mammals',
+    vegetables='food/vegetables',
+)
 SIDE = 256  # pixels of the longer side
 
 

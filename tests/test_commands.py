@@ -24,6 +24,13 @@ def test_the_first_word_alone_shows_what_may_follow(capsys):
     assert 'report tables' in said and 'data prepare' not in said and 'usage: cvresearch report VERB' in said
 
 
+def test_every_program_of_the_launchers_is_a_command():
+    programs = {path.stem for path in Path('launch').glob('*.py') if '\ndef main(' in path.read_text()}
+    assert {f'launch.{name}' for name in programs} == {
+        name for name, _ in cli.COMMANDS.values() if name.startswith('launch.')
+    }
+
+
 @pytest.mark.parametrize(('argv', 'nearest'), [(['evaluat'], 'evaluate'), (['report', 'tabels'], 'report tables')])
 def test_what_is_no_command_is_one_line_with_the_nearest(argv, nearest):
     with pytest.raises(UserError, match=f"unknown command 'cvresearch {' '.join(argv)}'; did you mean {nearest}"):

@@ -26,8 +26,15 @@ TRAINING_IMAGES = {
     'mnist5k': 4_000, 'mnist500': 500, 'digits': 1_442, 'fake': 1_024, 'two_moons': 2_000,
 }  # fmt: skip
 SEPARABLE = (
-    'mobilenet', 'mobilenet_v2', 'shufflenet', 'shufflenet_v2', 'nasnet', 'mnasnet', 'efficientnet', 'xception',
-)  # fmt: skip
+    'mobilenet',
+    'mobilenet_v2',
+    'shufflenet',
+    'shufflenet_v2',
+    'nasnet',
+    'mnasnet',
+    'efficientnet',
+    'xception',
+)
 
 QUICK = ('alexnet', 'mobilenetv1_100', 'resnet20_cifar10', 'efficientnet_mnist5k')
 
@@ -174,12 +181,16 @@ def test_the_transform_of_the_documents_is_enough(tmp_path, more):
     snippet = [line for line in page.splitlines() if line.startswith('c.transform.')][:2]
     assert len(snippet) == 2
     lines = [
-        'from configs import common', 'def get_config(arg=""):', '    c = common.imagenet(epochs=1, batch_size=8)',
+        'from configs import common',
+        'def get_config(arg=""):',
+        '    c = common.imagenet(epochs=1, batch_size=8)',
         '    c.data = dict(name="fake_photographs", classes=10, train=16, test=8)',
-        '    c.model = dict(name="softmax_regression")', '    c.optimizer = dict(name="sgd")',
-        '    c.schedule = dict(name="constant", peak=0.1)', *(f'    {line}' for line in snippet),
+        '    c.model = dict(name="softmax_regression")',
+        '    c.optimizer = dict(name="sgd")',
+        '    c.schedule = dict(name="constant", peak=0.1)',
+        *(f'    {line}' for line in snippet),
         '    return common.finish(c, arg)',
-    ]  # fmt: skip
+    ]
     file = tmp_path / 'snippet.py'
     file.write_text('\n'.join(lines))
     program = Experiment.from_config(configs.load(str(file), {'mesh.data': '1', **more}))

@@ -29,9 +29,18 @@ def clone(tmp_path, monkeypatch):
         shutil.copytree(ROOT / f'docs/records/lenet5_mnist5k_seed{seed}', tmp_path / 'runs' / name)
     (tmp_path / 'runs' / 'sweep.json').write_text('{}')
     evaluation = dict(
-        net='net', model='resnet50', reference='torchvision/resnet50', digest='0', data='imagenet', split='test',
-        protocol='centre', resolution=224, top1=76.1, top5=92.9, n_seen=50_000,
-    )  # fmt: skip
+        net='net',
+        model='resnet50',
+        reference='torchvision/resnet50',
+        digest='0',
+        data='imagenet',
+        split='test',
+        protocol='centre',
+        resolution=224,
+        top1=76.1,
+        top5=92.9,
+        n_seen=50_000,
+    )
     (tmp_path / 'measured/resnet50').mkdir(parents=True)
     (tmp_path / 'measured/resnet50/evaluation.json').write_text(json.dumps(evaluation))
     (tmp_path / 'my_lab').mkdir()
@@ -75,13 +84,17 @@ def test_commands_that_were_printed_before_work_or_name_their_successor(clone, m
 @pytest.mark.parametrize(
     'command',
     [
-        'python -m cvresearch.nowhere', 'cvresearch nowhere', 'cvresearch train --lr 1',
+        'python -m cvresearch.nowhere',
+        'cvresearch nowhere',
+        'cvresearch train --lr 1',
         'python -m cvresearch.main --config configs/none.py --workdir DIR',
         'python -m cvresearch.main --config configs/lenet5_mnist5k.py --workdir DIR --config.lr=1',
-        'python -m cvresearch.evaluate --workdirs DIR', 'python tests/nothing.py', 'pytest tests/nothing.py',
+        'python -m cvresearch.evaluate --workdirs DIR',
+        'python tests/nothing.py',
+        'pytest tests/nothing.py',
         'cvresearch report tables docs/tables/digits.toml --runs docs/records/*',
     ],
-)  # fmt: skip
+)
 def test_a_command_that_fails_is_found(command, clone, monkeypatch, capsys):
     (words,) = printed.expanded(command, clone)
     with pytest.raises((AssertionError, ValueError, cli.UserError, ModuleNotFoundError)):

@@ -33,8 +33,9 @@ def test_a_run_that_would_start_is_a_line_each_and_nothing_is_left(quick, capsys
     assert doctor.main([*SMOKE, '--workdir', str(tmp_path / 'run')]) == 0
     found = findings(capsys.readouterr().out)
     names = [name for name, _ in found]
-    assert sorted(names) == sorted(['host', 'packages', 'environment', 'devices', 'memory', 'disk', 'clock', 'cache',
-                                    'run', 'data'])  # fmt: skip
+    assert sorted(names) == sorted(
+        ['host', 'packages', 'environment', 'devices', 'memory', 'disk', 'clock', 'cache', 'run', 'data']
+    )
     assert 'train 1,024, test 256' in found['data', 'ok'] and not list(tmp_path.iterdir())
 
 
@@ -78,8 +79,9 @@ def test_a_command_that_is_wrong_has_a_code_of_its_own():
     ],
 )
 def test_an_environment_that_jax_does_not_start_in_is_named_and_the_rest_is_still_looked_at(name, value, said):
-    done = subprocess.run([sys.executable, '-m', 'cvresearch', 'doctor'], capture_output=True, text=True,
-                          env=os.environ | {name: value})  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, '-m', 'cvresearch', 'doctor'], capture_output=True, text=True, env=os.environ | {name: value}
+    )
     assert done.returncode == FAILED and done.stderr == ''
     assert any(said in line and line.startswith('WRONG') for line in done.stdout.splitlines())
     assert 'clock' in done.stdout
@@ -88,8 +90,19 @@ def test_an_environment_that_jax_does_not_start_in_is_named_and_the_rest_is_stil
 def hosts(second):
     with socket.create_server(('127.0.0.1', 0)) as free:
         port = free.getsockname()[1]
-    common = [sys.executable, '-m', 'cvresearch', 'doctor', *SMOKE[:3], '--hosts', '2', '--patience', '60',
-              '--coordinator', f'127.0.0.1:{port}']  # fmt: skip
+    common = [
+        sys.executable,
+        '-m',
+        'cvresearch',
+        'doctor',
+        *SMOKE[:3],
+        '--hosts',
+        '2',
+        '--patience',
+        '60',
+        '--coordinator',
+        f'127.0.0.1:{port}',
+    ]
     environment = os.environ | {'XLA_FLAGS': xla_flags(f'{DEVICES}2')}
     started = [
         subprocess.Popen([*common, '--host', str(host), *more], stdout=subprocess.PIPE, text=True, env=environment)

@@ -31,9 +31,13 @@ from tests.environment import DEVICES, xla_flags
 LONG = 120  # seconds of patience, where nobody is to be missed
 # Parameters and moments divided over the devices of all hosts, and a save, an evaluation and a log to agree on.
 FLAGS = [
-    '--config', 'configs/lenet5_fake.py:smoke', '--config.model.name=softmax_regression', '--config.mesh.least=0',
-    '--config.save_every_epochs=0.125', '--config.log_every_steps=2',
-]  # fmt: skip
+    '--config',
+    'configs/lenet5_fake.py:smoke',
+    '--config.model.name=softmax_regression',
+    '--config.mesh.least=0',
+    '--config.save_every_epochs=0.125',
+    '--config.log_every_steps=2',
+]
 
 
 def free_port():
@@ -72,9 +76,12 @@ def start(command, host, number, port, patience, devices=1):
         str(patience),
     ]
     return subprocess.Popen(
-        [sys.executable, *command, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [sys.executable, *command, *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env=os.environ | {'XLA_FLAGS': xla_flags(f'{DEVICES}{devices}')},
-    )  # fmt: skip
+    )
 
 
 def ends(processes, seconds=540):
@@ -169,11 +176,26 @@ class Watchers:
         self.there = [host for host in range(number) if host not in absent]
         self.processes = {
             host: subprocess.Popen(
-                [sys.executable, '-c', WATCHING, '--host', str(host), '--hosts', str(number), '--coordinator',
-                 f'127.0.0.1:{port}', '--patience', str(patience)],
-                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            ) for host in self.there
-        }  # fmt: skip
+                [
+                    sys.executable,
+                    '-c',
+                    WATCHING,
+                    '--host',
+                    str(host),
+                    '--hosts',
+                    str(number),
+                    '--coordinator',
+                    f'127.0.0.1:{port}',
+                    '--patience',
+                    str(patience),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for host in self.there
+        }
 
     def begin(self):
         for process in self.processes.values():
@@ -354,6 +376,8 @@ def test_hosts_end_when_one_is_gone_and_go_on_bit_for_bit(tmp_path, number, gone
     assert {code for code, _ in ends(run_on(number, tmp_path / 'run'))} == {0}
     assert read_card(tmp_path / 'run')['params_sha256'] == read_card(tmp_path / 'whole')['params_sha256']
     drop = SPEED
-    texts = [[{k: v for k, v in row.items() if k not in drop} for row in read_metrics(tmp_path / run / 'metrics.jsonl')]
-             for run in ('run', 'whole')]  # fmt: skip
+    texts = [
+        [{k: v for k, v in row.items() if k not in drop} for row in read_metrics(tmp_path / run / 'metrics.jsonl')]
+        for run in ('run', 'whole')
+    ]
     assert json.dumps(texts[0]) == json.dumps(texts[1])

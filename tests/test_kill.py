@@ -17,9 +17,12 @@ from tests.kill_config import FEATURES
 from tests.kill_runs import Left
 
 FLAGS = [
-    '--config', 'configs/lenet5_fake.py:smoke', '--config.epochs=1', '--config.save_every_epochs=0.125',
+    '--config',
+    'configs/lenet5_fake.py:smoke',
+    '--config.epochs=1',
+    '--config.save_every_epochs=0.125',
     '--config.mesh.data=1',
-]  # fmt: skip
+]
 KILLS = dict(
     plain=[Kill('save', 7, 0.02), Kill('compile', -1, 0.3)], mixing=[Kill('step', 9, 0.01)],
     ema=[Kill('evaluate', 8, 0.02, 'SIGTERM')], sam=[Kill('compile', -1, 0.2, 'SIGTERM')],

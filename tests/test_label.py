@@ -18,18 +18,31 @@ def teacher(tmp_path_factory):
     from cvresearch.base import config as configs
     from tests.conftest import SMOKE
 
-    overrides = {'mesh.data': '1', 'model.name': 'softmax_regression', 'data.train': '256', 'data.labels': '64',
-                 'batch_size': '16', 'epochs': '2.0'}  # fmt: skip
+    overrides = {
+        'mesh.data': '1',
+        'model.name': 'softmax_regression',
+        'data.train': '256',
+        'data.labels': '64',
+        'batch_size': '16',
+        'epochs': '2.0',
+    }
     path = tmp_path_factory.mktemp('runs') / 'teacher'
     assert train.run(configs.load(SMOKE, overrides), path) == 0
     return path
 
 
 def student(smoke, **overrides):
-    return smoke(**{
-        'data__train': 256, 'data__labels': 64, 'unlabelled__name': 'rest', 'unlabelled__ratio': 2, 'batch_size': 16,
-        'epochs': 2.0, **overrides,
-    })  # fmt: skip
+    return smoke(
+        **{
+            'data__train': 256,
+            'data__labels': 64,
+            'unlabelled__name': 'rest',
+            'unlabelled__ratio': 2,
+            'batch_size': 16,
+            'epochs': 2.0,
+            **overrides,
+        }
+    )
 
 
 def images_of(config, net):

@@ -37,10 +37,18 @@ def test_a_missing_compiler_is_said_with_its_extra(monkeypatch):
 
 
 def test_bytes_of_a_buffer_assignment_by_kind():
-    text = '\n'.join(f'allocation {number}: size {line}:' for number, line in enumerate([
-        '512, thread-local', '100, parameter 0, shape |f32[25]| at ShapeIndex {}',
-        '40, output shape is |f32[10]|, maybe-live-out', '700, preallocated-temp', '999, color 1, preallocated-temp',
-    ]))  # fmt: skip
+    text = '\n'.join(
+        f'allocation {number}: size {line}:'
+        for number, line in enumerate(
+            [
+                '512, thread-local',
+                '100, parameter 0, shape |f32[25]| at ShapeIndex {}',
+                '40, output shape is |f32[10]|, maybe-live-out',
+                '700, preallocated-temp',
+                '999, color 1, preallocated-temp',
+            ]
+        )
+    )
     assert ahead._sizes(text, on_chip=True) == dict(arguments=100, outputs=40, temporaries=700)
     assert ahead._sizes(text, on_chip=False)['temporaries'] == 1699
 

@@ -19,8 +19,13 @@ from cvresearch.models import registry
 PAGE = Path('docs/own_images.md').read_text('utf-8')
 EXAMPLE = re.search(r'<!-- plugin example -->\n```python\n(.*?)```', PAGE, re.S)[1]
 SPEC = 'configs/lenet5_fake.py'
-SMALL = {'model.name': 'small', 'data.name': 'stripes', 'epochs': '2', 'mesh.data': '1',
-         'schedule.warmup_epochs': '0.1'}  # fmt: skip
+SMALL = {
+    'model.name': 'small',
+    'data.name': 'stripes',
+    'epochs': '2',
+    'mesh.data': '1',
+    'schedule.warmup_epochs': '0.1',
+}
 
 
 @pytest.fixture(autouse=True)
@@ -118,11 +123,17 @@ def test_a_run_brings_no_code_of_its_own(lab):
         evaluate.run(lab / 'run')
 
 
-@pytest.mark.parametrize(('text', 'message'), [
-    ('VARIANTS = {"lenet5": None}', 'name of the package'), ('1 / 0', 'ZeroDivisionError'), ('x = (', 'SyntaxError'),
-    ('import nowhere_at_all', 'nowhere_at_all'), ('x = 1', 'registers nothing'),
-    ('SOURCES = {"mnist": None}', 'name of the package'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+        ('VARIANTS = {"lenet5": None}', 'name of the package'),
+        ('1 / 0', 'ZeroDivisionError'),
+        ('x = (', 'SyntaxError'),
+        ('import nowhere_at_all', 'nowhere_at_all'),
+        ('x = 1', 'registers nothing'),
+        ('SOURCES = {"mnist": None}', 'name of the package'),
+    ],
+)
 def test_mistakes_are_one_line(text, message, lab):
     (lab / 'bad.py').write_text(text)
     with pytest.raises(UserError, match=message) as error:

@@ -76,8 +76,18 @@ def test_a_member_s_workdir_is_an_ordinary_one(tmp_path):
 
 @pytest.mark.slow
 def test_a_population_that_is_killed_goes_on(tmp_path):
-    command = [sys.executable, '-m', 'launch.sweep', '--config', f'{SPEC}:few', '--workdir', str(tmp_path / 'p'),
-               '--on', 'population', '--config.epochs=8']  # fmt: skip
+    command = [
+        sys.executable,
+        '-m',
+        'launch.sweep',
+        '--config',
+        f'{SPEC}:few',
+        '--workdir',
+        str(tmp_path / 'p'),
+        '--on',
+        'population',
+        '--config.epochs=8',
+    ]
     launcher = subprocess.Popen(command)
     until(lambda: len(list((tmp_path / 'p').glob('*/checkpoints/[0-9]*'))) >= 5)
     os.kill(launcher.pid, signal.SIGKILL)

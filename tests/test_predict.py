@@ -192,11 +192,20 @@ def test_a_sidecar_overrides_the_table(tmp_path):
 @pytest.mark.parametrize(
     'text',
     [
-        '{', '[]', '{"size": 3}', '{"crop": "224"}', '{"crop": 0}', '{"crop": 9, "resize": 8}', '{"mean": [1, 2]}',
-        '{"std": [1, 1, 0]}', '{"std": [1, 1, "1"]}', '{"interpolation": "cubic"}', '{"channels": "GBR"}',
+        '{',
+        '[]',
+        '{"size": 3}',
+        '{"crop": "224"}',
+        '{"crop": 0}',
+        '{"crop": 9, "resize": 8}',
+        '{"mean": [1, 2]}',
+        '{"std": [1, 1, 0]}',
+        '{"std": [1, 1, "1"]}',
+        '{"interpolation": "cubic"}',
+        '{"channels": "GBR"}',
         '{"classes": [1, 2]}',
     ],
-)  # fmt: skip
+)
 def test_a_sidecar_that_makes_no_sense_is_one_error(tmp_path, text):
     (tmp_path / 'w.npz.json').write_text(text)
     with pytest.raises(UserError):

@@ -1,6 +1,6 @@
 """Files of strangers: nothing in them is run, nothing beside them is written or read, what they unpack to is bounded.
 
-What is tested elsewhere: weights (tests/interop/test_weight_files.py) and single images (tests/data/test_damage.py).
+What is tested elsewhere: weights (tests/interop/test_hostile_files.py) and single images (tests/data/test_damage.py).
 """
 
 import gzip
@@ -157,12 +157,26 @@ def test_only_formats_of_pictures_are_opened(tmp_path):
 
 def test_a_run_card_keeps_secrets_to_itself(monkeypatch):
     monkeypatch.setenv('SOME_API_KEY', 'k3y-k3y-k3y')
-    given = ['-m', 'cvresearch.main', '--hub_token=abc', '--password', 'abc', '--config.data.root=x/k3y-k3y-k3y/y',
-             'https://me:abc@example.org/a', '--config.seed=1']  # fmt: skip
+    given = [
+        '-m',
+        'cvresearch.main',
+        '--hub_token=abc',
+        '--password',
+        'abc',
+        '--config.data.root=x/k3y-k3y-k3y/y',
+        'https://me:abc@example.org/a',
+        '--config.seed=1',
+    ]
     assert records.without_secrets(given) == [
-        '-m', 'cvresearch.main', '--hub_token=***', '--password', '***', '--config.data.root=x/***/y',
-        'https://***@example.org/a', '--config.seed=1',
-    ]  # fmt: skip
+        '-m',
+        'cvresearch.main',
+        '--hub_token=***',
+        '--password',
+        '***',
+        '--config.data.root=x/***/y',
+        'https://***@example.org/a',
+        '--config.seed=1',
+    ]
 
 
 def test_a_run_card_holds_no_environment_and_no_secret(tmp_path, monkeypatch):

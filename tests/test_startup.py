@@ -7,9 +7,23 @@ from pathlib import Path
 # Each takes a tenth of a second to some seconds. The first two are of other libraries, and need not be installed.
 FOREIGN = ('torch', 'tensorflow')
 HEAVY = (
-    *FOREIGN, 'torchvision', 'tensorflow_datasets', 'tensorboard', 'keras', 'timm', 'matplotlib', 'sklearn', 'mlxtend',
-    'optuna', 'pandas', 'scipy.stats', 'h5py', 'clu', 'onnx', 'huggingface_hub',
-)  # fmt: skip
+    *FOREIGN,
+    'torchvision',
+    'tensorflow_datasets',
+    'tensorboard',
+    'keras',
+    'timm',
+    'matplotlib',
+    'sklearn',
+    'mlxtend',
+    'optuna',
+    'pandas',
+    'scipy.stats',
+    'h5py',
+    'clu',
+    'onnx',
+    'huggingface_hub',
+)
 TRAIN = """
 import sys
 from cvresearch import main

@@ -13,9 +13,15 @@ from cvresearch.cli import COMMANDS
 ROOT = Path(__file__).parent.parent
 FILES = sorted((ROOT / 'cvresearch').rglob('*.py'))
 ROOMS = (  # from the lowest floor up
-    ('base',), ('nn', 'data', 'objectives', 'optim'), ('models',), ('inspect',), ('interop',), ('engine',),
-    ('evaluation',), ('compress', 'report'),
-)  # fmt: skip
+    ('base',),
+    ('nn', 'data', 'objectives', 'optim'),
+    ('models',),
+    ('inspect',),
+    ('interop',),
+    ('engine',),
+    ('evaluation',),
+    ('compress', 'report'),
+)
 FLOORS = {room: floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 PROGRAMS = len(ROOMS)  # train, evaluate, predict; and the commands, in whichever room they lie
 MODULES_OF_COMMANDS = {module for module, _ in COMMANDS.values()}
@@ -126,13 +132,21 @@ def test_models_import_no_sibling(module):
 # takes any net apart, what leaves or enters a run's state, and what goes by the names of parameters.
 OF_STACKED_NETS = {
     *(f'cvresearch.models.{name}' for name in ('preact_resnet', 'resnet_cifar', 'wide_resnet')),
-    'cvresearch.nn.overrides', 'cvresearch.inspect.cost', 'cvresearch.interop.conversion',
-    'cvresearch.engine.checkpoint', 'cvresearch.engine.recipes', 'cvresearch.engine.warm_start',
-    'cvresearch.evaluation.layers', 'cvresearch.benchmark',
-}  # fmt: skip
+    'cvresearch.nn.overrides',
+    'cvresearch.inspect.cost',
+    'cvresearch.interop.conversion',
+    'cvresearch.engine.checkpoint',
+    'cvresearch.engine.recipes',
+    'cvresearch.engine.warm_start',
+    'cvresearch.evaluation.layers',
+    'cvresearch.benchmark',
+}
 OF_NAMES_OF_BLOCKS = {
-    'cvresearch.base.mesh', 'cvresearch.optim.param_filters', 'cvresearch.engine.freezing', 'cvresearch.nn.stacked',
-}  # fmt: skip
+    'cvresearch.base.mesh',
+    'cvresearch.optim.param_filters',
+    'cvresearch.engine.freezing',
+    'cvresearch.nn.stacked',
+}
 
 
 def test_few_files_know_of_stacked_blocks():

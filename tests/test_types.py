@@ -42,7 +42,9 @@ def test_so_does_one_of_another_kind_and_a_field():
 
 
 def test_outside_of_the_tests_nothing_is_checked():
-    code = 'import jax.numpy as jnp; from cvresearch.objectives import losses; ' \
-           'losses.softmax_cross_entropy()(jnp.zeros((4, 1)), jnp.zeros((4, 9)))'  # fmt: skip
+    code = (
+        'import jax.numpy as jnp; from cvresearch.objectives import losses; '
+        'losses.softmax_cross_entropy()(jnp.zeros((4, 1)), jnp.zeros((4, 9)))'
+    )
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr

@@ -14,9 +14,12 @@ from cvresearch.base import cli
 
 matplotlib.use('agg')
 METHODS = {
-    'supervised': 'six labels alone', 'pseudo_labels': 'pseudo-labels', 'uda': 'consistency',
-    'feedback': 'Meta Pseudo Labels, feedback alone', 'meta_pseudo_labels': 'Meta Pseudo Labels',
-}  # fmt: skip
+    'supervised': 'six labels alone',
+    'pseudo_labels': 'pseudo-labels',
+    'uda': 'consistency',
+    'feedback': 'Meta Pseudo Labels, feedback alone',
+    'meta_pseudo_labels': 'Meta Pseudo Labels',
+}
 DRAWN = ('supervised', 'pseudo_labels', 'meta_pseudo_labels')
 SEEDS = range(10)
 SEPARATED = 0.98  # of the test points: what one who sees both moons would call separated
@@ -73,9 +76,13 @@ def draw(runs: Path, seed: int = 1) -> None:
 def main(argv: list[str]) -> int:
     """Prints the table, from new runs if there are some."""
     options = cli.parse(
-        argv, __doc__, required=('table',), places=('table', 'runs'), table='the record, JSON',
+        argv,
+        __doc__,
+        required=('table',),
+        places=('table', 'runs'),
+        table='the record, JSON',
         runs='folder of the finished runs',
-    )  # fmt: skip
+    )
     if options.runs:
         options.table.write_text(json.dumps(measured(options.runs), indent=1) + '\n', encoding='utf-8')
         draw(options.runs)

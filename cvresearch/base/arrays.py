@@ -13,4 +13,5 @@ if TYPE_CHECKING:
 else:
     JaxArray = AnyArray
 Images = Float[JaxArray, 'batch height width channels']  # or a net's maps of them
+Maps = Float[JaxArray, 'batch out_height out_width features']  # what a convolution makes of images
 Kernel = Float[JaxArray, 'rows columns depth features']  # depth is the channels of a group

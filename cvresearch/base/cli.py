@@ -76,10 +76,10 @@ def parse(
     for name, help_text in (switches or {}).items():
         flags.DEFINE_bool(name, False, help_text, flag_values=defined)
     flags.DEFINE_bool('help', False, 'show this text', short_name='h', flag_values=defined)
-    own, overrides = _split(argv)
-    own = [_with_underscores(argument, defined) for argument in own]
+    own_flags, overrides = _split(argv)
+    own_flags = [_with_underscores(argument, defined) for argument in own_flags]
     try:
-        rest = defined([sys.argv[0], *own])[1:]  # the first is taken for the program's name
+        rest = defined([sys.argv[0], *own_flags])[1:]  # the first is taken for the program's name
     except flags.UnrecognizedFlagError as error:
         valid = [*options, *(switches or {})]
         hint = _config_hint(error.flagname, argv) if 'config' in options else ''
@@ -114,10 +114,10 @@ def _with_underscores(argument: str, defined: flags.FlagValues) -> str:
 
 def _local(values: dict, names: tuple[str, ...]) -> dict[str, Path | list[Path]]:
     """Returns the values of the flags that are paths and are given."""
-    found = {name: value for name in names if (value := values[name])}
+    paths_of = {name: value for name in names if (value := values[name])}
     return {
         name: paths.listed(value, f'--{name}') if isinstance(value, list) else paths.local(value, f'--{name}')
-        for name, value in found.items()
+        for name, value in paths_of.items()
     }
 
 
@@ -211,8 +211,8 @@ def _config_hint(flag: str, argv: list[str]) -> str:
         return f'write {ELSEWHERE[name]}'
     value = 'VALUE'
     for argument, following in zip(argv, [*argv[1:], '-'], strict=True):
-        given, equals, text = argument.partition('=')
-        if argument.startswith('-') and given.lstrip('-').replace('-', '_') == name:
+        typed, equals, text = argument.partition('=')
+        if argument.startswith('-') and typed.lstrip('-').replace('-', '_') == name:
             value = text if equals else value if following.startswith('-') else following
     key = meant(name) or (name if name in TOP_KEYS else None)
     if key is None:
@@ -231,13 +231,15 @@ def _rest_hint(argument: str, options: Mapping[str, str]) -> str:
 
 def _split(argv: list[str]) -> tuple[list[str], dict[str, str | None]]:
     """Takes --config.KEY=VALUE, --config.KEY VALUE and --no-config.KEY out of a command line."""
-    own, overrides, arguments = [], {}, iter(argv)
+    own_flags, overrides, arguments = [], {}, iter(argv)
     for argument in arguments:
         name, equals, value = argument.lstrip('-').partition('=')
         removed = name.startswith(('no-config.', 'noconfig.'))
         if not argument.startswith('-') or not (name.startswith('config.') or removed):
             # --dry-run and --dry_run are one flag.
-            own.append(argument.replace(name, name.replace('-', '_'), 1) if argument.startswith('--') else argument)
+            own_flags.append(
+                argument.replace(name, name.replace('-', '_'), 1) if argument.startswith('--') else argument
+            )
             continue
         key = name.partition('config.')[2]
         if removed:
@@ -250,4 +252,4 @@ def _split(argv: list[str]) -> tuple[list[str], dict[str, str | None]]:
             if value is None:
                 raise UserError(f'--{name} has no value; write --{name}=VALUE')
         overrides[key] = value
-    return own, overrides
+    return own_flags, overrides

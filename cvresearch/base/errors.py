@@ -46,9 +46,9 @@ def nearest(word: str, choices: Iterable[str], most: int = 3, see: str = '', eve
     folded = {choice.lower(): choice for choice in choices}
     close = [folded[c] for c in difflib.get_close_matches(word.lower(), folded, n=most, cutoff=0.5)]
     hint = f'did you mean {" or ".join(close)}? ' if close else ''
-    whole = ', '.join(choices) or 'none'
-    if every or len(whole) <= (MOST_SHOWN // 2 if close else MOST_SHOWN):
-        return f'{hint}valid: {whole}'
+    listing = ', '.join(choices) or 'none'
+    if every or len(listing) <= (MOST_SHOWN // 2 if close else MOST_SHOWN):
+        return f'{hint}valid: {listing}'
     if close:
         return f'{hint}{see or f"(of {len(choices)})"}'
     shown = [choice for place, choice in enumerate(choices) if len(', '.join(choices[: place + 1])) <= MOST_SHOWN // 2]
@@ -67,14 +67,14 @@ def lookup(kind: str, table: Mapping, name: str, see: str = ''):
     return table[name]
 
 
-def construct(kind: str, table: Mapping[str, Callable], spec: Mapping, **given):
+def construct(kind: str, table: Mapping[str, Callable], spec: Mapping, **supplied):
     """Calls `table[spec['name']](**the rest of spec, **given)`.
 
     Args:
       kind: what is made, for messages ("optimizer").
       table: constructors by name.
       spec: a config's sub-dict: `name`, and keyword arguments of that constructor.
-      **given: what the program supplies; passed only where the constructor takes it.
+      **supplied: what the program supplies; passed only where the constructor takes it.
 
     Raises:
       UserError: an unknown name or an argument that the constructor does not take.
@@ -85,10 +85,10 @@ def construct(kind: str, table: Mapping[str, Callable], spec: Mapping, **given):
     name = arguments.pop('name')
     make = lookup(kind, table, name)
     parameters = inspect.signature(make).parameters
-    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in given}
+    defaults = {key: parameter.default for key, parameter in parameters.items() if key not in supplied}
     check_arguments(f'{kind} {name!r}', arguments, defaults)
     try:
-        return make(**arguments, **{key: value for key, value in given.items() if key in parameters})
+        return make(**arguments, **{key: value for key, value in supplied.items() if key in parameters})
     except TypeError as error:
         raise UserError(f'{kind} {name!r}: {error}') from error
 

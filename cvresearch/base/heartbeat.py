@@ -98,25 +98,25 @@ class Coordinator(threading.Thread):
         self._connections.unregister(connection)
         connection.close()
 
-    def _hear(self, connection: socket.socket, said: dict) -> None:
+    def _hear(self, connection: socket.socket, message: dict) -> None:
         host = next((host for host, its in self._of.items() if its is connection), None)
         if host is None:
-            host = int(said['host'])
-            if not 0 <= host < self._hosts or said['hosts'] != self._hosts or host in self._of:
-                why = f'host {host} of {said["hosts"]} came to a run of {self._hosts} hosts'
+            host = int(message['host'])
+            if not 0 <= host < self._hosts or message['hosts'] != self._hosts or host in self._of:
+                why = f'host {host} of {message["hosts"]} came to a run of {self._hosts} hosts'
                 _send(connection, {'lost': f'{why}{", which is there already" if host in self._of else ""}'})
                 return
             self._addresses[host] = connection.getpeername()[0]
             self._of[host], self._silent[host] = connection, 0
-        elif 'bye' in said:
+        elif 'bye' in message:
             self._gone.add(host)
             if host:
                 _send(connection, {'over': True})
             if len(self._gone) == self._hosts:
                 _send(self._of[0], {'over': True})
-        elif 'failed' in said:
+        elif 'failed' in message:
             self._gone.add(host)
-            self._tell({'lost': f'host {host} stopped: {said["failed"]}', 'code': said['code']}, but=host)
+            self._tell({'lost': f'host {host} stopped: {message["failed"]}', 'code': message['code']}, but=host)
             _send(connection, {'over': True})
 
     def _lose(self, host: int, how: str) -> None:
@@ -125,10 +125,10 @@ class Coordinator(threading.Thread):
         self._gone.add(host)
         self._tell({'lost': f'host {host} ({self._addresses[host]}) {how}'}, but=host)
 
-    def _tell(self, what: dict, but: int | None = None) -> None:
+    def _tell(self, message: dict, but: int | None = None) -> None:
         for host in sorted(self._of, reverse=True):
-            if host != but and (host not in self._gone or not what):
-                _send(self._of[host], what)
+            if host != but and (host not in self._gone or not message):
+                _send(self._of[host], message)
 
 
 class Watch(threading.Thread):
@@ -210,16 +210,16 @@ class Watch(threading.Thread):
         self._leave(f'host 0 of {self._hosts} ({name}:{port}) did not start within {self._timeout:g} s')
         return None
 
-    def _hear(self, said: dict) -> None:
-        if 'go' in said:
-            self.port = said['go']
+    def _hear(self, message: dict) -> None:
+        if 'go' in message:
+            self.port = message['go']
             self._begun.set()
-        elif 'over' in said:
+        elif 'over' in message:
             self._over.set()
-        elif 'lost' in said:
-            if 'code' in said:  # of an error that may be this host's too: then it says so itself
+        elif 'lost' in message:
+            if 'code' in message:  # of an error that may be this host's too: then it says so itself
                 self.leaving.wait(GRACE_SECONDS)
-            self._leave(said['lost'], said.get('code', HOST_LOST))
+            self._leave(message['lost'], message.get('code', HOST_LOST))
 
     def _leave(self, why: str, code: int = HOST_LOST) -> None:
         if self.leaving.is_set():
@@ -267,11 +267,11 @@ def _pump(source: socket.socket, sink: socket.socket) -> None:
             sink.sendall(data)
 
 
-def _send(connection: socket.socket, what: dict) -> None:
+def _send(connection: socket.socket, message: dict) -> None:
     with contextlib.suppress(OSError):  # the other side notices that this one is silent, or gone
-        connection.sendall(json.dumps(what).encode() + b'\n')
+        connection.sendall(json.dumps(message).encode() + b'\n')
 
 
 def _free_port() -> int:
-    with socket.create_server(('', 0)) as found:
-        return found.getsockname()[1]
+    with socket.create_server(('', 0)) as server:
+        return server.getsockname()[1]

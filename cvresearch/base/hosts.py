@@ -127,8 +127,8 @@ class Agreement:
                 return not waiting
 
     def _of_all(self, *flags: bool) -> jax.Array:
-        own = np.broadcast_to(np.array(flags, np.int32), (jax.local_device_count(), len(flags)))
-        return self._most(jax.make_array_from_process_local_data(self._divided, np.ascontiguousarray(own)))
+        local_flags = np.broadcast_to(np.array(flags, np.int32), (jax.local_device_count(), len(flags)))
+        return self._most(jax.make_array_from_process_local_data(self._divided, np.ascontiguousarray(local_flags)))
 
 
 def broadcast(value):
@@ -147,8 +147,8 @@ def broadcast_arrays(tree):
     leaves, structure = jax.tree.flatten(tree)
     leaves = [np.asarray(leaf) for leaf in leaves]
     # `ascontiguousarray` alone would give a number an axis.
-    whole = broadcast_bytes(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
-    parts = np.split(whole, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    packed = broadcast_bytes(np.concatenate([np.ascontiguousarray(leaf).reshape(-1).view(np.uint8) for leaf in leaves]))
+    parts = np.split(packed, np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     return structure.unflatten(
         [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
     )
@@ -163,11 +163,11 @@ def broadcast_bytes(array: np.ndarray) -> np.ndarray:
     from jax.experimental import multihost_utils  # slow to import, and one host has no use for it
 
     size = min(PIECE, 1 << max(6, (len(array) - 1).bit_length()))
-    found = np.zeros(-(-len(array) // size) * size, np.uint8)
-    found[: len(array)] = array
-    for start in range(0, len(found), size):
-        found[start : start + size] = multihost_utils.broadcast_one_to_all(found[start : start + size])
-    return found[: len(array)]
+    padded = np.zeros(-(-len(array) // size) * size, np.uint8)
+    padded[: len(array)] = array
+    for start in range(0, len(padded), size):
+        padded[start : start + size] = multihost_utils.broadcast_one_to_all(padded[start : start + size])
+    return padded[: len(array)]
 
 
 def total(number: int) -> int:
@@ -187,8 +187,8 @@ def to_host(tree):
 
     def leaf(x):
         # One after another: no device need hold more than one leaf whole.
-        whole = x.is_fully_replicated or x.is_fully_addressable
-        return np.asarray(x if whole else multihost_utils.process_allgather(x, tiled=True))
+        readable = x.is_fully_replicated or x.is_fully_addressable
+        return np.asarray(x if readable else multihost_utils.process_allgather(x, tiled=True))
 
     return jax.tree.map(leaf, tree)
 

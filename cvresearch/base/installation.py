@@ -33,11 +33,11 @@ def unmet(requirements: Iterable[str], extra: str = '') -> list[str]:
     for requirement in map(Requirement, requirements):
         if requirement.marker and not requirement.marker.evaluate({'extra': extra}):
             continue
-        found = version(requirement.name)
-        if found is None:
+        installed = version(requirement.name)
+        if installed is None:
             missing.append(f'{requirement.name} is missing')
-        elif not requirement.specifier.contains(found, prereleases=True):
-            missing.append(f'{requirement.name} is {found}, expected {requirement.specifier}')
+        elif not requirement.specifier.contains(installed, prereleases=True):
+            missing.append(f'{requirement.name} is {installed}, expected {requirement.specifier}')
     return missing
 
 
@@ -51,8 +51,10 @@ def version(package: str) -> str | None:
 
 def cuda_plugins() -> dict[str, str]:
     """Returns the versions of JAX's installed plugins for CUDA by name, {'jax-cuda13-plugin': '0.10.2'}."""
-    names = {_normal(found.metadata['Name'] or ''): found.version for found in metadata.distributions()}
-    return {name: found for name, found in sorted(names.items()) if PLUGIN.fullmatch(name)}
+    names = {
+        _normal(distribution.metadata['Name'] or ''): distribution.version for distribution in metadata.distributions()
+    }
+    return {name: number for name, number in sorted(names.items()) if PLUGIN.fullmatch(name)}
 
 
 def bad_combinations(
@@ -66,9 +68,9 @@ def bad_combinations(
       driver: the version of NVIDIA's, '580.65.06'; None if there is none.
       library_path: the environment variable LD_LIBRARY_PATH.
     """
-    for name, found in plugins.items():
-        if found != jaxlib:
-            yield f'{name} {found} beside jaxlib {jaxlib}: JAX leaves the plugin out; install the same version of both'
+    for name, number in plugins.items():
+        if number != jaxlib:
+            yield f'{name} {number} beside jaxlib {jaxlib}: JAX leaves the plugin out; install the same version of both'
     cudas = sorted({match[1] for match in map(PLUGIN.fullmatch, plugins) if match})
     if len(cudas) > 1:
         yield f'plugins for CUDA {" and ".join(cudas)}: JAX takes one by chance; uninstall those of CUDA {cudas[0]}'
@@ -100,11 +102,11 @@ def accelerators() -> list[str]:
 
 def memory_limit() -> int:
     """Returns the bytes of memory that this process may use: of the machine, or of its control group, if less."""
-    whole = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    physical = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
     for file in ('/sys/fs/cgroup/memory.max', '/sys/fs/cgroup/memory/memory.limit_in_bytes'):
         if Path(file).exists() and (text := Path(file).read_text(encoding='utf-8').strip()).isdecimal():
-            return min(whole, int(text))
-    return whole
+            return min(physical, int(text))
+    return physical
 
 
 def _normal(name: str) -> str:

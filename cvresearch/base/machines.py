@@ -117,10 +117,10 @@ def check_compiler(chip: Chip) -> None:
     modules, extra = COMPILERS[chip.platform]
     for module in modules:
         try:
-            found = importlib.util.find_spec(module)
+            spec = importlib.util.find_spec(module)
         except ModuleNotFoundError:  # the package around it
-            found = None
-        if not found:
+            spec = None
+        if not spec:
             raise UserError(
                 f'compiling for {chip.platform.upper()} needs the package {module.split(".")[-1]}, which is not '
                 f'installed: pip install "cvresearch[{extra}]" (no device is needed)'

@@ -29,8 +29,8 @@ def has_accelerator() -> bool:
     A plugin that is installed does not say so, as compilers are used without their devices: the device must be there.
     Of a plugin that is not known it is believed to be.
     """
-    if asked := os.environ.get('JAX_PLATFORMS'):
-        return any(name.strip() != 'cpu' for name in asked.split(','))
+    if platforms := os.environ.get('JAX_PLATFORMS'):
+        return any(name.strip() != 'cpu' for name in platforms.split(','))
     plugins = [entry.name for entry in metadata.entry_points(group='jax_plugins')]
     plugins += ['tpu'] if util.find_spec('libtpu') else []
     for plugin in plugins:

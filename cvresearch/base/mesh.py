@@ -150,24 +150,24 @@ class Layout:
 
     def _of_array(self, name: str, shape: tuple[int, ...], unused: set[str]) -> NamedSharding:
         stacked = trees.is_stacked(name)
-        own, shards = shape[stacked:], self.mesh.shape['shard']
-        matching = [rule for rule in self.rules if any(re.search(rule[0], each) for each in trees.block_names(name))]
-        divisible = [axis for axis, length in enumerate(own) if length % shards == 0]
+        block_shape, shards = shape[stacked:], self.mesh.shape['shard']
+        matching = [rule for rule in self.rules if any(re.search(rule[0], block) for block in trees.block_names(name))]
+        divisible = [axis for axis, length in enumerate(block_shape) if length % shards == 0]
         if matching:
             pattern, axis = matching[0]
             unused.discard(pattern)
-        elif math.prod(own) >= self.least:
-            axis = max(divisible, key=lambda axis: (own[axis], axis), default=None)
+        elif math.prod(block_shape) >= self.least:
+            axis = max(divisible, key=lambda axis: (block_shape[axis], axis), default=None)
         else:
             axis = None
         if axis is None or not self.divides:
             return replicated(self.mesh)
-        if not -len(own) <= axis < len(own) or own[axis] % shards:
+        if not -len(block_shape) <= axis < len(block_shape) or block_shape[axis] % shards:
             raise UserError(
-                f'config.mesh.rules divides {name}, of shape {own}, along axis {axis} over {shards} devices; expected '
-                'an axis whose length they divide, or None'
+                f'config.mesh.rules divides {name}, of shape {block_shape}, along axis {axis} over {shards} devices; '
+                'expected an axis whose length they divide, or None'
             )
-        before = stacked + axis % len(own)
+        before = stacked + axis % len(block_shape)
         return NamedSharding(self.mesh, PartitionSpec(*(None,) * before, 'shard'))
 
     def of_state(self, state, named: dict):

@@ -27,15 +27,15 @@ def beside(path: Path) -> Iterator[Path]:
         folder.mkdir()
         yield folder
         # The one that was asked for comes last: where it is, everything is.
-        made = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
-        for file in made:
+        files = sorted(folder.iterdir(), key=lambda file: file.name == path.name)
+        for file in files:
             refuse_existing(path.parent / file.name)
-        for file in made:
+        for file in files:
             file.rename(path.parent / file.name)
             moved.append(path.parent / file.name)
     except UserError as error:  # of what was asked for, not of the folder that is about to go
-        said = [str(text).replace(str(folder), str(path.parent)) for text in (error, *error.details)]
-        raise type(error)(said[0], said[1:]) from error
+        lines = [str(text).replace(str(folder), str(path.parent)) for text in (error, *error.details)]
+        raise type(error)(lines[0], lines[1:]) from error
     except OSError as error:
         for file in moved:
             file.unlink(missing_ok=True)

@@ -275,8 +275,8 @@ def unknown(config: ConfigDict, key: str, value=None) -> UserError:
     why, close = '', [name for name in flat if name.rpartition('.')[2] == last]
     if isinstance(node, ConfigDict) and group and _constructors().is_group(group):
         takes = _takes(group, node)
-        what = f'{group} {node.name!r}' if 'name' in node else group
-        why = f': {what} takes no argument {last!r}'
+        subject = f'{group} {node.name!r}' if 'name' in node else group
+        why = f': {subject} takes no argument {last!r}'
         if meant(last) in (None, key):
             return UserError(f'unknown config key {key!r}{why}; {nearest(last, takes or {}, see=LIST_KEYS)}')
     alias = meant(last)

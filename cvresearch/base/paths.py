@@ -49,12 +49,12 @@ def listed(texts: Sequence[str], what: str) -> list[Path]:
     Raises:
       UserError: as `local`.
     """
-    found = []
+    paths_of = []
     for text in texts:
         parts = [part for part in text.split(',') if part]
         a_list = len(parts) > 1 and not local(text, what).exists() and all(local(part, what).exists() for part in parts)
-        found += [local(part, what) for part in (parts if a_list else [text])]
-    return found
+        paths_of += [local(part, what) for part in (parts if a_list else [text])]
+    return paths_of
 
 
 def once(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -61,25 +61,25 @@ def table(name: str) -> dict:
     Raises:
       UserError: two plugins have an entry of one name.
     """
-    found: dict = {}
+    entries: dict = {}
     for plugin, module in _LOADED.items():
         for key, entry in getattr(module, name, {}).items():
-            if key in found and found[key] is not entry:
+            if key in entries and entries[key] is not entry:
                 raise UserError(f'config.plugins: {key!r} in {name} of {plugin} is in another plugin too; rename one')
-            found[key] = entry
-    return found
+            entries[key] = entry
+    return entries
 
 
-def merged(own: Mapping, name: str) -> dict:
+def merged(entries: Mapping, name: str) -> dict:
     """Returns a table of the package with the entries of the loaded plugins.
 
     Raises:
       UserError: a plugin has an entry of a name that the package or another plugin has.
     """
     more = table(name)
-    if both := own.keys() & more.keys():
+    if both := entries.keys() & more.keys():
         raise UserError(f'config.plugins: {min(both)!r} in {name} is a name of the package; give yours another')
-    return {**own, **more}
+    return {**entries, **more}
 
 
 def loaded() -> tuple[str, ...]:

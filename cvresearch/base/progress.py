@@ -49,5 +49,5 @@ class Progress:
     def _text(self, step: int) -> str:
         if not self._speed.rate:
             return ''
-        left = int((self._total - step) / self._speed.rate)
-        return f'{self._speed.text()}, {left // 3600}:{left // 60 % 60:02d}:{left % 60:02d} left'
+        seconds = int((self._total - step) / self._speed.rate)
+        return f'{self._speed.text()}, {seconds // 3600}:{seconds // 60 % 60:02d}:{seconds % 60:02d} left'

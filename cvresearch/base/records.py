@@ -94,9 +94,9 @@ class Metrics:
             return
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in hyperparameters.items()}
         # Into these events: `SummaryWriter.add_hparams` would open a second file of events, in a folder of its own.
-        experiment, begun, self._ended = _tensorboard().summary.hparams(plain, dict.fromkeys(tags, 0.0))
+        experiment, summary, self._ended = _tensorboard().summary.hparams(plain, dict.fromkeys(tags, 0.0))
         self._events.file_writer.add_summary(experiment)
-        self._events.file_writer.add_summary(begun)
+        self._events.file_writer.add_summary(summary)
 
     def finish(self) -> None:
         """Tells TensorBoard's table of runs that this one is finished."""
@@ -135,18 +135,18 @@ class Metrics:
 
 def scalars(row: dict) -> dict[str, float]:
     """Returns the numbers of a row by the names that they have in TensorBoard and other trackers, 'test_ema/top1'."""
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
 
     def note(tag: str, values: dict) -> None:
         for name, value in values.items():
             if isinstance(value, dict):  # of layers
                 note(f'{tag}/{name}', value)
             elif isinstance(value, int | float) and not isinstance(value, bool):
-                found[f'{tag}/{name}'] = value
+                numbers[f'{tag}/{name}'] = value
 
     tag = named(row['split'], row.get('weights', 'raw'))
     note(tag, {name: value for name, value in row.items() if name not in ('step', 'epoch')})
-    return found
+    return numbers
 
 
 def read_metrics(path: Path) -> list[dict]:
@@ -249,7 +249,7 @@ def judged(row: dict) -> tuple[str, float] | None:
 
 def in_words(final: dict[str, dict]) -> str:
     """Returns the `final` evaluations of a run card for a person: 'test top-1 98.20 % of 1,000 images'."""
-    found = [
+    phrases = [
         f'{split}{f" ({weights})" if weights else ""} {metric} {value:.2f} % of {row["n_seen"]:,} images'
         for name, row in final.items()
         if (best := judged(row))
@@ -257,7 +257,7 @@ def in_words(final: dict[str, dict]) -> str:
         for split, _, weights in [name.partition('_')]
         if split != 'train'
     ]
-    return ', '.join(found) or 'nothing was evaluated'
+    return ', '.join(phrases) or 'nothing was evaluated'
 
 
 def without_secrets(arguments: list[str]) -> list[str]:

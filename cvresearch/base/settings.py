@@ -34,9 +34,9 @@ def check() -> None:
 
 def changed() -> dict[str, object]:
     """Returns what differs from JAX's defaults, by the name of the setting, and XLA_FLAGS where there are any."""
-    found: dict[str, object] = {name: getattr(jax.config, name) for name in DEFAULTS}
-    found = {name: value.value if isinstance(value, enum.Enum) else value for name, value in found.items()}
-    differing: dict[str, object] = {name: value for name, value in found.items() if value != DEFAULTS[name]}
+    settings: dict[str, object] = {name: getattr(jax.config, name) for name in DEFAULTS}
+    settings = {name: value.value if isinstance(value, enum.Enum) else value for name, value in settings.items()}
+    differing: dict[str, object] = {name: value for name, value in settings.items() if value != DEFAULTS[name]}
     flags = os.environ.get('XLA_FLAGS', '').split()
     return differing | ({'XLA_FLAGS': flags} if flags else {})
 

@@ -142,9 +142,9 @@ class MLflow:
 
         self._of, self._client = run, MlflowClient()
         experiment = self._experiment(os.environ.get('MLFLOW_EXPERIMENT_NAME') or PROJECT)
-        found = self._client.search_runs([experiment], f"tags.`cvresearch.id` = '{run.id}'", max_results=1)
+        runs = self._client.search_runs([experiment], f"tags.`cvresearch.id` = '{run.id}'", max_results=1)
         tags = {**run.tags, 'cvresearch.id': run.id}
-        mine = found[0] if found else self._client.create_run(experiment, run_name=run.name, tags=tags)
+        mine = runs[0] if runs else self._client.create_run(experiment, run_name=run.name, tags=tags)
         self._id = mine.info.run_id
         self._client.update_run(self._id, status='RUNNING')
         config = {key: str(value)[:_CHARACTERS] for key, value in run.config.items()}
@@ -173,8 +173,8 @@ class MLflow:
         self._client.set_terminated(self._id, self._STATUS.get(card.get('status', ''), 'KILLED'))
 
     def _experiment(self, name: str) -> str:
-        found = self._client.get_experiment_by_name(name)
-        return found.experiment_id if found else self._client.create_experiment(name)
+        experiment = self._client.get_experiment_by_name(name)
+        return experiment.experiment_id if experiment else self._client.create_experiment(name)
 
 
 TRACKERS = {'wandb': WandB, 'mlflow': MLflow}

@@ -100,16 +100,16 @@ def send(
     plugins.load(config.get('plugins', ()), path)
     trackers.check([name])
     tracker, state = trackers.known()[name](), State(path, name)
-    rows, begun, pause, more, until = [], False, POLL_SECONDS, True, 0.0
+    rows, reached, pause, more, until = [], False, POLL_SECONDS, True, 0.0
     fresh = _fresh(path / 'metrics.jsonl')
     while True:
         if more and not (more := training(pause)):
             until = time.monotonic() + patience
         rows += [row for row in next(fresh) if state.is_new(row)]
         try:
-            if not begun:
+            if not reached:
                 tracker.begin(_tracked(path, state, flatten(config)))
-                begun = True
+                reached = True
             while rows:
                 tracker.write(rows[:BATCH])
                 state.took(rows[:BATCH])
@@ -171,9 +171,9 @@ def _fresh(file: Path) -> Iterator[list[dict]]:
         if file.exists():
             with open(file, 'rb') as lines:
                 lines.seek(offset)
-                whole = lines.read().rpartition(b'\n')[0]
-            offset += len(whole) + 1 if whole else 0
-            rows = [json.loads(line) for line in whole.splitlines()]
+                complete = lines.read().rpartition(b'\n')[0]
+            offset += len(complete) + 1 if complete else 0
+            rows = [json.loads(line) for line in complete.splitlines()]
         yield rows
 
 

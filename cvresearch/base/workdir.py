@@ -161,7 +161,7 @@ def check_config(path: Path, config: ConfigDict, extend: bool = False) -> None:
 
 def is_longer(before: ConfigDict, config: ConfigDict) -> bool:
     """Whether a configuration is of a longer run than another: of more epochs, or of more of their steps."""
-    was, now = ((each.epochs, each.get('max_steps', 0) or math.inf) for each in (before, config))
+    was, now = ((settings.epochs, settings.get('max_steps', 0) or math.inf) for settings in (before, config))
     return was != now and all(old <= new for old, new in zip(was, now, strict=True))
 
 

@@ -65,14 +65,14 @@ def calibrate(
         raise UserError('calibration has no images; expected at least one')
 
     def inputs(variables, images):
-        found: dict[str, list[jax.Array]] = {}
+        arrays_of: dict[str, list[jax.Array]] = {}
 
         def see(call):
             if not isinstance(call.module, BatchNorm):
-                found.setdefault(call.layer, []).append(call.given)
+                arrays_of.setdefault(call.layer, []).append(call.given)
 
         watched(module, see)(variables, images)
-        return found
+        return arrays_of
 
     run = jax.jit(inputs)
     bounds: dict[str, Range] = {}

@@ -117,19 +117,19 @@ def _takers(module: nn.Module, variables: Mapping, input_shape: tuple[int, int, 
         first, last = (touched(_with_nan(flat, layer, at), image) for at in (0, features - 1))
         takers[layer] = _matched(seen, first, last, features)
         claimed[layer] = _claims(seen, first, last, features)
-    found = {}
-    for layer, its in takers.items():
+    result = {}
+    for layer, takers_of in takers.items():
         alone = getattr(layers[layer].module, 'groups', 1) == 1 and times[layer] == 1
         features = layers[layer].got.shape[-1]
-        if not its or not alone or features < FEWEST or any(times[taker.call.layer] > 1 for taker in its):
+        if not takers_of or not alone or features < FEWEST or any(times[taker.call.layer] > 1 for taker in takers_of):
             continue
         # Where another layer's features arrive too, a sum or a product ties them; depthwise ones pass on what they get.
-        others = set(layers) - {layer} - {taker.call.layer for taker in its if taker.copies}
+        others = set(layers) - {layer} - {taker.call.layer for taker in takers_of if taker.copies}
         if any(places & claimed[other].get(at, set()) for at, places in claimed[layer].items() for other in others):
             continue
-        if _runs(module, trees.nested(_without(flat, {layer: (its, np.arange(features) > 0)})), input_shape):
-            found[layer] = its
-    return found
+        if _runs(module, trees.nested(_without(flat, {layer: (takers_of, np.arange(features) > 0)})), input_shape):
+            result[layer] = takers_of
+    return result
 
 
 def _claims(seen: list[Call], first: Mapping, last: Mapping, features: int) -> dict[str, set[int]]:
@@ -156,19 +156,19 @@ def _touched(module: nn.Module, seen: list[Call]) -> Callable[[Mapping, np.ndarr
     mixes = {call.layer for call in seen if not Taker(call, ()).copies}
 
     def run(variables, image):
-        found = {}
+        missing_of = {}
 
         def intercept(call, arguments, keywords, context):
             layer = '/'.join(context.module.path)
             if context.method_name != '__call__' or not isinstance(context.module, Conv | nn.Dense | BatchNorm):
                 return call(*arguments, **keywords)
-            missing = jnp.isnan(given := arguments[0])
-            found[layer] = missing.any(tuple(range(given.ndim - 1)))
-            return call(jnp.where(missing, 0, given) if layer in mixes else given, *arguments[1:], **keywords)
+            missing = jnp.isnan(x := arguments[0])
+            missing_of[layer] = missing.any(tuple(range(x.ndim - 1)))
+            return call(jnp.where(missing, 0, x) if layer in mixes else x, *arguments[1:], **keywords)
 
         with nn.intercept_methods(intercept):
             module.apply(variables, image, train=False)
-        return found
+        return missing_of
 
     jitted = jax.jit(run)
     return lambda variables, image: jax.device_get(jitted(variables, image))
@@ -211,8 +211,8 @@ def _edits(flat: Flat, goes: Mapping[str, tuple[list[Taker], np.ndarray]]) -> di
 
     def drop(path: str, axis: int, where: np.ndarray) -> None:
         if path in flat:
-            own = stays.setdefault((path, axis), np.ones(flat[path].shape[axis], bool))
-            own[where] = False
+            stays_of = stays.setdefault((path, axis), np.ones(flat[path].shape[axis], bool))
+            stays_of[where] = False
 
     for layer, (takers, kept) in goes.items():
         gone = np.flatnonzero(~kept)

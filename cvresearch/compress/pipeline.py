@@ -7,11 +7,11 @@ import flax.linen as nn
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.compress import factorise, int8, narrow, prune
+from cvresearch.compress import int8, narrow, prune
 from cvresearch.compress.layer_calls import calls
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
-from cvresearch.optim import sharing
+from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import chosen, kernels, require_share, with_kernels
 
 SCOPES = {'layer': prune.by_layer, 'global': prune.everywhere}
@@ -56,6 +56,10 @@ class Settings:
         lookup('scope of pruning', SCOPES | {'channels': None}, self.scope)
         if self.bits and not 1 <= self.bits <= sharing.MOST_BITS:
             raise UserError(f'bits is {self.bits}; expected a whole number from 1 to {sharing.MOST_BITS}')
+        lookup('method of k-means', sharing.METHODS, self.kmeans)
+        if self.svd:
+            self.rank()
+            lookup('method of factorisation', factorise.METHODS, self.svd_method)
         if self.prune and self.quality:
             raise UserError('a share and a quality were given; expected one of them to say what is pruned')
         if self.svd and self.scope == 'channels':
@@ -64,6 +68,25 @@ class Settings:
             raise UserError('int8 goes with pruning of weights alone, not with bits, svd or channels; give one of them')
         if self.int8:
             lookup('method of calibration', int8.METHODS, self.int8)
+
+    def rank(self) -> tuple[str, float]:
+        """Returns what `svd` says: the choice of a rank, and its number.
+
+        Raises:
+          UserError: it says nothing of that kind, or a number out of range.
+        """
+        by, _, text = self.svd.partition('=')
+        lookup('choice of a rank', RANKS, by)
+        try:
+            value = int(text) if by == 'rank' else float(text)
+        except ValueError as error:
+            expected = 'such as energy=0.9, size=0.2, macs=0.5 or rank=64'
+            raise UserError(f'svd is {self.svd!r}; expected {expected}') from error
+        if by != 'rank':
+            require_share(f'the share of svd, {by},', value)
+        elif value < 1:
+            raise UserError(f'the rank is {value}; expected at least 1, and at most the full rank of a layer')
+        return by, value
 
 
 def compress(
@@ -85,29 +108,31 @@ def compress(
     Raises:
       UserError: a layer that does not exist, a rank above full, a net that cannot be made narrower, no images.
     """
-    found = kernels(variables['params'])
-    layers = chosen(found, settings.layers or None)
+    weights = kernels(variables['params'])
+    layers = chosen(weights, settings.layers or None)
     if settings.svd:
         ungrouped = {
             call.layer
             for call in calls(module, variables, input_shape)
             if not isinstance(call.module, Conv) or call.module.groups == 1
         }
-        ranks = _ranks({name: found[name] for name in layers if name in ungrouped}, settings)
-        factors = factorise.by_layer(found, ranks, settings.svd_method)
+        ranks = _ranks({name: weights[name] for name in layers if name in ungrouped}, settings)
+        factors = factorise.by_layer(weights, ranks, settings.svd_method)
         params = factorise.with_factors(variables['params'], factors)
         module, variables = Stored(module), {**variables, 'params': params}
-        found = kernels(variables['params'])
-        layers = [name for name in found if name in layers or name.rpartition('/')[0] in factors]
+        weights = kernels(variables['params'])
+        layers = [name for name in weights if name in layers or name.rpartition('/')[0] in factors]
     if settings.scope == 'channels' and settings.prune:
         module, variables = narrow.narrow(module, variables, input_shape, settings.prune, layers)
-        found = kernels(variables['params'])
+        weights = kernels(variables['params'])
     elif settings.prune or settings.quality:
-        masks = _masks({name: found[name] for name in layers}, settings)
-        found = {name: np.where(masks[name], kernel, 0) if name in masks else kernel for name, kernel in found.items()}
+        masks = _masks({name: weights[name] for name in layers}, settings)
+        weights = {
+            name: np.where(masks[name], kernel, 0) if name in masks else kernel for name, kernel in weights.items()
+        }
     if settings.bits:
-        found |= {name: sharing.share(found[name], settings.bits, settings.kmeans).weights() for name in layers}
-    variables = {**variables, 'params': with_kernels(variables['params'], found)}
+        weights |= {name: sharing.share(weights[name], settings.bits, settings.kmeans).weights() for name in layers}
+    variables = {**variables, 'params': with_kernels(variables['params'], weights)}
     if settings.int8:
         per_channel = not settings.per_tensor
         variables = int8.quantise(module, variables, input_shape, images, settings.int8, per_channel)
@@ -115,31 +140,26 @@ def compress(
     return module, variables
 
 
-def _masks(found: Mapping[str, np.ndarray], settings: Settings) -> prune.Masks:
+def _masks(weights: Mapping[str, np.ndarray], settings: Settings) -> prune.Masks:
     if settings.quality:
-        return prune.by_deviation(dict(found), settings.quality)
-    return SCOPES[settings.scope](dict(found), settings.prune)
+        return prune.by_deviation(dict(weights), settings.quality)
+    return SCOPES[settings.scope](dict(weights), settings.prune)
 
 
-def _ranks(found: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int]:
+def _ranks(weights: Mapping[str, np.ndarray], settings: Settings) -> dict[str, int]:
     """Returns the rank of each layer that factors make smaller."""
-    by, _, text = settings.svd.partition('=')
-    choose = lookup('choice of a rank', RANKS, by)
-    try:
-        value = int(text) if by == 'rank' else float(text)
-    except ValueError as error:
-        expected = 'such as energy=0.9, size=0.2, macs=0.5 or rank=64'
-        raise UserError(f'svd is {settings.svd!r}; expected {expected}') from error
+    by, value = settings.rank()
+    choose = RANKS[by]
     ranks = {}
-    for name, kernel in found.items():
+    for name, kernel in weights.items():
         if settings.svd_method == 'separable' and (kernel.ndim != 4 or kernel.shape[0] == 1 or kernel.shape[1] == 1):
             continue
         rank = choose(kernel, value, method=settings.svd_method)
-        rows, columns = factorise.matrix(kernel, settings.svd_method).shape
+        rows, columns = factorise.sides(kernel.shape, settings.svd_method)
         if by == 'rank' and settings.layers and not 1 <= rank <= min(rows, columns):
             raise UserError(f'the rank of {name!r} is {rank}; expected 1 to {min(rows, columns)}, its full rank')
-        if rank >= 1 and rank * (rows + columns) < rows * columns:
+        if factorise.is_smaller(rows, columns, rank):
             ranks[name] = rank
     if not ranks:
-        raise UserError(f'{settings.svd} makes no layer smaller; choose a lower rank, or another --layers')
+        raise UserError(f'{settings.svd} makes no layer smaller; expected a lower rank, or layers that are larger')
     return ranks

@@ -117,14 +117,16 @@ def comparison(network: str) -> list[dict]:
     layers = deep_compression(network)
     table = [
         {
-            'layer': each.layer,
-            'weights': each.weights,
-            **_row({name: 100 * rate for name, rate in _rates(each).items()}),
+            'layer': layer.layer,
+            'weights': layer.weights,
+            **_row({name: 100 * rate for name, rate in _rates(layer).items()}),
         }
-        for each in layers
+        for layer in layers
     ]
-    totals = {name: sum(_rates(each)[name] * 4 * each.weights for each in layers) / 1e6 for name in _rates(layers[0])}
-    return [*table, {'layer': 'MB', 'weights': sum(each.weights for each in layers), **_row(totals)}]
+    totals = {
+        name: sum(_rates(layer)[name] * 4 * layer.weights for layer in layers) / 1e6 for name in _rates(layers[0])
+    }
+    return [*table, {'layer': 'MB', 'weights': sum(layer.weights for layer in layers), **_row(totals)}]
 
 
 def _rates(layer: Layer) -> dict[str, float]:

@@ -40,26 +40,26 @@ def scan(
       UserError: a share outside 0 to 1, a layer that does not exist, images with any number of labels.
     """
     variables = jax.device_get(net.variables)
-    found, shares = kernels(variables['params']), sorted(shares)
-    names = chosen(found, layers)
+    weights, shares = kernels(variables['params']), sorted(shares)
+    names = chosen(weights, layers)
     pruned = [
-        {**variables, 'params': prune.masked(variables['params'], prune.by_layer(found, {name: share}))}
+        {**variables, 'params': prune.masked(variables['params'], prune.by_layer(weights, {name: share}))}
         for name in names
         for share in shares
     ]
     if net.multi_label:
         raise UserError('the images have any number of labels, and this scan tells top-1; expected one label an image')
-    whole, *each = map(measure.metrics, measure.of_variables(net, [variables, *pruned], data, limit=limit))
-    top1 = [record['top1'] for record in each]
+    unpruned, *records = map(measure.metrics, measure.of_variables(net, [variables, *pruned], data, limit=limit))
+    top1 = [record['top1'] for record in records]
     rows = [top1[at * len(shares) : (at + 1) * len(shares)] for at in range(len(names))]
     return {
         'net': net.provenance.record,
-        'data': whole['data'],
-        'n_seen': whole['n_seen'],
-        'whole': whole['top1'],
+        'data': unpruned['data'],
+        'n_seen': unpruned['n_seen'],
+        'whole': unpruned['top1'],
         'shares': shares,
         'layers': names,
-        'weights': [found[name].size for name in names],
+        'weights': [weights[name].size for name in names],
         'top1': rows,
     }
 

@@ -92,11 +92,11 @@ def mnist5k(image_size: int = 28, pad: int = 0) -> Source:
 
 def mnist500(image_size: int = 28) -> Source:
     """Few digits: the first 50 training images of each class of `mnist5k`; its 1,000 test images."""
-    whole = mnist5k(image_size)
-    train = whole.splits['train']
+    larger = mnist5k(image_size)
+    train = larger.splits['train']
     chosen = np.sort(np.concatenate([np.flatnonzero(train.labels == label)[:50] for label in range(10)]))
     few = Arrays(train.images[chosen], train.labels[chosen])
-    return Source(dataclasses.replace(whole.facts, name='mnist500'), {**whole.splits, 'train': few})
+    return Source(dataclasses.replace(larger.facts, name='mnist500'), {**larger.splits, 'train': few})
 
 
 def digits(image_size: int = 8) -> Source:

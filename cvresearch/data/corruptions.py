@@ -46,6 +46,7 @@ def corrupt(image: np.ndarray, name: str, severity: int, seed: int = 0, index: i
         raise UserError(f'severity is {severity}; expected 1 to {SEVERITIES}')
     if image.ndim != 3 or image.shape[2] != 3:
         raise UserError(f'corruptions are of images in three colours; got the shape {image.shape}')
+    # By its place among all names: the image of a corruption does not depend on which others are made.
     number = sorted(CORRUPTIONS | EXTRA).index(name)
     random = np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, index, number, severity])))
     result = function(image.astype(np.float64) / 255, severity - 1, random)
@@ -76,8 +77,10 @@ class Corrupted:
     def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the corrupted images at `index` and their labels."""
         images, labels = self.base.take(index, keys)
-        found = [corrupt(x, self.name, self.severity, self.seed, int(i)) for x, i in zip(images, index, strict=True)]
-        return np.stack(found), labels
+        corrupted = [
+            corrupt(x, self.name, self.severity, self.seed, int(i)) for x, i in zip(images, index, strict=True)
+        ]
+        return np.stack(corrupted), labels
 
 
 def gaussian_noise(x: np.ndarray, severity: int, random: Random) -> np.ndarray:

@@ -51,6 +51,7 @@ class RandomResizedCrop(Crop):
     scale: tuple[float, ...] = (0.08, 1.0)
     ratio: tuple[float, ...] = (3 / 4, 4 / 3)
     tries: ClassVar[int] = 10
+    # All tries have their numbers beforehand: how many are used must not shift those of the next transform.
     numbers: ClassVar[int] = 4 * tries
 
     def __post_init__(self):
@@ -63,6 +64,7 @@ class RandomResizedCrop(Crop):
         area, (low, high) = height * width, map(math.log, self.ratio)
         for number in range(0, self.numbers, 4):
             target = area * (self.scale[0] + (self.scale[1] - self.scale[0]) * u[number])
+            # Even in the logarithm: 3/4 and 4/3 are then equally likely, as in torchvision and timm.
             ratio = math.exp(low + (high - low) * u[number + 1])
             w, h = round(math.sqrt(target * ratio)), round(math.sqrt(target / ratio))
             if 0 < w <= width and 0 < h <= height:

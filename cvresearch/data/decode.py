@@ -67,29 +67,30 @@ def header(data: bytes) -> Header:
     """
     if not data:
         raise DamagedError('the file is empty')
-    found = None
+    fields = None
     if data[:2] == b'\xff\xd8':
         try:
             height, width, colours, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-            found = Header(int(height), int(width), colours in ('YCbCr', 'Gray', 'GRAY', 'RGB'))
+            fields = Header(int(height), int(width), colours in ('YCbCr', 'Gray', 'GRAY', 'RGB'))
         except (ValueError, KeyError):  # Pillow says what is wrong
             pass
-    if found is None:
+    if fields is None:
         with _opened(data) as image:
             cost = BY_FORMAT.get(image.format or '', SMALL if image.mode in SMALL_MODES else PILLOW)
             if image.format == 'TIFF' and image.info.get('compression') != 'raw':
                 cost += -(-sum(modes.tags(image).get(modes.BITS, (8,))) // 8)
-            found = Header(*modes.size(image), False, cost)
-    elif not found.plain_jpeg:
-        found = dataclasses.replace(found, cost=BY_FORMAT['JPEG'])
-    _refuse_large(found, data)
-    return found
+            fields = Header(*modes.size(image), False, cost)
+    elif not fields.plain_jpeg:
+        fields = dataclasses.replace(fields, cost=BY_FORMAT['JPEG'])
+    _refuse_large(fields, data)
+    return fields
 
 
 def _refuse_large(known: Header, data: bytes) -> None:
     pixels, size = known.height * known.width, f'{known.width} x {known.height} pixels'
     if pixels > MOST_PIXELS:
         raise DamagedError(f'{size}; at most {MOST_PIXELS:,} are decoded')
+    # Its markers are read only where they decide: most images are far below the bound either way.
     if known.plain_jpeg and pixels * PROGRESSIVE > MOST_BYTES and _height_of_sequential(data) is None:
         known = dataclasses.replace(known, cost=PROGRESSIVE)
     if pixels * known.cost > MOST_BYTES:

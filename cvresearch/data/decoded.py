@@ -108,6 +108,7 @@ class Pictures:
     def with_transform(self, transform: Prepares) -> 'Pictures':
         """Returns the same examples under another transform; damage is counted together."""
         other = Pictures(self.encoded, transform, self.damage, self.threads)
+        # One pool for both: the threads of two would wait for the same cores.
         other._pool = self._started()
         return other
 
@@ -124,6 +125,7 @@ class Pictures:
           RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
         """
         keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
+        # One array for the batch, into which threads write: to stack images would copy each once more.
         images = np.empty((len(index), *self.transform.shape), np.uint8)
         numbers = self.transform.draw(keys)
 
@@ -138,6 +140,7 @@ class Pictures:
     def _one(self, index: int, u: dict[str, list[float]], out: np.ndarray):
         """Writes an image and returns its label."""
         for attempt in range(TRIES):
+            # By the index alone, so that every epoch and every host shows the same replacement.
             place = index if attempt == 0 else int(mix(mix(np.uint64(index)) + np.uint64(attempt)) % len(self))
             name, data = None, b''
             try:
@@ -191,5 +194,5 @@ def _line(example: str, reason: str) -> str:
     return json.dumps({'id': example, 'reason': reason}) + '\n'
 
 
-def _few(found: dict[str, str]) -> str:
-    return '; '.join(f'{name}: {reason}' for name, reason in list(found.items())[:3])
+def _few(reasons: dict[str, str]) -> str:
+    return '; '.join(f'{name}: {reason}' for name, reason in list(reasons.items())[:3])

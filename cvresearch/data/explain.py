@@ -77,8 +77,8 @@ def explain(config: ConfigDict, rows: int, epochs: int, output: Path) -> str:
     lines = [f'{source.facts.name}: {source.facts.num_classes:,} classes, images of {source.facts.image_shape}']
     for name, examples in source.splits.items():
         lines += ['', f'{name}: {len(examples):,} examples']
-        found = [dict.fromkeys(COLUMNS, '') | row for row in steps(examples, 0, config.seed)]
-        lines.append(tables.render(found, COLUMNS, 'text'))
+        described = [dict.fromkeys(COLUMNS, '') | row for row in steps(examples, 0, config.seed)]
+        lines.append(tables.render(described, COLUMNS, 'text'))
     train = source.splits.get('train')
     if train is None:
         train = source.splits['test']

@@ -148,8 +148,8 @@ def _read_headers(path: Path) -> Listing:
     with open(path, 'rb') as file:
         for inner, offset in _members(file, 0, path.name, cut):
             if inner.name.lower().endswith('.tar'):
-                found = _members(file, inner.offset_data, inner.name, cut, inner.size)
-                rows += [(os.fsencode(Path(m.name).name), os.fsencode(inner.name), at, m.size) for m, at in found]
+                members = _members(file, inner.offset_data, inner.name, cut, inner.size)
+                rows += [(os.fsencode(Path(m.name).name), os.fsencode(inner.name), at, m.size) for m, at in members]
             else:
                 rows.append((os.fsencode(Path(inner.name).name), b'', offset, inner.size))
         end = file.seek(0, os.SEEK_END)
@@ -201,10 +201,10 @@ class _Part:
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        left = max(self._size - self._at, 0)
-        if not left:  # also where a header has sent us: to no place that a file can have
+        remaining = max(self._size - self._at, 0)
+        if not remaining:  # also where a header has sent us: to no place that a file can have
             return b''
         self._file.seek(self._start + self._at)  # others read the same file in between
-        data = self._file.read(left if size < 0 else min(size, left))
+        data = self._file.read(remaining if size < 0 else min(size, remaining))
         self._at += len(data)
         return data

@@ -54,13 +54,13 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
         raise UserError(f'config.data.every is {every}; expected at least 1 (one in so many images is a test image)')
     divide = lookup('data.by', DIVISIONS, by)
     if list:
-        parts, left, notes = lists.read(list, root, separator), None, []
+        parts, left_out, notes = lists.read(list, root, separator), None, []
     elif separator:
         raise UserError(f'config.data.separator is {separator!r}, which is of a list; set config.data.list too')
     else:
         place = _place(root)
-        left = LeftOut(place)
-        parts, notes = of_folder(place, left)
+        left_out = LeftOut(place)
+        parts, notes = of_folder(place, left_out)
     classes = _classes(parts)
     several = any(part.label.ndim == 2 for part in parts.values())
     if several and by == 'rank':
@@ -68,7 +68,7 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
     of_role = {role: _files(part, classes) for role, part in parts.items()}
     splits = _splits(of_role, every, divide, notes)
     notes += [*_without_images(splits, classes), *(f'{_named(names)} look alike' for names in alike(classes))]
-    lines = (*(left.lines() if left else ()), *notes)
+    lines = (*(left_out.lines() if left_out else ()), *notes)
     names = tuple(printable(name) for name in classes)
     facts = Facts('image_folder', names, (224, 224, 3), IMAGENET_MEAN, IMAGENET_STD, multi_label=several)
     return Source(facts, splits, True, lines)

@@ -78,6 +78,7 @@ def fold_of(examples: Encoded, class_names: Sequence[str], folds: int) -> np.nda
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     names = ['\n'.join(sorted(str(class_names[label]) for label in row if label >= 0)) for row in groups.tolist()]
+    # A start of its own for each class: otherwise the same folds would have the larger part of every class.
     first = np.array([_hash(name) % folds for name in names], np.int64)
     return (rank * folds // sizes[group] + first[group]) % folds
 
@@ -90,6 +91,7 @@ def _known(examples: Encoded) -> np.ndarray:
 
 
 def _hash(name: str) -> int:
+    # Systems write one name in two ways, composed or not; the fold of an image must be the same on both.
     text = unicodedata.normalize('NFC', name).encode(errors='surrogateescape')
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=KEY).digest(), 'big')
 

@@ -79,9 +79,9 @@ class LabelFile:
           UserError: it is not there, or no such file.
         """
         try:
-            with np.load(path, allow_pickle=False) as found:
-                names = tuple(map(str, found['class_names']))
-                return cls(found['probabilities'], names, str(found['images_sha256']), str(found['net']))
+            with np.load(path, allow_pickle=False) as arrays:
+                names = tuple(map(str, arrays['class_names']))
+                return cls(arrays['probabilities'], names, str(arrays['images_sha256']), str(arrays['net']))
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise UserError(f'{path} holds no labels ({error}); expected labels.npz of `cvresearch label`') from error
 
@@ -97,13 +97,13 @@ def chosen(probabilities: np.ndarray, threshold: float = 0.0, per_class: int = 0
         arXiv:2001.06001, has it rise by a fifth a cycle).
     """
     confidence, label = probabilities.max(1), probabilities.argmax(1)
-    found = []
+    indices = []
     for number in range(probabilities.shape[1]):
         of_class = np.flatnonzero((label == number) & (confidence >= threshold))
         of_class = of_class[np.argsort(-confidence[of_class], kind='stable')]
         of_class = of_class[: int(np.ceil(round(best * len(of_class), 6)))]
-        found.append(np.resize(of_class, per_class) if per_class and len(of_class) else of_class)
-    return np.concatenate(found)
+        indices.append(np.resize(of_class, per_class) if per_class and len(of_class) else of_class)
+    return np.concatenate(indices)
 
 
 def counts(probabilities: np.ndarray, threshold: float = 0.0) -> np.ndarray:

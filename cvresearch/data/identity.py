@@ -200,17 +200,17 @@ def differences(recorded: dict, now: dict) -> list[str]:
     """Returns in words how two records differ: in their classes, else in their splits; [] where they do not."""
     if changed := changed_classes(recorded['class_names'], now['class_names']):
         return [changed]
-    names, found = recorded['class_names'], []
+    names, sentences = recorded['class_names'], []
     before, after = ({**record['splits'], 'unlabelled': record.get('unlabelled')} for record in (recorded, now))
     for split in dict.fromkeys([*before, *after]):
         was, is_now = before.get(split), after.get(split)
         if was == is_now:
             continue
         if was is None or is_now is None:
-            found.append(f'{split} is {"new" if was is None else "gone"}')
+            sentences.append(f'{split} is {"new" if was is None else "gone"}')
         elif changed := changed_split(split, was, is_now, names):
-            found.append(changed)
-    return found
+            sentences.append(changed)
+    return sentences
 
 
 def changed_classes(names: Sequence[str], names_now: Sequence[str]) -> str:
@@ -324,11 +324,11 @@ def _undecoded(examples: Encoded) -> Encoded:
 
 
 def _renumbered(labels: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    found = np.append(numbers, -1).astype(np.int32)[labels]
-    if found.ndim < 2:
-        return found
+    renumbered = np.append(numbers, -1).astype(np.int32)[labels]
+    if renumbered.ndim < 2:
+        return renumbered
     most = np.iinfo(np.int32).max  # of several labels the order has no meaning: ascending, the filling last
-    ordered = np.sort(np.where(found < 0, most, found), axis=-1)
+    ordered = np.sort(np.where(renumbered < 0, most, renumbered), axis=-1)
     return np.where(ordered == most, -1, ordered)
 
 

@@ -41,10 +41,10 @@ def validation_labels() -> np.ndarray:
 
 def _labels_of_tfds(name: str) -> list[str]:
     # Found, not imported: the package's import takes a second.
-    found = importlib.util.find_spec('tensorflow_datasets')
-    if found is None or found.origin is None:
+    spec = importlib.util.find_spec('tensorflow_datasets')
+    if spec is None or spec.origin is None:
         raise UserError('the labels of ImageNet are in the package tensorflow-datasets, which is not installed')
-    return (Path(found.origin).parent / 'datasets' / 'imagenet2012' / name).read_text(encoding='utf-8').split()
+    return (Path(spec.origin).parent / 'datasets' / 'imagenet2012' / name).read_text(encoding='utf-8').split()
 
 
 def facts(name: str, **more) -> Facts:
@@ -107,7 +107,7 @@ def imagenet_v2(root: str = '', variant: str = 'matched-frequency') -> Source:
     )
     folders = sorted(walk.folders_in(place / name), key=int)
     folder, names = walk.list_folders(place / name, folders)
-    labels = np.array([int(of) for of in folders], np.int32)[folder]
+    labels = np.array([int(number) for number in folders], np.int32)[folder]
     test = files.Files(place / name, tuple(folders), folder, names, labels, full_ids=True)
     return Source(facts(f'imagenet_v2_{variant}', counts=dict(test=10_000)), dict(test=test), True)
 
@@ -166,9 +166,9 @@ def of_validation_folder(root: Path) -> files.Files:
     """Returns the validation files, in one folder or in one for each class, in the order of their names."""
     folders = tuple(name for name in walk.folders_in(root) if name.startswith('n'))
     if folders:
-        found = of_class_folders(root)
-        order = np.argsort(found.names, kind='stable')
-        return files.Files(root, folders, found.folder[order], found.names[order], found.labels[order])
+        listing = of_class_folders(root)
+        order = np.argsort(listing.names, kind='stable')
+        return files.Files(root, folders, listing.folder[order], listing.names[order], listing.labels[order])
     folder, names = walk.list_folders(root, ('',))
     return files.Files(root, ('',), folder, names, validation_labels()[_numbers(names) - 1])
 

@@ -12,32 +12,32 @@ from cvresearch.data.walk import LeftOut
 LISTED = 'a CSV list of path and label (config.data.list) says it too'
 
 
-def of_folder(place: Path, left: LeftOut) -> tuple[dict[str, Part], list[str]]:
+def of_folder(place: Path, left_out: LeftOut) -> tuple[dict[str, Part], list[str]]:
     """Returns {'train', 'test', 'val': images}, as far as there are any, and lines that say how they were found.
 
     Args:
       place: the folder.
-      left: notes what is left out.
+      left_out: notes what is left out.
 
     Raises:
       UserError: no folder of images; a folder that may be a class or a split.
     """
-    folders = walk.folders_in(place, left)
+    folders = walk.folders_in(place, left_out)
     split_of, notes = _split_folders(place, folders), []
     others = [name for name in folders if name not in split_of.values()]
     classes = [] if 'train' in split_of else others
     for name in others if 'train' in split_of else ():
-        left.note('folders beside train/', place / name)
-    for name in walk.images_in(place, left):
-        left.note('images in no class folder', place / os.fsdecode(name))
-    parts = {'train': _part(place, classes, left)} if classes else {}
+        left_out.note('folders beside train/', place / name)
+    for name in walk.images_in(place, left_out):
+        left_out.note('images in no class folder', place / os.fsdecode(name))
+    parts = {'train': _part(place, classes, left_out)} if classes else {}
     for role, name in split_of.items():
-        parts[role] = _split(place / name, role, left, notes)
+        parts[role] = _split(place / name, role, left_out, notes)
     parts = {role: part for role, part in parts.items() if part}
     if not parts:
         raise UserError(
             f'{printable(str(place))} has no image in a folder of its class (it has '
-            f'{", ".join(map(printable, folders[:5])) or "no folder"}; {_told(left)}); expected a folder for each '
+            f'{", ".join(map(printable, folders[:5])) or "no folder"}; {_told(left_out)}); expected a folder for each '
             f'class, or train/ and test/ with such folders; {LISTED}'
         )
     if classes and 'train' in parts:
@@ -45,8 +45,8 @@ def of_folder(place: Path, left: LeftOut) -> tuple[dict[str, Part], list[str]]:
     return parts, notes
 
 
-def _told(left: LeftOut) -> str:
-    return '; '.join(left.lines()) or 'nothing else'
+def _told(left_out: LeftOut) -> str:
+    return '; '.join(left_out.lines()) or 'nothing else'
 
 
 def _split_folders(place: Path, folders: list[str]) -> dict[str, str]:
@@ -58,27 +58,29 @@ def _split_folders(place: Path, folders: list[str]) -> dict[str, str]:
     Raises:
       UserError: two folders for one role; a folder that may be either.
     """
-    found: dict[str, str] = {}
+    folder_of: dict[str, str] = {}
     for name in folders:
         role = ROLES.get(name.lower())
         if role is None:
             continue
-        if role in found:
-            raise UserError(f'{place} has {found[role]}/ and {name}/, which mean the same split; take one of them away')
-        found[role] = name
-    inside = {role: walk.folders_in(place / name) for role, name in found.items()}
-    others = [name for name in folders if name not in found.values()]
-    if inside.get('train'):
-        return found
-    if not others:
-        if 'train' in found and walk.images_in(place / found['train']):
+        if role in folder_of:
             raise UserError(
-                f'{place / found["train"]} has images and no folder for each class; expected such folders; {LISTED}'
+                f'{place} has {folder_of[role]}/ and {name}/, which mean the same split; take one of them away'
             )
-        found.pop('train', None)
-        return found if any(inside.values()) else {}
-    splits, classes = {}, {*others, found.get('train')}
-    for role, name in found.items():
+        folder_of[role] = name
+    inside = {role: walk.folders_in(place / name) for role, name in folder_of.items()}
+    others = [name for name in folders if name not in folder_of.values()]
+    if inside.get('train'):
+        return folder_of
+    if not others:
+        if 'train' in folder_of and walk.images_in(place / folder_of['train']):
+            raise UserError(
+                f'{place / folder_of["train"]} has images and no folder for each class; expected such folders; {LISTED}'
+            )
+        folder_of.pop('train', None)
+        return folder_of if any(inside.values()) else {}
+    splits, classes = {}, {*others, folder_of.get('train')}
+    for role, name in folder_of.items():
         if role != 'train' and inside[role] and set(inside[role]) <= classes:
             splits[role] = name
         elif role != 'train':
@@ -89,13 +91,13 @@ def _split_folders(place: Path, folders: list[str]) -> dict[str, str]:
     return splits
 
 
-def _split(folder: Path, role: str, left: LeftOut, notes: list[str]) -> Part | None:
+def _split(folder: Path, role: str, left_out: LeftOut, notes: list[str]) -> Part | None:
     """Returns the images of a split's folder; None, and a line, where it has none in folders of classes."""
-    part = _part(folder, walk.folders_in(folder, left), left)
-    loose = walk.images_in(folder, left)
+    part = _part(folder, walk.folders_in(folder, left_out), left_out)
+    loose = walk.images_in(folder, left_out)
     if part:
         for name in loose:
-            left.note('images in no class folder', folder / os.fsdecode(name))
+            left_out.note('images in no class folder', folder / os.fsdecode(name))
     elif role != 'train':
         count = f'{len(loose):,} image{"s" * (len(loose) > 1)}'
         what = f'has {count} without folders of classes' if loose else 'has no images'
@@ -103,19 +105,19 @@ def _split(folder: Path, role: str, left: LeftOut, notes: list[str]) -> Part | N
     return part
 
 
-def _part(root: Path, folders: list[str], left: LeftOut) -> Part | None:
+def _part(root: Path, folders: list[str], left_out: LeftOut) -> Part | None:
     """Returns the images of class folders, None where there are none; folders without an image are no classes."""
-    kept, names = [], []
+    folders_kept, names = [], []
     for name in folders:
-        if found := walk.images_below(root / name, left):
-            kept.append(name)
-            names.append(found)
+        if names_inside := walk.images_below(root / name, left_out):
+            folders_kept.append(name)
+            names.append(names_inside)
         else:
-            left.note('class folders without an image', root / name)
-    if not kept:
+            left_out.note('class folders without an image', root / name)
+    if not folders_kept:
         return None
     folder, packed = walk.packed(names)
-    return Part(printable(str(root)), root, tuple(kept), folder, packed, folder, tuple(kept))
+    return Part(printable(str(root)), root, tuple(folders_kept), folder, packed, folder, tuple(folders_kept))
 
 
 def _check_depth(place: Path, part: Part) -> None:

@@ -56,14 +56,14 @@ def read(path: str, root: str = '', separator: str = '') -> dict[str, Part]:
         raise UserError(f'there is no list {path!r} (config.data.list){f", also not in {root}" if root else ""}')
     folder = file.parent if folder is None else folder
     rows: dict[str, tuple[str, str, int]] = {}
-    found, several = _rows(file, separator)
-    for written, label, split, line in found:
+    lines, several = _rows(file, separator)
+    for written, label, split, line in lines:
         name = os.path.normpath(written)  # ./a.jpg is a.jpg
         old = rows.setdefault(name, (label, split, line))
         if old[:2] != (label, split):
-            said = f'{old[0]!r}{old[1] and f" ({old[1]})"} and {label!r}{split and f" ({split})"}'
+            both = f'{old[0]!r}{old[1] and f" ({old[1]})"} and {label!r}{split and f" ({split})"}'
             raise UserError(
-                f'{file} says two things of {printable(name)}: {said}, in the lines {old[2]} and {line}; keep one'
+                f'{file} says two things of {printable(name)}: {both}, in the lines {old[2]} and {line}; keep one'
             )
     if not rows:
         raise UserError(f'{file} lists no image; expected lines of path,label or path,label,split')
@@ -80,7 +80,7 @@ def read(path: str, root: str = '', separator: str = '') -> dict[str, Part]:
     cells = {n: (row[1] or 'train', _labels(row[0], separator)) for n, row in rows.items()}
     most = max(1, *(len(labels) for _, labels in cells.values())) if several else 0
     return {
-        role: _part(file, folder, [(places[n], labels) for n, (of, labels) in cells.items() if of == role], most)
+        role: _part(file, folder, [(places[n], labels) for n, (part, labels) in cells.items() if part == role], most)
         for role in splits
     }
 
@@ -96,11 +96,11 @@ def _check_separated(file: Path, separator: str, cells: list[str]) -> None:
     if any(between in cell for cell in cells):
         return
     for other in OTHERS[:2] if separator else OTHERS:
-        found = [cell for cell in cells if other in cell]
-        if found and other != between:
+        separated = [cell for cell in cells if other in cell]
+        if separated and other != between:
             raise UserError(
-                f'{file}: no image has labels with {between!r} between, and {len(found):,} have {other!r} (first: '
-                f'{printable(found[0])}); set config.data.separator to what stands between labels'
+                f'{file}: no image has labels with {between!r} between, and {len(separated):,} have {other!r} (first: '
+                f'{printable(separated[0])}); set config.data.separator to what stands between labels'
             )
 
 
@@ -108,7 +108,7 @@ def _rows(file: Path, separator: str) -> tuple[list[tuple[str, str, str, int]], 
     """Returns path, label, split ('' where there is no such column) and number of each line; and whether labels are
     several.
     """
-    found, several = [], bool(separator)
+    rows, several = [], bool(separator)
     data = file.read_bytes()
     encoding = 'utf-16' if data[:2] in (b'\xff\xfe', b'\xfe\xff') else 'utf-8-sig'
     try:  # names that are not UTF-8 come through as the system's own do
@@ -130,10 +130,10 @@ def _rows(file: Path, separator: str) -> tuple[list[tuple[str, str, str, int]], 
                 columns = {'label' if head == 'labels' else head: place for head, place in columns.items()}
                 if is_head:
                     continue
-            found.append((*_row(file, cells, columns, line, several), line))
+            rows.append((*_row(file, cells, columns, line, several), line))
     except csv.Error as error:
         raise UserError(f'{file}, line {reader.line_num}: {error}; expected path,label or path,label,split') from error
-    return found, several
+    return rows, several
 
 
 def _columns(file: Path, cells: list[str]) -> tuple[dict[str, int], bool]:

@@ -26,7 +26,7 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
         return [local(root, 'config.data.root')]
     parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
     parents += [Path('data'), Path.home() / 'data']
-    return list(dict.fromkeys(parent / each for each in (name, *also) for parent in parents))
+    return list(dict.fromkeys(parent / folder for folder in (name, *also) for parent in parents))
 
 
 def find(
@@ -75,9 +75,9 @@ def missing(
 
 def _state(place: Path) -> str:
     try:
-        found = sorted(entry.name for entry in place.iterdir())
+        names = sorted(entry.name for entry in place.iterdir())
     except FileNotFoundError:
         return 'no such folder'
     except OSError as error:
         return error.strerror or str(error)
-    return f'has {", ".join(found[:5])}{" ..." if len(found) > 5 else ""}' if found else 'is empty'
+    return f'has {", ".join(names[:5])}{" ..." if len(names) > 5 else ""}' if names else 'is empty'

@@ -63,8 +63,8 @@ def mirrored(address: str, cache: str) -> Path:
     # Apart from the data, where a source would count them among what it leaves out.
     state = place / '.mirror' / hashlib.sha256(f'{scheme}://{path}'.encode()).hexdigest()[:16]
     try:
-        for each in (folder, state):
-            each.mkdir(parents=True, exist_ok=True)
+        for directory in (folder, state):
+            directory.mkdir(parents=True, exist_ok=True)
         lock = open(state / 'lock', 'a', encoding='utf-8')
     except OSError as error:
         raise UserError(f'config.data.cache: {folder} cannot be written ({error.strerror}); choose another') from error
@@ -84,11 +84,11 @@ class Mirror:
 
     def update(self) -> None:
         """Fetches what is missing or changed, removes what is gone; raises as `mirrored`."""
-        there = self._listing()
-        for name in self._here.keys() - there.keys():
+        listing = self._listing()
+        for name in self._here.keys() - listing.keys():
             (self._folder / name).unlink(missing_ok=True)
             del self._here[name]
-        wanted = {name: info for name, info in there.items() if not self._has(name, info)}
+        wanted = {name: info for name, info in listing.items() if not self._has(name, info)}
         size = sum(info['size'] for info in wanted.values())
         free = shutil.disk_usage(self._folder).free - ROOM
         if size > free:
@@ -101,23 +101,23 @@ class Mirror:
         for part in self._state.glob('*.part'):  # begun, of a content that has changed since
             part.unlink()
         # Written anew: the lines that were appended while fetching hold old entries too.
-        whole = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
+        lines = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
         temporary = self._state / f'{INDEX}.tmp'
-        temporary.write_text(whole, encoding='utf-8')
+        temporary.write_text(lines, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
 
     def _listing(self) -> dict[str, dict]:
         """Returns {name below the address: {'size', 'tag'}} of the files there."""
         try:
             self._files.invalidate_cache()
-            found = self._files.find(self._path, detail=True)
+            listing = self._files.find(self._path, detail=True)
         except Exception as error:  # each scheme has its own
             raise UserError(
                 f'{self._address} cannot be listed ({_reason(error)}); check its name, and that this '
                 'machine has the right to read it'
             ) from error
         names = {}
-        for key, info in found.items():
+        for key, info in listing.items():
             name = key.removeprefix(self._path).lstrip('/')
             if not name or key.endswith('/'):  # what consoles put for a folder
                 continue
@@ -157,8 +157,8 @@ class Mirror:
         """Fetches one file; a connection that breaks, or bytes that are others than the bucket's, are tried again."""
         file, pause, seen = self._folder / name, PAUSE_SECONDS, set()
         file.parent.mkdir(parents=True, exist_ok=True)
-        of = hashlib.sha256(json.dumps([name, info]).encode()).hexdigest()[:16]
-        part = self._state / f'{of}.part'  # of this content: what is in it already is the file's beginning
+        digest = hashlib.sha256(json.dumps([name, info]).encode()).hexdigest()[:16]
+        part = self._state / f'{digest}.part'  # of this content: what is in it already is the file's beginning
         for tries in range(1, TRIES + 1):
             try:
                 self._fetch_rest(name, info['size'], part)
@@ -224,11 +224,11 @@ def _check(file: Path, info: dict, seen: set[str]) -> None:
     if not re.fullmatch(r'[0-9a-f]{32}', info['tag']):
         return
     with open(file, 'rb') as data:
-        found = hashlib.file_digest(data, 'md5').hexdigest()
-    if found != info['tag'] and found not in seen:
-        seen.add(found)
+        digest = hashlib.file_digest(data, 'md5').hexdigest()
+    if digest != info['tag'] and digest not in seen:
+        seen.add(digest)
         file.unlink()
-        raise OSError(f'its MD5 is {found}, and the bucket says {info["tag"]}')
+        raise OSError(f'its MD5 is {digest}, and the bucket says {info["tag"]}')
 
 
 def _reason(error: BaseException) -> str:

@@ -98,16 +98,16 @@ def to_rgb(data: bytes, image: ImageFile.ImageFile) -> np.ndarray:
     """
     _refuse_misread(image)
     turn = TURNED_BACK.get(image.getexif().get(0x0112, 1)) if image.format == 'TIFF' else None
-    found, depth, tile = _range(data, image), bits(data, image), image.tile[0] if image.tile else None
+    limits, depth, tile = _range(data, image), bits(data, image), image.tile[0] if image.tile else None
     image.load()
     if image.mode == 'F' or image.mode.startswith('I'):
         pixels = np.empty((image.height, image.width, 3), np.uint8)
-        _scale(pixels, lambda place: np.asarray(_cut(image, place))[..., None], found, _significant_bits(data))
+        _scale(pixels, lambda place: np.asarray(_cut(image, place))[..., None], limits, _significant_bits(data))
     else:
         pixels = _eight_bits(image)
-        if depth > 8 and image.mode != 'CMYK' and (found.declared or pixels.max(initial=0) < 256 * BLACK):
+        if depth > 8 and image.mode != 'CMYK' and (limits.declared or pixels.max(initial=0) < 256 * BLACK):
             image.close()
-            _scale_sixteen(pixels, data, tile, found)
+            _scale_sixteen(pixels, data, tile, limits)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
 
 
@@ -130,12 +130,12 @@ def _eight_bits(image: Image.Image) -> np.ndarray:
     return pixels
 
 
-def _scale_sixteen(pixels: np.ndarray, data: bytes, tile, found: Range) -> None:
+def _scale_sixteen(pixels: np.ndarray, data: bytes, tile, limits: Range) -> None:
     """Replaces upper bytes by what two bytes are in their range."""
     several = isinstance(tile.args, tuple)
     raw = tile.args[0] if several else tile.args
     if raw not in LOWER:
-        if found.declared or not pixels.any():
+        if limits.declared or not pixels.any():
             return
         raise DamagedError(_too_dark(256 * int(pixels.max())))
     other, channels = LOWER[raw]
@@ -145,10 +145,10 @@ def _scale_sixteen(pixels: np.ndarray, data: bytes, tile, found: Range) -> None:
     def values(place) -> np.ndarray:
         return pixels[place].astype(np.uint16) * 256 + np.asarray(_cut(lower, place))[..., channels]
 
-    _scale(pixels, values, found, _significant_bits(data))
+    _scale(pixels, values, limits, _significant_bits(data))
 
 
-def _scale(pixels: np.ndarray, values: Callable, found: Range, significant: int | None) -> None:
+def _scale(pixels: np.ndarray, values: Callable, limits: Range, significant: int | None) -> None:
     """Writes values, which a function gives of each block, to `pixels`.
 
     Raises:
@@ -164,18 +164,18 @@ def _scale(pixels: np.ndarray, values: Callable, found: Range, significant: int 
         raise DamagedError('some values are not finite')
     # A PNG's samples fill 16 bits by its standard; some writers leave them in the lower bits all the same.
     if significant and high < 1 << significant and some % (1 << 16 - significant):
-        found = found._replace(high=(1 << significant) - 1, declared=True)
-    if low < found.low or high > found.high:
+        limits = limits._replace(high=(1 << significant) - 1, declared=True)
+    if low < limits.low or high > limits.high:
         raise DamagedError(
-            f'its values go from {low:,g} to {high:,g}; expected {found.low:,g} to {found.high:,g}, or the range '
+            f'its values go from {low:,g} to {high:,g}; expected {limits.low:,g} to {limits.high:,g}, or the range '
             'declared in the file (SMinSampleValue and SMaxSampleValue of a TIFF)'
         )
-    if not found.declared and 0 < high < found.high * BLACK:
-        raise DamagedError(_too_dark(high, found.high))
-    span = found.high - found.low
+    if not limits.declared and 0 < high < limits.high * BLACK:
+        raise DamagedError(_too_dark(high, limits.high))
+    span = limits.high - limits.low
     for place in _blocks(pixels.shape):
-        part = (values(place).astype(np.float64) - found.low) / span
-        pixels[place] = np.floor((1 - part if found.inverted else part) * 255 + 0.5)
+        part = (values(place).astype(np.float64) - limits.low) / span
+        pixels[place] = np.floor((1 - part if limits.inverted else part) * 255 + 0.5)
 
 
 def _too_dark(high: float, of: float = 65535) -> str:
@@ -192,19 +192,19 @@ def _range(data: bytes, image: ImageFile.ImageFile) -> Range:
         return Range(0, 1) if image.mode == 'F' else Range(0, 65535, declared=_largest_of_pnm(image) not in (0, 65535))
     if image.format != 'TIFF':
         return Range(0, 65535)
-    told = tags(image)
-    depth, inverted = max(told.get(BITS, (1,))), told.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    if told.get(S_MAX) is not None:
-        low, high = (max(np.ravel(told.get(tag, 0))) for tag in (S_MIN, S_MAX))
+    fields = tags(image)
+    depth, inverted = max(fields.get(BITS, (1,))), fields.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    if fields.get(S_MAX) is not None:
+        low, high = (max(np.ravel(fields.get(tag, 0))) for tag in (S_MIN, S_MAX))
         if not low < high:
             raise DamagedError(f'it declares a range from {low:,g} to {high:,g}')
         return Range(float(low), float(high), True, inverted)
-    most = int(max(np.ravel(told.get(MAX_SAMPLE, 0))))
+    most = int(max(np.ravel(fields.get(MAX_SAMPLE, 0))))
     if 255 <= most < (1 << min(depth, 16)) - 1 and not most & (most + 1) and image.mode != 'F':
         return Range(0, most, True, inverted)
     if image.mode == 'F':
         return Range(0, 1, inverted=inverted)
-    signed = max(told.get(SAMPLE_FORMAT, (1,))) == SIGNED and depth == 16
+    signed = max(fields.get(SAMPLE_FORMAT, (1,))) == SIGNED and depth == 16
     return Range(0, 32767 if signed else (1 << min(depth, 16)) - 1, 8 < depth < 16, inverted)
 
 
@@ -232,13 +232,13 @@ def _refuse_misread(image: Image.Image) -> None:
     """Raises DamagedError for TIFFs that Pillow reads as something else, without a word."""
     if image.format != 'TIFF':
         return
-    told, plain = tags(image), image.info.get('compression') == 'raw'
-    depth = max(told.get(BITS, (1,)))
-    if depth <= 8 and max(told.get(SAMPLE_FORMAT, (1,))) == SIGNED:
+    fields, plain = tags(image), image.info.get('compression') == 'raw'
+    depth = max(fields.get(BITS, (1,)))
+    if depth <= 8 and max(fields.get(SAMPLE_FORMAT, (1,))) == SIGNED:
         raise DamagedError('a TIFF of signed bytes, which have no known range; convert it to 8 bits without a sign')
-    if plain and depth > 8 and told.get(PLANAR, 1) == 2:
+    if plain and depth > 8 and fields.get(PLANAR, 1) == 2:
         raise DamagedError('a TIFF of 16-bit planes, uncompressed; convert it to interleaved samples')
-    if plain and told.get(PHOTOMETRIC) == 6 and tuple(told.get(SUBSAMPLING, (2, 2))) != (1, 1):
+    if plain and fields.get(PHOTOMETRIC) == 6 and tuple(fields.get(SUBSAMPLING, (2, 2))) != (1, 1):
         raise DamagedError('a TIFF of subsampled YCbCr, uncompressed; convert it to RGB')
 
 

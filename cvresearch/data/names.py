@@ -39,7 +39,7 @@ _CONTROL = re.compile(r'[\x00-\x1f\x7f-\x9f]')
 def printable(name: str | bytes) -> str:
     r"""Returns a name as text that every file and screen takes; bytes that are not UTF-8 are written as '\xe9'."""
     text = os.fsencode(name).decode('utf-8', 'backslashreplace')
-    return _CONTROL.sub(lambda found: f'\\x{ord(found[0]):02x}', text)
+    return _CONTROL.sub(lambda match: f'\\x{ord(match[0]):02x}', text)
 
 
 def hidden(name: bytes) -> bool:

@@ -43,6 +43,7 @@ def permute(position: np.ndarray, n: int | np.ndarray, seed: int | np.ndarray, e
     length = np.frexp((n - np.uint64(1)).astype(np.float64))[1]  # of the binary number
     bits = np.maximum(1, (length + 1) // 2).astype(np.uint64)
     mask = (np.uint64(1) << bits) - np.uint64(1)
+    # Mixed twice, so that neighbouring seeds and epochs have unrelated keys.
     key = mix(mix(np.asarray(seed, np.uint64)) ^ np.asarray(epoch, np.uint64))
     x = np.array(position, np.uint64)
     walking = np.ones(x.shape, bool)

@@ -73,7 +73,7 @@ def kind(data: bytes) -> str:
 
 def kinds(split, every: int) -> dict[str, list[str]]:
     """Returns {kind: ids} of one in `every` examples of a split, plain JPEGs left out."""
-    found = collections.defaultdict(list)
+    ids_of = collections.defaultdict(list)
 
     def look(start: int) -> list[tuple[str, str]]:
         rows = []
@@ -91,8 +91,8 @@ def kinds(split, every: int) -> dict[str, list[str]]:
         for rows in tqdm(looked, total=len(starts), unit_scale=CHUNK, unit='image', leave=False, disable=None):
             for name, what in rows:
                 if what != 'JPEG':
-                    found[what.partition(':')[0]].append(f'{name} ({what})' if what.startswith('damaged') else name)
-    return dict(found)
+                    ids_of[what.partition(':')[0]].append(f'{name} ({what})' if what.startswith('damaged') else name)
+    return dict(ids_of)
 
 
 def check(folder: str, every: int = 1) -> tuple[list[dict], bool]:
@@ -116,8 +116,8 @@ def check(folder: str, every: int = 1) -> tuple[list[dict], bool]:
         row(f'{split}: images', f'{len(images):,}', f'{expected:,}', len(images) == expected)
         of_class = np.bincount(images.labels, minlength=1000)
         missing = [imagenet.wnids()[label] for label in np.flatnonzero(of_class == 0)]
-        told = f'{1000 - len(missing)}{", without " + ", ".join(missing[:SHOWN]) if missing else ""}'
-        row(f'{split}: classes, in alphabetical order of WordNet ids', told, '1000', not missing)
+        classes = f'{1000 - len(missing)}{", without " + ", ".join(missing[:SHOWN]) if missing else ""}'
+        row(f'{split}: classes, in alphabetical order of WordNet ids', classes, '1000', not missing)
         least, most = (732, 1300) if split == 'train' else (50, 50)
         row(
             f'{split}: images a class',
@@ -128,7 +128,7 @@ def check(folder: str, every: int = 1) -> tuple[list[dict], bool]:
         wrong = _misplaced(images, split)
         row(f'{split}: names agree with classes', f'{len(wrong)} do not {wrong[:SHOWN] or ""}', '0 do not', not wrong)
         _content(row, split, kinds(images, every), every)
-    return rows, all(found['verdict'] == 'ok' for found in rows)
+    return rows, all(checked['verdict'] == 'ok' for checked in rows)
 
 
 def _misplaced(images, split: str) -> list[str]:
@@ -136,19 +136,19 @@ def _misplaced(images, split: str) -> list[str]:
     names = images.ids(np.arange(len(images)))
     if split == 'train':
         expected = {wnid: label for label, wnid in enumerate(imagenet.wnids())}
-        said = [expected.get(name.partition('_')[0], -1) for name in names]
+        labels = [expected.get(name.partition('_')[0], -1) for name in names]
     else:
-        said = [imagenet.validation_labels()[int(Path(name).stem.rpartition('_')[2]) - 1] for name in names]
-    return [names[place] for place in np.flatnonzero(np.array(said) != images.labels)]
+        labels = [imagenet.validation_labels()[int(Path(name).stem.rpartition('_')[2]) - 1] for name in names]
+    return [names[place] for place in np.flatnonzero(np.array(labels) != images.labels)]
 
 
-def _content(row, split: str, found: dict[str, list[str]], every: int) -> None:
-    damaged = found.get('damaged', [])
+def _content(row, split: str, ids_of: dict[str, list[str]], every: int) -> None:
+    damaged = ids_of.get('damaged', [])
     more = f', one in {every} looked at' if every > 1 else ''
     row(f'{split}: damaged images{more}', f'{len(damaged)} {"; ".join(damaged[:SHOWN])}'.strip(), '0', not damaged)
     known = {'PNG': PNG, 'CMYK JPEG': CMYK} if split == 'train' else {}
     for what in ('PNG', 'CMYK JPEG', 'another format'):
-        names = found.get(what, [])
+        names = ids_of.get(what, [])
         strange = sorted(set(names) - set(known.get(what, ())))
         note = f' {", ".join(strange[:SHOWN])}' if strange else ''
         expected = f'{len(known.get(what, ()))} known' if every == 1 else 'known ones only'

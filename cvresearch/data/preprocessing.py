@@ -203,16 +203,16 @@ TABLE = (
 def _timm() -> dict[str, dict]:
     """Returns {'resnet50.a1_in1k': arguments of `Preprocessing`} of timm's weights; without a tag its default ones."""
     text = importlib.resources.files('cvresearch.data').joinpath('timm_preprocessing.csv').read_text(encoding='utf-8')
-    found = {}
+    arguments = {}
     for row in csv.DictReader(text.splitlines()):
         sides = {key: int(row[key]) for key in ('crop', 'resize', 'test_crop', 'test_resize')}
         if (sides['test_crop'], sides['test_resize']) == (sides['crop'], sides['resize']):
             sides |= {'test_crop': 0, 'test_resize': 0}
         mean, std = (tuple(map(float, row[key].split())) for key in ('mean', 'std'))
-        found[row['net']] = sides | dict(
+        arguments[row['net']] = sides | dict(
             interpolation=row['interpolation'], mean=mean, std=std, squash=row['mode'] == 'squash'
         )
-    return found
+    return arguments
 
 
 def of(reference: str, size: int, weights: Path | None = None) -> tuple[Preprocessing, tuple[str, ...] | None]:

@@ -62,13 +62,13 @@ def efficientnet_v2(
     }
     if stages < 1:
         raise UserError(f'config.resize.stages is {stages}; expected at least 1')
-    made = []
+    phases = []
     for number in range(stages):
         part = number / max(stages - 1, 1)
         values = {KNOBS[name]: low + (high - low) * part for name, (low, high) in strengths.items()}
         low, high = _pair('size', size)
-        made.append(Phase(-(-steps * number // stages), round(low + (high - low) * part), values))
-    return tuple(made)
+        phases.append(Phase(-(-steps * number // stages), round(low + (high - low) * part), values))
+    return tuple(phases)
 
 
 def ramp(
@@ -97,14 +97,14 @@ def ramp(
             f'config.resize: start_epochs is {start_epochs}, end_epochs {end_epochs}, multiple {multiple}; '
             'expected 0 <= start_epochs < end_epochs and a multiple of at least 1'
         )
-    made = [Phase(0, low)]
+    phases = [Phase(0, low)]
     for epoch in sorted({*range(int(start_epochs), int(end_epochs) + 1), end_epochs}):
         part = min(max((epoch - start_epochs) / (end_epochs - start_epochs), 0.0), 1.0)
         now = high if part == 1 else max(round((low + (high - low) * part) / multiple), 1) * multiple
         first = -(-int(epoch * steps_per_epoch * 1000) // 1000)
-        if part > 0 and now != made[-1].size and first < steps:
-            made.append(Phase(first, now))
-    return tuple(made)
+        if part > 0 and now != phases[-1].size and first < steps:
+            phases.append(Phase(first, now))
+    return tuple(phases)
 
 
 RESIZINGS = {'none': none, 'efficientnet_v2': efficientnet_v2, 'ramp': ramp}

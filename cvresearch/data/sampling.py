@@ -91,10 +91,10 @@ def quotas(counts: np.ndarray, power: float) -> np.ndarray:
     counts = np.asarray(counts, np.int64)
     weights = counts.astype(np.float64) ** power
     aim = counts.sum() * weights / weights.sum()
-    whole = np.floor(np.round(aim, 6)).astype(np.int64)
-    remainder = np.round(aim - whole, 6)  # the last bits of a power differ from machine to machine
-    whole[np.argsort(-remainder, kind='stable')[: counts.sum() - whole.sum()]] += 1
-    return whole
+    floors = np.floor(np.round(aim, 6)).astype(np.int64)
+    remainder = np.round(aim - floors, 6)  # the last bits of a power differ from machine to machine
+    floors[np.argsort(-remainder, kind='stable')[: counts.sum() - floors.sum()]] += 1
+    return floors
 
 
 def _balanced(labels: np.ndarray) -> Shares:
@@ -121,8 +121,8 @@ def make(spec: Mapping, size: int, labels: np.ndarray | None) -> Sampling:
     Raises:
       UserError: an unknown name or argument; classes by shares where examples have no labels, or several.
     """
-    found = construct('sampling', SAMPLINGS, spec, size=size, labels=labels)
-    if isinstance(found, Shares) and (labels is None or labels.ndim != 1):
+    sampling = construct('sampling', SAMPLINGS, spec, size=size, labels=labels)
+    if isinstance(sampling, Shares) and (labels is None or labels.ndim != 1):
         has = 'the source does not know them beforehand' if labels is None else 'these images have several labels each'
         raise UserError(f'config.sampling.name is {spec["name"]!r}, which needs one label an image; {has}: use shuffle')
-    return found
+    return sampling

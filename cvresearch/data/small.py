@@ -132,10 +132,10 @@ def _members(tar: tarfile.TarFile) -> Iterator[tuple[str, bytes]]:
     Raises:
       UserError: they are far larger than CIFAR is.
     """
-    left = MOST_BYTES
+    allowed = MOST_BYTES
     for member in tar:
-        left -= member.size  # also of what is passed over: it is unpacked on the way
-        if left < 0:
+        allowed -= member.size  # also of what is passed over: it is unpacked on the way
+        if allowed < 0:
             raise UserError(f'{tar.name} unpacks to more than {MOST_BYTES:,} bytes; it is not the original')
         if member.isreg() and not member.issparse() and (file := tar.extractfile(member)):
             yield Path(member.name).name, file.read()

@@ -91,10 +91,10 @@ def load(
     every = EVERY | {key: value for key, value in spec.items() if key in EVERY}
     check_arguments('data', every, EVERY)
     cache, divided = every.pop('cache'), every
-    own = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
-    if mirror.is_bucket(str(own.get('root', ''))):
-        own['root'] = str(mirror.mirrored(own['root'], cache))
-    source = construct('data', table(), own)
+    arguments = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
+    if mirror.is_bucket(str(arguments.get('root', ''))):
+        arguments['root'] = str(mirror.mirrored(arguments['root'], cache))
+    source = construct('data', table(), arguments)
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
         source = identity.mapped(source, class_names, *([] if same else namings(tuple(class_names))))
@@ -125,8 +125,8 @@ def load(
             f'config.transform is for sources of encoded images, and {source.facts.name!r} is one of arrays; '
             'expected no knobs there (config.augment has those that work on the device)'
         )
-    if given := [key for key in HOST if key in spec]:
-        raise UserError(f'data {spec["name"]!r} takes no argument {given[0]!r}; it has no images to decode')
+    if host_keys := [key for key in HOST if key in spec]:
+        raise UserError(f'data {spec["name"]!r} takes no argument {host_keys[0]!r}; it has no images to decode')
     return source
 
 
@@ -187,11 +187,11 @@ def unlabelled_table() -> dict[str, Callable]:
 
 def _unlabelled(spec, source: Source, rest: Encoded | None) -> Encoded:
     """Returns the images that a config's `unlabelled` names, in the form of a source's before they are decoded."""
-    own = {key: value for key, value in spec.items() if key not in UNLABELLED}
+    arguments = {key: value for key, value in spec.items() if key not in UNLABELLED}
     check_arguments('config.unlabelled', {key: spec[key] for key in spec if key in UNLABELLED}, UNLABELLED)
     if type(spec.get('ratio', 1)) is not int or spec.get('ratio', 1) < 1:
         raise UserError(f'config.unlabelled.ratio is {spec["ratio"]!r}; expected a whole number, at least 1')
-    found = construct('unlabelled', unlabelled_table(), own)
+    other = construct('unlabelled', unlabelled_table(), arguments)
     if spec['name'] == 'rest':
         if rest is None or not len(rest):
             raise UserError(
@@ -200,11 +200,11 @@ def _unlabelled(spec, source: Source, rest: Encoded | None) -> Encoded:
             )
         return rest
     if spec['name'] == 'images':
-        found = Source(dataclasses.replace(source.facts, name='images'), {'train': found}, True)
-    unlabelled.check_fits(source, found)
-    if 'train' not in found.splits:
+        other = Source(dataclasses.replace(source.facts, name='images'), {'train': other}, True)
+    unlabelled.check_fits(source, other)
+    if 'train' not in other.splits:
         raise UserError(f'config.unlabelled.name is {spec["name"]}, which has no training images here')
-    return found.splits['train'] if spec['name'] == 'images' else Unlabelled(found.splits['train'])
+    return other.splits['train'] if spec['name'] == 'images' else Unlabelled(other.splits['train'])
 
 
 def strong_view(examples: Examples, spec) -> Examples:
@@ -256,16 +256,18 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
     for part in ('train', 'eval'):
         if part not in transform:
             raise UserError(f'config.transform has no {part!r}; data {source.facts.name!r} needs the knobs of both')
-    made = {part: transforms.make(transform[part], f'transform.{part}') for part in ('train', 'eval')}
+    transform_of = {part: transforms.make(transform[part], f'transform.{part}') for part in ('train', 'eval')}
     without = source.unlabelled
     damage = Damage(most_damaged, len(source.splits.get('train', ())) + len(without or ()))
     splits = {}
     for name, encoded in source.splits.items():
         training = name == 'train'
-        splits[name] = Pictures(encoded, made['train' if training else 'eval'], damage if training else None, threads)
+        splits[name] = Pictures(
+            encoded, transform_of['train' if training else 'eval'], damage if training else None, threads
+        )
     if without is not None:
-        without = Pictures(without, made['train'], damage, threads)
-    size = made['train'].size
+        without = Pictures(without, transform_of['train'], damage, threads)
+    size = transform_of['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
     return dataclasses.replace(source, facts=facts, splits=splits, unlabelled=without)
 

@@ -46,6 +46,7 @@ class Stream:
         """
         local = self.batch_size // self.hosts
         first = step * self.batch_size + self.host * local
+        # By position in the endless sequence: nothing but the step must be known to go on after a kill.
         epoch, index = self.drawn(first, first + local)
         images, labels = self.examples.take(index, example_keys(self.seed, epoch, index))
         return {
@@ -85,13 +86,14 @@ class Stream:
 
     def _block(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws many positions at once, as that costs little more than one batch; keeps the last."""
-        found = self._blocks.get(number)
-        if found is None:
+        block = self._blocks.get(number)
+        if block is None:
             position = np.arange(number * BLOCK, (number + 1) * BLOCK)
-            found = (self.sampling or Shuffled(len(self.examples)))(position, self.seed)
+            block = (self.sampling or Shuffled(len(self.examples)))(position, self.seed)
+            # Only the last: batches are made in order, and a run of days would keep every block that it ever drew.
             self._blocks.clear()
-            self._blocks[number] = found
-        return found
+            self._blocks[number] = block
+        return block
 
     @functools.cached_property
     def _blocks(self) -> dict[int, tuple[np.ndarray, np.ndarray]]:
@@ -167,6 +169,8 @@ def prefetch(make: Callable[[int], Batch], start: int, stop: int, depth: int = 2
     """
     with ThreadPoolExecutor(workers, 'prefetch') as pool:
         try:
+            # A queue of futures in order of the steps: whichever thread is ready first, batches come as they would
+            # from one.
             ahead = deque(pool.submit(make, step) for step in range(start, min(start + depth, stop)))
             for step in range(start, stop):
                 batch = ahead.popleft().result()

@@ -92,13 +92,13 @@ def look_all(examples: Encoded, every: int = 1) -> list[Look]:
         stop = min(start + CHUNK * every, len(examples))
         return [look(examples, number, threads) for number in range(start, stop, every)]
 
-    starts, found = range(0, len(examples), CHUNK * every), []
+    starts, looks = range(0, len(examples), CHUNK * every), []
     total = len(range(0, len(examples), every))
     with ThreadPoolExecutor(threads) as pool, tqdm(total=total, unit='image', leave=False, disable=None) as bar:
         for part in pool.map(some, starts):
-            found += part
+            looks += part
             bar.update(len(part))
-    return found
+    return looks
 
 
 def look(examples: Encoded, number: int, threads: int = 1) -> Look:
@@ -138,21 +138,21 @@ def _fits(name: str, kind: str) -> bool:
 
 
 def _of_split(examples: Encoded, looks: Sequence[Look], names: Sequence[str]) -> dict:
-    good = [each for each in looks if not each.wrong]
-    sides = {side: sorted(getattr(each, side) for each in good) for side in ('width', 'height')}
+    good = [seen for seen in looks if not seen.wrong]
+    sides = {side: sorted(getattr(seen, side) for seen in good) for side in ('width', 'height')}
     sizes = {side: [all_[0], round(statistics.median(all_)), all_[-1]] for side, all_ in sides.items() if all_}
     counts = np.bincount(_labels(examples), minlength=len(names)).tolist()
-    slivers = [each for each in good if max(each.height, each.width) > SLIVER * min(each.height, each.width)]
+    slivers = [seen for seen in good if max(seen.height, seen.width) > SLIVER * min(seen.height, seen.width)]
     return {
         'images': len(examples),
         'looked_at': len(looks),
         'per_class': dict(zip(names, counts, strict=True)),
-        'unreadable': {each.id: each.wrong for each in looks if each.wrong},
+        'unreadable': {seen.id: seen.wrong for seen in looks if seen.wrong},
         **sizes,
-        'modes': dict(Counter(each.mode for each in good).most_common()),
-        'slivers': {each.id: f'{each.width} x {each.height}' for each in slivers},
-        'turned': [each.id for each in good if each.turned],
-        'named_wrong': {each.id: each.named_wrong for each in good if each.named_wrong},
+        'modes': dict(Counter(seen.mode for seen in good).most_common()),
+        'slivers': {seen.id: f'{seen.width} x {seen.height}' for seen in slivers},
+        'turned': [seen.id for seen in good if seen.turned],
+        'named_wrong': {seen.id: seen.named_wrong for seen in good if seen.named_wrong},
         'duplicates': [_group({'': group}, names) for group in _same(good)],
     }
 
@@ -160,8 +160,8 @@ def _of_split(examples: Encoded, looks: Sequence[Look], names: Sequence[str]) ->
 def _same(looks: Iterable[Look]) -> list[list[Look]]:
     """Returns groups of files with the same bytes."""
     groups: dict[bytes, list[Look]] = defaultdict(list)
-    for each in looks:
-        groups[each.digest].append(each)
+    for seen in looks:
+        groups[seen.digest].append(seen)
     return [group for group in groups.values() if len(group) > 1]
 
 
@@ -169,57 +169,57 @@ def _shared(looks: dict[str, list[Look]]) -> list[dict]:
     """Returns the contents that several splits have."""
     groups: dict[bytes, dict[str, list[Look]]] = defaultdict(lambda: defaultdict(list))
     for split, of_split in looks.items():
-        for each in of_split:
-            if not each.wrong:
-                groups[each.digest][split].append(each)
+        for seen in of_split:
+            if not seen.wrong:
+                groups[seen.digest][split].append(seen)
     return [_group(group) for group in groups.values() if len(group) > 1]
 
 
 def _group(of_split: dict[str, list[Look]], names: Sequence[str] = ()) -> dict:
     """Returns the files of one content, and whether they are of several classes."""
-    labels = {each.label for looks in of_split.values() for each in looks}
-    files = {split: [each.id for each in looks] for split, looks in of_split.items()}
+    labels = {seen.label for looks in of_split.values() for seen in looks}
+    files = {split: [seen.id for seen in looks] for split, looks in of_split.items()}
     return {'files': files.get('', files), 'several_classes': len(labels) > 1}
 
 
 def _problems(source: Source, splits: dict, most: float) -> list[str]:
-    found = []
+    problems = []
     try:
         identity.of(source)
     except UserError as error:
-        found.append(str(error))
+        problems.append(str(error))
     if 'train' not in splits:
-        found.append('there are no training images: evaluation alone can use this folder')
+        problems.append('there are no training images: evaluation alone can use this folder')
     for split, values in splits.items():
         bad, looked = values['unreadable'], values['looked_at']
         if split != 'train' and bad:
-            found.append(f'{split}: {len(bad):,} unreadable, and evaluation leaves no image out: {_few(bad)}')
+            problems.append(f'{split}: {len(bad):,} unreadable, and evaluation leaves no image out: {_few(bad)}')
         elif len(bad) > most * looked:
-            found.append(
+            problems.append(
                 f'{split}: {len(bad):,} of {looked:,} unreadable, above the share config.data.most_damaged={most:g} '
                 f'with which a run goes on: {_few(bad)}'
             )
-    return found
+    return problems
 
 
 def _of_classes(source: Source, names: Sequence[str]) -> list[str]:
     split = 'train' if 'train' in source.splits else 'test'
     counts = np.bincount(_labels(source.splits[split]), minlength=len(names))
     single = [names[label] for label in np.flatnonzero(counts == 1).tolist()]
-    found = [f'{split}: one image in {_named(single)}'] if single else []
+    problems = [f'{split}: one image in {_named(single)}'] if single else []
     if len(names) == 1:
-        found.append(f'there is one class, {names[0]!r}: nothing is to be told apart')
-    some = counts[counts > 0]
-    if len(some) and some.max() > UNBALANCED * some.min():
-        most, least = names[int(counts.argmax())], names[int(np.where(counts > 0, counts, some.max()).argmin())]
-        found.append(
-            f'{split}: {most!r} has {some.max():,} images and {least!r} {some.min():,}; '
+        problems.append(f'there is one class, {names[0]!r}: nothing is to be told apart')
+    occurring = counts[counts > 0]
+    if len(occurring) and occurring.max() > UNBALANCED * occurring.min():
+        most, least = names[int(counts.argmax())], names[int(np.where(counts > 0, counts, occurring.max()).argmin())]
+        problems.append(
+            f'{split}: {most!r} has {occurring.max():,} images and {least!r} {occurring.min():,}; '
             'config.loss.class_weights=balanced or config.sampling.name=balanced weigh them'
         )
     odd = [name for name in names if ODD_NAMES.fullmatch(name)]
-    found += [f'are they classes? {_named(odd)}'] if odd else []
+    problems += [f'are they classes? {_named(odd)}'] if odd else []
     return [
-        *found,
+        *problems,
         *(
             f'names that differ only in case, blanks or the form of Unicode: {_named(group, ascii)}'
             for group in alike(names)
@@ -228,34 +228,34 @@ def _of_classes(source: Source, names: Sequence[str]) -> list[str]:
 
 
 def _of_files(splits: dict) -> list[str]:
-    found = []
+    problems = []
     for split, values in splits.items():
         if values['unreadable'] and split == 'train':
-            found.append(
+            problems.append(
                 f'train: {len(values["unreadable"]):,} unreadable, replaced in training and counted: '
                 f'{_few(values["unreadable"])}'
             )
         if slivers := values['slivers']:
-            found.append(f'{split}: {len(slivers):,} more than {SLIVER} times as long as wide: {_few(slivers)}')
+            problems.append(f'{split}: {len(slivers):,} more than {SLIVER} times as long as wide: {_few(slivers)}')
         if turned := values['turned']:
-            found.append(
+            problems.append(
                 f'{split}: {len(turned):,} with an orientation in EXIF, which is not followed: '
                 f'{", ".join(turned[:SHOWN])}'
             )
         if other := values['named_wrong']:
-            found.append(
+            problems.append(
                 f'{split}: {len(other):,} of another format than their names say, read as what they are: {_few(other)}'
             )
-    return found
+    return problems
 
 
 def _of_duplicates(splits: dict, shared: list[dict]) -> list[str]:
-    found = []
+    problems = []
     if shared:
         pairs = ['; '.join(f'{split}: {files[0]}' for split, files in group['files'].items()) for group in shared]
         more = sum(group['several_classes'] for group in shared)
         under = f' ({more:,} under several classes)' if more else ''
-        found.append(
+        problems.append(
             f'images in several splits, so that the test is not of new ones: {len(shared):,}{under}: '
             f'{" | ".join(pairs[:SHOWN])}'
         )
@@ -265,13 +265,13 @@ def _of_duplicates(splits: dict, shared: list[dict]) -> list[str]:
         if groups:
             first = (several or groups)[0]['files']
             under = f', {len(several):,} of them under several classes' if several else ''
-            found.append(f'{split}: images there more than once: {len(groups):,}{under} ({", ".join(first[:2])})')
-    return found
+            problems.append(f'{split}: images there more than once: {len(groups):,}{under} ({", ".join(first[:2])})')
+    return problems
 
 
-def _few(found: dict[str, str]) -> str:
-    more = f' and {len(found) - SHOWN:,} more' if len(found) > SHOWN else ''
-    return '; '.join(f'{name} ({why})' for name, why in list(found.items())[:SHOWN]) + more
+def _few(reasons: dict[str, str]) -> str:
+    more = f' and {len(reasons) - SHOWN:,} more' if len(reasons) > SHOWN else ''
+    return '; '.join(f'{name} ({why})' for name, why in list(reasons.items())[:SHOWN]) + more
 
 
 def _named(names: Sequence[str], shown=repr) -> str:

@@ -87,10 +87,10 @@ def images(root: str = '') -> Encoded:
     expected = 'expected a folder of images, or a tar'
     if not place.exists():
         raise UserError(f'config.unlabelled.root is {root}, and nothing is there; {expected}')
-    found = _of_folder(place) if place.is_dir() else _of_tar(place)
-    if not len(found):
+    examples = _of_folder(place) if place.is_dir() else _of_tar(place)
+    if not len(examples):
         raise UserError(f'config.unlabelled.root is {root}, and no image is in it; {expected}')
-    return Unlabelled(found)
+    return Unlabelled(examples)
 
 
 def check_fits(source: Source, other: Source) -> None:

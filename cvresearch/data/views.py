@@ -134,7 +134,7 @@ def cut(image: np.ndarray, views: Sequence[View], interpolation: str = 'bilinear
       DamagedError: the image is so narrow that a view of it has more than `windows.MOST_RESIZED` pixels.
     """
     resized: dict[Size, np.ndarray] = {}
-    found = []
+    crops = []
     for view in views:
         top, left, height, width = view.box
         if min(top, left) < 0 or top + height > view.resized[0] or left + width > view.resized[1]:
@@ -148,8 +148,8 @@ def cut(image: np.ndarray, views: Sequence[View], interpolation: str = 'bilinear
                 resized[view.resized] = resize(image, view.resized, interpolation)
             pixels = resized[view.resized][top : top + height, left : left + width]
         pixels = resize(pixels, view.out, interpolation)
-        found.append(pixels[:, ::-1] if view.flip else pixels)
-    return found
+        crops.append(pixels[:, ::-1] if view.flip else pixels)
+    return crops
 
 
 def resize(image: np.ndarray, size: Size, interpolation: str = 'bilinear') -> np.ndarray:

@@ -40,57 +40,58 @@ class LeftOut:
         return (f'left out: {"; ".join(parts)}',)
 
 
-def folders_in(root: Path, left: LeftOut | None = None) -> list[str]:
+def folders_in(root: Path, left_out: LeftOut | None = None) -> list[str]:
     """Returns the names of the folders in `root`, sorted; hidden ones are left out.
 
     Raises:
       UserError: `root` cannot be read.
     """
-    found = []
+    names = []
     for entry in _entries(os.fsencode(root)):
         if not _is_folder(entry):
             continue
         if hidden(entry.name):
-            if left:
-                left.note('hidden or system entries', entry.path)
+            if left_out:
+                left_out.note('hidden or system entries', entry.path)
         else:
-            found.append(os.fsdecode(entry.name))
-    return sorted(found)
+            names.append(os.fsdecode(entry.name))
+    return sorted(names)
 
 
-def images_in(root: Path, left: LeftOut | None = None) -> list[bytes]:
+def images_in(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
     """Returns the names of the image files that lie directly in `root`, sorted.
 
     Raises:
       UserError: `root` cannot be read.
     """
-    return sorted(_images(_entries(os.fsencode(root)), left))
+    return sorted(_images(_entries(os.fsencode(root)), left_out))
 
 
-def images_below(root: Path, left: LeftOut | None = None) -> list[bytes]:
+def images_below(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
     """Returns the paths of all image files at any depth below `root`, relative to it, sorted.
 
     Raises:
       UserError: one of the folders cannot be read.
     """
-    top, found = os.fsencode(root), []
+    top, paths = os.fsencode(root), []
+    # By identity, not by path: a link may lead back to a folder under another name.
     waiting = [(top, b'', frozenset([_identity(top)]))]
     while waiting:
         path, prefix, above = waiting.pop()
         entries = _entries(path)
-        found += [prefix + name for name in _images(entries, left)]
+        paths += [prefix + name for name in _images(entries, left_out)]
         for entry in entries:
             if not _is_folder(entry):
                 continue
             if hidden(entry.name):
-                if left:
-                    left.note('hidden or system entries', entry.path)
+                if left_out:
+                    left_out.note('hidden or system entries', entry.path)
             elif (identity := _identity(entry.path)) in above:
-                if left:
-                    left.note('links that lead back to a folder above', entry.path)
+                if left_out:
+                    left_out.note('links that lead back to a folder above', entry.path)
             else:
                 waiting.append((entry.path, prefix + entry.name + b'/', above | {identity}))
-    return sorted(found)
+    return sorted(paths)
 
 
 def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -100,13 +101,13 @@ def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.nda
 
 def packed(names: Sequence[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
     """Returns the names in each folder as two arrays: the folder's number, int32 (n,), and the name, bytes (n,)."""
-    counts = [len(each) for each in names]
-    arrays = [np.array(each, np.bytes_) if each else np.zeros(0, 'S1') for each in names]
+    counts = [len(folder_names) for folder_names in names]
+    arrays = [np.array(folder_names, np.bytes_) if folder_names else np.zeros(0, 'S1') for folder_names in names]
     return np.repeat(np.arange(len(names), dtype=np.int32), counts), np.concatenate([np.zeros(0, 'S1'), *arrays])
 
 
-def _images(entries: Iterable[os.DirEntry], left: LeftOut | None) -> list[bytes]:
-    found = []
+def _images(entries: Iterable[os.DirEntry], left_out: LeftOut | None) -> list[bytes]:
+    names = []
     for entry in entries:
         if _is_folder(entry):
             continue
@@ -117,11 +118,11 @@ def _images(entries: Iterable[os.DirEntry], left: LeftOut | None) -> list[bytes]
         elif not entry.is_file() and os.path.exists(entry.path):  # reading a pipe would wait for ever
             reason = 'entries that are neither files nor folders'
         else:  # also a link that leads nowhere: it counts as an image that cannot be read
-            found.append(entry.name)
+            names.append(entry.name)
             continue
-        if left:
-            left.note(reason, entry.path)
-    return found
+        if left_out:
+            left_out.note(reason, entry.path)
+    return names
 
 
 def _entries(path: bytes) -> list[os.DirEntry]:
@@ -142,8 +143,8 @@ def _is_folder(entry: os.DirEntry) -> bool:
 
 
 def _identity(path: bytes) -> tuple[int, int]:
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
+    status = os.stat(path)
+    return status.st_dev, status.st_ino
 
 
 def images_of(path: str) -> list[str]:
@@ -153,16 +154,16 @@ def images_of(path: str) -> list[str]:
       UserError: a folder without images, or a pattern that nothing fits.
     """
     if os.path.isdir(path):
-        found = []
+        files = []
         for folder, below, names in os.walk(path):
             below[:] = [name for name in below if not name.startswith('.')]
-            found += [os.path.join(folder, name) for name in names if name[:1] != '.' and is_image(os.fsencode(name))]
-        if not found:
+            files += [os.path.join(folder, name) for name in names if name[:1] != '.' and is_image(os.fsencode(name))]
+        if not files:
             raise UserError(f'there is no image in the folder (files that end in {", ".join(ENDINGS)})')
-        return sorted(found)
+        return sorted(files)
     if os.path.exists(path) or not glob.has_magic(path):
         return [path]
-    found = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
-    if not found:
+    files = [name for name in glob.glob(path, recursive=True) if os.path.isfile(name)]
+    if not files:
         raise UserError('no file fits this pattern')
-    return sorted(found)
+    return sorted(files)

@@ -81,8 +81,8 @@ def opencv(
     elif size == (height, width):
         cv2.resize(pixels, size[::-1], dst=out, interpolation=OPENCV[interpolation])
     else:
-        whole = cv2.resize(pixels, size[::-1], interpolation=OPENCV[interpolation])
-        out[:] = whole[top : top + height, left : left + width]
+        resized = cv2.resize(pixels, size[::-1], interpolation=OPENCV[interpolation])
+        out[:] = resized[top : top + height, left : left + width]
     return out
 
 

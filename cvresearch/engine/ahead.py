@@ -52,7 +52,7 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
     Raises:
       RunError: the compiler fails for another reason than too little memory.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder)
         (path / 'config.json').write_text(configs.to_json(config), encoding='utf-8')
@@ -73,7 +73,7 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
         program = (_dumped(path, GENERATED) or _dumped(path, OPTIMIZED))[-1].read_text(encoding='utf-8')
         sizes = _sizes(_dumped(path, BUFFERS)[-1].read_text(encoding='utf-8'), target.chip.platform == 'tpu')
         fits = fits and sum(sizes.values()) <= target.chip.memory
-        return Compiled(program, **sizes, fits=fits, seconds=time.perf_counter() - begun)
+        return Compiled(program, **sizes, fits=fits, seconds=time.perf_counter() - started)
 
 
 def _environment(path: Path) -> dict[str, str]:
@@ -93,12 +93,12 @@ def _wait(process: subprocess.Popen, path: Path, early: bool) -> bool:
     """Waits until a process has ended, or is killed since what is wanted of it is there; whether it was killed."""
     sizes: list[int] = []
     while process.poll() is None:
-        found = [file.stat().st_size for pattern in (BEFORE_CODE, BUFFERS) for file in _dumped(path, pattern)]
-        if early and len(found) == 2 and min(found) > 0 and found == sizes:  # and no longer written
+        written = [file.stat().st_size for pattern in (BEFORE_CODE, BUFFERS) for file in _dumped(path, pattern)]
+        if early and len(written) == 2 and min(written) > 0 and written == sizes:  # and no longer written
             process.kill()
             process.wait()
             return True
-        sizes = found
+        sizes = written
         time.sleep(0.5)
     return False
 

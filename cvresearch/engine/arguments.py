@@ -43,8 +43,8 @@ def takes(path: str, name: str | None) -> dict[str, object]:
         return dict(group.shared)
     if name is None:
         raise UserError(f'config.{path} has no name; set --config.{path}.name, one of {", ".join(sorted(group.table))}')
-    own = _defaults(lookup(path, group.table, name))
-    return {key: value for key, value in own.items() if key not in group.supplied} | dict(group.shared)
+    arguments = _defaults(lookup(path, group.table, name))
+    return {key: value for key, value in arguments.items() if key not in group.supplied} | dict(group.shared)
 
 
 def shared(path: str) -> frozenset[str]:
@@ -64,15 +64,15 @@ def named(path: str) -> bool:
 
 def groups_that_take(argument: str) -> list[str]:
     """Returns 'updates.clip_norm' for 'clip_norm': where a configuration can have an argument of that name."""
-    found = []
+    paths = []
     for path in _GROUPS:
         if path == 'model' or path.startswith('transform.eval'):
             continue
         group = _group(path)
-        own = [_defaults(one) for one in (group.table or {}).values()]
-        if any(argument in one and argument not in group.supplied for one in (group.shared, *own)):
-            found.append(f'{path}.{argument}')
-    return found
+        constructors = [_defaults(one) for one in (group.table or {}).values()]
+        if any(argument in one and argument not in group.supplied for one in (group.shared, *constructors)):
+            paths.append(f'{path}.{argument}')
+    return paths
 
 
 def _defaults(constructor: Callable) -> dict[str, object]:
@@ -84,8 +84,8 @@ def _defaults(constructor: Callable) -> dict[str, object]:
 def _default(field: dataclasses.Field):
     if field.default is not dataclasses.MISSING:
         return field.default
-    made = field.default_factory
-    return inspect.Parameter.empty if made is dataclasses.MISSING else made()
+    factory = field.default_factory
+    return inspect.Parameter.empty if factory is dataclasses.MISSING else factory()
 
 
 def _model(name: str | None) -> dict[str, object]:

@@ -63,10 +63,10 @@ def multiply_adds(phases: Phases, steps: int) -> int:
 
 def _seconds_of_an_update(experiment: Experiment, phases: Phases) -> float:
     """Returns the median seconds of an update of the first phase, the making of its batch included."""
-    state, taken = experiment.initial_state(), []
+    state, seconds = experiment.initial_state(), []
     for step in range(min(UPDATES + 1, experiment.plan.steps)):
-        begun = time.perf_counter()
+        started = time.perf_counter()
         state = jax.block_until_ready(phases.update(step, state, phases.batch(step)))
-        taken.append(time.perf_counter() - begun)
+        seconds.append(time.perf_counter() - started)
     # Without the first, which waits for the compiler; the median, since other programs slow down single updates.
-    return statistics.median(taken[1:] or taken)
+    return statistics.median(seconds[1:] or seconds)

@@ -246,8 +246,8 @@ def _stored(state: State) -> dict:
 
 def count_and_digest(params) -> tuple[int, str]:
     """Returns the number of parameters and the SHA-256 of their blocks, each under its name."""
-    own = unstack(hosts.to_host(params))
-    return trees.count(own), trees.sha256(own)
+    arrays = unstack(hosts.to_host(params))
+    return trees.count(arrays), trees.sha256(arrays)
 
 
 def _leaves(state) -> dict[str, str]:
@@ -277,7 +277,9 @@ def _cause(names: list[str], saved: dict[str, str], expected: dict[str, str]) ->
         return f'the model is the same and the {kind} is another; train on with the one that it was saved with'
     if not all(name in saved and name in expected for name in params):
         return 'it is of another model, or of another version of it; use what wrote it'
-    last_axes = ({of[name].rstrip(']').split('[')[1].split(', ')[-1] for name in params} for of in (saved, expected))
+    last_axes = (
+        {layouts[name].rstrip(']').split('[')[1].split(', ')[-1] for name in params} for layouts in (saved, expected)
+    )
     before, after = last_axes
     if all('/head/' in name for name in params) and len(before) == len(after) == 1 and before != after:
         return (

@@ -41,18 +41,18 @@ def load(name: str | Path, model: str = '') -> Classifier:
       UserError: nothing is there, it cannot be read, or the weights do not fit.
     """
     name = str(name)
-    asked = classifier.parse(name)
-    kind = asked.kind or _kind(asked)
-    return lookup('kind of net', OPENERS, kind, f'expected {NAMING}')(asked, name, model)
+    parsed = classifier.parse(name)
+    kind = parsed.kind or _kind(parsed)
+    return lookup('kind of net', OPENERS, kind, f'expected {NAMING}')(parsed, name, model)
 
 
-def _kind(asked: Name) -> str:
-    path = local(asked.place, 'the net')
+def _kind(parsed: Name) -> str:
+    path = local(parsed.place, 'the net')
     if not path.exists():
         raise UserError(f'there is no {path}; expected a net: {NAMING}')
     if compressed.is_compressed(path):
         return 'compressed'
-    return 'run' if path.is_dir() and not asked.reference and not _published(path) else 'file'
+    return 'run' if path.is_dir() and not parsed.reference and not _published(path) else 'file'
 
 
 def _published(path: Path) -> bool:
@@ -63,30 +63,32 @@ def _published(path: Path) -> bool:
         return False
 
 
-def _of_file(asked: Name, name: str, model: str) -> Classifier:
-    path = local(asked.place, 'the net')
-    if not asked.reference and not model and path.is_dir() and _published(path):
+def _of_file(parsed: Name, name: str, model: str) -> Classifier:
+    path = local(parsed.place, 'the net')
+    if not parsed.reference and not model and path.is_dir() and _published(path):
         return classifier.of_hub_folder(path, name)
-    return classifier.of_file(asked.place, asked.reference, model, name)
+    return classifier.of_file(parsed.place, parsed.reference, model, name)
 
 
-def _of_hub(asked: Name, name: str, model: str) -> Classifier:
-    return classifier.of_hub(asked.place, *(asked.choices or (None,)), name=name)
+def _of_hub(parsed: Name, name: str, model: str) -> Classifier:
+    return classifier.of_hub(parsed.place, *(parsed.choices or (None,)), name=name)
 
 
-def _of_compressed(asked: Name, name: str, model: str) -> Classifier:
-    net = compressed.classifier_of(local(asked.place, 'the net'), name)
+def _of_compressed(parsed: Name, name: str, model: str) -> Classifier:
+    net = compressed.classifier_of(local(parsed.place, 'the net'), name)
     if model and net.provenance.variant != model:
-        raise UserError(f'{asked.place} is a {net.provenance.variant}, not a {model}')
+        raise UserError(f'{parsed.place} is a {net.provenance.variant}, not a {model}')
     return net
 
 
-def _of_run(asked: Name, name: str, model: str) -> Classifier:
-    run = TrainedRun.open(asked.place, images=False, what='the net')
-    steps = [choice for choice in asked.choices if choice == 'best' or choice.removeprefix('snapshot').isdigit()]
-    averages = [choice for choice in asked.choices if choice not in steps]
+def _of_run(parsed: Name, name: str, model: str) -> Classifier:
+    run = TrainedRun.open(parsed.place, images=False, what='the net')
+    steps = [choice for choice in parsed.choices if choice == 'best' or choice.removeprefix('snapshot').isdigit()]
+    averages = [choice for choice in parsed.choices if choice not in steps]
     if len(steps) > 1 or len(averages) > 1:
-        raise UserError(f'{name} chooses twice ({", ".join(asked.choices)}); expected one step and one kind of weights')
+        raise UserError(
+            f'{name} chooses twice ({", ".join(parsed.choices)}); expected one step and one kind of weights'
+        )
     weights = averages[0] if averages else run.experiment.weights[-1]
     lookup('weights', dict.fromkeys(run.experiment.weights), weights)
     state = _state(run, steps[0] if steps else '')
@@ -101,8 +103,8 @@ def _state(run: TrainedRun, choice: str) -> State:
     folder, step = Checkpoints(run.path / SNAPSHOTS, read_only=True), int(choice.removeprefix('snapshot'))
     state = folder.restore(without_optimizer(run.experiment.abstract_state()), step)
     if state is None:
-        there = ', '.join(map(str, folder.steps())) or 'none'
-        raise UserError(f'{run.path} has no whole snapshot of step {step}; there are: {there}')
+        steps = ', '.join(map(str, folder.steps())) or 'none'
+        raise UserError(f'{run.path} has no whole snapshot of step {step}; there are: {steps}')
     return state
 
 

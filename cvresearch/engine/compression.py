@@ -6,6 +6,7 @@ bit. A net that trains so has its blocks one by one (nn/stacked.py), and every l
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 
 import jax
@@ -17,7 +18,7 @@ from ml_collections import ConfigDict
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError, construct, lookup
 from cvresearch.nn import dropout, fake_quantised
-from cvresearch.optim import pruning, sharing
+from cvresearch.optim import factorise, pruning, sharing
 from cvresearch.optim.compression import Compression
 from cvresearch.optim.kernels import require_share
 from cvresearch.optim.updates import OptimizerOptions
@@ -102,6 +103,7 @@ class Prune(Compression):
 
     def begun(self, params) -> tuple[dict, dict]:
         leaves = dict(trees.named_leaves(params))
+        # A kernel that is all zeros was not pruned: the last one of a residual block may begin so.
         held = {path: (leaves[path] != 0) | ~np.any(leaves[path]) for path in self.values(params)}
         return params, {'masks': trees.nested(held)}
 
@@ -112,22 +114,25 @@ class Prune(Compression):
             masks = self._masks(params, dict(trees.named_leaves(memory['masks'])), rounds.made(step))
             return self.settled(new := {'masks': trees.nested(masks)}, params), new
 
+        # Within the compiled update: one program serves all steps, whichever of them prune.
         is_due = (jnp.array(rounds.steps) == step).any()
         return lax.cond(is_due, pruned, lambda: (params, memory))
 
-    def _masks(self, params, masks: dict[str, jax.Array], made: jax.Array) -> dict[str, jax.Array]:
+    def _masks(self, params, masks: dict[str, jax.Array], rounds_done: jax.Array) -> dict[str, jax.Array]:
         """Returns the masks after so many rounds, by path."""
         leaves, values, rounds = dict(trees.named_leaves(params)), self.values(params), self._made_rounds()
         if self.quality:
             return {path: pruning.above_deviation(leaves[path], masks[path], values[path]) for path in masks}
         if self.scope == 'global':
             numbers = rounds.numbers(self.share, sum(mask.size for mask in masks.values()))
-            found = pruning.without_smallest_of_all(
-                [leaves[path] for path in masks], list(masks.values()), jnp.array(numbers)[made]
+            pruned = pruning.without_smallest_of_all(
+                [leaves[path] for path in masks], list(masks.values()), jnp.array(numbers)[rounds_done]
             )
-            return dict(zip(masks, found, strict=True))
+            return dict(zip(masks, pruned, strict=True))
         return {
-            path: pruning.without_smallest(leaves[path], mask, jnp.array(rounds.numbers(values[path], mask.size))[made])
+            path: pruning.without_smallest(
+                leaves[path], mask, jnp.array(rounds.numbers(values[path], mask.size))[rounds_done]
+            )
             for path, mask in masks.items()
         }
 
@@ -165,7 +170,7 @@ class Share(Compression):
 
     def __post_init__(self):
         super().__post_init__()
-        lookup('compress.kmeans', dict.fromkeys(('lloyd', 'optimal')), self.kmeans)
+        lookup('compress.kmeans', sharing.METHODS, self.kmeans)
         if self.uneven:
             raise UserError(
                 'config.compress.name is share, and the optimizer moves equal weights differently (muon, '
@@ -192,9 +197,10 @@ class Share(Compression):
             kernel = np.asarray(dict(trees.named_leaves(params))[path])
             shared = sharing.share(kernel, bits, self.kmeans)
             changed[path], codes[path] = shared.weights(), shared.codes.astype(np.int16)
-            found, first = np.unique(codes[path], return_index=True)
+            used, first = np.unique(codes[path], return_index=True)
+            # The first member of each cluster stands for its value: `settled` reads it there.
             members[path] = np.zeros(2**bits, np.int32)
-            members[path][found[found >= 0]] = first[found >= 0]
+            members[path][used[used >= 0]] = first[used >= 0]
         new = _over(trees.nested(changed), params, lambda leaf, kernel: kernel)
         return new, {'codes': trees.nested(codes), 'members': trees.nested(members)}
 
@@ -205,6 +211,7 @@ class Share(Compression):
         bits = self._bits(gradients)
 
         def of_layer(path, codes):
+            # One entry more than there are values, which is zero: for the weights that stay zero.
             entries = sharing.codebook_gradient(dict(trees.named_leaves(gradients))[path], codes, 2 ** bits[path])
             return jnp.append(entries, 0)[jnp.where(codes < 0, 2 ** bits[path], codes)]
 
@@ -221,6 +228,63 @@ class Share(Compression):
 
         shared = {path: of_layer(path, codes) for path, codes in trees.named_leaves(memory['codes'])}
         return _over(trees.nested(shared), params, lambda leaf, kernel: kernel)
+
+
+@dataclasses.dataclass(frozen=True)
+class Factors(Compression):
+    """A layer stays the product of two smaller ones, found at step 0 by the truncated SVD (Denton et al. 2014).
+
+    The first, of all inputs, trains; the second, a basis of the outputs, stays. It begins from a net that is trained,
+    `config.init.weights`. `cvresearch compress --svd size=...` with the same share then writes the factors and loses
+    nothing more. Depthwise kernels, and layers that factors make no smaller, stay whole; other convolutions in groups
+    are to be left out by `layers`.
+
+    Attributes:
+      size: share of a kernel's weights that its factors have at most, 0 to 1.
+      layers: patterns of the kernels, or pairs (pattern, its own share); the first that matches counts. All kernels if
+        empty.
+    """
+
+    size: float = 0.2
+
+    @property
+    def value(self) -> float:
+        return self.size
+
+    def check_value(self, value: float) -> None:
+        require_share('config.compress.size', value)
+
+    def check(self, params, steps: int) -> None:
+        super().check(params, steps)
+        if not self._ranks(params):
+            raise UserError(f'config.compress: factors of a share {self.size} make no layer smaller; expected less')
+
+    def _ranks(self, params) -> dict[str, int]:
+        leaves, ranks = dict(trees.named_leaves(params)), {}
+        for path, share in self.values(params).items():
+            *inputs, features = leaves[path].shape
+            rank = factorise.rank_by_size(leaves[path], share)
+            depthwise = len(inputs) == 3 and inputs[2] == 1
+            if not depthwise and factorise.is_smaller(math.prod(inputs), features, rank):
+                ranks[path] = rank
+        return ranks
+
+    def blank(self, params) -> dict:
+        leaves = dict(trees.named_leaves(params))
+        bases = {path: jnp.zeros((rank, leaves[path].shape[-1])) for path, rank in self._ranks(params).items()}
+        return {'bases': trees.nested(bases)}
+
+    def begun(self, params) -> tuple[dict, dict]:
+        leaves = dict(trees.named_leaves(params))
+        bases = {path: factorise.basis(leaves[path], rank) for path, rank in self._ranks(params).items()}
+        memory = {'bases': trees.nested(bases)}
+        return self.settled(memory, params), memory
+
+    def tied(self, memory: dict, gradients):
+        return self.settled(memory, gradients)
+
+    def settled(self, memory: dict, params):
+        return _over(memory['bases'], params, factorise.within)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,7 +315,7 @@ def _none() -> None:
     return None
 
 
-COMPRESSIONS = {'none': _none, 'prune': Prune, 'share': Share, 'int8': Int8}
+COMPRESSIONS = {'none': _none, 'prune': Prune, 'share': Share, 'factors': Factors, 'int8': Int8}
 SUPPLIED = ('steps_per_epoch', 'never_learns', 'uneven')
 
 
@@ -267,8 +331,8 @@ def make(config: ConfigDict, steps_per_epoch: float, options: OptimizerOptions) 
       UserError: an unknown name or argument, or one out of range.
     """
     uneven = config.optimizer.get('name') in NO_SHARING or bool(options.agc)
-    given = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
-    return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **given)
+    supplied = dict(steps_per_epoch=steps_per_epoch, never_learns=options.never_learns, uneven=uneven)
+    return construct('compress', COMPRESSIONS, config.get('compress', {'name': 'none'}), **supplied)
 
 
 def _over(part: Mapping, tree: Mapping, rule: Callable) -> dict:

@@ -74,11 +74,11 @@ def adopted(path: Path, experiment: Experiment, state: State) -> tuple[list[str]
     mixed = not is_first_part(experiment, before, int(state.step))
     had = before.epochs if shorter.steps == shorter.all_steps else round(shorter.epoch(shorter.steps), 3)
     if before.epochs == config.epochs:
-        said = (
+        sentence = (
             f'goes on from {shorter.steps:,} to {experiment.plan.steps:,} of {experiment.plan.all_steps:,} steps '
             '(config.max_steps): the schedule is made for all steps, as before'
         )
-        return [*lines, said, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
+        return [*lines, sentence, *_statistics(config, int(state.step) >= shorter.steps)], had if mixed else None
     return lines + extended(experiment, before, state), had if mixed else None
 
 
@@ -105,12 +105,12 @@ def extended(experiment: Experiment, before: ConfigDict, state: State) -> list[s
     moves = f'stays {texts[0]}' if texts[0] == texts[1] else f'goes from {texts[0]} to {texts[1]}'
     name = config.schedule.name
     mixed = '' if is_first_part(experiment, before, step) else 'not '
-    said = (
+    sentence = (
         f'extended from {before.epochs:g} to {config.epochs:g} epochs ({shorter.steps:,} to {plan.steps:,} steps): '
         f'schedule {name!r}: at step {step:,} the learning rate {moves}, at the end it is {texts[2]}: {REASONS[name]}; '
         f'the steps so far are {mixed}the first of a run of {config.epochs:g} epochs'
     )
-    return [said, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
+    return [sentence, *_sizes(shorter, plan, config, step), *_statistics(config, step >= shorter.steps)]
 
 
 def is_first_part(experiment: Experiment, before: ConfigDict, step: int) -> bool:
@@ -140,11 +140,11 @@ def _sizes(shorter: Plan, longer: Plan, config: ConfigDict, step: int) -> list[s
     """Says where images are resized on the way, and the size of the next ones moves with the end of the run."""
     if config.resize.name == 'none':
         return []
-    found = []
+    sizes = []
     for plan in (shorter, longer):
         phases = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
-        found.append(phases[resizing.phase_at(phases, step)].size)
-    moves = f'stay {found[0]} pixels' if found[0] == found[1] else f'go from {found[0]} to {found[1]} pixels'
+        sizes.append(phases[resizing.phase_at(phases, step)].size)
+    moves = f'stay {sizes[0]} pixels' if sizes[0] == sizes[1] else f'go from {sizes[0]} to {sizes[1]} pixels'
     return [f'resize {config.resize.name!r}: at step {step:,} training images {moves}']
 
 

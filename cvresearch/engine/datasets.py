@@ -35,12 +35,13 @@ def compared(path: Path, source: Source) -> dict:
     Raises:
       UserError: the data have changed, or are not the same on every host.
     """
-    own = identity.of(source)
-    now = hosts.broadcast(own)
-    if own != now:
+    present = identity.of(source)
+    now = hosts.broadcast(present)
+    if present != now:
         raise UserError(
             f'the data of host {jax.process_index()} differ from those of host 0: '
-            f'{"; ".join(identity.differences(now, own)) or "the facts of the data"}; expected the same on all hosts'
+            f'{"; ".join(identity.differences(now, present)) or "the facts of the data"}; '
+            'expected the same on all hosts'
         )
     card = hosts.broadcast(read_card(path) if hosts.is_primary() else None)
     if card is None:

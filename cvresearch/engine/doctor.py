@@ -114,7 +114,7 @@ def _packages() -> Iterator[Verdict]:
     if installation.version('libtpu'):
         missing += installation.unmet(metadata.requires('jax') or [], 'tpu')
     names = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'libtpu')
-    versions = [f'{name} {found}' for name in names if (found := installation.version(name))]
+    versions = [f'{name} {number}' for name in names if (number := installation.version(name))]
     advice = f'{"; ".join(sorted(set(missing)))}: install the package anew (pip install -U cvresearch)'
     yield (WRONG, advice) if missing else (OK, ', '.join(versions))
     plugins, driver = installation.cuda_plugins(), installation.nvidia_driver()
@@ -151,14 +151,14 @@ def _devices() -> Iterator[Verdict]:
         telling = [line for line in lines if 'Error' in line or 'Unknown flag' in line] or lines
         yield WRONG, f'JAX does not start (exit code {done.returncode}): {(telling or ["no message"])[-1][:500]}'
         return
-    found = json.loads(done.stdout.splitlines()[-1])
-    kinds = ', '.join(f'{found["kinds"].count(kind)} x {kind}' for kind in sorted(set(found['kinds'])))
-    memory = f', {found["memory"] / GIB:.1f} GiB each' if found['memory'] else ''
-    yield OK, f'{kinds} ({found["platform"]}{memory}; {found["runtime"]})'
-    if found['bad']:
-        yield WRONG, f'a product of whole numbers comes out wrong on {", ".join(found["bad"])}; take it out of use'
+    answer = json.loads(done.stdout.splitlines()[-1])
+    kinds = ', '.join(f'{answer["kinds"].count(kind)} x {kind}' for kind in sorted(set(answer['kinds'])))
+    memory = f', {answer["memory"] / GIB:.1f} GiB each' if answer['memory'] else ''
+    yield OK, f'{kinds} ({answer["platform"]}{memory}; {answer["runtime"]})'
+    if answer['bad']:
+        yield WRONG, f'a product of whole numbers comes out wrong on {", ".join(answer["bad"])}; take it out of use'
     here = installation.accelerators()
-    if found['platform'] == 'cpu' and here and os.environ.get('JAX_PLATFORMS') != 'cpu':
+    if answer['platform'] == 'cpu' and here and os.environ.get('JAX_PLATFORMS') != 'cpu':
         yield (
             WRONG,
             (
@@ -247,21 +247,21 @@ def _hosts(hosts: int) -> Iterator[Verdict]:
     from cvresearch.base.hosts import broadcast
 
     names = ('jax', 'jaxlib', 'flax', 'optax', 'numpy', 'opencv-python-headless', 'pillow', 'simplejpeg')
-    own = {'python': platform.python_version()} | {name: installation.version(name) for name in names}
-    begun = time.time()
-    first = broadcast({'versions': own, 'time': time.time()})
-    took = time.time() - begun
+    here = {'python': platform.python_version()} | {name: installation.version(name) for name in names}
+    start = time.time()
+    first = broadcast({'versions': here, 'time': time.time()})
+    took = time.time() - start
     yield OK, f'{hosts} hosts, {jax.device_count()} devices, {jax.local_device_count()} of them here'
     versions = first['versions'].items()
-    if differing := [f'{name} {own[name]} (host 0: {was})' for name, was in versions if was != own[name]]:
+    if differing := [f'{name} {here[name]} (host 0: {was})' for name, was in versions if was != here[name]]:
         yield WRONG, f'other versions than on host 0: {", ".join(differing)}; install the same on all'
-    behind = begun + took / 2 - first['time']
+    behind = start + took / 2 - first['time']
     if abs(behind) > SKEW_SECONDS + took:
         yield WARNING, f'the clock is {behind:+.0f} s from that of host 0'
 
 
-def _run(config: ConfigDict, workdir: Path | None, made: list) -> Iterator[Verdict]:
-    """Yields whether the net, its data and the run's folder go together; puts the experiment into `made`."""
+def _run(config: ConfigDict, workdir: Path | None, experiments: list) -> Iterator[Verdict]:
+    """Yields whether the net, its data and the run's folder go together; puts the experiment into `experiments`."""
     import jax
 
     from cvresearch.base import hosts
@@ -284,7 +284,7 @@ def _run(config: ConfigDict, workdir: Path | None, made: list) -> Iterator[Verdi
     needed, free = checkpoint * (config.keep + 1), shutil.disk_usage(_existing(workdir or Path.cwd())).free
     text = f'{config.keep + 1} checkpoints of {checkpoint / MIB:,.1f} MiB, and {free / MIB:,.0f} MiB free'
     yield (WRONG if free < checkpoint else WARNING if free < needed else OK), text
-    made.append(experiment)
+    experiments.append(experiment)
 
 
 def _data(experiment, workdir: Path | None) -> Iterator[Verdict]:
@@ -295,20 +295,20 @@ def _data(experiment, workdir: Path | None) -> Iterator[Verdict]:
     from cvresearch.engine import datasets
 
     source = experiment.source
-    own = identity.of(source)
-    first = broadcast(own)
-    if own != first:
-        yield WRONG, f'they differ from those of host 0: {"; ".join(identity.differences(first, own))}'
-    if workdir and (changed := datasets.changes(read_card(workdir) or {}, own)):
+    present = identity.of(source)
+    first = broadcast(present)
+    if present != first:
+        yield WRONG, f'they differ from those of host 0: {"; ".join(identity.differences(first, present))}'
+    if workdir and (changed := datasets.changes(read_card(workdir) or {}, present)):
         yield WRONG, f'they have changed since the run in {workdir} began: {changed}'
     counts = ', '.join(f'{name} {len(split):,}' for name, split in source.splits.items())
     for name, split in source.splits.items():
         index = np.unique(np.linspace(0, len(split) - 1, TRIED).astype(np.int64))
-        begun = time.perf_counter()
+        start = time.perf_counter()
         split.take(index, np.zeros(len(index), np.uint64) if name == 'train' else None)
-        seconds = time.perf_counter() - begun
-        if found := split.damage.found if isinstance(split, Pictures) and split.damage else {}:
-            yield WARNING, f'{name}: {len(found)} of {len(index)} images are damaged (see cvresearch data prepare)'
+        seconds = time.perf_counter() - start
+        if damaged := split.damage.found if isinstance(split, Pictures) and split.damage else {}:
+            yield WARNING, f'{name}: {len(damaged)} of {len(index)} images are damaged (see cvresearch data prepare)'
         if seconds > SLOW_SECONDS:
             yield WARNING, f'{name}: {len(index)} images took {seconds:.1f} s to read'
     yield OK, f'{source.facts.name}: {counts} images; {TRIED} of each were read'

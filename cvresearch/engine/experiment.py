@@ -131,6 +131,7 @@ class Experiment:
         # First, since other keys may name what plugins bring.
         plugins.load(config.get('plugins', ()))
         _check_numbers(config)
+        # Before the data: a batch that no mesh divides is said in a second, not after a folder has been listed.
         layout = layout or meshes.Layout.of_config(config)
         mesh = layout.mesh
         meshes.check_batch('batch_size', config.batch_size, mesh)
@@ -341,17 +342,17 @@ class Experiment:
         still = self.still_at(self.plan.steps - 1)
         net = recipes.statistics_net(self.model, still)
         step = self._of_whole(passes.make_statistics_step(net, self.augment, self.mean, self.std))
-        whole = meshes.replicated(self.mesh)
+        replicated = meshes.replicated(self.mesh)
         # The average is a net with activations, and so with statistics, of its own.
         variants = [state, state.averaged()] if state.average else [state]
-        found = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
-        exact = [recipes.population(list(each)) for each in zip(*found, strict=True)]
+        statistics = [[jax.device_get(step(variant, batch)) for variant in variants] for batch in batches]
+        exact = [recipes.population(list(tree)) for tree in zip(*statistics, strict=True)]
         before, held = [hosts.to_host(variant.model_state) for variant in variants], freezing.held(still)
         exact = [
             {name: param_filters.kept(old[name], new[name], held) for name in new}
             for old, new in zip(before, exact, strict=True)
         ]
-        exact = [hosts.to_devices(each, whole) for each in exact]
+        exact = [hosts.to_devices(tree, replicated) for tree in exact]
         state = state.replace(model_state=exact[0])
         return state.replace(average={**state.average, 'model_state': exact[1]}) if state.average else state
 
@@ -365,8 +366,8 @@ class Experiment:
             with devices.traced_for(self.mesh):
                 return step(state.replace(params=self._gather(state.params)) if self.layout.divides else state, batch)
 
-        whole, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
-        return jax.jit(of_whole, in_shardings=(self._placements, divided), out_shardings=whole)
+        replicated, divided = meshes.replicated(self.mesh), meshes.by_example(self.mesh)
+        return jax.jit(of_whole, in_shardings=(self._placements, divided), out_shardings=replicated)
 
 
 def _check_numbers(config: ConfigDict) -> None:

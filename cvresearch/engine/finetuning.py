@@ -106,15 +106,15 @@ def of(config: ConfigDict) -> dict:
         variant = registry.variant(config.model.name)
         return param_groups(registry.build(config.model.name, **arguments), variant.input_shape, by)
 
-    found = construct('finetune', METHODS, spec, groups=groups, epochs=config.epochs)
-    for key in found:
+    changes = construct('finetune', METHODS, spec, groups=groups, epochs=config.epochs)
+    for key in changes:
         group, _, name = key.partition('.')
         if config[group].get(name, ()) not in ((), [], 1.0):
             raise UserError(
                 f'config.finetune.name is {spec["name"]!r}, which sets config.{key}, and the configuration sets it '
                 'too; expected one of them (config.finetune.name=all sets nothing)'
             )
-    return found
+    return changes
 
 
 def _check_share(name: str, value: float) -> None:

@@ -62,7 +62,7 @@ def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
     times = dict(
         arithmetic=flops * images / target.chip.flops[config.dtype],
         hbm=moved.padded / target.chip.hbm,
-        links=sum(each.wire_bytes for each in sent) / target.chip.link,
+        links=sum(collective.wire_bytes for collective in sent) / target.chip.link,
     )
     least = max(times.values())
     return dict(
@@ -82,7 +82,7 @@ def of(config: ConfigDict, target: Machine, compiled: Compiled) -> dict:
         hbm_bytes_per_image=round(moved.hbm / images),
         hbm_bytes_per_image_padded=round(moved.padded / images),
         flops_per_image=flops,
-        collectives=[dataclasses.asdict(each) for each in sent],
+        collectives=[dataclasses.asdict(collective) for collective in sent],
         estimated_cycles=moved.cycles,
         seconds=times,
         bound_by=max(times, key=times.__getitem__),
@@ -97,7 +97,7 @@ def of_largest_images(config: ConfigDict, target: Machine) -> ConfigDict:
     """Returns the configuration of a run with progressive resizing as if all of it had its largest images."""
     experiment = memory_plan.experiment_for(config, target.devices)
     plan = experiment.plan
-    phase = max(resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch), key=lambda each: each.size or 0)
+    phase = max(resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch), key=lambda part: part.size or 0)
     if phase.size is None and not phase.values:
         return config
     return phases.config_of(config, phase, experiment.source.encoded)
@@ -124,14 +124,14 @@ def _memory(experiment: Experiment, compiled: Compiled, target: Machine) -> dict
     )
 
 
-def missing(found: dict) -> int:
+def missing(forecast: dict) -> int:
     """Returns the bytes by which a forecast's update is larger than a device's memory; 0 where it fits."""
-    return max(found['memory']['total'] - found['memory']['limit'], 0 if found['fits'] else 1)
+    return max(forecast['memory']['total'] - forecast['memory']['limit'], 0 if forecast['fits'] else 1)
 
 
-def complaint(config: ConfigDict, target: Machine, found: dict) -> str:
+def complaint(config: ConfigDict, target: Machine, forecast: dict) -> str:
     """Returns one line that says how much is missing, and what would mend it."""
-    limit, cures = found['memory']['limit'] / GIB, list(remedies(config, target, found))
+    limit, cures = forecast['memory']['limit'] / GIB, list(remedies(config, target, forecast))
     hint = (
         f'would fit by estimate: {", or ".join(cures)}'
         if cures
@@ -140,13 +140,13 @@ def complaint(config: ConfigDict, target: Machine, found: dict) -> str:
         )
     )
     return (
-        f'{config.model.name} with batch {found["batch_size"]} does not fit {target.name}: it needs '
-        f'{found["memory"]["total"] / GIB:.2f} GiB of each device, which has {limit:.2f}: '
-        f'{missing(found) / GIB:.2f} GiB are missing; {hint}'
+        f'{config.model.name} with batch {forecast["batch_size"]} does not fit {target.name}: it needs '
+        f'{forecast["memory"]["total"] / GIB:.2f} GiB of each device, which has {limit:.2f}: '
+        f'{missing(forecast) / GIB:.2f} GiB are missing; {hint}'
     )
 
 
-def remedies(config: ConfigDict, target: Machine, found: dict) -> Iterator[str]:
+def remedies(config: ConfigDict, target: Machine, forecast: dict) -> Iterator[str]:
     """Yields changes with which an update that does not fit would: the smallest of each kind.
 
     They are estimated from shapes, in proportion to what the compiled update needs beyond its state.
@@ -154,11 +154,11 @@ def remedies(config: ConfigDict, target: Machine, found: dict) -> Iterator[str]:
     here = _estimate(config, target, {})
     if here is None:
         return
-    factor = found['memory']['temporaries'] / max(sum(here) - here[0], 1)
-    for changes in _kinds(config, found['devices']):
+    factor = forecast['memory']['temporaries'] / max(sum(here) - here[0], 1)
+    for changes in _kinds(config, forecast['devices']):
         for change in changes:
             then = _estimate(config, target, change)
-            if then and then[0] + then[1] * factor <= found['memory']['limit']:
+            if then and then[0] + then[1] * factor <= forecast['memory']['limit']:
                 yield ' '.join(f'--config.{key}={value}' for key, value in change.items())
                 break
 
@@ -172,7 +172,9 @@ def _kinds(config: ConfigDict, devices: int) -> Iterator[list[dict]]:
         size //= 2
     yield [dict(batch_size=size) for size in sizes]
     parts = [2**power for power in range(1, 10)]
-    yield [{'updates.accumulate': now * each} for each in parts if config.batch_size % (devices * now * each) == 0]
+    yield [
+        {'updates.accumulate': now * number} for number in parts if config.batch_size % (devices * now * number) == 0
+    ]
     if not config.remat:
         yield [dict(remat=True)]
     shards = [2**power for power in range(1, 10) if devices % 2**power == 0]

@@ -69,14 +69,14 @@ def of(experiment: Experiment, kept: int | None = None) -> Footprint:
     """Returns what an experiment's update needs of each device of its mesh; `kept` are its activations, where known."""
     state = experiment.abstract_state()
     held = lambda tree: meshes.bytes_per_device(tree, jax.tree.map(lambda x: x.sharding, tree))  # noqa: E731
-    whole = _bytes(jax.tree.leaves(state.params))
+    params = _bytes(jax.tree.leaves(state.params))
     learning = experiment.training_at(0)[1].learning(state.params)
     return Footprint(
         params=held(state.params),
         optimizer=held(state.opt_state),
         average=held((state.average, state.model_state)),
         gradients=_bytes(jax.tree.leaves(learning)),
-        gathered=whole if experiment.layout.divides else 0,
+        gathered=params if experiment.layout.divides else 0,
         activations=activations(experiment) if kept is None else kept,
     )
 
@@ -91,6 +91,7 @@ def activations(experiment: Experiment) -> int:
     images_at_once = experiment.plan.batch_size // experiment.recipe.accumulate
     state, shape = experiment.abstract_state(), experiment.source.facts.image_shape
     model, recipe = experiment.training_at(0)
+    # The teacher has no backward pass, so nothing of it is kept.
     recipe = dataclasses.replace(recipe, distillation=None)
 
     def residuals(images, target, params):
@@ -105,6 +106,7 @@ def activations(experiment: Experiment) -> int:
     images = jax.ShapeDtypeStruct((images_at_once, *shape), jnp.float32)
     target = jax.ShapeDtypeStruct((images_at_once, experiment.model.num_classes), jnp.float32)
     traced = jax.make_jaxpr(residuals)(images, target, state.params).jaxpr
+    # What depends on the parameters alone is the parameters again, which are counted apart.
     dependent = set(traced.invars[:2])
     for equation in traced.eqns:
         if any(x in dependent for x in equation.invars if isinstance(x, core.Var)):
@@ -131,6 +133,7 @@ def rows(experiment: Experiment) -> Iterator[dict]:
     groups: dict[tuple, list[str]] = {}
     for name, x in named.items():
         axis = next((axis for axis, over in enumerate(cast(NamedSharding, x.sharding).spec) if over), None)
+        # Parameters of blocks that differ in their numbers alone are one row.
         groups.setdefault((re.sub(r'\d+', '*', name), x.shape, axis), []).append(name)
     for (pattern, shape, axis), names in groups.items():
         sums = {part: sum(held[name][part] for name in names) for part in PARTS}

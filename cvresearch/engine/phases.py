@@ -32,6 +32,7 @@ class Phases:
         plan, config = experiment.plan, experiment.config
         sizes = resizing.make(config.resize, plan.all_steps, plan.steps_per_epoch)
         self.phases = _divided(sizes, self._thaws())
+        # One experiment for each size, not for each phase: an unfreezing in between changes no image.
         of_size = [self._experiment_of(phase) for phase in sizes]
         self._experiments = [of_size[resizing.phase_at(sizes, phase.first)] for phase in self.phases]
         self.streams = [stream_of(part) for part in self._experiments]
@@ -70,6 +71,7 @@ class Phases:
     def with_precise_statistics(self, state: State) -> State:
         """Returns the state with statistics of norms over the last batches. To do so again changes nothing."""
         steps = self._experiment.plan.steps
+        # The last ones, not new ones: a run that is continued after its end finds the same statistics.
         last = range(steps - self._config.precise_batches, steps)
         batches = (self.batch(max(step, 0)) for step in last)
         return self.experiment(steps - 1).with_precise_statistics(state, batches)
@@ -77,6 +79,7 @@ class Phases:
     def begin(self, step: int) -> tuple[str, int]:
         """Begins to compile the updates of a step's phase and of the next; returns the name of the first."""
         number = resizing.phase_at(self.phases, step)
+        # The next phase too, in the background: a run would stand still for minutes where a size changes.
         for wanted in range(number, min(number + 2, len(self.phases))):
             self.compiler.begin(('update', wanted), functools.partial(self._compile, wanted))
         return 'update', number
@@ -136,6 +139,7 @@ def _divided(phases: tuple[resizing.Phase, ...], steps: list[int]) -> tuple[resi
 def stream_of(experiment: Experiment) -> Stream | Paired:
     """Returns this host's stream of an experiment's training images, and of images without labels if there are any."""
     source, config = experiment.source, experiment.config
+    # A host makes only its part of a batch; which examples that is depends on the batch alone, so hosts never talk.
     host, hosts = jax.process_index(), jax.process_count()
     stream = Stream(source.splits['train'], experiment.seed, config.batch_size, host, hosts, experiment.sampling)
     if source.unlabelled is None:

@@ -59,24 +59,24 @@ def main(argv: list[str]) -> int:
     logging.getLogger('jax._src.xla_bridge').setLevel(logging.CRITICAL)
     from cvresearch.engine import ahead, forecast
 
-    found, complaints = [], []
+    forecasts, complaints = [], []
     for size, shard in itertools.product(sizes, shards):
         setting = config.copy_and_resolve_references()
         configs.override(setting, 'batch_size', str(size))
         configs.override(setting, 'mesh.shard', str(shard))
-        found.append(ahead.forecast_of(setting, target, bool(options.early)))
-        if not found[-1]['fits']:
-            complaints.append(forecast.complaint(setting, target, found[-1]))
-    single = len(found) == 1
+        forecasts.append(ahead.forecast_of(setting, target, bool(options.early)))
+        if not forecasts[-1]['fits']:
+            complaints.append(forecast.complaint(setting, target, forecasts[-1]))
+    single = len(forecasts) == 1
     if style == 'json':
-        print(json.dumps(found[0] if single else found))
+        print(json.dumps(forecasts[0] if single else forecasts))
     elif style == 'text' and single:
-        print('\n'.join(_lines(found[0])))
+        print('\n'.join(_lines(forecasts[0])))
     else:
-        print(tables.render([_row(each) for each in found], COLUMNS, style))
-    fitting = [each for each in found if each['fits']]
+        print(tables.render([_row(row) for row in forecasts], COLUMNS, style))
+    fitting = [row for row in forecasts if row['fits']]
     if not single and fitting and style == 'text':
-        best = max(fitting, key=lambda each: each['most_images_per_second'])
+        best = max(fitting, key=lambda row: row['most_images_per_second'])
         print(f'best that fits: batch {best["batch_size"]}, shard {best["shard"]}')
     if not fitting:
         print(f'error: {complaints[0]}', file=sys.stderr)
@@ -85,47 +85,50 @@ def main(argv: list[str]) -> int:
 
 
 def _numbers(flag: str, text: str | None, default: int) -> list[int]:
-    return [cli.integer(flag, each.strip()) for each in text.split(',')] if text else [default]
+    return [cli.integer(flag, number.strip()) for number in text.split(',')] if text else [default]
 
 
-def _row(found: dict) -> dict:
+def _row(forecast: dict) -> dict:
     return dict(
-        batch_size=found['batch_size'],
-        shard=found['shard'],
-        fits='yes' if found['fits'] else 'no',
-        memory_gib=round(found['memory']['total'] / 2**30, 2),
-        hbm_mb_per_image=round(found['hbm_bytes_per_image'] / 1e6, 1),
-        padded=round(found['hbm_bytes_per_image_padded'] / 1e6, 1),
-        sent_mb=round(sum(each['wire_bytes'] for each in found['collectives']) / 1e6, 1),
-        **{f'{name}_ms': round(1e3 * value, 2) for name, value in found['seconds'].items()},
-        images_per_second=round(found['most_images_per_second']),
+        batch_size=forecast['batch_size'],
+        shard=forecast['shard'],
+        fits='yes' if forecast['fits'] else 'no',
+        memory_gib=round(forecast['memory']['total'] / 2**30, 2),
+        hbm_mb_per_image=round(forecast['hbm_bytes_per_image'] / 1e6, 1),
+        padded=round(forecast['hbm_bytes_per_image_padded'] / 1e6, 1),
+        sent_mb=round(sum(collective['wire_bytes'] for collective in forecast['collectives']) / 1e6, 1),
+        **{f'{name}_ms': round(1e3 * value, 2) for name, value in forecast['seconds'].items()},
+        images_per_second=round(forecast['most_images_per_second']),
     )
 
 
-def _lines(found: dict) -> list[str]:
+def _lines(forecast: dict) -> list[str]:
     """Returns a plan in words."""
-    memory, images = found['memory'], found['images_per_device']
+    memory, images = forecast['memory'], forecast['images_per_device']
     gib = lambda name: f'{name} {memory[name] / 2**30:.2f}'  # noqa: E731
-    times = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in found['seconds'].items())
+    times = ', '.join(f'{name} {1e3 * value:.2f} ms' for name, value in forecast['seconds'].items())
     sent = [
-        f'  {each["kind"]}: {each["count"]:,} of {each["bytes"] / 1e6:,.1f} MB, {each["wire_bytes"] / 1e6:,.1f} MB '
-        'over links'
-        for each in found['collectives']
+        f'  {item["kind"]}: {item["count"]:,} of {item["bytes"] / 1e6:,.1f} MB, '
+        f'{item["wire_bytes"] / 1e6:,.1f} MB over links'
+        for item in forecast['collectives']
     ]
-    cycles = 'not known before machine code' if found['estimated_cycles'] is None else f'{found["estimated_cycles"]:,}'
+    cycles = (
+        'not known before machine code' if forecast['estimated_cycles'] is None else f'{forecast["estimated_cycles"]:,}'
+    )
     return [
-        f'{found["model"]}, {found["dtype"]}, on {found["machine"]}: batch {found["batch_size"]:,}, {images:g} images '
-        f'a device, data {found["data"]} x shard {found["shard"]}, in {found["accumulate"]} part(s)',
-        f'memory of a device: {"fits" if found["fits"] else "DOES NOT FIT"}, {memory["total"] / 2**30:.2f} of '
+        f'{forecast["model"]}, {forecast["dtype"]}, on {forecast["machine"]}: batch {forecast["batch_size"]:,}, '
+        f'{images:g} images a device, data {forecast["data"]} x shard {forecast["shard"]}, in '
+        f'{forecast["accumulate"]} part(s)',
+        f'memory of a device: {"fits" if forecast["fits"] else "DOES NOT FIT"}, {memory["total"] / 2**30:.2f} of '
         f'{memory["limit"] / 2**30:.2f} GiB: {", ".join(map(gib, ("arguments", "outputs", "temporaries")))}',
         f'  of the arguments: {", ".join(map(gib, ("parameters", "optimizer", "averages")))}',
-        f'HBM: {found["hbm_bytes_per_image"] / 1e6:,.1f} MB an image, {found["hbm_bytes_per_image_padded"] / 1e6:,.1f} '
-        'with tiles filled up',
-        f'operations: {found["flops_per_image"] / 1e9:,.2f} GFLOP an image',
+        f'HBM: {forecast["hbm_bytes_per_image"] / 1e6:,.1f} MB an image, '
+        f'{forecast["hbm_bytes_per_image_padded"] / 1e6:,.1f} with tiles filled up',
+        f'operations: {forecast["flops_per_image"] / 1e9:,.2f} GFLOP an image',
         'sent between devices in a step:' if sent else 'sent between devices: nothing',
         *sent,
         f'estimated cycles of a step: {cycles}',
-        f'least time of a step: {times}; bound by {found["bound_by"]}',
-        f'at the most {found["most_images_per_second"]:,.0f} images/s; an epoch takes at least '
-        f'{found["least_epoch_seconds"]:,.1f} s',
+        f'least time of a step: {times}; bound by {forecast["bound_by"]}',
+        f'at the most {forecast["most_images_per_second"]:,.0f} images/s; an epoch takes at least '
+        f'{forecast["least_epoch_seconds"]:,.1f} s',
     ]

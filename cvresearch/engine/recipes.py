@@ -103,13 +103,17 @@ def population(of_batches: list[dict]) -> dict:
     section 3, "PreciseBN").
     """
 
-    def of_norm(*each: dict) -> dict:
-        mean, var = (np.stack([np.asarray(one[key]) for one in each]).astype(np.float64) for key in ('mean', 'var'))
+    def of_norm(*batches: dict) -> dict:
+        mean, var = (
+            np.stack([np.asarray(batch[key]) for batch in batches]).astype(np.float64) for key in ('mean', 'var')
+        )
         exact = {'mean': mean.mean(0), 'var': var.mean(0) + mean.var(0)}
-        return {key: exact[key].astype(value.dtype) if key in exact else value for key, value in each[0].items()}
+        return {key: exact[key].astype(value.dtype) if key in exact else value for key, value in batches[0].items()}
 
-    whole = [each for each in of_batches if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(each))]
-    of_batches = whole or of_batches  # what is not finite is of a batch that was skipped
+    finite = [
+        statistics for statistics in of_batches if all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(statistics))
+    ]
+    of_batches = finite or of_batches  # what is not finite is of a batch that was skipped
     return jax.tree.map(of_norm, *of_batches, is_leaf=lambda node: isinstance(node, dict) and 'mean' in node)
 
 
@@ -195,10 +199,12 @@ def normalization_of(config: ConfigDict, facts: Facts) -> dict[str, tuple[float,
     )
 
 
-def _channels(name: str, given: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
-    values = tuple(of_dataset if given is None else given if isinstance(given, tuple | list) else (given,))
+def _channels(name: str, configured: tuple | None, of_dataset: tuple[float, ...]) -> tuple[float, ...]:
+    values = tuple(
+        of_dataset if configured is None else configured if isinstance(configured, tuple | list) else (configured,)
+    )
     if not all(isinstance(value, int | float) for value in values):
-        raise UserError(f'config.normalize.{name} is {given!r}; expected numbers, one a channel')
+        raise UserError(f'config.normalize.{name} is {configured!r}; expected numbers, one a channel')
     if len(values) not in (1, len(of_dataset)):
         raise UserError(f'config.normalize.{name} has {len(values)} values; expected {len(of_dataset)}, one a channel')
     if name == 'std' and min(values) <= 0:
@@ -226,8 +232,8 @@ def _check_division(config: ConfigDict, parts: int, mesh: meshes.AnyMesh) -> Non
             f'{mesh.size} devices; expected a divisor of {size // mesh.size if size % mesh.size == 0 else size}'
         )
     if group and (size // parts) % group:
-        of = f' in {parts} parts of {size // parts}' if parts > 1 else ''
+        parts_text = f' in {parts} parts of {size // parts}' if parts > 1 else ''
         raise UserError(
-            f'config.batch_norm.group_size is {group}, which does not divide a batch of {size}{of}; '
+            f'config.batch_norm.group_size is {group}, which does not divide a batch of {size}{parts_text}; '
             'expected a divisor, or 0 for the whole batch'
         )

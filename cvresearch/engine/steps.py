@@ -209,12 +209,12 @@ def make_joint_train_step(
                 rngs={'dropout': key},
             )
             logits, auxiliary = outputs if isinstance(outputs, tuple) else (outputs, ())
-            own, *others = unlabelled.separated(number, sizes, logits)
-            losses = parts.loss(own, target)
+            labelled_logits, *others = unlabelled.separated(number, sizes, logits)
+            losses = parts.loss(labelled_logits, target)
             heads = [unlabelled.separated(number, sizes, head)[0] for head in auxiliary]
             labelled = losses + sum(model.aux_weight * parts.loss(head, target) for head in heads)
             added = of_unlabelled(state.step, batch['unlabelled']['label'], *others)
-            return jnp.mean(labelled) + added, (own, losses, model_state)
+            return jnp.mean(labelled) + added, (labelled_logits, losses, model_state)
 
         differentiated = jax.value_and_grad(objective, has_aux=True)
         (mean, (logits, losses, model_state)), gradients = differentiated(options.gather(state.params))

@@ -130,9 +130,9 @@ class TrainedRun:
         checkpoints = Checkpoints(self.path / 'checkpoints', read_only=True)
         state = checkpoints.restore(self.experiment.abstract_state(), step)
         if state is None:
-            there = ', '.join(map(str, checkpoints.steps())) or 'none'
-            of = f' of step {step}' if step else ''
-            raise UserError(f'{self.path} has no whole checkpoint{of}; there are: {there}')
+            steps = ', '.join(map(str, checkpoints.steps())) or 'none'
+            suffix = f' of step {step}' if step else ''
+            raise UserError(f'{self.path} has no whole checkpoint{suffix}; there are: {steps}')
         return state
 
     def snapshots(self) -> list[State]:
@@ -149,12 +149,12 @@ class TrainedRun:
                 f'{self.path} has no snapshots; they are taken at the ends of the cycles of config.schedule.name=sgdr, '
                 'and with config.snapshot_every_epochs'
             )
-        if len(whole := [state for state in states if state is not None]) < len(states):
+        if len(readable := [state for state in states if state is not None]) < len(states):
             raise UserError(
                 f'{self.path} has a damaged snapshot; an ensemble is of all its members. Train again in another '
                 '--workdir: the same configuration gives the same snapshots'
             )
-        return whole
+        return readable
 
     def best_step(self, select_by: str, reported: str, force: bool = False) -> int:
         """Returns the kept checkpoint's step with the best metric on `select_by`; ties go to the earlier.

@@ -41,7 +41,7 @@ class Transplant:
 
 def transplanted(
     net: Classifier,
-    own: dict,
+    initial: dict,
     skip: tuple[str, ...] = (),
     order: np.ndarray | None = None,
     inputs: str = 'adapt',
@@ -51,7 +51,7 @@ def transplanted(
 
     Args:
       net: whose weights are taken.
-      own: initial variables of the run's net, its blocks one by one.
+      initial: initial variables of the run's net, its blocks one by one.
       skip: patterns (`optim/param_filters.py`) of what is new all the same.
       order: at which outputs of `net` the run's classes are; None for a new head.
       inputs: 'adapt' the first layer to the run's input channels, or 'strict': refuse others.
@@ -61,7 +61,7 @@ def transplanted(
       UserError: arrays that are missing, left over or of another shape, of no head and not skipped; a pattern that
         matches nothing.
     """
-    theirs, mine = (dict(trees.named_leaves(tree)) for tree in (net.variables, own))
+    theirs, mine = (dict(trees.named_leaves(tree)) for tree in (net.variables, initial))
     _check_skip(skip, {_name(path) for path in (*theirs, *mine)})
     reorder = order is not None and not np.array_equal(order, np.arange(len(order)))
     auxiliary = _auxiliary(net.provenance.variant)
@@ -96,22 +96,22 @@ def transplanted(
             wrong.append(f'{_name(path)} {list(array.shape)} for {list(leaf.shape)}')
         filled[path] = array.astype(leaf.dtype)
     # What finds no place is refused: to drop it unsaid would start from half a net.
-    left = [path for path in theirs if path not in mine or path in new]
-    refused = [_name(path) for path in left if not is_new(path) and not auxiliary(path)]
+    unplaced = [path for path in theirs if path not in mine or path in new]
+    refused = [_name(path) for path in unplaced if not is_new(path) and not auxiliary(path)]
     _check(net, (('missing', missing), ('of another shape', wrong), ('left over', refused)))
-    whole = jax.tree_util.tree_map_with_path(lambda path, _: filled['/'.join(map(trees.key_name, path))], own)
-    return Transplant(whole, len(mine) - len(new), _collapsed(new, mine), _collapsed(left, theirs), adapted)
+    variables = jax.tree_util.tree_map_with_path(lambda path, _: filled['/'.join(map(trees.key_name, path))], initial)
+    return Transplant(variables, len(mine) - len(new), _collapsed(new, mine), _collapsed(unplaced, theirs), adapted)
 
 
 def _check(net: Classifier, problems: Iterable[tuple[str, list[str]]]) -> None:
-    said = [
+    phrases = [
         f'{len(names)} {what} ({", ".join(sorted(names)[:SHOWN])}{", ..." if len(names) > SHOWN else ""})'
         for what, names in problems
         if names
     ]
-    if said:
+    if phrases:
         raise UserError(
-            f"the weights of {net.provenance.name} do not fit the run's net: {'; '.join(said)}; give the net the "
+            f"the weights of {net.provenance.name} do not fit the run's net: {'; '.join(phrases)}; give the net the "
             'arguments (config.model) and the size of images of the weights, or name what is to be new in '
             'config.init.skip'
         )
@@ -124,27 +124,31 @@ def _check_skip(skip: tuple[str, ...], names: set[str]) -> None:
 
 
 def _converter(
-    net: Classifier, own: AnyArray | None, kernel: AnyArray | None, inputs: str, channels: str
+    net: Classifier, initial: AnyArray | None, kernel: AnyArray | None, inputs: str, channels: str
 ) -> tuple[Callable[[np.ndarray], np.ndarray], str]:
     """Returns what is done to the kernel of the first layer, and in words; '' where it stays.
 
     Raises:
       UserError: it cannot be done.
     """
-    if own is None or kernel is None:
+    if initial is None or kernel is None:
         return np.asarray, ''
     order = net.preprocessing.channels
     reverse = {order, channels} == {'RGB', 'BGR'}
-    had, has = kernel.shape[-2], own.shape[-2]
+    had, has = kernel.shape[-2], initial.shape[-2]
     if kernel.ndim != 4 or had == has:
         if not reverse:
             return np.asarray, ''
         if kernel.ndim == 4:
             return lambda k: k[:, :, ::-1], f'input channels from {order} to {channels}'
-    if kernel.ndim != 4 or inputs == 'strict' or kernel.shape[:2] + kernel.shape[3:] != own.shape[:2] + own.shape[3:]:
+    if (
+        kernel.ndim != 4
+        or inputs == 'strict'
+        or kernel.shape[:2] + kernel.shape[3:] != initial.shape[:2] + initial.shape[3:]
+    ):
         raise UserError(
             f"{net.provenance.name} takes {order} images in its first layer, {list(kernel.shape)}, and the run's net "
-            f'has {list(own.shape)} for {channels}; expected '
+            f'has {list(initial.shape)} for {channels}; expected '
             + ('the same (config.init.input is strict)' if inputs == 'strict' else 'a convolution with the same kernel')
         )
     turned = (lambda k: k[:, :, ::-1]) if reverse and had == 3 else (lambda k: k)
@@ -162,8 +166,8 @@ def _converter(
 
 def _auxiliary(variant: str) -> Callable[[str], bool]:
     """Returns whether a path, with its collection, is of an auxiliary head, which only training uses."""
-    of = [found for found in registry.references().values() if found.variant == variant]
-    modules = [found.training_only for found in of if found.training_only]
+    references = [reference for reference in registry.references().values() if reference.variant == variant]
+    modules = [reference.training_only for reference in references if reference.training_only]
     return lambda path: any(matches(pattern, path) for pattern in modules)
 
 
@@ -178,5 +182,5 @@ def _module(path: str) -> str:
 def _collapsed(paths: list[str], every: Iterable[str]) -> list[str]:
     """Returns the names of modules all of whose arrays are among the paths, and of the other arrays."""
     chosen = set(paths)
-    whole = {_module(path) for path in paths} - {_module(path) for path in every if path not in chosen}
-    return list(dict.fromkeys(_module(path) if _module(path) in whole else _name(path) for path in paths))
+    complete = {_module(path) for path in paths} - {_module(path) for path in every if path not in chosen}
+    return list(dict.fromkeys(_module(path) if _module(path) in complete else _name(path) for path in paths))

@@ -86,24 +86,24 @@ class WarmStart:
     def _open_keys(self) -> dict:
         """Returns what the configuration leaves open and the weights decide, by dotted key."""
         config, net = self.config, self.net
-        variant, given = net.provenance.variant, config.model.get('name', '')
-        if given and given != variant:
+        variant, configured = net.provenance.variant, config.model.get('name', '')
+        if configured and configured != variant:
             raise UserError(
-                f'config.model.name is {given!r}, and {config.init.weights} has the weights of {variant!r}; '
+                f'config.model.name is {configured!r}, and {config.init.weights} has the weights of {variant!r}; '
                 'leave the name out, or name other weights'
             )
-        found: dict[str, Any] = {'model.name': variant}
-        found |= {f'model.{key}': value for key, value in net.provenance.arguments.items()}
+        values: dict[str, Any] = {'model.name': variant}
+        values |= {f'model.{key}': value for key, value in net.provenance.arguments.items()}
         mean, std = normalization(net, _channels(config))
         if config.normalize.name == 'dataset' and config.normalize.mean is None and config.normalize.std is None:
-            found |= {'normalize.mean': mean, 'normalize.std': std}
+            values |= {'normalize.mean': mean, 'normalize.std': std}
         prepared = net.preprocessing
         for part in config.transform:
-            found[f'transform.{part}.interpolation'] = prepared.interpolation
-            found[f'transform.{part}.crop.size'] = net.input_shape[0]
+            values[f'transform.{part}.interpolation'] = prepared.interpolation
+            values[f'transform.{part}.crop.size'] = net.input_shape[0]
             if prepared.resize and config.transform[part].get('crop', {}).get('name') == 'resize_center_crop':
-                found[f'transform.{part}.crop.resize'] = prepared.resize
-        return {key: value for key, value in found.items() if _is_open(config, key)}
+                values[f'transform.{part}.crop.resize'] = prepared.resize
+        return {key: value for key, value in values.items() if _is_open(config, key)}
 
     def started(self, experiment: Experiment) -> tuple[State, dict | None]:
         """Returns the state at step 0, and the record of what it came from; None from scratch.
@@ -120,45 +120,45 @@ class WarmStart:
                 f'{init.weights} holds other weights (SHA-256 {provenance.digest[:12]}) than the run began with '
                 f'({self.record["digest"][:12]}); put those back, or choose another --workdir'
             )
-        whole = {'params': state.params, **state.model_state}
-        own = unstack(hosts.to_host(whole))
+        initial = {'params': state.params, **state.model_state}
+        unstacked = unstack(hosts.to_host(initial))
         order = head_order(self.net, experiment) if init.head == 'keep' else None
-        found = transplanted(self.net, own, tuple(init.skip), order, init.input, _order(self.config))
-        state = experiment.initial_state(stack(found.variables, whole))
-        return state, self._record(experiment, found)
+        transplant = transplanted(self.net, unstacked, tuple(init.skip), order, init.input, _order(self.config))
+        state = experiment.initial_state(stack(transplant.variables, initial))
+        return state, self._record(experiment, transplant)
 
-    def _record(self, experiment: Experiment, found: Transplant) -> dict:
+    def _record(self, experiment: Experiment, transplant: Transplant) -> dict:
         net, facts = self.net, experiment.source.facts
         lines = [
             f'starts from {net.provenance.name} ({net.provenance.variant}, SHA-256 {net.provenance.digest[:12]}): '
-            f'{found.loaded} of {len(trees.named_leaves(found.variables))} arrays loaded'
+            f'{transplant.loaded} of {len(trees.named_leaves(transplant.variables))} arrays loaded'
         ]
         if self.followed:
             lines.append('follows the weights: ' + ', '.join(f'{key}={_short(v)}' for key, v in self.followed.items()))
-        if 'head' in found.new:
+        if 'head' in transplant.new:
             lines.append(
                 f'the head is new, from zero: {facts.num_classes:,} classes ({", ".join(facts.class_names[:5])}'
                 f'{", ..." if facts.num_classes > 5 else ""}); the weights have {net.num_classes:,}'
             )
-        for what, names in (('new', found.new), ('left over', found.left_over)):
+        for what, names in (('new', transplant.new), ('left over', transplant.left_over)):
             if names not in ([], ['head']):
                 more = f' and {len(names) - SHOWN} more' if len(names) > SHOWN else ''
                 lines.append(f'{what}: {", ".join(names[:SHOWN])}{more}')
-        lines += [f'adapted: {path}: {rule}' for path, rule in found.adapted.items()]
+        lines += [f'adapted: {path}: {rule}' for path, rule in transplant.adapted.items()]
         expected = normalization(net, facts.image_shape[-1], _order(self.config))
         if not np.allclose(expected, _as_given(experiment, facts.image_shape[-1]), atol=1e-6):
             lines.append(
                 f'images are normalized by mean {_short(experiment.mean)} and deviation {_short(experiment.std)}; the '
                 f'weights expect {_short(expected[0])} and {_short(expected[1])} (config.normalize)'
             )
-        said = net.provenance.record
+        record = net.provenance.record
         return {
-            **said,
+            **record,
             'name': self.config.init.weights,
-            'loaded': found.loaded,
-            'new': found.new,
-            'left_over': found.left_over,
-            'adapted': found.adapted,
+            'loaded': transplant.loaded,
+            'new': transplant.new,
+            'left_over': transplant.left_over,
+            'adapted': transplant.adapted,
             'followed': self.followed,
             'lines': lines,
         }
@@ -185,7 +185,7 @@ def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[t
       channels: of the run's images.
       order: of the run's channels, 'RGB' or 'BGR'.
     """
-    own, reverse = (
+    preprocessing, reverse = (
         net.preprocessing,
         'BGR' in (net.preprocessing.channels, order) and (net.preprocessing.channels != order),
     )
@@ -198,7 +198,7 @@ def normalization(net: Classifier, channels: int, order: str = 'RGB') -> tuple[t
         values = values * 3 if len(values) == 1 else values
         return (*values[:channels], *[average] * (channels - len(values)))
 
-    return of(own.mean), of(own.std)
+    return of(preprocessing.mean), of(preprocessing.std)
 
 
 def head_order(net: Classifier, experiment: Experiment) -> np.ndarray:

@@ -43,16 +43,16 @@ def aligned(members: Sequence[Predictions]) -> list[Predictions]:
     Raises:
       UserError: members of other images or classes.
     """
-    first, found = members[0], list(members[:1])
+    first, in_order = members[0], list(members[:1])
     for other in members[1:]:
         try:
-            found.append(predictions.in_order_of(first, other))
+            in_order.append(predictions.in_order_of(first, other))
         except UserError as error:
-            pair = ' and '.join(str(each.record.get('run')) for each in (first, other))
+            pair = ' and '.join(str(member.record.get('run')) for member in (first, other))
             raise UserError(
                 f'members of an ensemble must answer on the same images and classes ({pair}): {error}'
             ) from error
-    return found
+    return in_order
 
 
 def curve(members: Sequence[Predictions]) -> list[dict]:
@@ -79,8 +79,8 @@ def correlation(members: Sequence[Predictions]) -> np.ndarray:
 
     Huang et al. 2017, section 4.4, "pairwise correlation of softmax outputs".
     """
-    found = np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
-    return np.atleast_2d(found)  # a single member has a number alone
+    coefficients = np.corrcoef(np.stack([member.probabilities.reshape(-1) for member in members]))
+    return np.atleast_2d(coefficients)  # a single member has a number alone
 
 
 def stack(variables: Sequence[dict]) -> dict:
@@ -93,8 +93,8 @@ def fit(variables: Sequence[dict], mesh: meshes.AnyMesh) -> bool:
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         return False
-    whole = memory.of_device(meshes.devices(mesh)[0])
-    return 4 * len(variables) * trees.count(variables[0]) * SHARE_OF_MEMORY <= whole
+    available = memory.of_device(meshes.devices(mesh)[0])
+    return 4 * len(variables) * trees.count(variables[0]) * SHARE_OF_MEMORY <= available
 
 
 def members_of(
@@ -120,17 +120,17 @@ def members_of(
     """
 
     def seen_by(logits_of: predictions.Forward) -> tuple[np.ndarray, np.ndarray]:
-        found = predictions.predict(logits_of, examples, protocol, batch_size, net.mesh)
-        assert found is not None  # nothing asks it to stop
-        return found
+        answers = predictions.predict(logits_of, examples, protocol, batch_size, net.mesh)
+        assert answers is not None  # nothing asks it to stop
+        return answers
 
     if stacked if stacked is not None else len(variables) > 1 and fit(variables, net.mesh):
         together = predictions.forward(net, protocol, members=True)
         logits, labels = seen_by(together(stack(variables)))
     else:
         one = predictions.forward(net, protocol)
-        found = [seen_by(one(each)) for each in variables]
-        logits, labels = np.stack([part for part, _ in found]), found[0][1]
+        answered = [seen_by(one(tree)) for tree in variables]
+        logits, labels = np.stack([part for part, _ in answered]), answered[0][1]
     return [Predictions(part, labels, record) for part, record in zip(logits, records, strict=True)]
 
 
@@ -146,6 +146,7 @@ def average_weights(variables: Sequence[dict]) -> dict:
     shapes = [jax.tree.map(lambda x: (x.shape, x.dtype), tree) for tree in variables]
     if any(other != shapes[0] for other in shapes[1:]):
         raise UserError('weights can only be averaged over nets of one architecture; average their probabilities')
+    # Whole numbers, such as counters, stay whole numbers.
     return jax.tree.map(lambda *leaves: jnp.mean(jnp.stack(leaves), 0).astype(leaves[0].dtype), *variables)
 
 
@@ -178,16 +179,17 @@ def reestimate(
 
     @jax.jit
     def of_batch(images):
-        _, found = net.apply(
+        _, statistics = net.apply(
             variables,
             steps.normalize(images, mean, std),
             train=True,
             mutable=['batch_stats'],
             rngs={'dropout': jax.random.key(0)},
         )
-        return found['batch_stats']
+        return statistics['batch_stats']
 
+    # Whole batches: a shorter last one would weigh as much as the others.
     number = max(1, min(most, len(examples) // batch_size))
     parts = (np.arange(b * batch_size, min((b + 1) * batch_size, len(examples))) for b in range(number))
-    found = [jax.device_get(of_batch(examples.take(part)[0])) for part in parts]
-    return {**variables, 'batch_stats': recipes.population(found)}
+    statistics = [jax.device_get(of_batch(examples.take(part)[0])) for part in parts]
+    return {**variables, 'batch_stats': recipes.population(statistics)}

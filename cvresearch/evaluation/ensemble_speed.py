@@ -39,7 +39,7 @@ def measure(
     mesh, protocol = meshes.make_mesh(), protocols.as_given(examples, shape)
     placed = predictions.Placed(net, (0.5,), (0.25,), mesh)
     one, all_together = (predictions.forward(placed, protocol, members=stacked) for stacked in (False, True))
-    together, apart = all_together(ensemble.stack(variables)), [one(each) for each in variables]
+    together, apart = all_together(ensemble.stack(variables)), [one(tree) for tree in variables]
 
     def seconds(*forwards) -> float:
         start = time.perf_counter()
@@ -85,8 +85,8 @@ def main(argv: list[str]) -> int:
         record='file for the record: docs/records/NAME.json',
     )
     numbers = ('members', 'images', 'batch_size', 'rounds')
-    given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
-    result = measure(options.model or 'lenet5', **given)
+    numbers_given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
+    result = measure(options.model or 'lenet5', **numbers_given)
     if options.record:
         records.write_measurement(options.record, [result])
     if options.format == 'json':

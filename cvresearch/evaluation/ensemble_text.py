@@ -27,12 +27,12 @@ def as_text(record: dict) -> str:
         parts.append(tables.render([shown(record, net='average of weights')], ('net', *columns)))
     controls = []
     for row in record['controls']:
-        each = [(f'{row["control"]}, last step', row)]
-        each += [(f'{row["control"]}, its snapshots', row['snapshots'])] if 'snapshots' in row else []
+        nets = [(f'{row["control"]}, last step', row)]
+        nets += [(f'{row["control"]}, its snapshots', row['snapshots'])] if 'snapshots' in row else []
         same = 'yes' if row['same_cost'] else f'no: {row["images_trained_on"]:,} images'
         controls += [
             shown(one, control=name) | {'same cost': same, 'p (McNemar)': f'{one["mcnemar"]["p"]:.3g}'}
-            for name, one in each
+            for name, one in nets
         ]
     if controls:
         parts.append(tables.render(controls, ('control', *columns, 'same cost', 'p (McNemar)')))

@@ -82,10 +82,10 @@ def function(net: Classifier, wanted: Sequence[str]) -> Callable[[jax.Array], di
     def of_pixels(pixels: jax.Array) -> dict[str, jax.Array]:
         mean, std = (jnp.asarray(values, jnp.float32) for values in (net.preprocessing.mean, net.preprocessing.std))
         images = (pixels.astype(jnp.float32) / 255 - mean) / std
-        found = features.features(net.module, net.variables, images, layers - {PENULTIMATE})
+        maps = features.features(net.module, net.variables, images, layers - {PENULTIMATE})
         if PENULTIMATE in layers:
-            found[PENULTIMATE] = head_input(net, images)
-        return {name: THEN[then](found[layer]) for name, (layer, _, then) in parts.items()}
+            maps[PENULTIMATE] = head_input(net, images)
+        return {name: THEN[then](maps[layer]) for name, (layer, _, then) in parts.items()}
 
     return of_pixels
 
@@ -113,17 +113,17 @@ def at_size(net: Classifier, side: int) -> Classifier:
 
 def head_input(net: Classifier, images: jax.Array) -> jax.Array:
     """Returns what the last layer is given, (batch, features), for normalized images."""
-    given = []
+    inputs = []
 
     def note(call, arguments, keywords, context):
         if context.module.path == ('head',) and context.method_name == '__call__':
-            given.append(arguments[0])
+            inputs.append(arguments[0])
         return call(*arguments, **keywords)
 
     with nn.intercept_methods(note):
         net.apply(net.variables, images)
     # VGG's sliding layers keep a place of size 1 for what slides.
-    return given[-1].squeeze(tuple(axis for axis in range(1, given[-1].ndim - 1) if given[-1].shape[axis] == 1))
+    return inputs[-1].squeeze(tuple(axis for axis in range(1, inputs[-1].ndim - 1) if inputs[-1].shape[axis] == 1))
 
 
 def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch_size: int = 64) -> Features:
@@ -164,15 +164,17 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
     for part, split, index in tqdm(_chunks(source), desc='features', unit=f'x {CHUNK} images'):
         if not (parts / part).exists():
             _write_chunk(parts / part, _of_chunk(of_pixels, source.splits[split], index, batch_size), split)
-    found = _joined(source, parts, wanted, record)
-    save(found, out)
+    features_of_all = _joined(source, parts, wanted, record)
+    save(features_of_all, out)
+    # Last: until the file is whole, the parts are all that a killed process leaves.
     shutil.rmtree(parts)
-    return found
+    return features_of_all
 
 
 def _parts_of(out: Path, record: dict) -> Path:
     parts = out.with_name(f'{out.name}.parts')
     about = parts / 'record.json'
+    # Through JSON and back, where tuples become lists.
     if about.exists() and json.loads(about.read_text(encoding='utf-8')) != json.loads(json.dumps(record)):
         raise UserError(f'{parts} holds features of another net or of other data; remove it, or name another --out')
     try:
@@ -193,15 +195,15 @@ def _chunks(source: Source) -> list[tuple[str, str, np.ndarray]]:
 
 
 def _of_chunk(of_pixels: Callable, examples, index: np.ndarray, batch_size: int) -> dict[str, np.ndarray]:
-    found, labels = [], []
+    batches, labels = [], []
     for start in range(0, len(index), batch_size):
         part = index[start : start + batch_size]
         images, label = examples.take(part)
         # One shape for all batches, so that one program is compiled.
         padded = np.concatenate([images, np.zeros((batch_size - len(part), *images.shape[1:]), images.dtype)])
-        found.append({name: np.asarray(x)[: len(part)] for name, x in of_pixels(padded).items()})
+        batches.append({name: np.asarray(x)[: len(part)] for name, x in of_pixels(padded).items()})
         labels.append(label)
-    values = {f'at {name}': np.concatenate([each[name] for each in found]) for name in found[0]}
+    values = {f'at {name}': np.concatenate([batch[name] for batch in batches]) for name in batches[0]}
     return {**values, 'labels': np.concatenate(labels).astype(np.int32), 'ids': np.array(ids(examples, index))}
 
 
@@ -222,26 +224,26 @@ def _joined(source: Source, parts: Path, wanted: Sequence[str], record: dict) ->
     return Features(values, join('labels'), join('ids'), join('splits'), source.facts.class_names, record)
 
 
-def save(found: Features, path: Path) -> None:
+def save(extracted: Features, path: Path) -> None:
     """Writes a .npz or .h5 file, whole or not at all; {'fc7:relu': ..., 'ids': ..., 'labels': ..., 'splits': ...}."""
     texts = dict(
-        ids=found.ids.tolist(),
-        splits=found.splits.tolist(),
-        class_names=list(found.class_names),
-        record=[json.dumps(found.record)],
+        ids=extracted.ids.tolist(),
+        splits=extracted.splits.tolist(),
+        class_names=list(extracted.class_names),
+        record=[json.dumps(extracted.record)],
     )
     temporary = path.with_name(f'{path.name}.tmp')
     try:
         if path.suffix == '.npz':
             with open(temporary, 'wb') as file:
-                arrays: dict[str, Any] = {**found.values, 'labels': found.labels}
+                arrays: dict[str, Any] = {**extracted.values, 'labels': extracted.labels}
                 arrays |= {key: np.array(text) for key, text in texts.items()}
                 np.savez(file, **arrays)
         else:
             import h5py
 
             with h5py.File(temporary, 'w') as file:
-                for key, value in {**found.values, 'labels': found.labels, **texts}.items():
+                for key, value in {**extracted.values, 'labels': extracted.labels, **texts}.items():
                     file.create_dataset(key, data=value)
         temporary.replace(path)
     except OSError as error:
@@ -301,7 +303,7 @@ def main(argv: list[str]) -> int:
         data['every'] = cli.integer('every', options.every)
     wanted = (options.at or PENULTIMATE).split(',')
     size = cli.integer('batch_size', options.batch_size or '64')
-    found = extract(net, data, wanted, options.out, size)
-    shapes = {name: list(values.shape) for name, values in found.values.items()}
-    print(json.dumps({'out': str(options.out), 'shapes': shapes, **found.record}))
+    extracted = extract(net, data, wanted, options.out, size)
+    shapes = {name: list(values.shape) for name, values in extracted.values.items()}
+    print(json.dumps({'out': str(options.out), 'shapes': shapes, **extracted.record}))
     return 0

@@ -69,37 +69,37 @@ def label(net: Classifier, images: Examples, out: Path, part: int = PART) -> Lab
             _write(file, _probabilities(logits_of, images, range(start, min(start + part, len(images)))))
     parts = [_part(out, start) for start in range(0, len(images), part)]
     joined = np.concatenate([np.load(file, allow_pickle=False) for file in parts])
-    found = LabelFile(joined, net.class_names, record['images_sha256'], net.provenance.name)
+    labels_file = LabelFile(joined, net.class_names, record['images_sha256'], net.provenance.name)
     temporary = out / f'tmp.{FILE}'
-    found.save(temporary)
+    labels_file.save(temporary)
     temporary.replace(out / FILE)
     for file in parts:
         file.unlink()
-    return found
+    return labels_file
 
 
 def table(file: LabelFile) -> list[str]:
     """Returns lines for a person: the images of the least and the most frequent class, and of all, by confidence."""
     lines = [f'{len(file.probabilities):,} images, {len(file.class_names)} classes, labelled by {file.net}']
     for confidence in CONFIDENCES:
-        each = counts(file.probabilities, confidence)
-        least, most = int(each.argmin()), int(each.argmax())
+        per_class = counts(file.probabilities, confidence)
+        least, most = int(per_class.argmin()), int(per_class.argmax())
         lines.append(
-            f'confidence {confidence:4.2f} and more: {each.sum():,} images; fewest {each[least]:,} '
-            f'({file.class_names[least]}), most {each[most]:,} ({file.class_names[most]})'
+            f'confidence {confidence:4.2f} and more: {per_class.sum():,} images; fewest {per_class[least]:,} '
+            f'({file.class_names[least]}), most {per_class[most]:,} ({file.class_names[most]})'
         )
     return lines
 
 
 def _probabilities(logits_of, images: Examples, places: range) -> np.ndarray:
     """Returns float32 (len(places), classes); batches are filled up, so that all are compiled as one."""
-    found = []
+    batches = []
     for start in range(places.start, places.stop, BATCH):
         index = np.arange(start, min(start + BATCH, places.stop))
         # Filled up with the same images again, so that the last batch needs no program of its own.
         shown, _ = images.take(np.resize(index, BATCH))
-        found.append(scores.softmax(np.asarray(logits_of(shown), np.float64))[: len(index)])
-    return np.concatenate(found).astype(np.float32)
+        batches.append(scores.softmax(np.asarray(logits_of(shown), np.float64))[: len(index)])
+    return np.concatenate(batches).astype(np.float32)
 
 
 def _claim(out: Path, record: dict) -> None:

@@ -41,10 +41,10 @@ class Watcher:
         if not session.waits_for(phases.compiler, name):
             return False
         layers, look = phases.compiler.result(name)
-        loss, *found = look(variables, shown, hosts.to_host(state.seed))
+        loss, *measured = look(variables, shown, hosts.to_host(state.seed))
         activations, gradients = (
-            {layer: Distribution.of(np.asarray(x)).record for layer, x in zip(layers, each, strict=True)}
-            for each in found
+            {layer: Distribution.of(np.asarray(x)).record for layer, x in zip(layers, arrays, strict=True)}
+            for arrays in measured
         )
         row = {
             'n_seen': len(shown['image']),
@@ -105,6 +105,6 @@ def _compiled(experiment: Experiment, step: int, variables: dict, batch: dict) -
     seed = np.zeros((), np.uint32)
     images, _ = jax.eval_shape(seen, batch, seed)
     loss = lambda logits, target: jnp.mean(experiment.loss(logits, target))  # noqa: E731
-    made = training.probe(module, variables, images, loss, experiment.watch.names, train=True)
-    look = jax.jit(lambda variables, batch, seed: made.measure(variables, *seen(batch, seed)))
-    return made.layers, look.lower(variables, batch, seed).compile()
+    probe = training.probe(module, variables, images, loss, experiment.watch.names, train=True)
+    look = jax.jit(lambda variables, batch, seed: probe.measure(variables, *seen(batch, seed)))
+    return probe.layers, look.lower(variables, batch, seed).compile()

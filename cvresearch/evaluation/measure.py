@@ -69,23 +69,23 @@ def run(
     """
     if out and out.exists():
         raise UserError(f'--out is {out}, which exists; name a new folder')
-    given = spec_of(data, root) if data else None
+    source = spec_of(data, root) if data else None
     nets = (classifiers.load(name) for name in names)
-    members = [measure(net, given or own_data(net), view=view, **how) for net in nets]
-    found = members[0] if len(members) == 1 else together(members)
-    record = metrics(found)
+    members = [measure(net, source or own_data(net), view=view, **how) for net in nets]
+    answers = members[0] if len(members) == 1 else together(members)
+    record = metrics(answers)
     if len(members) > 1:
         record['members'] = [metrics(member) for member in members]
     if out:
-        found.save(out / KEPT / f'{data or "own"}_{found.record["split"]}.npz')
+        answers.save(out / KEPT / f'{data or "own"}_{answers.record["split"]}.npz')
         write_atomically(out / EVALUATION, json.dumps(record, indent=2) + '\n')
     return record
 
 
 def spec_of(data: str, root: str | Path | None = None) -> dict:
     """Returns the arguments of a source; all images of a folder without train/ are test images."""
-    whole = {'every': 1} if data == 'image_folder' else {}
-    return {'name': data, **whole, **({'root': str(root)} if root else {})}
+    defaults = {'every': 1} if data == 'image_folder' else {}
+    return {'name': data, **defaults, **({'root': str(root)} if root else {})}
 
 
 def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
@@ -113,13 +113,13 @@ def listed(file: str, view: View) -> dict[str, tuple[str, View]]:
             raise UserError(f'there is no {path}; expected a file with the name of a net in each line')
         lines = (line.strip() for line in path.read_text(encoding='utf-8').splitlines())
         wanted = [(line, view, {}) for line in lines if line and not line.startswith('#')]
-    found = {
-        '-'.join([folder_of(name), *(_word(value) for value in own.values())]): (name, shown)
-        for name, shown, own in wanted
+    folders = {
+        '-'.join([folder_of(name), *(_word(value) for value in changes.values())]): (name, shown)
+        for name, shown, changes in wanted
     }
-    if not wanted or len(found) < len(wanted):
+    if not wanted or len(folders) < len(wanted):
         raise UserError(f'{file} names no net, or one twice; expected the name of another net in each line')
-    return found
+    return folders
 
 
 def run_each(
@@ -155,9 +155,9 @@ def folder_of(name: str) -> str:
     >>> folder_of('file:weights/resnet50.pth#torchvision/resnet50')
     'torchvision-resnet50-resnet50.pth'
     """
-    asked = parse(name)
-    parts = (asked.reference or asked.kind, asked.place if asked.kind == 'hub' else Path(asked.place).name)
-    words = '-'.join([*(part for part in parts if part), *asked.choices])
+    parsed = parse(name)
+    parts = (parsed.reference or parsed.kind, parsed.place if parsed.kind == 'hub' else Path(parsed.place).name)
+    words = '-'.join([*(part for part in parts if part), *parsed.choices])
     return re.sub(r'[^\w.=]+', '-', words).strip('-')
 
 
@@ -255,7 +255,8 @@ def of_variables(
         False,
     )
     return [
-        classes_of(source.facts, Predictions(found.logits, found.labels, record, net.class_names)) for found in members
+        classes_of(source.facts, Predictions(member.logits, member.labels, record, net.class_names))
+        for member in members
     ]
 
 
@@ -295,6 +296,6 @@ def together(members: Sequence[Predictions]) -> Predictions:
     )
 
 
-def metrics(found: Predictions) -> dict:
+def metrics(answers: Predictions) -> dict:
     """Returns the record of an evaluation with its metrics: top-1 and top-5 in percent, `n_seen`, ..."""
-    return {key: value for key, value in found.record.items() if value is not None} | predictions.summary(found)
+    return {key: value for key, value in answers.record.items() if value is not None} | predictions.summary(answers)

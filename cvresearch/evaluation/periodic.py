@@ -58,18 +58,18 @@ class Evaluator:
 
     def _from_predictions(self, step: int, state: State, split: str, weights: str) -> dict | None:
         """Returns the metrics of any number of labels an image: average precision is no sum over images."""
-        found = self._predictions(step, state, split, weights)
+        answers = self._predictions(step, state, split, weights)
         loss_of = self._experiment.loss_of
-        return found and {'loss': loss_of(found.logits, found.labels), **predictions.summary(found)}
+        return answers and {'loss': loss_of(answers.logits, answers.labels), **predictions.summary(answers)}
 
     def keep_predictions(self, step: int, state: State, split: str, weights: str) -> bool:
         """Writes the logits of the last evaluation, for later metrics; False if the run is asked to stop before."""
         if not self._session.config.keep_predictions:
             return True
-        found = self._predictions(step, state, split, weights)
-        if found is not None and hosts.is_primary():
-            found.save(self._session.path / KEPT / f'{self._session.names[split, weights]}.npz')
-        return found is not None
+        answers = self._predictions(step, state, split, weights)
+        if answers is not None and hosts.is_primary():
+            answers.save(self._session.path / KEPT / f'{self._session.names[split, weights]}.npz')
+        return answers is not None
 
     def _predictions(self, step: int, state: State, split: str, weights: str) -> Predictions | None:
         """Returns what the net says of a split; None if the run is asked to stop before."""
@@ -79,10 +79,10 @@ class Evaluator:
         if not session.waits_for(self._compiler, name):
             return None
         logits_of = self._compiler.result(name)(variables)
-        found = predictions.predict(
+        answers = predictions.predict(
             logits_of, examples, protocol, experiment.eval_batch_size, experiment.mesh, stop=session.stop_requested
         )
-        if found is None:
+        if answers is None:
             return None
         facts = experiment.source.facts
         record = {
@@ -97,7 +97,7 @@ class Evaluator:
             'weights': weights,
             **predictions.task_of(experiment.task),
         }
-        return Predictions(*found, record, facts.class_names)
+        return Predictions(*answers, record, facts.class_names)
 
     def eval_step(self, split: str) -> Callable | None:
         """Returns the compiled evaluation of a split's batches, None if the run is asked to stop before."""

@@ -119,7 +119,7 @@ def check_same_images(one: Predictions, other: Predictions) -> None:
       UserError: other images, another order, or images of another class.
     """
     what = 'the predictions are of other images, or in another order; nothing can be paired'
-    digests = [each.record.get('images_sha256', '') for each in (one, other)]
+    digests = [side.record.get('images_sha256', '') for side in (one, other)]
     if one.labels.shape[:1] != other.labels.shape[:1]:
         raise UserError(f'{what} ({len(one.labels):,} images and {len(other.labels):,})')
     if all(digests) and len(set(digests)) > 1:
@@ -128,8 +128,8 @@ def check_same_images(one: Predictions, other: Predictions) -> None:
             'the data, with --data and --root'
         )
     by_name = bool(one.class_names and other.class_names)
-    labels = [identity.named(each.labels, each.class_names) if by_name else each.labels for each in (one, other)]
-    labels = [np.sort(each, -1) if each.ndim == 2 else each for each in labels]  # their order has no meaning
+    labels = [identity.named(side.labels, side.class_names) if by_name else side.labels for side in (one, other)]
+    labels = [np.sort(side, -1) if side.ndim == 2 else side for side in labels]  # their order has no meaning
     if not np.array_equal(*labels):
         raise UserError(f'{what} (their labels differ)')
 
@@ -222,20 +222,20 @@ def forward(net: Placed, protocol: Protocol, members: bool = False) -> Net:
     """
     model, mean, std, mesh = net
     if protocol.dense:
-        own = (protocol.resolution, protocol.resolution, len(mean))
-        logits = dense.logit_map(model, own)
+        image_shape = (protocol.resolution, protocol.resolution, len(mean))
+        logits = dense.logit_map(model, image_shape)
         function = lambda variables, images: logits(variables, images).mean((1, 2))  # noqa: E731
     else:
         function = functools.partial(model.apply, train=False)
     # The variables alone are mapped: all members see the same images, which are prepared once.
     function = jax.vmap(function, (0, None)) if members else function
-    whole, divided = meshes.replicated(mesh), meshes.by_example(mesh)
+    replicated, divided = meshes.replicated(mesh), meshes.by_example(mesh)
     jitted = jax.jit(
         lambda variables, images: function(variables, steps.normalize(images, mean, std)),
-        in_shardings=(whole, divided),
-        out_shardings=whole,
+        in_shardings=(replicated, divided),
+        out_shardings=replicated,
     )
-    return Net(jitted, whole, divided)
+    return Net(jitted, replicated, divided)
 
 
 def predict(
@@ -292,6 +292,7 @@ def _viewed(logits_of, examples, protocol, batch_size, mesh) -> Iterator[tuple[n
         raise UserError(f'protocol {protocol.name!r} runs on one host; use as_given on several')
     threads = examples.threads if isinstance(examples, decoded.Pictures) else len(os.sched_getaffinity(0))
     with ThreadPoolExecutor(threads) as pool:
+        # A few images at once: a protocol of 144 views would fill the memory with those of a whole split.
         for start in range(0, len(examples), IMAGES_AT_ONCE):
             chosen = [examples[i] for i in range(start, min(start + IMAGES_AT_ONCE, len(examples)))]
             cut = list(pool.map(functools.partial(_cut, protocol, threads), chosen))
@@ -320,7 +321,7 @@ def pixels(image: np.ndarray | bytes) -> np.ndarray:
 
 def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh) -> np.ndarray:
     """Returns logits (..., views, classes); views of one size go together, filled up to one batch size."""
-    found: dict[int, np.ndarray] = {}
+    logits_at: dict[int, np.ndarray] = {}
     for shape in {view.shape for view in pixels_of}:
         places = [i for i, view in enumerate(pixels_of) if view.shape == shape]
         fits = batch_size * protocol.resolution**2 // (shape[0] * shape[1])
@@ -330,15 +331,15 @@ def _of_views(pixels_of: list[np.ndarray], logits_of, protocol, batch_size, mesh
             batch = np.stack([pixels_of[i] for i in some + some[:1] * (size - len(some))])
             logits = np.asarray(logits_of(meshes.place(batch, mesh)))
             for i, place in enumerate(some):
-                found[place] = logits[..., i, :]
-    return np.stack([found[place] for place in range(len(pixels_of))], axis=-2)
+                logits_at[place] = logits[..., i, :]
+    return np.stack([logits_at[place] for place in range(len(pixels_of))], axis=-2)
 
 
-def classes_of(facts: Facts, found: Predictions) -> Predictions:
+def classes_of(facts: Facts, answers: Predictions) -> Predictions:
     """Returns the predictions among the classes that occur in a data set, where those are not all (ImageNet-A, -R)."""
     if facts.classes is None:
-        return found
+        return answers
     # Minus infinity, so that a class that does not occur is never chosen and has no share in the softmax.
-    logits = np.full_like(found.logits, -np.inf)
-    logits[:, list(facts.classes)] = found.logits[:, list(facts.classes)]
-    return dataclasses.replace(found, logits=logits)
+    logits = np.full_like(answers.logits, -np.inf)
+    logits[:, list(facts.classes)] = answers.logits[:, list(facts.classes)]
+    return dataclasses.replace(answers, logits=logits)

@@ -53,7 +53,7 @@ METHODS = {
 
 
 def probe(
-    found: Features,
+    features: Features,
     at: str,
     method: str = 'logistic',
     strengths: Sequence[float] | None = None,
@@ -64,7 +64,7 @@ def probe(
     """Returns the record of a classifier on features: top-1 of the test images in percent, its strength, `n_seen`.
 
     Args:
-      found: the features.
+      features: the features.
       at: which of them; maps are flattened.
       method: of METHODS.
       strengths: among which one is chosen; the method's own if None.
@@ -76,15 +76,15 @@ def probe(
       UserError: no such features or method, no training or test images, a class with one training image.
     """
     kind = lookup('method', METHODS, method)
-    values = lookup('features', found.values, at)
+    values = lookup('features', features.values, at)
     values = values.reshape(len(values), -1).astype(np.float64)
     if unit_length:
         # An image whose features are all 0 has no direction: it stays 0.
         values = values / np.maximum(np.linalg.norm(values, axis=1, keepdims=True), 1e-12)
-    train, test = (np.flatnonzero(found.splits == name) for name in ('train', 'test'))
+    train, test = (np.flatnonzero(features.splits == name) for name in ('train', 'test'))
     if not len(train) or not len(test):
         raise UserError(f'the features have {len(train)} training and {len(test)} test images; expected both')
-    x, y = values[train], found.labels[train]
+    x, y = values[train], features.labels[train]
     counts = np.unique(y, return_counts=True)[1]
     if len(counts) < 2 or (counts.min() < 2 and (strengths is None or len(strengths) > 1)):
         raise UserError(
@@ -101,7 +101,7 @@ def probe(
         fitted, held = train_test_split(np.arange(len(train)), test_size=size, random_state=seed, stratify=y)
         validation = [_fit(kind, s, x[fitted], y[fitted]).score(x[held], y[held]) for s in grid]
         chosen = grid[int(np.argmax(validation))]  # ties go to the first: the stronger regularisation
-    right = _fit(kind, chosen, x, y).predict(values[test]) == found.labels[test]
+    right = _fit(kind, chosen, x, y).predict(values[test]) == features.labels[test]
     return {
         'probe': method,
         'at': at,
@@ -113,9 +113,9 @@ def probe(
         'unit_length': unit_length,
         'seed': seed,
         **({'held_out_top1': [round(100 * v, 3) for v in validation], 'strengths': grid} if validation else {}),
-        'net': found.record.get('name'),
-        'digest': found.record.get('digest'),
-        'data': found.record.get('data'),
+        'net': features.record.get('name'),
+        'digest': features.record.get('digest'),
+        'data': features.record.get('data'),
     }
 
 
@@ -146,11 +146,11 @@ def main(argv: list[str]) -> int:
         raise UserError(f'got {len(options.rest)} files of features; expected one: cvresearch probe FEATURES')
     if options.out and options.out.exists():
         raise UserError(f'--out is {options.out}, which exists; name another file')
-    found = feature_files.load(Path(local(options.rest[0], 'the file of features')))
+    features = feature_files.load(Path(local(options.rest[0], 'the file of features')))
     strengths = [_number('strengths', text) for text in options.strengths.split(',')] if options.strengths else None
     record = probe(
-        found,
-        options.at or next(iter(found.values)),
+        features,
+        options.at or next(iter(features.values)),
         options.method or 'logistic',
         strengths,
         _number('held_out', options.held_out or '0.2'),

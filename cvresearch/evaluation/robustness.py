@@ -38,26 +38,26 @@ def measure(workdir: str | Path, names: tuple[str, ...] = (), split: str = 'test
     run.check_data(split)
     clean = run.examples(split)
     state = run.checkpoint()
-    (found,) = run.predictions([state], split, run.protocol(split))
-    if found.multi_label:
+    (answers,) = run.predictions([state], split, run.protocol(split))
+    if answers.multi_label:
         raise UserError('corruption errors are of one class an image, and these have any number of labels')
-    record = {**found.record, 'seed_of_corruptions': seed, 'n_seen': len(found.labels), 'clean': _error(found)}
+    record = {**answers.record, 'seed_of_corruptions': seed, 'n_seen': len(answers.labels), 'clean': _error(answers)}
     errors: dict[str, list[float]] = {name: [] for name in names}
     for name, severity in tqdm([(n, s) for n in names for s in range(1, SEVERITIES + 1)], desc='corruptions'):
         # Made on the way and never written: fifteen corruptions at five severities are 75 copies of the data.
         part = {split: Corrupted(clean, name, severity, seed)}
         source = dataclasses.replace(run.experiment.source, splits=part)
         corrupted = dataclasses.replace(run, experiment=dataclasses.replace(run.experiment, source=source))
-        (found,) = corrupted.predictions([state], split, corrupted.protocol(split))
-        errors[name].append(_error(found))
+        (answers,) = corrupted.predictions([state], split, corrupted.protocol(split))
+        errors[name].append(_error(answers))
     record['errors'] = errors
     if set(scores.ALEXNET_ERRORS) <= set(names) and run.experiment.source.facts.num_classes == 1000:
         record['mce'], record['ce'] = scores.mean_corruption_error(errors)
     return record
 
 
-def _error(found) -> float:
-    return 100 * float(1 - found.right.mean())
+def _error(answers) -> float:
+    return 100 * float(1 - answers.right.mean())
 
 
 def main(argv: list[str]) -> int:

@@ -19,19 +19,19 @@ class Run(TrainedRun):
     def protocol(self, split: str, name: str = 'as_given', resolution: int | None = None, **knobs) -> Protocol:
         """Returns an evaluation protocol for this run's net; see `protocols.make`."""
         shape = self.experiment.source.facts.image_shape
-        given = protocols.as_given(self.examples(split), shape)
+        as_given = protocols.as_given(self.examples(split), shape)
         if name == 'as_given':
             if resolution or any(knobs.values()):
                 raise UserError('resolution, scales, interpolation and average belong to a --protocol; give one')
-            return given
+            return as_given
         knobs = {key: value for key, value in knobs.items() if value}
-        made = protocols.make(name, resolution or given.resolution, channels=given.channels, **knobs)
-        if self.experiment.task.several and made.average == 'probabilities':
+        chosen = protocols.make(name, resolution or as_given.resolution, channels=as_given.channels, **knobs)
+        if self.experiment.task.several and chosen.average == 'probabilities':
             raise UserError(
                 f'protocol {name!r} averages the probabilities of one class an image; these have any number of labels: '
                 'set --average=logits'
             )
-        return made
+        return chosen
 
     def predictions(
         self,
@@ -74,7 +74,7 @@ class Run(TrainedRun):
         steps = [int(state.position) for state in states]
         record = self.record(steps[-1], split, 'average', protocol) | {'averaged_steps': steps}
         record['images_sha256'] = identity.images_sha256(self.examples(split))
-        (found,) = ensemble.members_of(
+        (answers,) = ensemble.members_of(
             self._placed,
             [variables],
             self.examples(split),
@@ -82,7 +82,7 @@ class Run(TrainedRun):
             meshes.fitting(batch_size or experiment.eval_batch_size, experiment.mesh),
             [record],
         )
-        return self._named(found)
+        return self._named(answers)
 
     @property
     def _placed(self) -> Placed:
@@ -90,9 +90,9 @@ class Run(TrainedRun):
         experiment = self.experiment
         return Placed(experiment.model, experiment.mean, experiment.std, experiment.mesh)
 
-    def _named(self, found: Predictions) -> Predictions:
+    def _named(self, answers: Predictions) -> Predictions:
         facts = self.experiment.source.facts
-        return dataclasses.replace(classes_of(facts, found), class_names=facts.class_names)
+        return dataclasses.replace(classes_of(facts, answers), class_names=facts.class_names)
 
     def record(self, step: int, split: str, weights: str, protocol: Protocol) -> dict:
         """Returns what every record of an evaluation says, but for its metrics and `n_seen`."""
@@ -114,9 +114,9 @@ class Run(TrainedRun):
         """What the records say where a part of a split is evaluated."""
         return {'subset': self.experiment.source.subset} if self.experiment.source.subset else {}
 
-    def metrics(self, found: Predictions) -> dict:
+    def metrics(self, answers: Predictions) -> dict:
         """Returns the record of an evaluation and its metrics; `loss` is the run's own, where one view is shown."""
-        values = predictions.summary(found)
-        if (found.labels.ndim == 1 or found.multi_label) and found.record.get('crops') == 1:
-            values = {'loss': self.experiment.loss_of(found.logits, found.labels), **values}
-        return {**found.record, **values}
+        values = predictions.summary(answers)
+        if (answers.labels.ndim == 1 or answers.multi_label) and answers.record.get('crops') == 1:
+            values = {'loss': self.experiment.loss_of(answers.logits, answers.labels), **values}
+        return {**answers.record, **values}

@@ -29,11 +29,11 @@ LONGEST = 24  # characters of a class name beside a picture
 BIN_COLUMNS = ('lower', 'upper', 'count', 'accuracy', 'confidence')
 
 
-def score(found: Predictions, other: Predictions | None = None, bins: int = 15, level: float = 0.95) -> dict:
+def score(answers: Predictions, other: Predictions | None = None, bins: int = 15, level: float = 0.95) -> dict:
     """Returns the metrics of one set of predictions, and a test against another of the same images.
 
     Args:
-      found: to be measured.
+      answers: to be measured.
       other: to be compared with.
       bins: of the calibration error.
       level: of the bootstrap interval of the top-1 accuracy (of ReaL's, where images have several labels; of the exact
@@ -42,31 +42,34 @@ def score(found: Predictions, other: Predictions | None = None, bins: int = 15, 
     Raises:
       UserError: the two are of other images.
     """
-    no_answer = found.labels.ndim == 2 and not found.multi_label  # images of ReaL without a label
-    counted = found.labels.max(-1) >= 0 if no_answer else np.ones(len(found.labels), bool)
-    low, high = significance.bootstrap(found.right[counted], level)
-    name = f'exact_match_interval_{level:.0%}' if found.multi_label else f'interval_{level:.0%}'
-    values = {**found.record, **predictions.summary(found, bins), name: [100 * low, 100 * high]}
+    no_answer = answers.labels.ndim == 2 and not answers.multi_label  # images of ReaL without a label
+    counted = answers.labels.max(-1) >= 0 if no_answer else np.ones(len(answers.labels), bool)
+    low, high = significance.bootstrap(answers.right[counted], level)
+    name = f'exact_match_interval_{level:.0%}' if answers.multi_label else f'interval_{level:.0%}'
+    values = {**answers.record, **predictions.summary(answers, bins), name: [100 * low, 100 * high]}
     if other is None:
         return values
-    predictions.check_same_images(found, other)
-    return values | {'other': other.record, 'mcnemar': significance.mcnemar(found.right[counted], other.right[counted])}
+    predictions.check_same_images(answers, other)
+    return values | {
+        'other': other.record,
+        'mcnemar': significance.mcnemar(answers.right[counted], other.right[counted]),
+    }
 
 
-def confusion_of(found: Predictions) -> np.ndarray:
+def confusion_of(answers: Predictions) -> np.ndarray:
     """Returns the confusion matrix; rows are the true classes.
 
     Raises:
       UserError: images have several labels.
     """
-    if found.labels.ndim == 2:
+    if answers.labels.ndim == 2:
         raise UserError('images with several labels have no confusion matrix')
-    return scores.confusion_matrix(found.predicted, found.labels, found.logits.shape[-1])
+    return scores.confusion_matrix(answers.predicted, answers.labels, answers.logits.shape[-1])
 
 
-def names_of(found: Predictions) -> list[str]:
+def names_of(answers: Predictions) -> list[str]:
     """Returns what to call each class: its name, or its number where that is not known."""
-    return identity.shown(found.class_names, found.logits.shape[-1])
+    return identity.shown(answers.class_names, answers.logits.shape[-1])
 
 
 def picture(confusion: np.ndarray, path: Path, title: str = '', names: Sequence[str] = ()) -> None:
@@ -94,14 +97,18 @@ def picture(confusion: np.ndarray, path: Path, title: str = '', names: Sequence[
     figure.savefig(path, metadata={'Software': None})
 
 
-def write_confusion(found: Predictions, path: Path) -> None:
+def write_confusion(answers: Predictions, path: Path) -> None:
     """Writes the confusion matrix as CSV, and as a picture of the same name with .png."""
-    confusion, names = confusion_of(found), names_of(found)
+    confusion, names = confusion_of(answers), names_of(answers)
     columns = ['true', *(f'{name} ({c})' if name == 'true' else name for c, name in enumerate(names))]
     rows = [dict(zip(columns, [name, *row], strict=True)) for name, row in zip(names, confusion.tolist(), strict=True)]
     write_atomically(path, tables.render(rows, columns, 'csv') + '\n')
-    part = f', {len(found.labels):,} of its {found.record["subset"]["of"]:,} images' if 'subset' in found.record else ''
-    title = f'{found.record.get("model", "")}, {found.record.get("split", "")}{part}'
+    part = (
+        f', {len(answers.labels):,} of its {answers.record["subset"]["of"]:,} images'
+        if 'subset' in answers.record
+        else ''
+    )
+    title = f'{answers.record.get("model", "")}, {answers.record.get("split", "")}{part}'
     picture(confusion, path.with_suffix('.png'), title, names)
 
 
@@ -123,20 +130,20 @@ def main(argv: list[str]) -> int:
     files, again = once([local(name) for name in options.rest])
     for path in again:
         print(f'left out: {path} is {files[0]}, given twice', file=sys.stderr)
-    found, *other = map(Predictions.load, files)
+    answers, *other = map(Predictions.load, files)
     bins = cli.integer('bins', options.bins) if options.bins else 15
-    print(json.dumps(score(found, *other, bins=bins)))
+    print(json.dumps(score(answers, *other, bins=bins)))
     if options.confusion:
-        write_confusion(found, options.confusion)
+        write_confusion(answers, options.confusion)
     if options.classes:
-        columns = SEVERAL_COLUMNS if found.multi_label else CLASS_COLUMNS
-        of_class = multi_label.per_class(found.logits, found.labels) if found.multi_label else None
-        named = zip(names_of(found), of_class or scores.per_class(confusion_of(found)), strict=True)
+        columns = SEVERAL_COLUMNS if answers.multi_label else CLASS_COLUMNS
+        of_class = multi_label.per_class(answers.logits, answers.labels) if answers.multi_label else None
+        named = zip(names_of(answers), of_class or scores.per_class(confusion_of(answers)), strict=True)
         rows = [{'class': name, 'number': c, **row} for c, (name, row) in enumerate(named)]
         write_atomically(options.classes, tables.render(rows, columns, 'csv') + '\n')
     if options.calibration:
-        if found.labels.ndim == 2:
+        if answers.labels.ndim == 2:
             raise UserError('images with several labels have no calibration diagram')
-        rows = scores.calibration(found.probabilities, found.labels, bins)[1]
+        rows = scores.calibration(answers.probabilities, answers.labels, bins)[1]
         write_atomically(options.calibration, tables.render(rows, BIN_COLUMNS, 'csv') + '\n')
     return 0

@@ -30,8 +30,8 @@ def gradient(module: nn.Module, variables: dict, images: Images, classes: Classe
 
     Simonyan, Vedaldi & Zisserman 2013, arXiv:1312.6034, section 3.
     """
-    module, variables, of = _prepared(module, variables, images, classes)
-    return np.asarray(_gradient(module, None, variables, jnp.asarray(images), of))
+    module, variables, targets = _prepared(module, variables, images, classes)
+    return np.asarray(_gradient(module, None, variables, jnp.asarray(images), targets))
 
 
 def smooth_gradient(
@@ -65,11 +65,11 @@ def mean_gradient(
     module: nn.Module, variables: dict, images: Images, classes: Classes, draws: Iterable[np.ndarray]
 ) -> Seen:
     """Returns the mean over the draws of the absolute gradients at `images + draw`; the images choose the class."""
-    module, variables, of = _prepared(module, variables, images, classes)
+    module, variables, targets = _prepared(module, variables, images, classes)
     total, count = np.zeros(()), 0
     for draw in draws:
         noisy = jnp.asarray(images + draw, jnp.result_type(images))
-        total = total + np.abs(_gradient(module, None, variables, noisy, of), dtype=np.float64)
+        total = total + np.abs(_gradient(module, None, variables, noisy, targets), dtype=np.float64)
         count += 1
     return np.asarray(total / count, np.float32)
 
@@ -92,13 +92,13 @@ def integrated_gradients(
       steps: places on the way at which the gradient is taken.
       baseline: image without evidence, normalized; 0 is the mean colour of the training images.
     """
-    module, variables, of = _prepared(module, variables, images, classes)
+    module, variables, targets = _prepared(module, variables, images, classes)
     away = np.asarray(images) - baseline
     places, weights = np.polynomial.legendre.leggauss(steps)
     total = np.zeros(np.shape(images))
     for place, weight in zip((places + 1) / 2, weights / 2, strict=True):
         between = jnp.asarray(baseline + place * away, jnp.result_type(images))
-        total += weight * np.asarray(_gradient(module, None, variables, between, of), np.float64)
+        total += weight * np.asarray(_gradient(module, None, variables, between, targets), np.float64)
     return np.asarray(total * away, np.float32)
 
 
@@ -156,12 +156,12 @@ def occlusion(
             f'occlusion by squares of {window} every {stride} pixels in {height}x{width}; expected a window of at most '
             f'{min(height, width)} and a stride of at most the window'
         )
-    module, variables, of = _prepared(module, variables, images, classes)
-    whole = np.asarray(_occluded(module, variables, images, of, 0, 0, 0, baseline), np.float64)
+    module, variables, targets = _prepared(module, variables, images, classes)
+    unhidden = np.asarray(_occluded(module, variables, images, targets, 0, 0, 0, baseline), np.float64)
     total, count = np.zeros(np.shape(images)[:3]), np.zeros((height, width))
     for top in _starts(height, window, stride):
         for left in _starts(width, window, stride):
-            fallen = whole - np.asarray(_occluded(module, variables, images, of, top, left, window, baseline))
+            fallen = unhidden - np.asarray(_occluded(module, variables, images, targets, top, left, window, baseline))
             total[:, top : top + window, left : left + window] += fallen[:, None, None]
             count[top : top + window, left : left + window] += 1
     return np.asarray(total / count, np.float32)
@@ -207,14 +207,14 @@ def _gradient(module, rule, variables, images, classes):
 
 
 def _ruled(module, variables, images, classes: Classes, rule: str) -> np.ndarray:
-    module, variables, of = _prepared(module, variables, images, classes)
+    module, variables, targets = _prepared(module, variables, images, classes)
     program = outline(module, variables, images)
-    found = {step.function for step in program.steps if step.function in ACTIVATIONS}
-    if not found & set(RECTIFIERS):
+    activations = {step.function for step in program.steps if step.function in ACTIVATIONS}
+    if not activations & set(RECTIFIERS):
         raise UserError(
             f'{program.net} has no {", ".join(RECTIFIERS)}: the result would be the plain gradient; use saliency'
         )
-    return np.asarray(_gradient(module, rule, variables, jnp.asarray(images), of))
+    return np.asarray(_gradient(module, rule, variables, jnp.asarray(images), targets))
 
 
 def _rectified(rule: str, name: str, x: jax.Array) -> jax.Array | None:

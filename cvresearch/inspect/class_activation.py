@@ -67,13 +67,13 @@ def cam(module: nn.Module, variables: dict, images: Images, classes: Classes = N
     place = last_map(program)
     _kernel_of_pooled(program, place)
     maps, logits, kernel = _cam(module, variables, images)
-    of = chosen(np.asarray(logits), classes)
+    targets = chosen(np.asarray(logits), classes)
     maps = maps.astype(jnp.float32)
     if kernel is None:
-        found = jnp.take_along_axis(maps, jnp.asarray(of)[:, None, None, None], axis=3)[..., 0]
+        evidence = jnp.take_along_axis(maps, jnp.asarray(targets)[:, None, None, None], axis=3)[..., 0]
     else:
-        found = jnp.einsum('bhwk,kb->bhw', maps, kernel.astype(jnp.float32)[:, of], precision='highest')
-    return ClassMap(np.maximum(found, 0), program.name(place), np.asarray(logits), of)
+        evidence = jnp.einsum('bhwk,kb->bhw', maps, kernel.astype(jnp.float32)[:, targets], precision='highest')
+    return ClassMap(np.maximum(evidence, 0), program.name(place), np.asarray(logits), targets)
 
 
 def grad_cam(
@@ -105,11 +105,11 @@ def grad_cam(
     place = last_map(program) if layer is None else program.map_place(layer)
     name = program.name(place) if layer is None else layer
     if classes is None:
-        maps, logits, of = _grad_cam(module, name, method, variables, images, None)
-        return ClassMap(np.asarray(maps), name, np.asarray(logits), np.asarray(of))
-    of = chosen(np.empty((len(images), program.shapes[program.logits][-1])), classes)
-    maps, logits, _ = _grad_cam(module, name, method, variables, images, jnp.asarray(of))
-    return ClassMap(np.asarray(maps), name, np.asarray(logits), of)
+        maps, logits, targets = _grad_cam(module, name, method, variables, images, None)
+        return ClassMap(np.asarray(maps), name, np.asarray(logits), np.asarray(targets))
+    targets = chosen(np.empty((len(images), program.shapes[program.logits][-1])), classes)
+    maps, logits, _ = _grad_cam(module, name, method, variables, images, jnp.asarray(targets))
+    return ClassMap(np.asarray(maps), name, np.asarray(logits), targets)
 
 
 def chosen(logits: Float[np.ndarray, 'images classes'], classes: Classes) -> Int[np.ndarray, ' images']:
@@ -123,14 +123,14 @@ def chosen(logits: Float[np.ndarray, 'images classes'], classes: Classes) -> Int
       UserError: a class out of range, or another number of classes than of images.
     """
     images, number = logits.shape
-    found = logits.argmax(1) if classes is None else np.asarray(classes)
-    if found.ndim and len(found) != images:
-        raise UserError(f'got {len(found)} classes for {images} images; expected one for all or one for each')
-    found = np.broadcast_to(found, images)
-    wrong = found[(found < 0) | (found >= number)]
+    targets = logits.argmax(1) if classes is None else np.asarray(classes)
+    if targets.ndim and len(targets) != images:
+        raise UserError(f'got {len(targets)} classes for {images} images; expected one for all or one for each')
+    targets = np.broadcast_to(targets, images)
+    wrong = targets[(targets < 0) | (targets >= number)]
     if wrong.size:
         raise UserError(f'class {wrong[0]} is out of range; expected 0 to {number - 1}')
-    return found
+    return targets
 
 
 def gradient_means(maps: Maps, gradients: Maps, scores: Float[AnyArray, ' batch']) -> Weights:
@@ -194,8 +194,8 @@ def _grad_cam(module, layer, method, variables, images, classes):
     (gradients,) = pull_back(one_hot)
     maps, gradients = maps.astype(logits.dtype), gradients.astype(logits.dtype)
     weights = METHODS[method](maps, gradients, (logits * one_hot).sum(-1))
-    found = jnp.einsum('bhwk,bk->bhw', maps, weights, precision='highest')
-    return jnp.maximum(found, 0), logits, classes
+    weighted = jnp.einsum('bhwk,bk->bhw', maps, weights, precision='highest')
+    return jnp.maximum(weighted, 0), logits, classes
 
 
 @functools.partial(jax.jit, static_argnames='module')

@@ -173,9 +173,9 @@ def _equations(
             continue
         body, times, carried = inner
         for i in range(times):
-            own = dict(zip(body.invars, known[-len(body.invars) :], strict=True))
-            yield from _equations(body, own, path, turn if carried is None else i)
-            results = [own.get(v) if isinstance(v, core.Var) else None for v in body.outvars]
+            fields_inside = dict(zip(body.invars, known[-len(body.invars) :], strict=True))
+            yield from _equations(body, fields_inside, path, turn if carried is None else i)
+            results = [fields_inside.get(v) if isinstance(v, core.Var) else None for v in body.outvars]
             if carried is not None:  # the carry of a scan goes round
                 first, count = carried
                 known[first : first + count] = results[:count]
@@ -191,8 +191,8 @@ def module_path(equation: core.JaxprEqn, prefix: str = '', turn: int = 0) -> str
       turn: how often the loop around it has run; it says which of the blocks the equation belongs to.
     """
     parts = str(equation.source_info.name_stack).split('/')
-    own = '/'.join(part for part in parts if part and not set('(.') & set(part))
-    return '/'.join(filter(None, (prefix, block_path(own, turn))))
+    path = '/'.join(part for part in parts if part and not set('(.') & set(part))
+    return '/'.join(filter(None, (prefix, block_path(path, turn))))
 
 
 def _inner(equation: core.JaxprEqn):
@@ -219,8 +219,8 @@ def _cost(equation: core.JaxprEqn) -> tuple[str | None, int]:
         return 'conv', math.prod(result.shape) * per_output // equation.params['batch_group_count']
     if name == 'dot_general':
         (contracted, _), _ = equation.params['dimension_numbers']
-        left, result = shaped(equation.invars[0]), shaped(equation.outvars[0])
-        depth = math.prod(left.shape[axis] for axis in contracted)
+        x, result = shaped(equation.invars[0]), shaped(equation.outvars[0])
+        depth = math.prod(x.shape[axis] for axis in contracted)
         return 'dense', math.prod(result.shape) * depth
     if name.startswith('reduce_window') or (name in ('reduce_sum', 'reduce_max') and _is_spatial(equation)):
         return 'pool', 0

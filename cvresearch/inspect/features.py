@@ -26,20 +26,20 @@ def names(model: nn.Module, image_shape: tuple[int, ...]) -> dict[str, tuple[int
     """
     model = overrides.unrolled(model)
     image = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
 
     def note(call, arguments, keywords, context):
         result = call(*arguments, **keywords)
         if _is_child(context.module, context.method_name) and isinstance(result, jax.Array):
-            found[context.module.name] = tuple(result.shape[1:])
+            shapes[context.module.name] = tuple(result.shape[1:])
         return result
 
     with nn.intercept_methods(note):
         # Variables are made on the way. Not by `init`, which runs auxiliary heads too.
         rngs = {'params': jax.random.key(0)}
         jax.eval_shape(lambda x: model.apply({}, x, train=False, mutable=True, rngs=rngs), image)
-    stages = {stage_of(name): shape for name, shape in found.items() if stage_of(name)}
-    return {**found, **stages}
+    stages = {stage_of(name): shape for name, shape in shapes.items() if stage_of(name)}
+    return {**shapes, **stages}
 
 
 def features(
@@ -59,11 +59,11 @@ def features(
     Raises:
       UserError: a name that the net does not have.
     """
-    wanted, there = list(wanted), names(model, images.shape[1:])
+    wanted, known = list(wanted), names(model, images.shape[1:])
     for name in wanted:
-        if name not in there:
-            raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, there)}')
-    last = {stage_of(child): child for child in there if stage_of(child)}
+        if name not in known:
+            raise UserError(f'{type(model).__name__} has no feature {name!r}; {nearest(name, known)}')
+    last = {stage_of(child): child for child in known if stage_of(child)}
     model, variables = overrides.separate(model, variables)
     _, state = cast(
         Any, model.apply(variables, images, train=False, capture_intermediates=_is_child, mutable=['intermediates'])

@@ -75,8 +75,8 @@ class Instruction:
     @property
     def branches(self) -> list[str]:
         """The branches of a conditional."""
-        found = _BRANCHES.findall(self.text)
-        return [name.strip().lstrip('%') for several, one in found for name in (several or one).split(',')]
+        matches = _BRANCHES.findall(self.text)
+        return [name.strip().lstrip('%') for several, one in matches for name in (several or one).split(',')]
 
     @property
     def loop(self) -> tuple[str, int]:
@@ -105,8 +105,8 @@ def parse(text: str) -> Program:
             entry = head[2] if head[1] else entry
         elif line.startswith('}'):
             body = None
-        elif body is not None and (found := _INSTRUCTION.match(line)):
-            body[found[2]] = _instruction(found[2], found[3], bool(found[1]))
+        elif body is not None and (match := _INSTRUCTION.match(line)):
+            body[match[2]] = _instruction(match[2], match[3], bool(match[1]))
     return Program(computations, entry)
 
 
@@ -131,15 +131,15 @@ def _closing(text: str, opening: int) -> int:
 @functools.lru_cache(1 << 16)
 def arrays(types: str) -> tuple[Array, ...]:
     """Returns the arrays that the text of a type names, in their order; tokens are none."""
-    found = []
+    sizes = []
     for dtype, dimensions, layout in _ARRAY.findall(types):
         if dtype in BYTES:
             shape = tuple(int(n) for n in dimensions.split(',') if n)
             size = BYTES[dtype] * math.prod(shape)
             space = _SPACE.search(layout)
             padded = BYTES[dtype] * math.prod(_tiled(shape, layout))
-            found.append(Array(dtype, shape, size, padded, int(space[1]) if space else 0))
-    return tuple(found)
+            sizes.append(Array(dtype, shape, size, padded, int(space[1]) if space else 0))
+    return tuple(sizes)
 
 
 def _tiled(shape: tuple[int, ...], layout: str) -> list[int]:

@@ -218,7 +218,7 @@ def last_map(program: Program) -> int:
     last_use[program.logits] = len(program.steps)
     parameters, alive, segment = set(program.variables), {program.images}, 0
     dependent = {program.images}
-    found: list[tuple[int, int]] = []  # (number of layers with parameters so far, place)
+    maps: list[tuple[int, int]] = []  # (number of layers with parameters so far, place)
     for i, step in enumerate(program.steps):
         inputs = {place for place in step.inputs if isinstance(place, int)}
         if not inputs & dependent:
@@ -228,10 +228,10 @@ def last_map(program: Program) -> int:
         dependent |= set(step.outputs)
         alive = {place for place in alive | set(step.outputs) if last_use.get(place, -1) > i}
         if len(alive) == 1 and _is_map(program.shapes[next(iter(alive))]):
-            found.append((segment, next(iter(alive))))
-    if not found:
+            maps.append((segment, next(iter(alive))))
+    if not maps:
         raise UserError(f'{program.net} has no feature map with height and width to look at')
-    places = [place for number, place in found if number == found[-1][0]]
+    places = [place for number, place in maps if number == maps[-1][0]]
     size = program.shapes[places[0]][1:3]
     pooled = [i for i, place in enumerate(places) if program.shapes[place][1:3] != size]
     return places[: pooled[0] if pooled else None][-1]

@@ -65,12 +65,12 @@ def field(program: Program, place: int) -> Field | None:
         known = [fields[x] for x in step.inputs if isinstance(x, int) and x in fields]
         if not known or len(program.shapes[step.outputs[0]]) != 4:
             continue
-        found = known[0]
+        joined = known[0]
         for other in known[1:]:
-            found = found.union(other)
+            joined = joined.union(other)
         for extent, strides, padding in _windows(step):
-            found = found.window(extent, strides, padding)
-        fields.update((output, found) for output in step.outputs)
+            joined = joined.window(extent, strides, padding)
+        fields.update((output, joined) for output in step.outputs)
     return fields.get(place)
 
 

@@ -123,9 +123,9 @@ def _print_mesh(options, style: str) -> int:
     if not options.config:
         raise UserError('--mesh is about a run: give its --config')
     config = cli.config_of(options)
-    given = options.devices and cli.integer('devices', options.devices)
+    devices = options.devices and cli.integer('devices', options.devices)
     wanted = config.mesh.data * config.mesh.shard
-    experiment = memory_plan.experiment_for(config, given or (wanted if wanted > 0 else jax.device_count()))
+    experiment = memory_plan.experiment_for(config, devices or (wanted if wanted > 0 else jax.device_count()))
     sizes = ' x '.join(f'{axis} {size}' for axis, size in experiment.mesh.shape.items())
     if style == 'text':
         print(f'{config.model.name} on a mesh of {sizes}, batch {config.batch_size}: bytes that each device holds')
@@ -137,12 +137,12 @@ def _print_mesh(options, style: str) -> int:
 
 def _parity() -> dict[str, str]:
     """Returns 'torchvision 1e-06, keras 9e-07' by variant, from the measurements kept in the docs."""
-    found: dict[str, list[str]] = {}
+    compared: dict[str, list[str]] = {}
     if PARITY.exists():
         for row in csv.DictReader(PARITY.read_text(encoding='utf-8').splitlines()):
             library = row['reference'].partition('/')[0]
-            found.setdefault(row['variant'], []).append(f'{library} {float(row["relative_error"]):.0e}')
-    return {variant: ', '.join(errors) for variant, errors in found.items()}
+            compared.setdefault(row['variant'], []).append(f'{library} {float(row["relative_error"]):.0e}')
+    return {variant: ', '.join(errors) for variant, errors in compared.items()}
 
 
 def _only(names: list[str]) -> str:

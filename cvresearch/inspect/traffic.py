@@ -103,8 +103,8 @@ def traffic(program: Program, on_chip: bool) -> Traffic:
                 moved = of(instruction.called[0])
             else:
                 estimate = _CYCLES.search(instruction.text)
-                found = _moved(program, computation, instruction, on_chip)
-                moved = *found, int(estimate[1]) if estimate else 0
+                bytes_moved = _moved(program, computation, instruction, on_chip)
+                moved = *bytes_moved, int(estimate[1]) if estimate else 0
             hbm, padded, cycles = hbm + moved[0] * times, padded + moved[1] * times, cycles + moved[2] * times
         return hbm, padded, cycles
 
@@ -128,11 +128,11 @@ def _moved(program: Program, computation: str, instruction: Instruction, on_chip
     reads = _reads(program.computations[computation], instruction, body, in_hbm)
     written = _size(filter(in_hbm, results))
     hbm, padded = reads[0] + written[0], reads[1] + written[1]
-    updates = [each for each in body.values() if each.op == 'dynamic-update-slice']
-    if updates and any(each.root and each.op in ('dynamic-update-slice', 'tuple') for each in body.values()):
-        whole = sum(array.bytes for each in updates for array in arrays(each.type) if in_hbm(array))
-        parts = sum(array.bytes for each in updates for array in arrays(body[each.operands[1]].type))
-        return max(hbm - whole + parts, 0), max(padded - whole + parts, 0)
+    updates = [inner for inner in body.values() if inner.op == 'dynamic-update-slice']
+    if updates and any(inner.root and inner.op in ('dynamic-update-slice', 'tuple') for inner in body.values()):
+        updated = sum(array.bytes for inner in updates for array in arrays(inner.type) if in_hbm(array))
+        parts = sum(array.bytes for inner in updates for array in arrays(body[inner.operands[1]].type))
+        return max(hbm - updated + parts, 0), max(padded - updated + parts, 0)
     return hbm, padded
 
 
@@ -142,9 +142,9 @@ def _reads(
     numbers = {x.name: _PARAMETER.search(x.text) for x in body.values() if x.op == 'parameter'}
     parameters = {int(number[1]): name for name, number in numbers.items() if number}
     users = defaultdict(list)
-    for each in body.values():
-        for operand in each.operands:
-            users[operand].append(each)
+    for user in body.values():
+        for operand in user.operands:
+            users[operand].append(user)
     total = padded = 0
     for place, name in enumerate(instruction.operands):
         source = around.get(name)
@@ -171,18 +171,18 @@ def collectives(program: Program) -> list[Collective]:
 
     @functools.cache
     def of(computation: str) -> dict[str, tuple[str, int, int, int]]:  # by name: (kind, bytes, devices, times)
-        found = {}
+        sent = {}
         for instruction in program.computations.get(computation, {}).values():
             kind = instruction.op.removesuffix('-start')
             if kind in WIRE:
-                found |= _sent(instruction, kind, computation, program.entry)
+                sent |= _sent(instruction, kind, computation, program.entry)
             elif instruction.op == 'while':
                 body, trips = instruction.loop
-                found |= {name: (*what, times * trips) for name, (*what, times) in of(body).items()}
+                sent |= {name: (*what, times * trips) for name, (*what, times) in of(body).items()}
             else:
                 for name in instruction.called + instruction.branches:
-                    found |= of(name)
-        return found
+                    sent |= of(name)
+        return sent
 
     totals: dict[str, tuple[int, int, float]] = {}
     for kind, size, group, times in of(program.entry).values():

@@ -138,11 +138,11 @@ def main_layers(program: Program, params: Mapping) -> list[str]:
 
     Children without parameters are left out: they are pooling and dropout.
     """
-    found: dict[int, str] = {}
+    layers: dict[int, str] = {}
     for name in (name for name in program.names if name in program.modules and name in params):
         active = [after for function in _APPLIED if (after := f'{name}+{function}') in program.names]
-        found.setdefault(program.names[(active or [name])[0]], (active or [name])[0])
-    return [found[place] for place in sorted(found)]
+        layers.setdefault(program.names[(active or [name])[0]], (active or [name])[0])
+    return [layers[place] for place in sorted(layers)]
 
 
 def activations(
@@ -160,8 +160,8 @@ def activations(
     Raises:
       UserError: a layer that the net does not have.
     """
-    found = _measured(module, variables, images, lambda logits, _: logits.sum(), layers, train)
-    return {name: Distribution.of(values) for name, (values, _) in found.items()}
+    measured = _measured(module, variables, images, lambda logits, _: logits.sum(), layers, train)
+    return {name: Distribution.of(values) for name, (values, _) in measured.items()}
 
 
 def gradients(
@@ -181,16 +181,16 @@ def gradients(
     Raises:
       UserError: a layer that the net does not have.
     """
-    found = _measured(module, variables, images, lambda logits, _: loss(logits), layers, train)
-    return {name: Distribution.of(gradient) for name, (_, gradient) in found.items()}
+    measured = _measured(module, variables, images, lambda logits, _: loss(logits), layers, train)
+    return {name: Distribution.of(gradient) for name, (_, gradient) in measured.items()}
 
 
 def _measured(module, variables, images, loss, layers, train) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     module, variables = separate(module, variables)
-    made = probe(module, variables, images, loss, layers, train)
-    _, values, slopes = jax.jit(made.measure)(variables, images, None)
+    compiled = probe(module, variables, images, loss, layers, train)
+    _, values, slopes = jax.jit(compiled.measure)(variables, images, None)
     pairs = zip(values, slopes, strict=True)
-    return {name: (np.asarray(a), np.asarray(b)) for name, (a, b) in zip(made.layers, pairs, strict=True)}
+    return {name: (np.asarray(a), np.asarray(b)) for name, (a, b) in zip(compiled.layers, pairs, strict=True)}
 
 
 def update_ratios(before: dict, after: dict) -> dict[str, float]:

@@ -45,6 +45,7 @@ def _prefix(tensors: dict, wanted: Set[str], named: Callable[[dict], Mapping]) -
     for name in tensors:
         parts = name.split('.')[:-1][:DEEPEST]
         sizes.update('.'.join([*parts[:depth], '']) for depth in range(1, len(parts) + 1))
+    # A prefix of less than half of the names cannot be the net, and to try one takes a pass over all tensors.
     enough = [prefix for prefix, size in sizes.items() if 2 * size >= len(wanted)]
     hits = {'': len(wanted & named(tensors).keys())}
     for prefix in enough:

@@ -102,9 +102,9 @@ class Provenance:
     @property
     def record(self) -> dict:
         """What a record says of it, as plain values."""
-        said = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, {})}
-        said.pop('arguments', None)
-        return {**said, **said.pop('facts', {})}
+        fields = {key: value for key, value in dataclasses.asdict(self).items() if value not in (None, {})}
+        fields.pop('arguments', None)
+        return {**fields, **fields.pop('facts', {})}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -234,9 +234,9 @@ def of_hub(repository: str, revision: str | None = None, name: str = '') -> Clas
       name: as it was asked for.
     """
     files, config, commit = hub.fetch(repository, revision)
-    found = _as_timm(files[0], config, hub.reference_of(repository), name or f'hub:{repository}@{commit}', 'hub')
-    facts = found.provenance.facts | {'revision': commit}
-    return dataclasses.replace(found, provenance=dataclasses.replace(found.provenance, facts=facts))
+    loaded = _as_timm(files[0], config, hub.reference_of(repository), name or f'hub:{repository}@{commit}', 'hub')
+    facts = loaded.provenance.facts | {'revision': commit}
+    return dataclasses.replace(loaded, provenance=dataclasses.replace(loaded.provenance, facts=facts))
 
 
 def of_hub_folder(folder: Path, name: str = '') -> Classifier:
@@ -256,9 +256,9 @@ def _as_timm(file: Path, config: dict, reference: str, name: str, kind: str) -> 
 
 
 def _origin(kind: str, name: str, reference: str, file: Path) -> Provenance:
-    found, facts = registry.reference(reference), provenance(file)
-    told = {key: facts[key] for key in ('license',) if key in facts}
-    return Provenance(kind, name, found.variant, str(facts['sha256']), reference, dict(found.arguments), told)
+    entry, facts = registry.reference(reference), provenance(file)
+    licence = {key: facts[key] for key in ('license',) if key in facts}
+    return Provenance(kind, name, entry.variant, str(facts['sha256']), reference, dict(entry.arguments), licence)
 
 
 def default_names(num_classes: int) -> tuple[str, ...]:

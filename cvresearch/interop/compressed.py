@@ -238,24 +238,24 @@ def preparation_from(record: Mapping) -> Preparation:
     return AsEvaluated(transforms.make(knobs), **values)
 
 
-def save_classifier(directory: str | Path, net: Classifier, of: Classifier, notes: Notes) -> dict:
+def save_classifier(directory: str | Path, net: Classifier, original: Classifier, notes: Notes) -> dict:
     """Writes a net that was made of another; see `save`.
 
     Args:
       directory: of the net; must not exist.
       net: the smaller one.
-      of: the original.
+      original: the original.
       notes: what is recorded beside what both nets say of themselves.
 
     Returns:
       The record that was written.
     """
-    came = of.provenance
+    came = original.provenance
     architecture = architecture_of(came.variant, net.module, net.input_shape, came.reference)
     default = net.class_names == default_names(net.num_classes)
     about = {
         **notes.about,
-        'original': {**came.record, 'params_sha256': of.digest, 'bytes': 4 * trees.count(of.variables)},
+        'original': {**came.record, 'params_sha256': original.digest, 'bytes': 4 * trees.count(original.variables)},
         'preprocessing': preparation_record(net.preprocessing),
         'multi_label': net.multi_label,
         'class_names': None if default else list(net.class_names),
@@ -278,7 +278,7 @@ def classifier_of(path: str | Path, name: str = '') -> Classifier:
     try:
         preparation = preparation_from(record['preprocessing'])
         names = tuple(names) if names else default_names(module.num_classes)
-        if not all(isinstance(each, str) for each in names):
+        if not all(isinstance(text, str) for text in names):
             raise UserError('a class has a name that is no text')
     except (UserError, KeyError, TypeError, ValueError) as error:
         raise UserError(f'{path}: its record makes no sense ({error})') from error

@@ -117,12 +117,12 @@ class Reader:
         Raises:
           UserError: other names or shapes, or data that cannot be decoded.
         """
-        found = {name: layout.shape for name, layout in self._layouts.items()}
-        if wanted is not None and found != wanted:
-            names = sorted(name for name in found.keys() | wanted.keys() if found.get(name) != wanted.get(name))
-            first = f'{names[0]!r} is {found.get(names[0], "not there")}, expected {wanted.get(names[0], "none")}'
+        shapes = {name: layout.shape for name, layout in self._layouts.items()}
+        if wanted is not None and shapes != wanted:
+            names = sorted(name for name in shapes.keys() | wanted.keys() if shapes.get(name) != wanted.get(name))
+            first = f'{names[0]!r} is {shapes.get(names[0], "not there")}, expected {wanted.get(names[0], "none")}'
             raise UserError(f'{self.path}: {len(names)} arrays do not fit the net: {first}')
-        elements = sum(map(math.prod, found.values()))
+        elements = sum(map(math.prod, shapes.values()))
         if wanted is None and elements > MOST_ELEMENTS:
             raise UserError(f'{self.path} holds {elements:,} elements; expected at most {MOST_ELEMENTS:,}')
         result, place = {}, self._start
@@ -169,12 +169,12 @@ def _layout(row) -> tuple[str, Layout]:
         raise UserError('a row of its header is no array')
     name, values = row[0], dict(zip(_FIELDS, row[1:], strict=True))
     shape = values['shape']
-    whole = [
+    integers = [
         value for key, value in values.items() if key in ('gap_bits', 'entries', 'values', 'value_bytes', 'gap_bytes')
     ]
-    whole += shape if isinstance(shape, list) and len(shape) <= 8 else [None]
+    integers += shape if isinstance(shape, list) and len(shape) <= 8 else [None]
     flags = (values['huffman_values'], values['huffman_gaps'])
-    if not all(type(value) is int and 0 <= value < 1 << 48 for value in whole):
+    if not all(type(value) is int and 0 <= value < 1 << 48 for value in integers):
         raise UserError(f'{name!r} has a size that is no number')
     if values['dtype'] not in list(tensor_codes.DTYPES) or not all(type(flag) is bool for flag in flags):
         raise UserError(f'{name!r} is of an unknown type')

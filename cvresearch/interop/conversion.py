@@ -74,7 +74,7 @@ def classes_of(tensors: Tensors, name: str) -> int | None:
         for leaf, axis in (('bias', 0), ('kernel', -1 if name.startswith('keras/') else 0))
     }
     if not keys.keys() & needed(tensors, reference).keys():
-        tensors = net_in(tensors, _names(name, reference)[0], lambda found: needed(found, reference), _nothing_said)
+        tensors = net_in(tensors, _names(name, reference)[0], lambda inside: needed(inside, reference), _nothing_said)
     tensors = needed(tensors, reference)
     return next((tensors[key].shape[axis] for key, axis in keys.items() if key in tensors and tensors[key].ndim), None)
 
@@ -85,19 +85,19 @@ def infer(tensors: Tensors, model: str) -> str:
     Raises:
       UserError: none has (the difference to the nearest is shown), or several have.
     """
-    candidates = {name: found for name, found in registry.references().items() if found.variant == model}
+    candidates = {name: entry for name, entry in registry.references().items() if entry.variant == model}
     if not candidates:
         raise UserError(f"no library's weights are known for model {model!r}")
-    names = {name: _names(name, found) for name, found in candidates.items()}
-    given = {}
-    for name, found in candidates.items():
-        named = functools.partial(needed, reference=found)
-        given[name] = set(named(net_in(tensors, names[name][0], named, _nothing_said)))
-    fitting = [name for name, (every, training) in names.items() if given[name] in (every, every - training)]
+    names = {name: _names(name, entry) for name, entry in candidates.items()}
+    names_in = {}
+    for name, entry in candidates.items():
+        named = functools.partial(needed, reference=entry)
+        names_in[name] = set(named(net_in(tensors, names[name][0], named, _nothing_said)))
+    fitting = [name for name, (every, training) in names.items() if names_in[name] in (every, every - training)]
     if len(fitting) > 1:
         raise UserError(f'the weights may be of {" or of ".join(fitting)}; say which with --reference')
     if not fitting:
-        nearest = max(candidates, key=lambda name: len(names[name][0] & given[name]))
+        nearest = max(candidates, key=lambda name: len(names[name][0] & names_in[name]))
         to_variables(tensors, nearest)
     return fitting[0]
 
@@ -139,9 +139,9 @@ def to_variables(
     shapes = cost.shapes(module, _image_shape(reference))
     keys = {path: tensor_name(name, reference, path, shapes) for path, _ in trees.named_leaves(shapes)}
     named = functools.partial(needed, reference=reference)
-    left = named(net_in(tensors, set(keys.values()), named, note))
+    unused = named(net_in(tensors, set(keys.values()), named, note))
     heads = {path: key for path, key in keys.items() if _trains_only(path, reference)}
-    if heads and not left.keys() & set(heads.values()):
+    if heads and not unused.keys() & set(heads.values()):
         first = sorted({path.split('/')[1] for path in heads})
         note(
             f'the weights have no {" and no ".join(first)}: they are loaded for evaluation; to train with '
@@ -149,11 +149,11 @@ def to_variables(
         )
         module = module.clone(**reference.without)
         shapes = cost.shapes(module, _image_shape(reference))
-    return module, _filled(shapes, left, name, reference)
+    return module, _filled(shapes, unused, name, reference)
 
 
-def _filled(shapes: dict, left: Tensors, name: str, reference: Reference) -> dict:
-    """Returns the variables of these shapes, each from its tensor; `left` loses what is used.
+def _filled(shapes: dict, unused: Tensors, name: str, reference: Reference) -> dict:
+    """Returns the variables of these shapes, each from its tensor; `unused` loses what is used.
 
     Raises:
       UserError: tensors that are missing, left over or of another shape.
@@ -161,19 +161,19 @@ def _filled(shapes: dict, left: Tensors, name: str, reference: Reference) -> dic
     missing, wrong, filled = [], [], {}
     for path, leaf in trees.named_leaves(shapes):
         key = tensor_name(name, reference, path, shapes)
-        if key not in left:
+        if key not in unused:
             missing.append(key)
             continue
-        tensor = left.pop(key)
+        tensor = unused.pop(key)
         array = _to_ours(name, reference, path, tensor, leaf.shape)
         if array is None:
             wrong.append(f'{key} {list(tensor.shape)} for {path} {list(leaf.shape)}')
         else:
             filled[path] = array
     problems = [
-        f'{len(found)} {what} ({", ".join(sorted(found)[:3])}{", ..." if len(found) > 3 else ""})'
-        for what, found in (('missing', missing), ('left over', list(left)), ('of another shape', wrong))
-        if found
+        f'{len(keys)} {what} ({", ".join(sorted(keys)[:3])}{", ..." if len(keys) > 3 else ""})'
+        for what, keys in (('missing', missing), ('left over', list(unused)), ('of another shape', wrong))
+        if keys
     ]
     if problems:
         raise UserError(f'the weights do not fit {name}: {"; ".join(problems)}')
@@ -205,7 +205,7 @@ def tensor_name(name: str, reference: Reference, path: str, variables: dict) -> 
 
 def needed(tensors: Tensors, reference: Reference) -> Tensors:
     """Returns the tensors without those that no net of ours takes, by the names that the library's code gives today."""
-    found = {}
+    kept = {}
     for key, tensor in tensors.items():
         if _UNUSED.fullmatch(key) or any(re.fullmatch(pattern, key) for pattern in reference.ignore):
             continue
@@ -213,9 +213,9 @@ def needed(tensors: Tensors, reference: Reference) -> Tensors:
         for pattern, replacement in reference.published:
             if match := re.fullmatch(pattern, today):
                 today = match.expand(replacement)
-        taken = today in tensors or today in found  # two tensors under one name would hide one
-        found[key if taken else today] = tensor
-    return found
+        taken = today in tensors or today in kept  # two tensors under one name would hide one
+        kept[key if taken else today] = tensor
+    return kept
 
 
 def _is_norm(module: str, variables: dict) -> bool:

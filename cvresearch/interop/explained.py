@@ -26,12 +26,12 @@ def picture(net: Classifier, pixels: np.ndarray, number: int) -> tuple[bytes, bo
     Raises:
       UserError: the net has no map with height and width, or no such class.
     """
-    found = class_activation.grad_cam(net.module, net.variables, net.normalize(pixels[None]), [number])
+    class_map = class_activation.grad_cam(net.module, net.variables, net.normalize(pixels[None]), [number])
     grey = pixels.mean(-1)
     times = max(1, SIDE // max(grey.shape))
     grey = grey.repeat(times, 0).repeat(times, 1)
-    (heat,) = placing.placed(found.map, (0, 0, *grey.shape), grey.shape)
-    evidence = bool(found.has_evidence[0])
+    (heat,) = placing.placed(class_map.map, (0, 0, *grey.shape), grey.shape)
+    evidence = bool(class_map.has_evidence[0])
     shown = np.repeat(grey[..., None], 3, -1)
     if evidence:
         colours = cv2.applyColorMap((255 * heat / heat.max()).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]

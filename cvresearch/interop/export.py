@@ -49,21 +49,21 @@ def main(argv: list[str]) -> int:
             'weights_beside': 'the weights lie in a file of their own, OUT.safetensors (stablehlo)',
         },
     )
-    asked = exports.Options(
+    choices = exports.Options(
         raw=options.uint8,
         probabilities=options.probabilities,
         half=options.float16,
         beside=options.weights_beside,
         license=options.license or '',
     )
-    exports.check(options.to, options.out, asked)
+    exports.check(options.to, options.out, choices)
     if options.push and options.to != 'hub':
         raise UserError(f'--push is for --to hub, not for --to {options.to}')
     if options.push and importlib.util.find_spec('huggingface_hub') is None:
         raise UserError("--push needs the package huggingface_hub; pip install 'cvresearch[hub]'")
     net = ensembled.of([classifiers.load(name, options.model or '') for name in options.weights])
     facts = _facts(options.weights[0]) if len(options.weights) == 1 else {}
-    exports.export(net, options.to, options.out, dataclasses.replace(asked, facts=facts))
+    exports.export(net, options.to, options.out, dataclasses.replace(choices, facts=facts))
     what = f'{net.provenance.variant}, {net.num_classes} classes, {options.to}'
     print(f'{options.out}: {what}, {_size(options.out):,} bytes')
     if options.push:
@@ -74,10 +74,10 @@ def main(argv: list[str]) -> int:
 def _facts(name: str) -> dict:
     """Returns what a run's records say of its making: what a model card has; {} for other nets."""
     place = Path(classifier.parse(name).place)
-    found = records.read_card(place) if place.is_dir() else None
-    if not found:
+    card = records.read_card(place) if place.is_dir() else None
+    if not card:
         return {}
-    facts = {key: value for key, value in found.items() if isinstance(value, (str, int, float)) or key == 'final'}
+    facts = {key: value for key, value in card.items() if isinstance(value, (str, int, float)) or key == 'final'}
     recipe = place / 'config.json'
     return facts | ({'recipe': json.loads(recipe.read_text(encoding='utf-8'))} if recipe.exists() else {})
 

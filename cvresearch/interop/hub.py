@@ -124,29 +124,29 @@ def preprocessing_of(config: dict) -> tuple[Preprocessing, tuple[str, ...] | Non
       UserError: a value that makes no sense, or a preparation that is not known here.
     """
     values = pretrained(config)
-    given = {key: values[key] if values.get(key) else default for key, default in _DEFAULTS.items()}
-    crop, resize = _sides(given)
+    settings = {key: values[key] if values.get(key) else default for key, default in _DEFAULTS.items()}
+    crop, resize = _sides(settings)
     test = _sides(
-        given | {key: values[f'test_{key}'] for key in ('input_size', 'crop_pct') if values.get(f'test_{key}')}
+        settings | {key: values[f'test_{key}'] for key in ('input_size', 'crop_pct') if values.get(f'test_{key}')}
     )
     try:
-        mean, std = (tuple(map(float, given[key])) for key in ('mean', 'std'))
+        mean, std = (tuple(map(float, settings[key])) for key in ('mean', 'std'))
     except (TypeError, ValueError) as error:
         raise UserError(f'config.json: its pretrained_cfg makes no sense ({error})') from error
     if (len(mean), len(std)) != (3, 3) or 0.0 in std:
         raise UserError(f'config.json: mean {list(mean)}, std {list(std)}; expected those of three channels')
-    if given['interpolation'] not in INTERPOLATIONS:
+    if settings['interpolation'] not in INTERPOLATIONS:
         raise UserError(
-            f'config.json: interpolation {given["interpolation"]!r}; expected one of {", ".join(INTERPOLATIONS)}'
+            f'config.json: interpolation {settings["interpolation"]!r}; expected one of {", ".join(INTERPOLATIONS)}'
         )
-    mode = given['crop_mode']
+    mode = settings['crop_mode']
     if mode not in ('center', 'squash', 'border'):
         raise UserError(f"config.json: crop_mode {mode!r}; expected 'center', 'squash' or 'border'")
     test_crop, test_resize = (0, 0) if test == (crop, resize) else test
     return Preprocessing(
         crop,
         resize,
-        given['interpolation'],
+        settings['interpolation'],
         mean,
         std,
         squash=mode == 'squash',
@@ -156,17 +156,17 @@ def preprocessing_of(config: dict) -> tuple[Preprocessing, tuple[str, ...] | Non
     ), class_names(values)
 
 
-def _sides(given: dict) -> tuple[int, int]:
+def _sides(settings: dict) -> tuple[int, int]:
     """Returns the side of the crop, and of the image before it."""
     try:
-        channels, height, width = map(int, given['input_size'])
-        resize = math.floor(height / float(given['crop_pct']))
+        channels, height, width = map(int, settings['input_size'])
+        resize = math.floor(height / float(settings['crop_pct']))
     except (TypeError, ValueError, ZeroDivisionError) as error:
         raise UserError(f'config.json: its pretrained_cfg makes no sense ({error})') from error
     if channels != 3 or height != width or not 1 <= height <= resize:
         raise UserError(
-            f'config.json: input_size {list(given["input_size"])} with crop_pct {given["crop_pct"]}; expected a square '
-            'of three channels, cut out of an image as large or larger'
+            f'config.json: input_size {list(settings["input_size"])} with crop_pct {settings["crop_pct"]}; expected a '
+            'square of three channels, cut out of an image as large or larger'
         )
     return height, resize
 

@@ -62,9 +62,9 @@ def configuration(
             f'{reference} takes channels in the order {preprocessing.channels}, and timm gives RGB; '
             'export it to onnx with --uint8, which reorders them inside'
         )
-    found = registry.reference(reference)
-    head = conversion.tensor_name(reference, found, 'params/head/kernel', {})
-    in_channels = registry.variant(found.variant).input_shape[2]
+    entry = registry.reference(reference)
+    head = conversion.tensor_name(reference, entry, 'params/head/kernel', {})
+    in_channels = registry.variant(entry.variant).input_shape[2]
     config = {
         'architecture': reference.partition('/')[2],
         'num_classes': len(class_names),

@@ -32,9 +32,10 @@ def code_lengths(counts: np.ndarray) -> np.ndarray:
         lengths[used] = 1
         return lengths
     least = 1
-    while (found := _tree_depths(np.maximum(counts[used], least).tolist())).max() > LONGEST:
+    # Rare symbols count for more until no codeword is longer than a decoder takes.
+    while (depths := _tree_depths(np.maximum(counts[used], least).tolist())).max() > LONGEST:
         least *= 2
-    lengths[used] = found
+    lengths[used] = depths
     return lengths
 
 
@@ -91,9 +92,9 @@ def encode(symbols: np.ndarray, lengths: np.ndarray) -> bytes:
     for begin in range(0, len(symbols), _PART):
         part = symbols[begin : begin + _PART]
         bits = np.concatenate([rest, _bits(words[part], lengths[part].astype(np.int64))])
-        whole = len(bits) // 8 * 8
-        pieces.append(np.packbits(bits[:whole]).tobytes())
-        rest = bits[whole:]
+        full_bits = len(bits) // 8 * 8
+        pieces.append(np.packbits(bits[:full_bits]).tobytes())
+        rest = bits[full_bits:]
     return b''.join([*pieces, np.packbits(rest).tobytes()])
 
 

@@ -118,14 +118,14 @@ def _snake(name: str) -> str:
 
 
 def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5py.Dataset]:
-    found, places = {}, {}
+    datasets, places = {}, {}
     for path, dataset in (pair for layers in files for pair in _datasets(layers)):
         place, _, index = path.rpartition('/vars/')
         if index in places.setdefault(place, {}):
             raise ValueError(f'two of its files hold {path!r}')
         places[place][index] = dataset
     # A layer that goes on in the next file has its name in the first.
-    given = {
+    names_of = {
         place: group.attrs['name']
         for layers in files
         for place in places
@@ -134,7 +134,7 @@ def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5
     for place, index, dataset in ((place, *item) for place, group in places.items() for item in group.items()):
         stored = f'layers/{place}'
         kind = re.sub(r'_\d+$', '', place.rpartition('/')[2])
-        layer = given.get(place) or names.get(stored)
+        layer = names_of.get(place) or names.get(stored)
         if not layer:
             raise ValueError(f'it does not say which layer {stored!r} is; give the .keras file')
         variables = VARIABLES.get(kind, KERNEL_AND_BIAS)
@@ -142,12 +142,12 @@ def _keras_3(files: Sequence[h5py.Group], names: dict[str, str]) -> dict[str, h5
             variables = variables[-len(places[place]) :]
         if not index.isdecimal() or int(index) >= len(variables):
             raise ValueError(f'{stored}/vars/{index} is no variable of a layer that is known here')
-        found[f'{layer}/{variables[int(index)]}'] = dataset
-    return found
+        datasets[f'{layer}/{variables[int(index)]}'] = dataset
+    return datasets
 
 
 def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
-    found, names = {}, _layer_names(layers)
+    datasets, names = {}, _layer_names(layers)
     for path, dataset in _datasets(layers):
         *scopes, weight = path.split('/')
         above = list(itertools.accumulate(scopes, '{}/{}'.format))
@@ -157,12 +157,12 @@ def _keras_2(layers: h5py.Group) -> dict[str, h5py.Dataset]:
             layer = scopes[-1]
         # VGG's file is from Keras 1: block1_conv1_W_1:0
         weight = re.sub(r'^.*_([Wb])(_\d+)?$', lambda m: {'W': 'kernel', 'b': 'bias'}[m[1]], weight.partition(':')[0])
-        found[f'{layer}/{weight}'] = dataset
-    for name in [name for name in found if name.endswith('/depthwise_kernel')]:
+        datasets[f'{layer}/{weight}'] = dataset
+    for name in [name for name in datasets if name.endswith('/depthwise_kernel')]:
         layer = name.rpartition('/')[0]
-        if f'{layer}/pointwise_kernel' not in found:  # Keras 3 calls it so in separable layers only
-            found[f'{layer}/kernel'] = found.pop(name)
-    return found
+        if f'{layer}/pointwise_kernel' not in datasets:  # Keras 3 calls it so in separable layers only
+            datasets[f'{layer}/kernel'] = datasets.pop(name)
+    return datasets
 
 
 def _layer_names(root: h5py.Group) -> set[str]:
@@ -178,9 +178,9 @@ def _has_group(root: h5py.Group, name: str) -> bool:
 
 def _datasets(group: h5py.Group) -> list[tuple[str, h5py.Dataset]]:
     """Returns all datasets below `group` and their paths, not following links."""
-    found = []
-    group.visititems(lambda name, node: found.append((name, node)) if isinstance(node, h5py.Dataset) else None)
-    return found
+    datasets = []
+    group.visititems(lambda name, node: datasets.append((name, node)) if isinstance(node, h5py.Dataset) else None)
+    return datasets
 
 
 def _array(name: str, dataset: h5py.Dataset) -> np.ndarray:
@@ -203,16 +203,16 @@ def _counted_from_first(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]
     was built before.
     """
     layers = {name.rpartition('/')[0] for name in tensors}
-    found = {layer: match for layer in layers if (match := _NUMBERED.fullmatch(layer))}
+    matches = {layer: match for layer in layers if (match := _NUMBERED.fullmatch(layer))}
     first: dict[str, int] = {}
-    for match in found.values():
+    for match in matches.values():
         kind = str(match[1])
         first[kind] = min(int(match[2] or 0), first.get(kind, 1 << 62))
 
     def renamed(layer: str) -> str:
-        if layer not in found:
+        if layer not in matches:
             return layer
-        kind, number = found[layer][1], int(found[layer][2] or 0)
+        kind, number = matches[layer][1], int(matches[layer][2] or 0)
         return f'{kind}_{number - first[kind]}' if number > first[kind] else kind
 
     return {f'{renamed(name.rpartition("/")[0])}/{name.rpartition("/")[2]}': array for name, array in tensors.items()}

@@ -24,7 +24,7 @@ def reference_in(
     Raises:
       UserError: the library has no such net; the message names the libraries that have.
     """
-    references = {name: found for name, found in registry.references().items() if found.variant == variant}
+    references = {name: entry for name, entry in registry.references().items() if entry.variant == variant}
     source = source and registry.current_name(source).partition('.')[0]
     of_library = [name for name in references if name.startswith(f'{library}/')]
     of_library.sort(key=lambda name: (name != source, len(name), name))
@@ -44,7 +44,7 @@ def reference_in(
 
 
 def _variants_of(library: str) -> set[str]:
-    return {found.variant for name, found in registry.references().items() if name.startswith(f'{library}/')}
+    return {entry.variant for name, entry in registry.references().items() if name.startswith(f'{library}/')}
 
 
 def _arguments(arguments) -> str:

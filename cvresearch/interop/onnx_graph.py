@@ -125,8 +125,8 @@ class Graph:
 
     def tensor(self, name: str, aval: Any, layout: Sequence[int] | None = None, factor: float = 1.0) -> Tensor:
         """Returns the tensor of that name in the graph, with shape and type of the traced program's value `aval`."""
-        own = natural(len(aval.shape)) if layout is None else tuple(layout)
-        return Tensor(tuple(aval.shape), np.dtype(aval.dtype), own, {own: name}, factor)
+        order = natural(len(aval.shape)) if layout is None else tuple(layout)
+        return Tensor(tuple(aval.shape), np.dtype(aval.dtype), order, {order: name}, factor)
 
     def settled(self, tensor: Tensor) -> Tensor:
         """Returns the tensor with its factor multiplied in."""

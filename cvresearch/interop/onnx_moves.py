@@ -137,8 +137,8 @@ def dynamic_slice(graph: Graph, equation, x, *starts):
     if not isinstance(x, Tensor) or any(isinstance(start, Tensor) for start in starts):
         raise unsupported(graph, 'a slice that depends on the image')
     rows = list(zip(starts, sizes, x.shape, strict=True))
-    starts = [0 if size == whole else min(max(int(start), 0), whole - size) for start, size, whole in rows]
-    stops = [start if size == whole else start + size for start, (_, size, whole) in zip(starts, rows, strict=True)]
+    starts = [0 if size == length else min(max(int(start), 0), length - size) for start, size, length in rows]
+    stops = [start if size == length else start + size for start, (_, size, length) in zip(starts, rows, strict=True)]
     return _sliced(graph, x, equation.outvars[0].aval, starts, stops, (1,) * len(sizes))
 
 
@@ -161,7 +161,7 @@ def gather(graph: Graph, equation, x, indices):
         for axis, start in zip(mapped, rows[0], strict=True):
             starts[axis] = int(start)
         window = jax.ShapeDtypeStruct(sizes, result.dtype)
-        stops = [s + n if n != whole else s for s, n, whole in zip(starts, sizes, x.shape, strict=True)]
+        stops = [s + n if n != length else s for s, n, length in zip(starts, sizes, x.shape, strict=True)]
         part = _sliced(graph, x, window, starts, stops, (1,) * len(sizes))
         return _to_shape(graph, part, result) if numbers.collapsed_slice_dims else part
     return _grid(graph, x, rows.reshape(indices.shape), numbers, sizes, result)
@@ -170,8 +170,8 @@ def gather(graph: Graph, equation, x, indices):
 def _grid(graph: Graph, x: Tensor, indices: np.ndarray, numbers, sizes, result) -> Tensor:
     """Writes indexing of some axes by a grid of places: an axis at a time, each by its own row of places."""
     mapped, dims = numbers.start_index_map, indices.ndim - 1
-    whole = all(size == n for axis, (size, n) in enumerate(zip(sizes, x.shape, strict=True)) if axis not in mapped)
-    if not whole or set(numbers.collapsed_slice_dims) != set(mapped) or dims != len(mapped):
+    complete = all(size == n for axis, (size, n) in enumerate(zip(sizes, x.shape, strict=True)) if axis not in mapped)
+    if not complete or set(numbers.collapsed_slice_dims) != set(mapped) or dims != len(mapped):
         raise unsupported(graph, 'indexing by windows')
     free = [place for place in range(result.ndim) if place not in numbers.offset_dims]
     target, shape = {}, list(x.shape)

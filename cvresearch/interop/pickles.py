@@ -348,10 +348,10 @@ def storage_of(persistent_id: object) -> Storage | Global:
 
 def storage_dtype(storage_type: object) -> str:
     """Returns the element type of a storage class, `Global('torch.FloatStorage')`."""
-    whole = a(Global, storage_type).name
-    name = whole.rpartition('.')[2]
+    full_name = a(Global, storage_type).name
+    name = full_name.rpartition('.')[2]
     if name not in STORAGES:
-        raise ValueError(f'its tensors are of type {whole}, which is not known here')
+        raise ValueError(f'its tensors are of type {full_name}, which is not known here')
     return STORAGES[name]
 
 

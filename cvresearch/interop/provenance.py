@@ -61,10 +61,10 @@ def _of_config(folder: Path) -> str | None:
     groups = (config, config.get('pretrained_cfg')) if isinstance(config, dict) else ()
     return next(
         (
-            found
+            license_
             for group in groups
             if isinstance(group, dict)
-            if isinstance(found := group.get('license'), str) and found
+            if isinstance(license_ := group.get('license'), str) and license_
         ),
         None,
     )
@@ -79,9 +79,9 @@ def _of_card(folder: Path) -> str | None:
     except yaml.YAMLError:
         return None
     head = head if isinstance(head, dict) else {}
-    found = head.get('license')
-    found = head.get('license_name', found) if found == 'other' else found
-    return found if isinstance(found, str) else None
+    license_ = head.get('license')
+    license_ = head.get('license_name', license_) if license_ == 'other' else license_
+    return license_ if isinstance(license_, str) else None
 
 
 def _text(path: Path) -> str:

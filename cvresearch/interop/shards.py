@@ -21,16 +21,16 @@ def in_folder(folder: Path) -> Path:
     Raises:
       UserError: none or more than one that could be meant.
     """
-    found = [folder / name for name in (*SINGLE, *INDEXES) if (folder / name).is_file()]
+    files = [folder / name for name in (*SINGLE, *INDEXES) if (folder / name).is_file()]
     for pattern in ('*.index.json', '*.weights.json', '*.safetensors'):
-        found = found or sorted(folder.glob(pattern))
-    if not found and (what := foreign.described_folder(folder)):
+        files = files or sorted(folder.glob(pattern))
+    if not files and (what := foreign.described_folder(folder)):
         raise UserError(f'{folder} is {what}')
-    if not found:
+    if not files:
         raise UserError(f'{folder} is a folder without {", ".join((*SINGLE, *INDEXES))}; name a file of weights')
-    if len(found) > 1 and found[0].name not in (*SINGLE, *INDEXES):
-        raise UserError(f'{folder} holds several files of weights ({found[0].name}, {found[1].name}, ...); name one')
-    return found[0]
+    if len(files) > 1 and files[0].name not in (*SINGLE, *INDEXES):
+        raise UserError(f'{folder} holds several files of weights ({files[0].name}, {files[1].name}, ...); name one')
+    return files[0]
 
 
 def is_index(path: Path) -> bool:
@@ -47,20 +47,23 @@ def names(index: Path) -> dict[str, str]:
     Raises:
       ValueError: no such index, or it names a file of another folder.
     """
+    # Before it is read: an index is small, and by its name a file may be anything.
     if index.stat().st_size > MOST_BYTES:
         raise ValueError(f'{index.name} has more than {MOST_BYTES:,} bytes')
     data = index.read_bytes()
     content = json.loads(data)
-    found = content.get('weight_map') if isinstance(content, dict) else None
-    if isinstance(found, dict) and any(isinstance(name, list) for name in found.values()):
-        found = {f'{layer} {number}': name for layer, several in found.items() for number, name in enumerate(several)}
-    if not isinstance(found, dict) or not found or not all(isinstance(name, str) for name in found.values()):
+    files_of = content.get('weight_map') if isinstance(content, dict) else None
+    if isinstance(files_of, dict) and any(isinstance(name, list) for name in files_of.values()):
+        files_of = {
+            f'{layer} {number}': name for layer, several in files_of.items() for number, name in enumerate(several)
+        }
+    if not isinstance(files_of, dict) or not files_of or not all(isinstance(name, str) for name in files_of.values()):
         start = data[:60].decode(errors='replace')
         raise ValueError(f"it has no 'weight_map' of tensors to files; it begins with {start!r}")
-    for name in set(found.values()):
+    for name in set(files_of.values()):
         if not name or name != Path(name).name or '\\' in name:
             raise ValueError(f'it names {name!r}; expected files of its own folder')
-    return found
+    return files_of
 
 
 def files(path: Path) -> list[Path]:
@@ -73,14 +76,14 @@ def files(path: Path) -> list[Path]:
     if keras and (index := path.with_name(f'{keras[1]}.weights.json')).is_file():
         path = index
     if is_index(path):
-        found = [path.with_name(name) for name in sorted(set(names(path).values()))]
+        paths = [path.with_name(name) for name in sorted(set(names(path).values()))]
     elif match := _NUMBERED.fullmatch(path.name):
         stem, _, count, ending = match.groups()
-        found = [path.with_name(f'{stem}-{number:05}-of-{count}{ending}') for number in range(1, int(count) + 1)]
+        paths = [path.with_name(f'{stem}-{number:05}-of-{count}{ending}') for number in range(1, int(count) + 1)]
     else:
         return [path]
-    missing = [file.name for file in found if not file.is_file()]
+    missing = [file.name for file in paths if not file.is_file()]
     if missing:
         more = f' and {len(missing) - 1} more' if len(missing) > 1 else ''
-        raise ValueError(f'its weights lie in {len(found)} files, and {missing[0]}{more} is not there')
-    return found
+        raise ValueError(f'its weights lie in {len(paths)} files, and {missing[0]}{more} is not there')
+    return paths

@@ -46,11 +46,11 @@ def find(tree: object) -> tuple[dict[str, Tensor], list[str]]:
     Raises:
       ValueError: no state dict, several between which nothing decides, or something else among its tensors.
     """
-    found = {path: tensors for path, tensors in _state_dicts(tree) if not any(map(_BESIDE.fullmatch, path))}
-    if not found:
+    candidates = {path: tensors for path, tensors in _state_dicts(tree) if not any(map(_BESIDE.fullmatch, path))}
+    if not candidates:
         raise ValueError(f'it holds no state dict: {content(tree)}')
-    averages = {path: tensors for path, tensors in found.items() if any(map(AVERAGED.fullmatch, path))}
-    others = {path: tensors for path, tensors in found.items() if path not in averages}
+    averages = {path: tensors for path, tensors in candidates.items() if any(map(AVERAGED.fullmatch, path))}
+    others = {path: tensors for path, tensors in candidates.items() if path not in averages}
     plain = _likeliest(others) if others else None
     if averages:
         path = max(averages, key=lambda path: len(averages[path]))
@@ -79,13 +79,14 @@ def _shown(path: tuple) -> str:
     return repr('.'.join(path)) if path else 'those beside them'
 
 
-def _likeliest(found: Mapping[tuple, Mapping]) -> tuple:
+def _likeliest(candidates: Mapping[tuple, Mapping]) -> tuple:
     """Returns the path of the net's state dict."""
     rank = {
-        path: (WRAPPERS.index(path[0]) if path and path[0] in WRAPPERS else len(WRAPPERS), len(path)) for path in found
+        path: (WRAPPERS.index(path[0]) if path and path[0] in WRAPPERS else len(WRAPPERS), len(path))
+        for path in candidates
     }
     first = min(rank.values())
-    best = [path for path in found if rank[path] == first]
+    best = [path for path in candidates if rank[path] == first]
     if len(best) > 1:
         raise ValueError(
             f'it holds several state dicts ({", ".join(sorted(map(_shown, best)))}); expected one, or one under '
@@ -171,15 +172,15 @@ def bare(tensors: Mapping[str, Any]) -> dict:
     Raises:
       ValueError: two tensors would have one name.
     """
-    found: dict = {}
+    result: dict = {}
     for name, tensor in tensors.items():
         if _EXTRA.fullmatch(name) or (_COUNTERS.fullmatch(name) and not tensor.shape):
             continue
         short = _AROUND.sub('', name)
-        if short in found:
+        if short in result:
             raise ValueError(f'two of its tensors are {short!r}, one of them as {name!r}')
-        found[short] = tensor
-    return found
+        result[short] = tensor
+    return result
 
 
 def bare_names(files: Mapping[str, str]) -> dict[str, str]:

@@ -110,7 +110,7 @@ def encode(array: np.ndarray, huffman_codes: bool = True) -> tuple[Layout, bytes
         layouts.append(with_gaps)
         if codebook is not None:
             layouts.append(_with_values(with_gaps, counts, fillers, huffman_codes))
-    best = min((found for found in layouts if found is not None), key=lambda layout: layout.size)
+    best = min((candidate for candidate in layouts if candidate is not None), key=lambda layout: layout.size)
     return best, _bytes_of(best, elements, places, codebook)
 
 
@@ -118,8 +118,8 @@ def _codebook(nonzero: np.ndarray) -> np.ndarray | None:
     """Returns the distinct values, None where they are too many; zero, which fillers need, is the first."""
     if len(np.unique(nonzero[:_SAMPLE])) >= MOST_VALUES:
         return None
-    found = np.unique(nonzero)
-    return None if len(found) >= MOST_VALUES else np.concatenate([np.zeros(1, nonzero.dtype), found])
+    values = np.unique(nonzero)
+    return None if len(values) >= MOST_VALUES else np.concatenate([np.zeros(1, nonzero.dtype), values])
 
 
 def _stream(counts: np.ndarray, huffman_codes: bool) -> tuple[bool, int]:

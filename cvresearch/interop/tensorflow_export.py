@@ -53,8 +53,8 @@ def to_tflite(function: Callable, images: jax.ShapeDtypeStruct, result: str) -> 
         try:
             return tf.lite.TFLiteConverter.from_saved_model(str(place), signature_keys=['serving_default']).convert()
         except Exception as error:  # the converter's own are of several kinds
-            found = [line for line in str(error).splitlines() if 'error' in line] or str(error).splitlines()[:1] or ['']
-            raise UserError(f'TensorFlow Lite {tf.__version__} cannot hold the net: {found[0][:300]}') from error
+            lines = [line for line in str(error).splitlines() if 'error' in line] or str(error).splitlines()[:1] or ['']
+            raise UserError(f'TensorFlow Lite {tf.__version__} cannot hold the net: {lines[0][:300]}') from error
 
 
 def _save(path: Path, function: Callable, shape: tuple, dtype, result: str) -> None:

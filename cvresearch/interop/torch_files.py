@@ -57,10 +57,10 @@ def _read_legacy(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         dtypes = {}
 
         def persistent(identity: object) -> object:
-            found = storage_of(identity)
-            if isinstance(found, Storage):
-                dtypes[found.key] = found.dtype
-            return found
+            storage = storage_of(identity)
+            if isinstance(storage, Storage):
+                dtypes[storage.key] = storage.dtype
+            return storage
 
         system, tree, keys = unpickle(file), unpickle(file, persistent), cast(list, unpickle(file))
         tensors, notes = state_dicts.find(tree)
@@ -80,8 +80,8 @@ def _read_tar(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
         def persistent(identity: object) -> object:
             return identity[0] if isinstance(identity, tuple) else tensors[str(identity)]
 
-        found, notes = state_dicts.find(unpickle(_member(archive, 'pickle'), persistent))
-    return _arrays(found, records.__getitem__, big=False), notes
+        chosen, notes = state_dicts.find(unpickle(_member(archive, 'pickle'), persistent))
+    return _arrays(chosen, records.__getitem__, big=False), notes
 
 
 def _member(archive: tarfile.TarFile, name: str) -> BinaryIO:
@@ -99,8 +99,8 @@ def _tar_storages(file: BinaryIO) -> tuple[dict[str, Storage], dict[str, bytes]]
         storages[str(key)] = Storage(storage_dtype(kind), str(key), count)
         records[str(key)] = file.read(count * np.dtype(storage_dtype(kind)).itemsize)
     for key, root, start, count in cast(list, unpickle(file)):
-        whole = storages[str(root)]
-        storages[str(key)] = Storage(whole.dtype, whole.key, *sizes((count, whole.start + start)))
+        storage = storages[str(root)]
+        storages[str(key)] = Storage(storage.dtype, storage.key, *sizes((count, storage.start + start)))
     return storages, records
 
 

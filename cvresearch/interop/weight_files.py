@@ -171,21 +171,21 @@ def _read_shards(path: Path) -> Read:
         from cvresearch.interop import keras_files
 
         return keras_files.read_h5(files)  # its index has layers, which may go on in the next file
-    of = state_dicts.bare_names(shards.names(path)) if shards.is_index(path) else {}
+    renamed = state_dicts.bare_names(shards.names(path)) if shards.is_index(path) else {}
     for file in files:
         reader = _format_of(file)[1]
         if reader is _read_shards:
             raise ValueError(f'{file.name} is an index too')
-        found, _ = reader(file)
-        for name, tensor in found.items():
-            if of.get(name, file.name) != file.name:
+        shard, _ = reader(file)
+        for name, tensor in shard.items():
+            if renamed.get(name, file.name) != file.name:
                 continue
             if name in tensors:
                 raise ValueError(f'two of its files hold {name!r}')
             tensors[name] = tensor
-    if missing := sorted(of.keys() - tensors.keys()):
-        raise ValueError(f'{of[missing[0]]} does not hold {missing[0]!r}, which the index says')
-    return tensors, [f'the weights lie in {len(files)} files'] if not of else []
+    if missing := sorted(renamed.keys() - tensors.keys()):
+        raise ValueError(f'{renamed[missing[0]]} does not hold {missing[0]!r}, which the index says')
+    return tensors, [f'the weights lie in {len(files)} files'] if not renamed else []
 
 
 def _read_safetensors(path: Path) -> Read:

@@ -131,10 +131,18 @@ VARIANTS = {
     ),
 }  # fmt: skip
 
-_TORCHVISION = Names({
-    'conv1': 'features.0', 'conv2': 'features.3', 'conv3': 'features.6', 'conv4': 'features.8', 'conv5': 'features.10',
-    'fc6': 'classifier.1', 'fc7': 'classifier.4', 'head': 'classifier.6',
-})  # fmt: skip
+_TORCHVISION = Names(
+    {
+        'conv1': 'features.0',
+        'conv2': 'features.3',
+        'conv3': 'features.6',
+        'conv4': 'features.8',
+        'conv5': 'features.10',
+        'fc6': 'classifier.1',
+        'fc7': 'classifier.4',
+        'head': 'classifier.6',
+    }
+)
 
 REFERENCES = {
     # 159 and 127: the last map is 4x3, so that the averaging to 6x6 shows.

@@ -133,22 +133,30 @@ class BNInception(nn.Module):
 
 
 _FACTS = functools.partial(
-    Variant, module=BNInception, input_shape=(224, 224, 3), num_classes=1000,
+    Variant,
+    module=BNInception,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
     paper='Ioffe & Szegedy 2015, arXiv:1502.03167',
-)  # fmt: skip
+)
 VARIANTS = {
     'inception_v2': _FACTS(
-        params=11_188_288, macs=1_934_857_216,
+        params=11_188_288,
+        macs=1_934_857_216,
         evidence='arithmetic, layer by layer; separable stem of the paper and TF-slim',
     ),
     'inception_v2_plain_stem': _FACTS(
-        params=11_194_984, macs=2_018_851_840, arguments=dict(separable_stem=False),
+        params=11_194_984,
+        macs=2_018_851_840,
+        arguments=dict(separable_stem=False),
         evidence='arithmetic, layer by layer',
     ),
     'bn_inception': _FACTS(
-        params=11_295_240, macs=2_032_600_064, evidence="arithmetic, layer by layer; = Cadene's bninception",
+        params=11_295_240,
+        macs=2_032_600_064,
+        evidence="arithmetic, layer by layer; = Cadene's bninception",
         arguments=dict(
             separable_stem=False, projection=128, conv_bias=True, count_include_pad=True, padding='torch', bn_eps=1e-5
         ),
     ),
-}  # fmt: skip
+}

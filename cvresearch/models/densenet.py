@@ -141,18 +141,29 @@ class Transition(nn.Module):
         return avg_pool(self.drop(name='dropout')(x), 2, name='pool')
 
 
-_TORCH = Names({
-    'stem_conv': 'features.conv0', 'stem_bn': 'features.norm0', 'last_bn': 'features.norm5', 'head': 'classifier',
-    'stage{i}_block{j}/conv{n}': 'features.denseblock{i}.denselayer{j+1}.conv{n}',
-    'stage{i}_block{j}/bn{n}': 'features.denseblock{i}.denselayer{j+1}.norm{n}',
-    'stage{i}_transition/conv': 'features.transition{i}.conv', 'stage{i}_transition/bn': 'features.transition{i}.norm',
-})  # fmt: skip
-_KERAS = Names({
-    'stem_conv': 'conv1_conv', 'stem_bn': 'conv1_bn', 'last_bn': 'bn', 'head': 'predictions',
-    'stage{i}_block{j}/conv{n}': 'conv{i+1}_block{j+1}_{n}_conv',
-    'stage{i}_block{j}/bn{n}': 'conv{i+1}_block{j+1}_{n-1}_bn',
-    'stage{i}_transition/{layer}': 'pool{i+1}_{layer}',
-})  # fmt: skip
+_TORCH = Names(
+    {
+        'stem_conv': 'features.conv0',
+        'stem_bn': 'features.norm0',
+        'last_bn': 'features.norm5',
+        'head': 'classifier',
+        'stage{i}_block{j}/conv{n}': 'features.denseblock{i}.denselayer{j+1}.conv{n}',
+        'stage{i}_block{j}/bn{n}': 'features.denseblock{i}.denselayer{j+1}.norm{n}',
+        'stage{i}_transition/conv': 'features.transition{i}.conv',
+        'stage{i}_transition/bn': 'features.transition{i}.norm',
+    }
+)
+_KERAS = Names(
+    {
+        'stem_conv': 'conv1_conv',
+        'stem_bn': 'conv1_bn',
+        'last_bn': 'bn',
+        'head': 'predictions',
+        'stage{i}_block{j}/conv{n}': 'conv{i+1}_block{j+1}_{n}_conv',
+        'stage{i}_block{j}/bn{n}': 'conv{i+1}_block{j+1}_{n-1}_bn',
+        'stage{i}_transition/{layer}': 'pool{i+1}_{layer}',
+    }
+)
 
 _PAPER = 'Huang et al. 2017, CVPR, arXiv:1608.06993'
 _IMAGENET = functools.partial(
@@ -215,14 +226,20 @@ VARIANTS = {
 
 _SMALL = (72, 80, 3)  # odd at the last two transitions, and not square
 _TORCH_REFERENCE = functools.partial(
-    Reference, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=_SMALL,
+    Reference,
+    rename=_TORCH,
+    arguments=dict(bn_unbiased=True),
+    input_shape=_SMALL,
     published=((r'(.*\.denselayer\d+\.(?:norm|conv))\.([12]\..*)', r'\1\2'),),  # norm.1, since numbers were modules
-)  # fmt: skip
+)
 _KERAS_REFERENCE = functools.partial(
-    Reference, rename=_KERAS, arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=_SMALL,
+    Reference,
+    rename=_KERAS,
+    arguments=dict(bn_eps=1.001e-5, bn_momentum=0.99),
+    input_shape=_SMALL,
     # As keras-applications 1.0 named them, when the files were made.
     published=((r'conv1/(conv|bn)/(.*)', r'conv1_\1/\2'), (r'fc1000/(.*)', r'predictions/\1')),
-)  # fmt: skip
+)
 
 REFERENCES = {
     **{

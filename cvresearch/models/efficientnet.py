@@ -160,9 +160,13 @@ class EfficientNet(nn.Module):
                 rate = self.stochastic_depth * before / total
                 strides = stage.strides if j == 0 else 1
                 x = block(
-                    stage.features, stage.kernel_size, strides, stage.expansion, drop_rate=rate,
+                    stage.features,
+                    stage.kernel_size,
+                    strides,
+                    stage.expansion,
+                    drop_rate=rate,
                     name=f'stage{i}_block{j}',
-                )(x)  # fmt: skip
+                )(x)
                 before += 1
         x = conv(scaled_channels(1280, ends_width), 1, name='last_conv')(x)
         x = act(norm(name='last_bn')(x))
@@ -242,50 +246,104 @@ LITE_NETS = {
 
 VARIANTS = {
     f'efficientnet_{name}': Variant(
-        module=EfficientNet, arguments=dict(width=width, depth=depth, dropout=dropout), input_shape=(size, size, 3),
-        num_classes=1000, params=params, macs=macs, paper=paper, evidence=evidence,
+        module=EfficientNet,
+        arguments=dict(width=width, depth=depth, dropout=dropout),
+        input_shape=(size, size, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        paper=paper,
+        evidence=evidence,
     )
     for name, (width, depth, size, dropout, params, macs, paper, evidence) in NETS.items()
 } | {
     f'efficientnet_{name}': Variant(
-        module=EfficientNet, input_shape=(size, size, 3), num_classes=1000, params=params, macs=macs,
+        module=EfficientNet,
+        input_shape=(size, size, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
         arguments=dict(width=width, depth=depth, dropout=dropout, se_ratio=0.0, act='relu6', fixed_ends=True),
-        paper='Tan & Le 2019, arXiv:1905.11946; tensorflow/tpu efficientnet/lite, 2020', evidence=_TIMM,
+        paper='Tan & Le 2019, arXiv:1905.11946; tensorflow/tpu efficientnet/lite, 2020',
+        evidence=_TIMM,
     )
     for name, (width, depth, size, dropout, params, macs) in LITE_NETS.items()
-}  # fmt: skip
+}
 
 # Blocks of the first stage do not expand, and so have other names for the rest.
 _TORCHVISION = Names(
     {
-        'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.8.0', 'last_bn': 'features.8.1',
+        'stem_conv': 'features.0.0',
+        'stem_bn': 'features.0.1',
+        'last_conv': 'features.8.0',
+        'last_bn': 'features.8.1',
         'head': 'classifier.1',
     },
-    within('stage1_block{j}/', 'features.1.{j}.block.', {
-        'depthwise_conv': '0.0', 'depthwise_bn': '0.1', 'se_reduce': '1.fc1', 'se_expand': '1.fc2',
-        'project_conv': '2.0', 'project_bn': '2.1',
-    }),
-    within('stage{i}_block{j}/', 'features.{i}.{j}.block.', {
-        'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': '1.0', 'depthwise_bn': '1.1',
-        'se_reduce': '2.fc1', 'se_expand': '2.fc2', 'project_conv': '3.0', 'project_bn': '3.1',
-    }),
-)  # fmt: skip
+    within(
+        'stage1_block{j}/',
+        'features.1.{j}.block.',
+        {
+            'depthwise_conv': '0.0',
+            'depthwise_bn': '0.1',
+            'se_reduce': '1.fc1',
+            'se_expand': '1.fc2',
+            'project_conv': '2.0',
+            'project_bn': '2.1',
+        },
+    ),
+    within(
+        'stage{i}_block{j}/',
+        'features.{i}.{j}.block.',
+        {
+            'expand_conv': '0.0',
+            'expand_bn': '0.1',
+            'depthwise_conv': '1.0',
+            'depthwise_bn': '1.1',
+            'se_reduce': '2.fc1',
+            'se_expand': '2.fc2',
+            'project_conv': '3.0',
+            'project_bn': '3.1',
+        },
+    ),
+)
 _TIMM = Names(
     {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within('stage1_block{j}/', 'blocks.0.{j}.', {
-        'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
-    }),
-    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
-        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
-        'se_reduce': 'se.conv_reduce', 'se_expand': 'se.conv_expand', 'project_conv': 'conv_pwl', 'project_bn': 'bn3',
-    }),
-)  # fmt: skip
+    within(
+        'stage1_block{j}/',
+        'blocks.0.{j}.',
+        {
+            'depthwise_bn': 'bn1',
+            'project_conv': 'conv_pw',
+            'project_bn': 'bn2',
+        },
+    ),
+    within(
+        'stage{i}_block{j}/',
+        'blocks.{i-1}.{j}.',
+        {
+            'expand_conv': 'conv_pw',
+            'expand_bn': 'bn1',
+            'depthwise_conv': 'conv_dw',
+            'depthwise_bn': 'bn2',
+            'se_reduce': 'se.conv_reduce',
+            'se_expand': 'se.conv_expand',
+            'project_conv': 'conv_pwl',
+            'project_bn': 'bn3',
+        },
+    ),
+)
 _KERAS = Names(
     {'last_conv': 'top_conv', 'last_bn': 'top_bn', 'head': 'predictions', 'stem_{layer}': 'stem_{layer}'},
-    within('stage{i}_block{j}/', 'block{i}{j:a}_', {
-        'depthwise_conv': 'dwconv', 'depthwise_bn': 'bn', '{layer}': '{layer}',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'block{i}{j:a}_',
+        {
+            'depthwise_conv': 'dwconv',
+            'depthwise_bn': 'bn',
+            '{layer}': '{layer}',
+        },
+    ),
+)
 
 
 def _lukemelas(depth: float) -> Names:
@@ -294,12 +352,19 @@ def _lukemelas(depth: float) -> Names:
     return Names(
         {'stem_conv': '_conv_stem', 'stem_bn': '_bn0', 'last_conv': '_conv_head', 'last_bn': '_bn1', 'head': '_fc'},
         *(
-            within(block, f'_blocks.{number}._', {
-                'expand_bn': 'bn0', 'depthwise_bn': 'bn1', 'project_bn': 'bn2', '{layer}': '{layer}',
-            })
+            within(
+                block,
+                f'_blocks.{number}._',
+                {
+                    'expand_bn': 'bn0',
+                    'depthwise_bn': 'bn1',
+                    'project_bn': 'bn2',
+                    '{layer}': '{layer}',
+                },
+            )
             for number, block in enumerate(blocks)
         ),
-    )  # fmt: skip
+    )
 
 
 _SMALL = functools.partial(Reference, input_shape=(72, 64, 3))
@@ -308,23 +373,28 @@ _SYMMETRIC = dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=Tru
 _SYMMETRIC_B5 = dict(padding='torch', bn_eps=1e-3, bn_momentum=0.99, bn_unbiased=True)
 _LIBRARY_NETS = [name for name in (*NETS, *LITE_NETS) if '_' not in name]  # a name with a size is the same net
 
-REFERENCES = {
-    f'torchvision/efficientnet_{b}': _SMALL(
-        variant=f'efficientnet_{b}', rename=_TORCHVISION,
-        arguments=_SYMMETRIC_B5 if b in ('b5', 'b6', 'b7') else _SYMMETRIC,
-    )
-    for b in list(NETS)[:8]
-} | {
-    f'timm/{prefix}efficientnet_{net}': _SMALL(variant=f'efficientnet_{net}', rename=_TIMM, arguments=arguments)
-    for net in _LIBRARY_NETS
-    for prefix, arguments in (('tf_', _SAME), ('', _SYMMETRIC))
-} | {
-    f'keras/EfficientNet{b.upper()}': _SMALL(variant=f'efficientnet_{b}', rename=_KERAS)
-    for b in list(NETS)[:8]
-} | {
-    f'lukemelas/efficientnet-{net}': Reference(
-        variant=f'efficientnet_{net}', rename=_lukemelas(LITE_NETS[net][1]),
-        arguments=dict(bn_unbiased=True), input_shape=(LITE_NETS[net][2], LITE_NETS[net][2], 3),
-    )
-    for net in ('lite0', 'lite1', 'lite2', 'lite3')
-}  # fmt: skip
+REFERENCES = (
+    {
+        f'torchvision/efficientnet_{b}': _SMALL(
+            variant=f'efficientnet_{b}',
+            rename=_TORCHVISION,
+            arguments=_SYMMETRIC_B5 if b in ('b5', 'b6', 'b7') else _SYMMETRIC,
+        )
+        for b in list(NETS)[:8]
+    }
+    | {
+        f'timm/{prefix}efficientnet_{net}': _SMALL(variant=f'efficientnet_{net}', rename=_TIMM, arguments=arguments)
+        for net in _LIBRARY_NETS
+        for prefix, arguments in (('tf_', _SAME), ('', _SYMMETRIC))
+    }
+    | {f'keras/EfficientNet{b.upper()}': _SMALL(variant=f'efficientnet_{b}', rename=_KERAS) for b in list(NETS)[:8]}
+    | {
+        f'lukemelas/efficientnet-{net}': Reference(
+            variant=f'efficientnet_{net}',
+            rename=_lukemelas(LITE_NETS[net][1]),
+            arguments=dict(bn_unbiased=True),
+            input_shape=(LITE_NETS[net][2], LITE_NETS[net][2], 3),
+        )
+        for net in ('lite0', 'lite1', 'lite2', 'lite3')
+    }
+)

@@ -107,9 +107,12 @@ class GoogLeNet(nn.Module):
         require_at_least('GoogLeNet', x.shape, 31 if self.last_pool == 3 else 15)
         init = initializer(self.kernel_init)
         plain = functools.partial(
-            Conv, use_bias=not self.batch_norm, kernel_init=init, bias_init=nn.initializers.constant(0.2),
+            Conv,
+            use_bias=not self.batch_norm,
+            kernel_init=init,
+            bias_init=nn.initializers.constant(0.2),
             dtype=self.dtype,
-        )  # fmt: skip
+        )
         norm = self.bn.layer(train, self.dtype)
         conv = functools.partial(ConvBN, padding=self.padding, conv=plain, norm=norm if self.batch_norm else None)
         dense = functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
@@ -118,9 +121,14 @@ class GoogLeNet(nn.Module):
         pools = dict(max=functools.partial(max_pool, window=3, strides=1, padding='SAME'))
         module = naive if self.naive else reduced
         head = functools.partial(
-            AuxiliaryHead, self.num_classes, conv, dense, lookup('aux_pool', AUX_POOLS, self.aux_pool),
-            self.aux_dropout, train,
-        )  # fmt: skip
+            AuxiliaryHead,
+            self.num_classes,
+            conv,
+            dense,
+            lookup('aux_pool', AUX_POOLS, self.aux_pool),
+            self.aux_dropout,
+            train,
+        )
 
         x = (to_unit_range(x) if self.transform_input else x).astype(self.dtype)
         x = conv(64, 7, 2, name='stem_conv1')(x)
@@ -177,43 +185,57 @@ def window_pool(x: jax.Array) -> jax.Array:
 AUX_POOLS = {'windows': window_pool, 'adaptive': functools.partial(adaptive_avg_pool, size=4)}
 
 
-_TORCH = Names({
-    'stem_conv{n}/{layer}': 'conv{n}.{layer}', 'head': 'fc',
-    'aux{n}/fc{m}': 'aux{n}.fc{m}', 'aux{n}/conv/{layer}': 'aux{n}.conv.{layer}',
-    'stage{i}_block{j}/branch0_0/{layer}': 'inception{i+2}{j:a}.branch1.{layer}',
-    'stage{i}_block{j}/branch{b}_{k}/{layer}': 'inception{i+2}{j:a}.branch{b+1}.{k}.{layer}',
-})  # fmt: skip
+_TORCH = Names(
+    {
+        'stem_conv{n}/{layer}': 'conv{n}.{layer}',
+        'head': 'fc',
+        'aux{n}/fc{m}': 'aux{n}.fc{m}',
+        'aux{n}/conv/{layer}': 'aux{n}.conv.{layer}',
+        'stage{i}_block{j}/branch0_0/{layer}': 'inception{i+2}{j:a}.branch1.{layer}',
+        'stage{i}_block{j}/branch{b}_{k}/{layer}': 'inception{i+2}{j:a}.branch{b+1}.{k}.{layer}',
+    }
+)
 
 _FACTS = functools.partial(
     Variant, module=GoogLeNet, input_shape=(224, 224, 3), num_classes=1000, paper='Szegedy et al. 2014, arXiv:1409.4842'
 )
 _TORCHVISION = dict(
     batch_norm=True, wide_kernel=3, last_pool=2, aux_pool='adaptive', dropout=0.2, kernel_init='he_normal'
-)  # fmt: skip
+)
 VARIANTS = {
     'googlenet_2014': _FACTS(
-        params=6_998_552, macs=1_582_671_872, evidence='arithmetic, layer by layer; = BVLC Caffe googlenet',
+        params=6_998_552,
+        macs=1_582_671_872,
+        evidence='arithmetic, layer by layer; = BVLC Caffe googlenet',
     ),
     'googlenet_2014_aux': _FACTS(
-        params=13_378_280, macs=1_582_671_872, arguments=dict(aux=True),
+        params=13_378_280,
+        macs=1_582_671_872,
+        arguments=dict(aux=True),
         evidence='arithmetic, layer by layer; multiply-adds of evaluation (1,591,044,096 with both heads run)',
     ),
     'googlenet': _FACTS(
-        params=6_624_904, macs=1_498_376_192, arguments=_TORCHVISION,
+        params=6_624_904,
+        macs=1_498_376_192,
+        arguments=_TORCHVISION,
         evidence='torchvision 0.28.0 without auxiliary heads, measured; MACs by forward hooks',
     ),
     'googlenet_aux': _FACTS(
-        params=13_004_888, macs=1_498_376_192, arguments=dict(**_TORCHVISION, aux=True),
+        params=13_004_888,
+        macs=1_498_376_192,
+        arguments=dict(**_TORCHVISION, aux=True),
         evidence='torchvision 0.28.0, measured; multiply-adds of evaluation',
     ),
-}  # fmt: skip
+}
 
 _REFERENCE = functools.partial(Reference, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=(107, 96, 3))
 REFERENCES = {
     'torchvision/googlenet': _REFERENCE(
-        variant='googlenet_aux', flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
-        training_only=r'\w+/aux[12]/.*', without=dict(aux=False),
+        variant='googlenet_aux',
+        flatten={'aux1/fc1': (128, 4, 4), 'aux2/fc1': (128, 4, 4)},
+        training_only=r'\w+/aux[12]/.*',
+        without=dict(aux=False),
     ),
     # googlenet(aux_logits=False), which is also what torchvision gives with its weights.
     'torchvision/googlenet_no_aux': _REFERENCE(variant='googlenet', ignore=(r'aux[12]\..*',)),
-}  # fmt: skip
+}

@@ -113,9 +113,13 @@ def conv_paths() -> list[str]:
 _BRANCHES = {'branch0_0/{layer}': 'branch0.{layer}', 'branch{b}_{k}/{layer}': 'branch{b}.{k}.{layer}', 'up': 'conv2d'}
 _TIMM = Names(
     {
-        'stem_0/{layer}': 'conv2d_1a.{layer}', 'stem_1/{layer}': 'conv2d_2a.{layer}',
-        'stem_2/{layer}': 'conv2d_2b.{layer}', 'stem_4/{layer}': 'conv2d_3b.{layer}',
-        'stem_5/{layer}': 'conv2d_4a.{layer}', 'final/{layer}': 'conv2d_7b.{layer}', 'head': 'classif',
+        'stem_0/{layer}': 'conv2d_1a.{layer}',
+        'stem_1/{layer}': 'conv2d_2a.{layer}',
+        'stem_2/{layer}': 'conv2d_2b.{layer}',
+        'stem_4/{layer}': 'conv2d_3b.{layer}',
+        'stem_5/{layer}': 'conv2d_4a.{layer}',
+        'final/{layer}': 'conv2d_7b.{layer}',
+        'head': 'classif',
         'stage3_block0/branch{b}_{k}/{layer}': 'mixed_7a.branch{b}.{k}.{layer}',
     },
     within('stage1_block0/', 'mixed_5b.', _BRANCHES),
@@ -124,24 +128,31 @@ _TIMM = Names(
     within('stage2_block{j}/', 'repeat_1.{j-1}.', _BRANCHES),
     within('stage3_block10/', 'block8.', _BRANCHES),
     within('stage3_block{j}/', 'repeat_2.{j-1}.', _BRANCHES),
-)  # fmt: skip
+)
 _KERAS = Names(
     {
-        'head': 'predictions', 'final/conv': 'conv_7b', 'final/bn': 'conv_7b_bn',
-        'stage1_block{j}/up': 'block35_{j}_conv', 'stage2_block{j}/up': 'block17_{j}_conv',
+        'head': 'predictions',
+        'final/conv': 'conv_7b',
+        'final/bn': 'conv_7b_bn',
+        'stage1_block{j}/up': 'block35_{j}_conv',
+        'stage2_block{j}/up': 'block17_{j}_conv',
         'stage3_block{j}/up': 'block8_{j}_conv',
     },
     numbered(f'{path}/' for path in conv_paths()),
-)  # fmt: skip
+)
 
 
 VARIANTS = {
     'inception_resnet_v2': Variant(
-        module=InceptionResNetV2, input_shape=(299, 299, 3), num_classes=1000, params=55_843_464, macs=13_155_794_016,
+        module=InceptionResNetV2,
+        input_shape=(299, 299, 3),
+        num_classes=1000,
+        params=55_843_464,
+        macs=13_155_794_016,
         paper='Szegedy et al. 2016, arXiv:1602.07261',
         evidence='timm 1.0.31, measured; Keras has 30,272 gammas fewer',
     ),
-}  # fmt: skip
+}
 
 REFERENCES = {
     'timm/inception_resnet_v2': Reference(

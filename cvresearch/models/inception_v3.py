@@ -169,53 +169,74 @@ def _mixed(ours: str, theirs: str, *branches: str) -> dict[str, str]:
 
 _TORCH = Names(
     {
-        'stem_0/{layer}': 'Conv2d_1a_3x3.{layer}', 'stem_1/{layer}': 'Conv2d_2a_3x3.{layer}',
-        'stem_2/{layer}': 'Conv2d_2b_3x3.{layer}', 'stem_4/{layer}': 'Conv2d_3b_1x1.{layer}',
+        'stem_0/{layer}': 'Conv2d_1a_3x3.{layer}',
+        'stem_1/{layer}': 'Conv2d_2a_3x3.{layer}',
+        'stem_2/{layer}': 'Conv2d_2b_3x3.{layer}',
+        'stem_4/{layer}': 'Conv2d_3b_1x1.{layer}',
         'stem_5/{layer}': 'Conv2d_4a_3x3.{layer}',
-        'aux1/conv{n}/{layer}': 'AuxLogits.conv{n}.{layer}', 'aux1/fc': 'AuxLogits.fc', 'head': 'fc',
+        'aux1/conv{n}/{layer}': 'AuxLogits.conv{n}.{layer}',
+        'aux1/fc': 'AuxLogits.fc',
+        'head': 'fc',
     },
     _mixed('stage1_block{j}/', 'Mixed_5{j:b}.', '1x1', '5x5_', '3x3dbl_', '_pool'),
     _mixed('stage2_block0/', 'Mixed_6a.', '3x3', '3x3dbl_'),
     _mixed('stage2_block{j}/', 'Mixed_6{j:a}.', '1x1', '7x7_', '7x7dbl_', '_pool'),
     _mixed('stage3_block0/', 'Mixed_7a.', '3x3_', '7x7x3_'),
     _mixed('stage3_block{j}/', 'Mixed_7{j:a}.', '1x1', '3x3_', '3x3dbl_', '_pool'),
-)  # fmt: skip
+)
 _KERAS = Names({'head': 'predictions'}, numbered(f'{path}/' for path in conv_paths()))
 
 
 _FACTS = functools.partial(
-    Variant, module=InceptionV3, input_shape=(299, 299, 3), num_classes=1000, macs=5_713_216_096,
+    Variant,
+    module=InceptionV3,
+    input_shape=(299, 299, 3),
+    num_classes=1000,
+    macs=5_713_216_096,
     paper='Szegedy et al. 2015, arXiv:1512.00567',
-)  # fmt: skip
+)
 VARIANTS = {
     'inception_v3': _FACTS(
         params=23_834_568,
         evidence='torchvision 0.28.0 without auxiliary head, measured; Keras has 17,216 gammas fewer',
     ),
     'inception_v3_aux': _FACTS(
-        params=27_161_264, arguments=dict(aux=True),
+        params=27_161_264,
+        arguments=dict(aux=True),
         evidence='torchvision 0.28.0, measured; multiply-adds of evaluation, where the auxiliary head does not run',
     ),
-}  # fmt: skip
+}
 
 _TORCH_ARGUMENTS = dict(count_include_pad=True, bn_unbiased=True)
 REFERENCES = {
     # 299 pixels: the least at which the auxiliary head runs.
     'torchvision/inception_v3': Reference(
-        variant='inception_v3_aux', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
-        training_only=r'\w+/aux1/.*', without=dict(aux=False), input_shape=(299, 299, 3),
+        variant='inception_v3_aux',
+        rename=_TORCH,
+        arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
+        training_only=r'\w+/aux1/.*',
+        without=dict(aux=False),
+        input_shape=(299, 299, 3),
     ),
     # inception_v3(aux_logits=False).
     'torchvision/inception_v3_no_aux': Reference(
-        variant='inception_v3', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
-        ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),
-    ),
-    'timm/inception_v3': Reference(
-        variant='inception_v3', rename=_TORCH, arguments=dict(**_TORCH_ARGUMENTS, dropout=0.0),
-        ignore=(r'AuxLogits\..*',), input_shape=(128, 107, 3),  # of its tv_in1k
-    ),
-    'keras/InceptionV3': Reference(
-        variant='inception_v3', rename=_KERAS, arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0),
+        variant='inception_v3',
+        rename=_TORCH,
+        arguments=dict(**_TORCH_ARGUMENTS, dropout=0.5),
+        ignore=(r'AuxLogits\..*',),
         input_shape=(128, 107, 3),
     ),
-}  # fmt: skip
+    'timm/inception_v3': Reference(
+        variant='inception_v3',
+        rename=_TORCH,
+        arguments=dict(**_TORCH_ARGUMENTS, dropout=0.0),
+        ignore=(r'AuxLogits\..*',),
+        input_shape=(128, 107, 3),  # of its tv_in1k
+    ),
+    'keras/InceptionV3': Reference(
+        variant='inception_v3',
+        rename=_KERAS,
+        arguments=dict(bn_scale=False, bn_momentum=0.99, dropout=0.0),
+        input_shape=(128, 107, 3),
+    ),
+}

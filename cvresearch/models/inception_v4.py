@@ -102,22 +102,35 @@ _TIMM = Names(
     within('stage1_block{j}/', 'features.{j+6}.', _ALONE | _NUMBERED),
     within('stage2_block{j}/', 'features.{j+10}.', _ALONE | _NUMBERED),
     within('stage3_block0/', 'features.18.', _NUMBERED),
-    within('stage3_block{j}/', 'features.{j+18}.', {
-        **_ALONE, 'branch3_{k}/{layer}': 'branch3.{k}.{layer}', '{branch}/{layer}': '{branch}.{layer}',
-    }),
-)  # fmt: skip
+    within(
+        'stage3_block{j}/',
+        'features.{j+18}.',
+        {
+            **_ALONE,
+            'branch3_{k}/{layer}': 'branch3.{k}.{layer}',
+            '{branch}/{layer}': '{branch}.{layer}',
+        },
+    ),
+)
 
 
 VARIANTS = {
     'inception_v4': Variant(
-        module=InceptionV4, input_shape=(299, 299, 3), num_classes=1000, params=42_679_816, macs=12_253_974_624,
-        paper='Szegedy et al. 2016, arXiv:1602.07261', evidence='timm 1.0.31, measured',
+        module=InceptionV4,
+        input_shape=(299, 299, 3),
+        num_classes=1000,
+        params=42_679_816,
+        macs=12_253_974_624,
+        paper='Szegedy et al. 2016, arXiv:1602.07261',
+        evidence='timm 1.0.31, measured',
     ),
-}  # fmt: skip
+}
 
 REFERENCES = {
     'timm/inception_v4': Reference(
-        variant='inception_v4', rename=_TIMM, arguments=dict(bn_unbiased=True, dropout=0.0),
+        variant='inception_v4',
+        rename=_TIMM,
+        arguments=dict(bn_unbiased=True, dropout=0.0),
         input_shape=(128, 107, 3),
     ),
-}  # fmt: skip
+}

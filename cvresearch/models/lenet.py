@@ -157,9 +157,14 @@ class PartialConv(nn.Module):
         for seen in C3_TABLE:
             chosen = x[..., np.array(seen).reshape(-1)]
             conv = Conv(
-                len(seen), 5, padding='VALID', groups=len(seen), kernel_init=self.kernel_init, dtype=x.dtype,
+                len(seen),
+                5,
+                padding='VALID',
+                groups=len(seen),
+                kernel_init=self.kernel_init,
+                dtype=x.dtype,
                 name=f'from{len(seen[0])}',
-            )  # fmt: skip
+            )
             outputs.append(conv(chosen))
         return jnp.concatenate(outputs, axis=-1)
 
@@ -205,22 +210,31 @@ class RBF(nn.Module):
 
 _LENET = functools.partial(
     Variant, input_shape=(32, 32, 1), num_classes=10, paper='LeCun et al. 1998, Proc. IEEE 86(11), section II-B'
-)  # fmt: skip
+)
 _TALLY = 'arithmetic, layer by layer: 156 + 2,416 + 48,120 + 10,164 + 850'
 
 VARIANTS = {
     'lenet5': _LENET(module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY),
     'lenet5_caffe': Variant(
-        module=LeNet5Caffe, input_shape=(28, 28, 1), num_classes=10, params=431_080, macs=2_293_000,
+        module=LeNet5Caffe,
+        input_shape=(28, 28, 1),
+        num_classes=10,
+        params=431_080,
+        macs=2_293_000,
         paper='Caffe, examples/mnist/lenet.prototxt; Han et al. 2015, arXiv:1506.02626, table 3',
         evidence='paper: 431K; arithmetic: 520 + 25,050 + 400,500 + 5,010',
     ),
     'lenet5_relu': _LENET(
-        module=LeNet5, params=61_706, macs=416_520, evidence=_TALLY,
+        module=LeNet5,
+        params=61_706,
+        macs=416_520,
+        evidence=_TALLY,
         arguments=dict(act='relu', pool='max', kernel_init='he_normal'),
     ),
     'lenet5_1998': _LENET(
-        module=LeNet5Original, params=60_000, macs=326_520,
+        module=LeNet5Original,
+        params=60_000,
+        macs=326_520,
         evidence='paper: C1 156 + S2 12 + C3 1,516 + S4 32 + C5 48,120 + F6 10,164',
     ),
-}  # fmt: skip
+}

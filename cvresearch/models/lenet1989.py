@@ -74,8 +74,12 @@ class Maps(nn.Module):
 
 VARIANTS = {
     'lenet_1989': Variant(
-        module=LeNet1989, input_shape=(16, 16, 1), num_classes=10, params=9_760, macs=63_660,
+        module=LeNet1989,
+        input_shape=(16, 16, 1),
+        num_classes=10,
+        params=9_760,
+        macs=63_660,
         paper='LeCun et al. 1989, Neural Computation 1(4)',
         evidence='paper: H1 1,068 + H2 2,592 + H3 5,790 + output 310; MACs: its 64,660 connections less 1,000 biases',
     ),
-}  # fmt: skip
+}

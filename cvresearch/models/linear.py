@@ -59,20 +59,32 @@ _MNIST = functools.partial(Variant, module=MLP, input_shape=(28, 28, 1), num_cla
 
 VARIANTS = {
     'softmax_regression': _MNIST(
-        params=7_850, macs=7_840, paper=_LECUN,
+        params=7_850,
+        macs=7_840,
+        paper=_LECUN,
         evidence='arithmetic: 784 * 10 weights + 10 biases',
     ),
     'softmax_regression_cifar10': Variant(
-        module=MLP, input_shape=(32, 32, 3), num_classes=10, params=30_730, macs=30_720, paper='Stanford CS231n',
+        module=MLP,
+        input_shape=(32, 32, 3),
+        num_classes=10,
+        params=30_730,
+        macs=30_720,
+        paper='Stanford CS231n',
         evidence='arithmetic: 3072 * 10 weights + 10 biases',
     ),
     'mlp': _MNIST(
-        params=669_706, macs=668_672, paper='no paper: the widths are this project\'s choice',
-        evidence='arithmetic: 784-512-512-10', arguments=dict(widths=(512, 512)),
+        params=669_706,
+        macs=668_672,
+        paper="no paper: the widths are this project's choice",
+        evidence='arithmetic: 784-512-512-10',
+        arguments=dict(widths=(512, 512)),
     ),
     'mlp_300_100': _MNIST(
-        params=266_610, macs=266_200, paper=_LECUN,
+        params=266_610,
+        macs=266_200,
+        paper=_LECUN,
         evidence='arithmetic: 784-300-100-10',
         arguments=dict(widths=(300, 100), act='tanh', kernel_init='glorot_uniform'),
     ),
-}  # fmt: skip
+}

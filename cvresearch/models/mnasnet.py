@@ -101,8 +101,12 @@ class MnasNet(nn.Module):
                 drop = self.stochastic_depth * block / (depth - 1) if train else 0.0
                 x = InvertedResidual(
                     stage._replace(features=scaled(stage.features), strides=1 if j else stage.strides),
-                    skip=self.first_skip or block > 0, drop=drop, conv=conv, norm=norm, name=f'stage{i}_block{j}',
-                )(x)  # fmt: skip
+                    skip=self.first_skip or block > 0,
+                    drop=drop,
+                    conv=conv,
+                    norm=norm,
+                    name=f'stage{i}_block{j}',
+                )(x)
                 block += 1
         x = nn.relu(norm(name='last_bn')(conv(1280, 1, name='last_conv')(x)))
         x = global_avg_pool(x)
@@ -145,32 +149,26 @@ class InvertedResidual(nn.Module):
 
 _MNASNET = functools.partial(
     Variant, module=MnasNet, input_shape=(224, 224, 3), num_classes=1000, paper='Tan et al. 2018, arXiv:1807.11626'
-)  # fmt: skip
+)
 _TORCHVISION = 'torchvision 0.28.0 measured; macs: forward hooks (conv + linear)'
 _TIMM = 'timm 1.0.31 measured; macs: forward hooks (conv + linear)'
 _SMALL = dict(stages=SMALL, stem=8, dropout=0.0)
 
 VARIANTS = {
-    'mnasnet0_5': _MNASNET(
-        arguments=dict(width=0.5), params=2_218_512, macs=104_455_968, evidence=_TORCHVISION
-    ),
-    'mnasnet0_75': _MNASNET(
-        arguments=dict(width=0.75), params=3_170_208, macs=215_493_104, evidence=_TORCHVISION
-    ),
+    'mnasnet0_5': _MNASNET(arguments=dict(width=0.5), params=2_218_512, macs=104_455_968, evidence=_TORCHVISION),
+    'mnasnet0_75': _MNASNET(arguments=dict(width=0.75), params=3_170_208, macs=215_493_104, evidence=_TORCHVISION),
     'mnasnet1_0': _MNASNET(
         params=4_383_312, macs=314_415_872, evidence=f"{_TORCHVISION}; authors' repository 4.4 M, 315 M"
     ),
-    'mnasnet1_3': _MNASNET(
-        arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION
-    ),
-    'mnasnet_140': _MNASNET(
-        arguments=dict(width=1.4), params=7_115_728, macs=588_799_408, evidence=_TIMM
-    ),
+    'mnasnet1_3': _MNASNET(arguments=dict(width=1.3), params=6_282_256, macs=526_362_432, evidence=_TORCHVISION),
+    'mnasnet_140': _MNASNET(arguments=dict(width=1.4), params=7_115_728, macs=588_799_408, evidence=_TIMM),
     'mnasnet_small': _MNASNET(
         arguments=_SMALL, params=2_030_264, macs=68_339_184, evidence=f'{_TIMM}; paper 2.0 M, 68 M'
     ),
     'semnasnet_100': _MNASNET(
-        arguments=dict(stages=A1), params=3_887_038, macs=311_579_072,
+        arguments=dict(stages=A1),
+        params=3_887_038,
+        macs=311_579_072,
         evidence=f'{_TIMM}; paper 3.9 M, 312 M',
     ),
 } | {
@@ -180,50 +178,90 @@ VARIANTS = {
         ('semnasnet_075', 0.75, 2_912_278, 223_448_480),
         ('semnasnet_140', 1.4, 6_105_992, 586_317_952),
     )
-}  # fmt: skip
+}
 
 # Blocks of the first stage do not expand, and so have other names for the rest.
 _TORCHVISION_NAMES = Names(
     {
-        'stem_conv': 'layers.0', 'stem_bn': 'layers.1', 'last_conv': 'layers.14', 'last_bn': 'layers.15',
+        'stem_conv': 'layers.0',
+        'stem_bn': 'layers.1',
+        'last_conv': 'layers.14',
+        'last_bn': 'layers.15',
         'head': 'classifier.1',
     },
-    within('stage1_block0/', 'layers.', {
-        'depthwise_conv': '3', 'depthwise_bn': '4', 'project_conv': '6', 'project_bn': '7',
-    }),
-    within('stage{i}_block{j}/', 'layers.{i+6}.{j}.layers.', {
-        'expand_conv': '0', 'expand_bn': '1', 'depthwise_conv': '3', 'depthwise_bn': '4', 'project_conv': '6',
-        'project_bn': '7',
-    }),
-)  # fmt: skip
+    within(
+        'stage1_block0/',
+        'layers.',
+        {
+            'depthwise_conv': '3',
+            'depthwise_bn': '4',
+            'project_conv': '6',
+            'project_bn': '7',
+        },
+    ),
+    within(
+        'stage{i}_block{j}/',
+        'layers.{i+6}.{j}.layers.',
+        {
+            'expand_conv': '0',
+            'expand_bn': '1',
+            'depthwise_conv': '3',
+            'depthwise_bn': '4',
+            'project_conv': '6',
+            'project_bn': '7',
+        },
+    ),
+)
 _TIMM_NAMES = Names(
     {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within('stage1_block{j}/', 'blocks.0.{j}.', {
-        'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
-    }),
-    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
-        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
-        'squeeze_reduce': 'se.conv_reduce', 'squeeze_expand': 'se.conv_expand', 'project_conv': 'conv_pwl',
-        'project_bn': 'bn3',
-    }),
-)  # fmt: skip
+    within(
+        'stage1_block{j}/',
+        'blocks.0.{j}.',
+        {
+            'depthwise_bn': 'bn1',
+            'project_conv': 'conv_pw',
+            'project_bn': 'bn2',
+        },
+    ),
+    within(
+        'stage{i}_block{j}/',
+        'blocks.{i-1}.{j}.',
+        {
+            'expand_conv': 'conv_pw',
+            'expand_bn': 'bn1',
+            'depthwise_conv': 'conv_dw',
+            'depthwise_bn': 'bn2',
+            'squeeze_reduce': 'se.conv_reduce',
+            'squeeze_expand': 'se.conv_expand',
+            'project_conv': 'conv_pwl',
+            'project_bn': 'bn3',
+        },
+    ),
+)
 
 _AS_TORCH = dict(padding='torch', bn_eps=1e-5, bn_unbiased=True)
 
 REFERENCES = {
     f'torchvision/{name}': Reference(
-        variant=name, rename=_TORCHVISION_NAMES, input_shape=(64, 64, 3), arguments=dict(_AS_TORCH, bn_momentum=0.9997),
+        variant=name,
+        rename=_TORCHVISION_NAMES,
+        input_shape=(64, 64, 3),
+        arguments=dict(_AS_TORCH, bn_momentum=0.9997),
         version=2,
     )
     for name in ('mnasnet0_5', 'mnasnet0_75', 'mnasnet1_0', 'mnasnet1_3')
 } | {
     f'timm/{name}': Reference(
-        variant=variant, rename=_TIMM_NAMES, input_shape=(64, 64, 3),
+        variant=variant,
+        rename=_TIMM_NAMES,
+        input_shape=(64, 64, 3),
         arguments=dict(_AS_TORCH, bn_momentum=0.9, first_skip=name == 'mnasnet_small'),
     )
     for name, variant in {
-        'mnasnet_050': 'mnasnet0_5', 'mnasnet_075': 'mnasnet0_75', 'mnasnet_100': 'mnasnet1_0',
+        'mnasnet_050': 'mnasnet0_5',
+        'mnasnet_075': 'mnasnet0_75',
+        'mnasnet_100': 'mnasnet1_0',
         **{name: name for name in ('mnasnet_140', 'mnasnet_small')},
         **{name: name for name in VARIANTS if name.startswith('semnasnet')},
     }.items()
-}  # fmt: skip
+}

@@ -72,9 +72,14 @@ class MobileNet(nn.Module):
         for i, ((features, strides), repeats) in enumerate(zip(STAGES, self.repeats, strict=True), 1):
             for j in range(repeats):
                 x = Layer(
-                    scaled(features, self.width), strides if j == 0 else 1, self.separable, conv, norm, act,
+                    scaled(features, self.width),
+                    strides if j == 0 else 1,
+                    self.separable,
+                    conv,
+                    norm,
+                    act,
                     name=f'stage{i}_block{j}',
-                )(x)  # fmt: skip
+                )(x)
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, kernel_init=init, dtype=self.dtype, name='head')(x).astype(jnp.float32)
@@ -142,32 +147,50 @@ VARIANTS = {
 
 _TIMM = Names(
     {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'head': 'classifier'},
-    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
-        'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'pointwise_conv': 'conv_pw', 'pointwise_bn': 'bn2',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'blocks.{i-1}.{j}.',
+        {
+            'depthwise_conv': 'conv_dw',
+            'depthwise_bn': 'bn1',
+            'pointwise_conv': 'conv_pw',
+            'pointwise_bn': 'bn2',
+        },
+    ),
+)
 _BLOCKS = [f'stage{i}_block{j}/' for i, blocks in enumerate(MobileNet.repeats, 1) for j in range(blocks)]
 _KERAS = Names(
     {'stem_conv': 'conv1', 'stem_bn': 'conv1_bn', 'head': 'conv_preds'},
     *(
-        within(block, 'conv_', {
-            'depthwise_conv': f'dw_{number}', 'depthwise_bn': f'dw_{number}_bn',
-            'pointwise_conv': f'pw_{number}', 'pointwise_bn': f'pw_{number}_bn',
-        })
+        within(
+            block,
+            'conv_',
+            {
+                'depthwise_conv': f'dw_{number}',
+                'depthwise_bn': f'dw_{number}_bn',
+                'pointwise_conv': f'pw_{number}',
+                'pointwise_bn': f'pw_{number}_bn',
+            },
+        )
         for number, block in enumerate(_BLOCKS, 1)
     ),
-)  # fmt: skip
+)
 
 # Keras's MobileNet(alpha=0.75) is 'keras/MobileNet_075'.
 REFERENCES = {
     'timm/mobilenetv1_100': Reference(
-        variant='mobilenetv1_100', rename=_TIMM, input_shape=(72, 64, 3),
+        variant='mobilenetv1_100',
+        rename=_TIMM,
+        input_shape=(72, 64, 3),
         arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True),
     ),
 } | {
     name.replace('mobilenetv1_', 'keras/MobileNet_').removesuffix('_100'): Reference(
-        variant=name, rename=_KERAS, arguments=dict(bn_momentum=0.99), input_shape=(96, 64, 3),
+        variant=name,
+        rename=_KERAS,
+        arguments=dict(bn_momentum=0.99),
+        input_shape=(96, 64, 3),
         as_convolution=('head',),
     )
     for name in ('mobilenetv1_100', 'mobilenetv1_075', 'mobilenetv1_050', 'mobilenetv1_025')
-}  # fmt: skip
+}

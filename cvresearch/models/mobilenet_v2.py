@@ -64,9 +64,14 @@ class MobileNetV2(nn.Module):
         for i, (expansion, features, repeats, strides) in enumerate(STAGES, 1):
             for j in range(repeats):
                 x = InvertedResidual(
-                    scaled_channels(features, self.width), strides if j == 0 else 1, expansion, conv, norm, act,
+                    scaled_channels(features, self.width),
+                    strides if j == 0 else 1,
+                    expansion,
+                    conv,
+                    norm,
+                    act,
                     name=f'stage{i}_block{j}',
-                )(x)  # fmt: skip
+                )(x)
         x = conv(scaled_channels(1280, max(1.0, self.width)), 1, name='last_conv')(x)
         x = act(norm(name='last_bn')(x))
         x = global_avg_pool(x)
@@ -113,54 +118,96 @@ _COUNTS = {
 
 VARIANTS = {
     f'mobilenetv2_{100 * width:03.0f}': Variant(
-        module=MobileNetV2, arguments=dict(width=width), input_shape=(224, 224, 3), num_classes=1000,
-        params=params, macs=macs, paper=_PAPER, evidence=evidence,
+        module=MobileNetV2,
+        arguments=dict(width=width),
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        paper=_PAPER,
+        evidence=evidence,
     )
     for width, (params, macs, evidence) in _COUNTS.items()
-}  # fmt: skip
+}
 
 # The first block does not expand, and so has other names for the rest.
 _FIRST, *_OTHERS = (f'stage{i}_block{j}/' for i, (_, _, repeats, _) in enumerate(STAGES, 1) for j in range(repeats))
 
 _TORCHVISION = Names(
     {
-        'stem_conv': 'features.0.0', 'stem_bn': 'features.0.1', 'last_conv': 'features.18.0',
-        'last_bn': 'features.18.1', 'head': 'classifier.1',
+        'stem_conv': 'features.0.0',
+        'stem_bn': 'features.0.1',
+        'last_conv': 'features.18.0',
+        'last_bn': 'features.18.1',
+        'head': 'classifier.1',
     },
-    within(_FIRST, 'features.1.conv.', {
-        'depthwise_conv': '0.0', 'depthwise_bn': '0.1', 'project_conv': '1', 'project_bn': '2',
-    }),
+    within(
+        _FIRST,
+        'features.1.conv.',
+        {
+            'depthwise_conv': '0.0',
+            'depthwise_bn': '0.1',
+            'project_conv': '1',
+            'project_bn': '2',
+        },
+    ),
     *(
-        within(block, f'features.{number}.conv.', {
-            'expand_conv': '0.0', 'expand_bn': '0.1', 'depthwise_conv': '1.0', 'depthwise_bn': '1.1',
-            'project_conv': '2', 'project_bn': '3',
-        })
+        within(
+            block,
+            f'features.{number}.conv.',
+            {
+                'expand_conv': '0.0',
+                'expand_bn': '0.1',
+                'depthwise_conv': '1.0',
+                'depthwise_bn': '1.1',
+                'project_conv': '2',
+                'project_bn': '3',
+            },
+        )
         for number, block in enumerate(_OTHERS, 2)
     ),
-)  # fmt: skip
+)
 _TIMM = Names(
     {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within(_FIRST, 'blocks.0.0.', {
-        'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn1', 'project_conv': 'conv_pw', 'project_bn': 'bn2',
-    }),
-    within('stage{i}_block{j}/', 'blocks.{i-1}.{j}.', {
-        'expand_conv': 'conv_pw', 'expand_bn': 'bn1', 'depthwise_conv': 'conv_dw', 'depthwise_bn': 'bn2',
-        'project_conv': 'conv_pwl', 'project_bn': 'bn3',
-    }),
-)  # fmt: skip
+    within(
+        _FIRST,
+        'blocks.0.0.',
+        {
+            'depthwise_conv': 'conv_dw',
+            'depthwise_bn': 'bn1',
+            'project_conv': 'conv_pw',
+            'project_bn': 'bn2',
+        },
+    ),
+    within(
+        'stage{i}_block{j}/',
+        'blocks.{i-1}.{j}.',
+        {
+            'expand_conv': 'conv_pw',
+            'expand_bn': 'bn1',
+            'depthwise_conv': 'conv_dw',
+            'depthwise_bn': 'bn2',
+            'project_conv': 'conv_pwl',
+            'project_bn': 'bn3',
+        },
+    ),
+)
 _LAYERS = {'{layer}_conv': '{layer}', '{layer}_bn': '{layer}_BN'}
 _KERAS = Names(
     {
-        'stem_conv': 'Conv1', 'stem_bn': 'bn_Conv1', 'last_conv': 'Conv_1', 'last_bn': 'Conv_1_bn',
+        'stem_conv': 'Conv1',
+        'stem_bn': 'bn_Conv1',
+        'last_conv': 'Conv_1',
+        'last_bn': 'Conv_1_bn',
         'head': 'predictions',
     },
     within(_FIRST, 'expanded_conv_', _LAYERS),
     *(within(block, f'block_{number}_', _LAYERS) for number, block in enumerate(_OTHERS, 1)),
-)  # fmt: skip
+)
 
 _TORCH = functools.partial(
     Reference, arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True), input_shape=(72, 64, 3)
-)  # fmt: skip
+)
 # The released files are older than the names of today.
 _KERAS_PUBLISHED = (
     (r'mobl(\d+)_conv_\d+_(\w+/.*)', r'block_\1_\2'),
@@ -170,14 +217,19 @@ _KERAS_PUBLISHED = (
 )
 
 # Keras's MobileNetV2(alpha=0.75) is 'keras/MobileNetV2_075'.
-REFERENCES = {
-    'torchvision/mobilenet_v2': _TORCH(variant='mobilenetv2_100', rename=_TORCHVISION),
-} | {
-    f'timm/{name}': _TORCH(variant=name, rename=_TIMM) for name in VARIANTS if name != 'mobilenetv2_130'
-} | {
-    name.replace('mobilenetv2_', 'keras/MobileNetV2_').removesuffix('_100'): Reference(
-        variant=name, rename=_KERAS, arguments=dict(bn_momentum=0.999), published=_KERAS_PUBLISHED,
-        input_shape=(72, 64, 3),
-    )
-    for name in VARIANTS
-}  # fmt: skip
+REFERENCES = (
+    {
+        'torchvision/mobilenet_v2': _TORCH(variant='mobilenetv2_100', rename=_TORCHVISION),
+    }
+    | {f'timm/{name}': _TORCH(variant=name, rename=_TIMM) for name in VARIANTS if name != 'mobilenetv2_130'}
+    | {
+        name.replace('mobilenetv2_', 'keras/MobileNetV2_').removesuffix('_100'): Reference(
+            variant=name,
+            rename=_KERAS,
+            arguments=dict(bn_momentum=0.999),
+            published=_KERAS_PUBLISHED,
+            input_shape=(72, 64, 3),
+        )
+        for name in VARIANTS
+    }
+)

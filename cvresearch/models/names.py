@@ -34,8 +34,8 @@ class Names:
         if path in self.table:
             return self.table[path]
         for pattern, theirs in self._patterns:
-            if found := pattern.fullmatch(path):
-                return _FIELD.sub(functools.partial(_filled, found), theirs)
+            if match := pattern.fullmatch(path):
+                return _FIELD.sub(functools.partial(_filled, match), theirs)
         raise KeyError(f'no name for {path!r}')
 
 
@@ -65,8 +65,8 @@ def _pattern(ours: str) -> re.Pattern[str]:
     return re.compile(_FIELD.sub(group, ours))
 
 
-def _filled(found: re.Match[str], field: re.Match[str]) -> str:
+def _filled(match: re.Match[str], field: re.Match[str]) -> str:
     name, offset, letter = field.groups()
     if letter:
-        return chr(ord(letter) + int(found[name]))
-    return str(int(found[name]) + int(offset)) if offset else found[name]
+        return chr(ord(letter) + int(match[name]))
+    return str(int(match[name]) + int(offset)) if offset else match[name]

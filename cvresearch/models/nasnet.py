@@ -113,12 +113,12 @@ class NASNetA(nn.Module):
     def plan(self) -> list[tuple[str, Plan, int]]:
         """Returns (name, plan, width) of all cells, in order."""
         width = self.penultimate // 24
-        found = [('stem_cell0', REDUCTION, width // 4), ('stem_cell1', REDUCTION, width // 2)]
+        cells = [('stem_cell0', REDUCTION, width // 4), ('stem_cell1', REDUCTION, width // 2)]
         for i in range(3):
             if i:
-                found.append((f'reduction{i}', REDUCTION, width << i))
-            found += [(f'stage{i + 1}_block{j}', NORMAL, width << i) for j in range(self.cells)]
-        return found
+                cells.append((f'reduction{i}', REDUCTION, width << i))
+            cells += [(f'stage{i + 1}_block{j}', NORMAL, width << i) for j in range(self.cells)]
+        return cells
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array | tuple[jax.Array, list[jax.Array]]:
@@ -260,26 +260,35 @@ VARIANTS = {
 }  # fmt: skip
 
 _IN_TIMM = {
-    'conv': 'conv_1x1.conv', 'bn': 'conv_1x1.bn', 'before_conv': 'conv_prev_1x1.conv',
-    'before_bn': 'conv_prev_1x1.bn', 'path0': 'path_1.conv', 'path1': 'path_2.conv', 'paths_bn': 'final_path_bn',
+    'conv': 'conv_1x1.conv',
+    'bn': 'conv_1x1.bn',
+    'before_conv': 'conv_prev_1x1.conv',
+    'before_bn': 'conv_prev_1x1.bn',
+    'path0': 'path_1.conv',
+    'path1': 'path_2.conv',
+    'paths_bn': 'final_path_bn',
     'comb{i}_{side}/sep{k}/{kernel}': 'comb_iter_{i}_{side}.separable_{k+1}.{kernel}_conv2d',
     'comb{i}_{side}/bn{k}': 'comb_iter_{i}_{side}.bn_sep_{k+1}',
-}  # fmt: skip
+}
 _TIMM = Names(
     {'stem_conv': 'conv0.conv', 'stem_bn': 'conv0.bn', 'head': 'last_linear'},
     within('stem_cell{n}/', 'cell_stem_{n}.', _IN_TIMM),
     within('reduction{n}/', 'reduction_cell_{n-1}.', _IN_TIMM),
     *(within(f'stage{i + 1}_block{{j}}/', f'cell_{{j+{6 * i}}}.', _IN_TIMM) for i in range(3)),
-)  # fmt: skip
+)
 
 
 def _in_keras(ours: str, cell: str, kind: str) -> dict[str, str]:
     """Returns the names in a cell. The two kernels of a separable layer stay, after the layer's name."""
     table = {
-        'conv': f'{kind}_conv_1_{cell}', 'bn': f'{kind}_bn_1_{cell}', 'before_conv': f'adjust_conv_projection_{cell}',
-        'before_bn': f'adjust_bn_{cell}', 'path0': f'adjust_conv_1_{cell}', 'path1': f'adjust_conv_2_{cell}',
+        'conv': f'{kind}_conv_1_{cell}',
+        'bn': f'{kind}_bn_1_{cell}',
+        'before_conv': f'adjust_conv_projection_{cell}',
+        'before_bn': f'adjust_bn_{cell}',
+        'path0': f'adjust_conv_1_{cell}',
+        'path1': f'adjust_conv_2_{cell}',
         'paths_bn': f'adjust_bn_{cell}',
-    }  # fmt: skip
+    }
     if kind == 'reduction':  # Keras calls its fifth left operation the fourth
         table |= {
             'comb4_left/sep{k}/{kernel}': f'separable_conv_{{k+1}}_reduction_left4_{cell}/{{kernel}}',
@@ -305,13 +314,17 @@ def _keras(cells: int) -> Names:
 
 REFERENCES = {
     'timm/nasnetalarge': Reference(
-        variant='nasnetalarge', rename=_TIMM, input_shape=(96, 96, 3),
+        variant='nasnetalarge',
+        rename=_TIMM,
+        input_shape=(96, 96, 3),
         arguments=dict(zero_padded=('avg',), bn_momentum=0.9, bn_unbiased=True),
     ),
 } | {
     f'keras/{name}': Reference(
-        variant=variant, rename=_keras(VARIANTS[variant].arguments['cells']),
-        input_shape=(80, 80, 3), arguments=dict(zero_padded=('avg', 'max')),
+        variant=variant,
+        rename=_keras(VARIANTS[variant].arguments['cells']),
+        input_shape=(80, 80, 3),
+        arguments=dict(zero_padded=('avg', 'max')),
     )
     for name, variant in {'NASNetMobile': 'nasnetamobile', 'NASNetLarge': 'nasnetalarge'}.items()
-}  # fmt: skip
+}

@@ -41,9 +41,11 @@ from cvresearch.nn.stochastic_depth import is_off
 # 1 / standard deviation of each activation of a standard normal variable.
 GAMMA = {'gelu': 1.7015043497085571, 'relu': 1.7139588594436646, 'silu': 1.7881293296813965}
 ACTIVATIONS = {
-    'gelu': functools.partial(nn.gelu, approximate=False), 'gelu_tanh': functools.partial(nn.gelu, approximate=True),
-    'relu': nn.relu, 'silu': nn.silu,
-}  # fmt: skip
+    'gelu': functools.partial(nn.gelu, approximate=False),
+    'gelu_tanh': functools.partial(nn.gelu, approximate=True),
+    'relu': nn.relu,
+    'silu': nn.silu,
+}
 GROUP_WIDTH = 128
 
 
@@ -73,9 +75,12 @@ class NFNet(nn.Module):
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Maps images (batch, height, width, channels) to logits (batch, num_classes)."""
         conv = functools.partial(
-            StandardisedConv, eps=self.eps, eps_added=self.eps_added, kernel_init=initializer(self.kernel_init),
+            StandardisedConv,
+            eps=self.eps,
+            eps_added=self.eps_added,
+            kernel_init=initializer(self.kernel_init),
             dtype=self.dtype,
-        )  # fmt: skip
+        )
         act = scaled_activation(self.act)
         block = functools.partial(NFBlock, conv=conv, act=act, train=train, alpha=self.alpha)
 
@@ -178,9 +183,15 @@ _MEASURED = 'timm 1.0.31 dm_nfnet: parameters, and multiply-adds by hooks; equal
 def _variant(depth: int, size: int, params: int, macs: int, evidence: str = _MEASURED, **arguments) -> Variant:
     """Returns the variant whose stages are `depth` times as deep as F0's."""
     return Variant(
-        module=NFNet, input_shape=(size, size, 3), num_classes=1000, params=params, macs=macs, paper=_PAPER,
-        evidence=evidence, arguments=dict(depths=tuple(depth * n for n in (1, 2, 6, 3)), **arguments),
-    )  # fmt: skip
+        module=NFNet,
+        input_shape=(size, size, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        paper=_PAPER,
+        evidence=evidence,
+        arguments=dict(depths=tuple(depth * n for n in (1, 2, 6, 3)), **arguments),
+    )
 
 
 VARIANTS = {
@@ -200,11 +211,17 @@ VARIANTS = {
 
 _TIMM = Names(
     {'stem_{layer}': 'stem.{layer}', 'head': 'head.fc', 'stage{i}_block{j}': 'stages.{i-1}.{j}'},
-    within('stage{i}_block{j}/', 'stages.{i-1}.{j}.', {
-        'shortcut': 'downsample.conv', 'se/{layer}': 'attn_last.{layer}', '{layer}': '{layer}',
-    }),
+    within(
+        'stage{i}_block{j}/',
+        'stages.{i-1}.{j}.',
+        {
+            'shortcut': 'downsample.conv',
+            'se/{layer}': 'attn_last.{layer}',
+            '{layer}': '{layer}',
+        },
+    ),
     {'{layer}': '{layer}'},
-)  # fmt: skip
+)
 
 REFERENCES = {
     f'timm/{name}': Reference(

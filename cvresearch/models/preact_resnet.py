@@ -82,9 +82,16 @@ class PreActResNet(Repeating):
         end = functools.partial(conv, use_bias=self.conv_bias)
         last = functools.partial(end, kernel_init=initializer('zeros')) if self.zero_init_last else end
         block = functools.partial(
-            Block, conv=conv, end=end, last=last, norm=norm, act=nn.relu, projection=self.projection,
-            bottleneck=self.bottleneck, stride_first=self.stride_first,
-        )  # fmt: skip
+            Block,
+            conv=conv,
+            end=end,
+            last=last,
+            norm=norm,
+            act=nn.relu,
+            projection=self.projection,
+            bottleneck=self.bottleneck,
+            stride_first=self.stride_first,
+        )
 
         x = self._stem(x.astype(self.dtype), end, norm)
         stages = len(self.stage_sizes)
@@ -203,40 +210,63 @@ VARIANTS = {
 }  # fmt: skip
 for _depth, (_sizes, _timm_counts, _keras_counts) in _IMAGENET.items():
     VARIANTS[f'resnetv2_{_depth}'] = _LARGE(
-        arguments=dict(stage_sizes=_sizes), params=_timm_counts[0], macs=_timm_counts[1],
+        arguments=dict(stage_sizes=_sizes),
+        params=_timm_counts[0],
+        macs=_timm_counts[1],
         evidence='timm 1.0.31, measured: parameters, and forward hooks on convolutions and linear layers',
-    )  # fmt: skip
+    )
     VARIANTS[f'resnetv2_{_depth}_keras'] = _LARGE(
-        arguments=dict(stage_sizes=_sizes, **_KERAS), params=_keras_counts[0], macs=_keras_counts[1],
+        arguments=dict(stage_sizes=_sizes, **_KERAS),
+        params=_keras_counts[0],
+        macs=_keras_counts[1],
         evidence='keras 3.15.1, measured: trainable parameters and multiply-adds',
-    )  # fmt: skip
+    )
 
 _TIMM = Names(
     {'stem_conv': 'stem.conv', 'last_norm': 'norm', 'head': 'head.fc'},
-    within('stage{i}_block{j}/', 'stages.{i-1}.blocks.{j}.', {
-        'conv{n}': 'conv{n}', 'norm{n}': 'norm{n}', 'shortcut_conv': 'downsample.conv',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'stages.{i-1}.blocks.{j}.',
+        {
+            'conv{n}': 'conv{n}',
+            'norm{n}': 'norm{n}',
+            'shortcut_conv': 'downsample.conv',
+        },
+    ),
+)
 _KERAS_NAMES = Names(
     {'stem_conv': 'conv1_conv', 'last_norm': 'post_bn', 'head': 'predictions'},
-    within('stage{i}_block{j}/', 'conv{i+1}_block{j+1}_', {
-        'conv{n}': '{n}_conv', 'norm1': 'preact_bn', 'norm{n}': '{n-1}_bn', 'shortcut_conv': '0_conv',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'conv{i+1}_block{j+1}_',
+        {
+            'conv{n}': '{n}_conv',
+            'norm1': 'preact_bn',
+            'norm{n}': '{n-1}_bn',
+            'shortcut_conv': '0_conv',
+        },
+    ),
+)
 
 REFERENCES = {
     **{
         f'timm/resnetv2_{depth}': Reference(
-            f'resnetv2_{depth}', _TIMM, dict(norm_in_stem=False, bn_unbiased=True), as_convolution=('head',),
+            f'resnetv2_{depth}',
+            _TIMM,
+            dict(norm_in_stem=False, bn_unbiased=True),
+            as_convolution=('head',),
             input_shape=(64, 64, 3),
         )
         for depth in _IMAGENET
     },
     **{
         f'keras/ResNet{depth}V2': Reference(
-            f'resnetv2_{depth}_keras', _KERAS_NAMES, dict(bn_eps=1.001e-5, bn_momentum=0.99), input_shape=(64, 64, 3),
+            f'resnetv2_{depth}_keras',
+            _KERAS_NAMES,
+            dict(bn_eps=1.001e-5, bn_momentum=0.99),
+            input_shape=(64, 64, 3),
             published=((r'probs/(.*)', r'predictions/\1'),),  # as keras-applications 1.0 named it
         )
         for depth in _IMAGENET
     },
-}  # fmt: skip
+}

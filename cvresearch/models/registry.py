@@ -106,9 +106,9 @@ def _aliases() -> dict[str, str]:
     rank = {'torchvision': 0, 'timm': 1, 'keras': 2}
     every = sorted(references().items(), key=lambda item: rank.get(item[0].partition('/')[0], len(rank)))
     bare: dict[str, str] = {}
-    for name, found in every:
-        bare.setdefault(name.partition('/')[2], found.variant)
-    return bare | {name: found.variant for name, found in every}
+    for name, entry in every:
+        bare.setdefault(name.partition('/')[2], entry.variant)
+    return bare | {name: entry.variant for name, entry in every}
 
 
 def _folded(name: str) -> str:
@@ -148,14 +148,14 @@ def build(name: str, num_classes: int | None = None, dtype: jnp.dtype = jnp.floa
     Raises:
       UserError: an unknown name or argument.
     """
-    found = variant(name)
+    entry = variant(name)
     if num_classes is None:
-        num_classes = found.num_classes
+        num_classes = entry.num_classes
     if num_classes < 1:
         raise UserError(f'model {name!r}: num_classes is {num_classes}; expected at least 1')
     check_arguments(f'model {name!r}', arguments, arguments_of(name))
-    given = {**found.arguments, **arguments, 'num_classes': num_classes, 'dtype': dtype}
-    return found.module(**_with_specs(found.module, given))
+    chosen = {**entry.arguments, **arguments, 'num_classes': num_classes, 'dtype': dtype}
+    return entry.module(**_with_specs(entry.module, chosen))
 
 
 def create_model(name: str, num_classes: int | None = None, **arguments) -> nn.Module:
@@ -173,11 +173,11 @@ def arguments_of(name: str) -> dict[str, object]:
     Raises:
       UserError: an unknown name.
     """
-    found = variant(name)
+    entry = variant(name)
     defaults = {}
-    for field in dataclasses.fields(found.module):
+    for field in dataclasses.fields(entry.module):
         defaults |= _keys(field.name, field.default)
-    defaults |= found.arguments
+    defaults |= entry.arguments
     given_by_the_program = ('parent', 'name', 'num_classes', 'dtype')
     return {key: value for key, value in defaults.items() if key not in given_by_the_program}
 
@@ -189,9 +189,9 @@ def _keys(argument: str, default: object) -> dict[str, object]:
     return {f'{argument}_{constant}': value for constant, value in dataclasses.asdict(default).items()}
 
 
-def _with_specs(module: type[nn.Module], given: dict[str, Any]) -> dict[str, Any]:
+def _with_specs(module: type[nn.Module], by_key: dict[str, Any]) -> dict[str, Any]:
     """Returns the arguments of a constructor for what is given by keys: `bn` for `bn_eps`, others as they are."""
-    arguments = dict(given)
+    arguments = dict(by_key)
     for field in dataclasses.fields(module):
         if isinstance(field.default, NormSpec):
             keys = {key: key.removeprefix(f'{field.name}_') for key in _keys(field.name, field.default)}
@@ -210,8 +210,8 @@ def _all(table: str, loaded: tuple[str, ...]) -> dict:
     """Returns a table of all families and of the plugins that are loaded."""
     if not loaded:
         return _gather(table)
-    whole = plugins.merged(_all(table, ()), table)
-    return dict(sorted((name, _whole(entry) if table == 'VARIANTS' else entry) for name, entry in whole.items()))
+    merged = plugins.merged(_all(table, ()), table)
+    return dict(sorted((name, _whole(entry) if table == 'VARIANTS' else entry) for name, entry in merged.items()))
 
 
 def _whole(entry) -> Variant:
@@ -220,10 +220,10 @@ def _whole(entry) -> Variant:
 
 
 def _gather(table: str) -> dict:
-    found: dict = {}
+    entries: dict = {}
     for family, module in _modules():
         for name, entry in vars(module).get(table, {}).items():
-            if name in found:
+            if name in entries:
                 raise ValueError(f'{name!r} in {table} of {family} is defined twice')
-            found[name] = entry
-    return dict(sorted(found.items()))
+            entries[name] = entry
+    return dict(sorted(entries.items()))

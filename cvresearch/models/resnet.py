@@ -66,9 +66,13 @@ class ResNet(nn.Module):
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         shortcut = functools.partial(lookup('shortcut', SHORTCUTS, self.shortcut), conv=conv, norm=norm)
         block = functools.partial(
-            self.block, conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init), act=nn.relu,
+            self.block,
+            conv=conv,
+            norm=norm,
+            last_norm=functools.partial(norm, scale_init=last_init),
+            act=nn.relu,
             shortcut=shortcut,
-        )  # fmt: skip
+        )
 
         x = conv(64, 7, strides=2, padding=3, name='stem_conv')(x.astype(self.dtype))
         x = nn.relu(norm(name='stem_norm')(x))
@@ -182,9 +186,15 @@ _TIMM = 'timm 1.0.31, measured: parameters, and forward hooks on convolutions an
 
 def _variant(depth: int, block: Callable, params: int, macs: int, evidence: str, paper: str = _HE, **arguments):
     return Variant(
-        module=ResNet, arguments=dict(stage_sizes=STAGE_SIZES[depth], block=block, **arguments),
-        input_shape=(224, 224, 3), num_classes=1000, params=params, macs=macs, paper=paper, evidence=evidence,
-    )  # fmt: skip
+        module=ResNet,
+        arguments=dict(stage_sizes=STAGE_SIZES[depth], block=block, **arguments),
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        paper=paper,
+        evidence=evidence,
+    )
 
 
 VARIANTS = {
@@ -216,16 +226,30 @@ VARIANTS = {
 
 TORCH = Names(
     {'stem_conv': 'conv1', 'stem_norm': 'bn1', 'head': 'fc'},
-    within('stage{i}_block{j}/', 'layer{i}.{j}.', {
-        'conv{n}': 'conv{n}', 'norm{n}': 'bn{n}', 'shortcut_conv': 'downsample.0', 'shortcut_norm': 'downsample.1',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'layer{i}.{j}.',
+        {
+            'conv{n}': 'conv{n}',
+            'norm{n}': 'bn{n}',
+            'shortcut_conv': 'downsample.0',
+            'shortcut_norm': 'downsample.1',
+        },
+    ),
+)
 KERAS = Names(
     {'stem_conv': 'conv1_conv', 'stem_norm': 'conv1_bn', 'head': 'predictions'},
-    within('stage{i}_block{j}/', 'conv{i+1}_block{j+1}_', {
-        'conv{n}': '{n}_conv', 'norm{n}': '{n}_bn', 'shortcut_conv': '0_conv', 'shortcut_norm': '0_bn',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'conv{i+1}_block{j+1}_',
+        {
+            'conv{n}': '{n}_conv',
+            'norm{n}': '{n}_bn',
+            'shortcut_conv': '0_conv',
+            'shortcut_norm': '0_bn',
+        },
+    ),
+)
 
 
 def _torch(variant: str) -> Reference:
@@ -240,9 +264,17 @@ def _keras(variant: str) -> Reference:
 
 
 _BOTH = (
-    'resnet18', 'resnet34', 'resnet50', 'resnet101', 'resnet152', 'wide_resnet50_2', 'wide_resnet101_2',
-    'resnext50_32x4d', 'resnext101_32x8d', 'resnext101_64x4d',
-)  # fmt: skip
+    'resnet18',
+    'resnet34',
+    'resnet50',
+    'resnet101',
+    'resnet152',
+    'wide_resnet50_2',
+    'wide_resnet101_2',
+    'resnext50_32x4d',
+    'resnext101_32x8d',
+    'resnext101_64x4d',
+)
 
 REFERENCES = {
     **{f'{library}/{name}': _torch(name) for library in ('torchvision', 'timm') for name in _BOTH},

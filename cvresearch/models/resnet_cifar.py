@@ -213,9 +213,15 @@ _RESNEXTS = {(8, 64): (34_426_698, 5_387_266_048, '34.4 M'), (16, 64): (68_155_2
 def _variant(module: type[nn.Module], paper: str, facts: tuple[int, int, str], **arguments) -> Variant:
     params, macs, in_paper = facts
     return Variant(
-        module=module, arguments=arguments, input_shape=(32, 32, 3), num_classes=10, params=params, macs=macs,
-        paper=paper, evidence=f'arithmetic, layer by layer; the paper has {in_paper}',
-    )  # fmt: skip
+        module=module,
+        arguments=arguments,
+        input_shape=(32, 32, 3),
+        num_classes=10,
+        params=params,
+        macs=macs,
+        paper=paper,
+        evidence=f'arithmetic, layer by layer; the paper has {in_paper}',
+    )
 
 
 _resnet = functools.partial(_variant, CifarResNet, 'He et al. 2015, arXiv:1512.03385, table 6')

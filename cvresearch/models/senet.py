@@ -64,11 +64,14 @@ class SENet(nn.Module):
         norm = self.bn.layer(train, self.dtype)
         last_init = nn.initializers.zeros_init() if self.zero_init_last else nn.initializers.ones_init()
         block = functools.partial(
-            self.block, conv=conv, norm=norm, last_norm=functools.partial(norm, scale_init=last_init),
+            self.block,
+            conv=conv,
+            norm=norm,
+            last_norm=functools.partial(norm, scale_init=last_init),
             recalibrate=functools.partial(
                 SqueezeExcitation, self.reduction, functools.partial(nn.Dense, kernel_init=init, dtype=self.dtype)
             ),
-        )  # fmt: skip
+        )
 
         x = x.astype(self.dtype)
         for i, (kernel, features) in enumerate(self.stem, start=1):
@@ -136,10 +139,15 @@ _V15 = dict(block=functools.partial(SEBottleneck, stride_first=False), ceil_pool
 
 def _variant(params: int, macs: int, **arguments) -> Variant:
     return Variant(
-        module=SENet, arguments=arguments, input_shape=(224, 224, 3), num_classes=1000, params=params, macs=macs,
+        module=SENet,
+        arguments=arguments,
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
         paper='Hu et al. 2017, arXiv:1709.01507',
         evidence='timm 1.0.31, measured: parameters, and forward hooks on convolutions and linear layers',
-    )  # fmt: skip
+    )
 
 
 VARIANTS = {
@@ -153,8 +161,11 @@ VARIANTS = {
 }
 
 _BLOCK = {
-    'conv{n}': 'conv{n}', 'norm{n}': 'bn{n}', 'shortcut_conv': 'downsample.0', 'shortcut_norm': 'downsample.1',
-}  # fmt: skip
+    'conv{n}': 'conv{n}',
+    'norm{n}': 'bn{n}',
+    'shortcut_conv': 'downsample.0',
+    'shortcut_norm': 'downsample.1',
+}
 _LEGACY = Names(
     {'stem_conv{n}': 'layer0.conv{n}', 'stem_norm{n}': 'layer0.bn{n}', 'head': 'last_linear'},
     within('stage{i}_block{j}/', 'layer{i}.{j}.', {**_BLOCK, 'se/{layer}': 'se_module.{layer}'}),
@@ -166,19 +177,26 @@ _TIMM = Names(
 # The stem is an nn.Sequential of three convolutions, but for its last norm.
 _TIMM_DEEP_STEM = Names(
     {
-        'stem_conv1': 'conv1.0', 'stem_norm1': 'conv1.1', 'stem_conv2': 'conv1.3', 'stem_norm2': 'conv1.4',
-        'stem_conv3': 'conv1.6', 'stem_norm3': 'bn1',
+        'stem_conv1': 'conv1.0',
+        'stem_norm1': 'conv1.1',
+        'stem_conv2': 'conv1.3',
+        'stem_norm2': 'conv1.4',
+        'stem_conv3': 'conv1.6',
+        'stem_norm3': 'bn1',
     },
     _TIMM.table,
-)  # fmt: skip
+)
 
 
 def _reference(variant: str, rename: Names, **arguments) -> Reference:
     size = 32 if variant == 'legacy_senet154' else 64
     return Reference(
-        variant, rename, arguments=dict(bn_unbiased=True, **arguments), as_convolution=(r'.*/se/fc\d',),
+        variant,
+        rename,
+        arguments=dict(bn_unbiased=True, **arguments),
+        as_convolution=(r'.*/se/fc\d',),
         input_shape=(size, size, 3),
-    )  # fmt: skip
+    )
 
 
 REFERENCES = {

@@ -71,9 +71,12 @@ class ShuffleNet(nn.Module):
         for i, units in enumerate(UNITS, 1):
             for j in range(units):
                 x = unit(
-                    self.width * 2 ** (i - 1), self.groups, strides=2 if j == 0 else 1,
-                    first_groups=1 if (i, j) == (1, 0) else self.groups, name=f'stage{i}_block{j}',
-                )(x)  # fmt: skip
+                    self.width * 2 ** (i - 1),
+                    self.groups,
+                    strides=2 if j == 0 else 1,
+                    first_groups=1 if (i, j) == (1, 0) else self.groups,
+                    name=f'stage{i}_block{j}',
+                )(x)
         x = global_avg_pool(x)
         x = nn.Dropout(self.dropout, deterministic=not train, name='dropout')(x)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
@@ -107,9 +110,12 @@ class ShuffleUnit(nn.Module):
 
 
 _SHUFFLENET = functools.partial(
-    Variant, module=ShuffleNet, input_shape=(224, 224, 3), num_classes=1000,
+    Variant,
+    module=ShuffleNet,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
     paper='Zhang et al. 2018, CVPR, arXiv:1707.01083',
-)  # fmt: skip
+)
 _TALLY = 'arithmetic, layer by layer; the paper says {} multiply-adds'.format
 _TABLE_1 = "arithmetic, layer by layer; the paper says {} multiply-adds, ours less the classifier's".format
 

@@ -105,41 +105,63 @@ class ShuffleUnitV2(nn.Module):
 
 _TORCH = Names(
     {'stem_conv': 'conv1.0', 'stem_bn': 'conv1.1', 'last_conv': 'conv5.0', 'last_bn': 'conv5.1', 'head': 'fc'},
-    within('stage{i}_block{j}/', 'stage{i+1}.{j}.', {  # the ReLUs have numbers too
-        'shortcut_conv1': 'branch1.0', 'shortcut_bn1': 'branch1.1', 'shortcut_conv2': 'branch1.2',
-        'shortcut_bn2': 'branch1.3', 'conv1': 'branch2.0', 'bn1': 'branch2.1', 'conv2': 'branch2.3',
-        'bn2': 'branch2.4', 'conv3': 'branch2.5', 'bn3': 'branch2.6',
-    }),
-)  # fmt: skip
+    within(
+        'stage{i}_block{j}/',
+        'stage{i+1}.{j}.',
+        {  # the ReLUs have numbers too
+            'shortcut_conv1': 'branch1.0',
+            'shortcut_bn1': 'branch1.1',
+            'shortcut_conv2': 'branch1.2',
+            'shortcut_bn2': 'branch1.3',
+            'conv1': 'branch2.0',
+            'bn1': 'branch2.1',
+            'conv2': 'branch2.3',
+            'bn2': 'branch2.4',
+            'conv3': 'branch2.5',
+            'bn3': 'branch2.6',
+        },
+    ),
+)
 
 _SHUFFLENET = functools.partial(
-    Variant, module=ShuffleNetV2, input_shape=(224, 224, 3), num_classes=1000,
+    Variant,
+    module=ShuffleNetV2,
+    input_shape=(224, 224, 3),
+    num_classes=1000,
     paper='Ma et al. 2018, ECCV, arXiv:1807.11164, table 5',
-)  # fmt: skip
+)
 _MEASURED = 'measured on torchvision 0.28.0, multiply-adds by forward hooks; the paper says {} of them'.format
 
 VARIANTS = {
     'shufflenet_v2_x0_5': _SHUFFLENET(
-        params=1_366_792, macs=40_476_448, evidence=_MEASURED('41M'),
+        params=1_366_792,
+        macs=40_476_448,
+        evidence=_MEASURED('41M'),
         arguments=dict(width=48),
     ),
     'shufflenet_v2_x1_0': _SHUFFLENET(
-        params=2_278_604, macs=144_907_992, evidence=_MEASURED('146M'),
+        params=2_278_604,
+        macs=144_907_992,
+        evidence=_MEASURED('146M'),
         arguments=dict(width=116),
     ),
     'shufflenet_v2_x1_5': _SHUFFLENET(
-        params=3_503_624, macs=295_759_392, evidence=_MEASURED('299M'),
+        params=3_503_624,
+        macs=295_759_392,
+        evidence=_MEASURED('299M'),
         arguments=dict(width=176),
     ),
     'shufflenet_v2_x2_0': _SHUFFLENET(
-        params=7_393_996, macs=583_253_464, evidence=_MEASURED('591M'),
+        params=7_393_996,
+        macs=583_253_464,
+        evidence=_MEASURED('591M'),
         arguments=dict(width=244, last_width=2048),
     ),
-}  # fmt: skip
+}
 
 REFERENCES = {
     f'torchvision/{name}': Reference(
         variant=name, rename=_TORCH, arguments=dict(bn_unbiased=True), input_shape=(72, 80, 3)
     )
     for name in VARIANTS
-}  # fmt: skip
+}

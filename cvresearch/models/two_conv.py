@@ -78,22 +78,31 @@ _FASHION = functools.partial(Variant, module=TwoConv, input_shape=(28, 28, 1), n
 
 VARIANTS = {
     'two_conv_cmasch': _FASHION(
-        params=493_772, macs=9_159_296, paper='no paper: cmasch/zalando-fashion-mnist',
+        params=493_772,
+        macs=9_159_296,
+        paper='no paper: cmasch/zalando-fashion-mnist',
         evidence='the notebook: 493,772 trainable; MACs arithmetic: 802,816 + 7,929,856 + 409,600 + 16,384 + 640',
         arguments=dict(
-            widths=(64, 64), kernel=4, paddings=('SAME', 'VALID'), hidden=(256, 64), dropouts=(0.1, 0.3, 0.5),
+            widths=(64, 64),
+            kernel=4,
+            paddings=('SAME', 'VALID'),
+            hidden=(256, 64),
+            dropouts=(0.1, 0.3, 0.5),
             norms=True,
         ),
     ),
     'two_conv_hardmaru': _FASHION(
-        params=83_466, macs=10_693_760, paper='no paper: hardmaru/pytorch_notebooks',
+        params=83_466,
+        macs=10_693_760,
+        paper='no paper: hardmaru/pytorch_notebooks',
         evidence='arithmetic: 832 + 51,264 + 31,370; MACs 627,200 + 10,035,200 + 31,360',
         arguments=dict(kernel_init='pytorch'),
     ),
     'two_conv_tensorflow': _FASHION(
-        params=3_274_634, macs=13_883_904,
-        paper='no paper: TensorFlow\'s tutorial, in zalandoresearch/fashion-mnist',
+        params=3_274_634,
+        macs=13_883_904,
+        paper="no paper: TensorFlow's tutorial, in zalandoresearch/fashion-mnist",
         evidence='arithmetic: 832 + 51,264 + 3,212,288 + 10,250; MACs 627,200 + 10,035,200 + 3,211,264 + 10,240',
         arguments=dict(hidden=(1024,), dropouts=(0.0, 0.0, 0.4)),
     ),
-}  # fmt: skip
+}

@@ -121,9 +121,15 @@ _BOTH = 'torchvision 0.28.0 and keras 3 measured; MACs by forward hooks'
 
 def _variant(configuration: str, params: int, macs: int, evidence: str, paper: str = _PAPER, **arguments) -> Variant:
     return Variant(
-        module=VGG, arguments=dict(configuration=configuration, **arguments), input_shape=(224, 224, 3),
-        num_classes=1000, params=params, macs=macs, evidence=evidence, paper=f'{paper}, configuration {configuration}',
-    )  # fmt: skip
+        module=VGG,
+        arguments=dict(configuration=configuration, **arguments),
+        input_shape=(224, 224, 3),
+        num_classes=1000,
+        params=params,
+        macs=macs,
+        evidence=evidence,
+        paper=f'{paper}, configuration {configuration}',
+    )
 
 
 _bn = functools.partial(
@@ -146,15 +152,15 @@ VARIANTS = {
 
 def _torch(variant: str, dense: tuple[str, str, str], arguments: dict, **more) -> Reference:
     """Returns a net of one list of layers, in which ReLU and pooling have numbers too, and three dense ones."""
-    made = VARIANTS[variant].arguments
+    defaults = VARIANTS[variant].arguments
     names: dict[str, str] = dict(zip(('fc6', 'fc7', 'head'), dense, strict=True))
     number = 0
-    for i, j, _ in convolutions(made['configuration']):
+    for i, j, _ in convolutions(defaults['configuration']):
         number += i > 1 and j == 0  # the pooling before
         names[f'stage{i}_block{j}_conv'] = f'features.{number}'
         names[f'stage{i}_block{j}_bn'] = f'features.{number + 1}'
-        number += 3 if made.get('batch_norm') else 2
-    if made.get('batch_norm'):
+        number += 3 if defaults.get('batch_norm') else 2
+    if defaults.get('batch_norm'):
         arguments = dict(arguments, bn_unbiased=True)
     return Reference(variant, Names(names), arguments, flatten={'fc6': (512, 7, 7)}, **more)
 

@@ -102,9 +102,14 @@ _NETS = {
 
 VARIANTS = {
     f'wide_resnet{depth}_{widen}_cifar10': Variant(
-        module=WideResNet, arguments=dict(depth=depth, widen=widen), input_shape=(32, 32, 3), num_classes=10,
-        params=params, macs=macs, paper='Zagoruyko & Komodakis 2016, arXiv:1605.07146',
+        module=WideResNet,
+        arguments=dict(depth=depth, widen=widen),
+        input_shape=(32, 32, 3),
+        num_classes=10,
+        params=params,
+        macs=macs,
+        paper='Zagoruyko & Komodakis 2016, arXiv:1605.07146',
         evidence=f'arithmetic, layer by layer; the paper has {in_paper}',
     )
     for (depth, widen), (params, macs, in_paper) in _NETS.items()
-}  # fmt: skip
+}

@@ -86,9 +86,16 @@ class Xception(nn.Module):
         for i, (strides, blocks) in enumerate(STAGES, 1):
             for j, widths in enumerate(blocks):
                 block = Block(
-                    widths, strides, opens_with_act=(i, j) != (1, 0), residual=self.residual,
-                    conv=conv, norm=norm, sep=sep, pool=pool, name=f'stage{i}_block{j}',
-                )  # fmt: skip
+                    widths,
+                    strides,
+                    opens_with_act=(i, j) != (1, 0),
+                    residual=self.residual,
+                    conv=conv,
+                    norm=norm,
+                    sep=sep,
+                    pool=pool,
+                    name=f'stage{i}_block{j}',
+                )
                 x = block(x)
         for i, features in enumerate(TAIL):
             x = sep(features, name=f'tail_sep{i}')(x)
@@ -130,11 +137,15 @@ class Block(nn.Module):
 
 VARIANTS = {
     'xception': Variant(
-        module=Xception, input_shape=(299, 299, 3), num_classes=1000, params=22_855_952, macs=8_357_403_496,
+        module=Xception,
+        input_shape=(299, 299, 3),
+        num_classes=1000,
+        params=22_855_952,
+        macs=8_357_403_496,
         paper='Chollet 2016, arXiv:1610.02357',
         evidence='params: paper, Table 3, and keras 3.15.1 measured (trainable); macs: keras 3.15.1 layer shapes',
     ),
-}  # fmt: skip
+}
 
 # Both libraries number the blocks throughout, and Keras the nameless shortcuts of the strided ones.
 _BLOCKS = [
@@ -148,19 +159,24 @@ def _in_timm(block: str, number: int) -> dict[str, str]:
     for i in range(3):
         position = 3 * i + (number > 1)  # a ReLU is first, but in the first block
         table |= {
-            f'sep{i}/depthwise': f'rep.{position}.conv1', f'sep{i}/pointwise': f'rep.{position}.pointwise',
+            f'sep{i}/depthwise': f'rep.{position}.conv1',
+            f'sep{i}/pointwise': f'rep.{position}.pointwise',
             f'bn{i}': f'rep.{position + 1}',
-        }  # fmt: skip
+        }
     return within(block, f'block{number}.', table)
 
 
 _TIMM = Names(
     {
-        'stem_conv{n}': 'conv{n+1}', 'stem_bn{n}': 'bn{n+1}', 'tail_bn{n}': 'bn{n+3}', 'head': 'fc',
-        'tail_sep{n}/depthwise': 'conv{n+3}.conv1', 'tail_sep{n}/pointwise': 'conv{n+3}.pointwise',
+        'stem_conv{n}': 'conv{n+1}',
+        'stem_bn{n}': 'bn{n+1}',
+        'tail_bn{n}': 'bn{n+3}',
+        'head': 'fc',
+        'tail_sep{n}/depthwise': 'conv{n+3}.conv1',
+        'tail_sep{n}/pointwise': 'conv{n+3}.pointwise',
     },
     *(_in_timm(block, number) for number, (block, _) in enumerate(_BLOCKS, 1)),
-)  # fmt: skip
+)
 # The two kernels of a separable layer keep '/depthwise' and '/pointwise' after the layer's name.
 _SEPARABLE = {'sep{n}/{kernel}': 'sepconv{n+1}/{kernel}', 'bn{n}': 'sepconv{n+1}_bn'}
 _KERAS = Names(
@@ -173,8 +189,10 @@ _KERAS = Names(
 
 REFERENCES = {
     'timm/legacy_xception': Reference(
-        variant='xception', rename=_TIMM, input_shape=(96, 96, 3),
+        variant='xception',
+        rename=_TIMM,
+        input_shape=(96, 96, 3),
         arguments=dict(padding='torch', bn_eps=1e-5, bn_momentum=0.9, bn_unbiased=True),
     ),
     'keras/Xception': Reference(variant='xception', rename=_KERAS, input_shape=(96, 96, 3)),
-}  # fmt: skip
+}

@@ -104,7 +104,7 @@ def _alike(*arrays: jax.Array) -> list[jax.Array]:
     """Returns arrays that vary over the same axes of a mesh: within `jax.shard_map` a kernel is the same everywhere."""
     varying = [jax.typeof(x).manual_axis_type.varying for x in arrays]
     every = frozenset().union(*varying)
-    return [lax.pcast(x, tuple(every - own), to='varying') for x, own in zip(arrays, varying, strict=True)]
+    return [lax.pcast(x, tuple(every - axes), to='varying') for x, axes in zip(arrays, varying, strict=True)]
 
 
 def pair(value: int | Sequence[int]) -> tuple[int, int]:

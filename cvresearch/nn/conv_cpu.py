@@ -1,9 +1,8 @@
 """Convolutions and their gradients in forms for which XLA's CPU backend has fast code.
 
-XLA:CPU (jax 0.10) hands matrix products and dense convolutions in canonical order (NHWC, HWIO) to a fast
-library, and compiles elementwise loops well. Everything else (grouped and depthwise convolutions, dilated
-images, a transposed left factor, any other order of dimensions inside a loop) falls to code that is tens to
-thousands of times slower. So here
+XLA:CPU (jax 0.10) hands matrix products and dense convolutions in canonical order (NHWC, HWIO) to a fast library, and
+compiles elementwise loops well. Everything else (grouped and depthwise convolutions, dilated images, a transposed left
+factor, any other order of dimensions inside a loop) falls to code that is tens to thousands of times slower. So here
 
 - a 1x1 convolution is a matrix product, and so is one as large as its image;
 - a depthwise one is a sum over the taps of shifted images times numbers;
@@ -12,8 +11,7 @@ thousands of times slower. So here
 - a dense 3x3 one with few channels is a matrix product, whose parts are shifted and added;
 - the kernel gradient is a few matrix products.
 
-Sums are in another order than the one operation's, so results differ by rounding. float16 and bfloat16 are
-computed in float32 and rounded once.
+Sums are in another order, so results differ by rounding. 16-bit floats are computed in float32 and rounded once.
 """
 
 import dataclasses
@@ -26,6 +24,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jaxtyping import Array, Float
+
+Images = Float[Array, 'batch height width channels']
+Maps = Float[Array, 'batch rows columns features']
+Kernel = Float[Array, 'kernel_height kernel_width depth features']
 
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
@@ -48,12 +51,10 @@ def _in_float32(function):
 
 
 @_in_float32
-def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns the convolution of x (batch, height, width, channels) with kernel (HWIO).
+def forward(x: Images, kernel: Kernel, window) -> Maps:
+    """Returns the convolution of images with a kernel (HWIO, depth is channels / groups).
 
     Args:
-      x: images.
-      kernel: (kernel height, kernel width, channels / groups, features).
       window: a `conv_primitives.Window`.
     """
     if not x.size or not kernel.size:
@@ -73,7 +74,7 @@ def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
     channels = kernel.shape[2] * window.groups
     if not g.size or not kernel.size:
@@ -95,7 +96,7 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 @_in_float32
-def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
     if not x.size or not g.size:
         return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)
@@ -106,7 +107,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     if _is_whole(window):
         return (x.reshape(len(x), -1).T @ g[:, 0, 0]).reshape(*window.size, x.shape[-1], -1)
     if _is_product(window):
-        x, g = (each.reshape(-1, each.shape[-1]) for each in (_strided(x, window.strides), g))
+        x, g = (array.reshape(-1, array.shape[-1]) for array in (_strided(x, window.strides), g))
         return (x.T @ g)[None, None]
     if _is_thin(x, window):
         return (_met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
@@ -262,8 +263,8 @@ def _strided_kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
     In a loop, where XLA has no fast product with a left factor to be turned, strided convolutions are not found.
     """
-    left = jnp.concatenate(_cut(_written(_pad(x, window.padding)), window, 2), axis=-1)
-    rows = [_written(row).reshape(-1, left.shape[-1]) for row in _cut(_written(left), window, 1)]
+    columns = jnp.concatenate(_cut(_written(_pad(x, window.padding)), window, 2), axis=-1)
+    rows = [_written(row).reshape(-1, columns.shape[-1]) for row in _cut(_written(columns), window, 1)]
     return jnp.stack([_product(row, g.reshape(-1, g.shape[-1])) for row in rows]).reshape(*window.size, x.shape[-1], -1)
 
 
@@ -341,25 +342,25 @@ def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
             return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
 
         totals, _ = lax.scan(add_images, [jnp.zeros_like(g[0])] * len(taps), (x, g))
-        total = jnp.stack([each.sum((0, 1)) for each in totals])
+        total = jnp.stack([tap.sum((0, 1)) for tap in totals])
     return total.reshape(*window.size, 1, g.shape[-1])
 
 
 # Grouped: dense convolutions over as many groups at once as fill DENSE_CHANNELS.
 
 
-def _grouped(function, left: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def _grouped(function, x: jax.Array, kernel: jax.Array, window) -> jax.Array:
     """Returns `forward` or `input_gradient` of each part, side by side."""
     together = _together(window.groups, kernel.shape[2])
     dense = dataclasses.replace(window, groups=1)
-    parts = [_parts(each, window.groups // together) for each in (left, kernel)]
+    parts = [_parts(array, window.groups // together) for array in (x, kernel)]
     return _over_parts(lambda part: function(part[0], _on_diagonal(part[1], together), dense), parts)
 
 
 def _grouped_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     together = _together(window.groups, x.shape[-1] // window.groups)
     dense = dataclasses.replace(window, groups=1)
-    parts = [_parts(each, window.groups // together) for each in (x, g)]
+    parts = [_parts(array, window.groups // together) for array in (x, g)]
     return _over_parts(lambda part: _diagonal(kernel_gradient(part[0], part[1], dense), together), parts)
 
 
@@ -372,7 +373,7 @@ def _over_parts(function, parts: list[list[jax.Array]]) -> jax.Array:
     """Returns the results for all parts, joined along the channels: many of them by a loop, which compiles once."""
     if len(parts[0]) <= UNROLLED_PARTS:
         return jnp.concatenate([function(part) for part in zip(*parts, strict=True)], axis=-1)
-    results = jnp.moveaxis(lax.map(function, [jnp.stack(each) for each in parts]), 0, -2)
+    results = jnp.moveaxis(lax.map(function, [jnp.stack(arrays) for arrays in parts]), 0, -2)
     return results.reshape(*results.shape[:-2], -1)
 
 

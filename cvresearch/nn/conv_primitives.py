@@ -19,6 +19,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from cvresearch.base.arrays import Images, Kernel, Maps
 from cvresearch.nn import conv_cpu
 
 
@@ -50,7 +51,7 @@ class Window:
         return height, width
 
 
-def plain(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+def plain(x: Images, kernel: Kernel, window: Window) -> Maps:
     """Returns the convolution as XLA's one operation."""
     return lax.conv_general_dilated(
         x,

@@ -18,11 +18,11 @@ def traced_for(mesh: Mesh | AbstractMesh) -> Iterator[None]:
 
 def mesh() -> Mesh | None:
     """Returns the mesh that is traced for; None for shapes alone, and where nobody has said."""
-    found = _MESH.value
-    return found if isinstance(found, Mesh) else None
+    current = _MESH.value
+    return current if isinstance(current, Mesh) else None
 
 
 def platform() -> str:
     """Returns 'cpu', 'gpu' or 'tpu': of the mesh that is traced for, or of JAX's own devices."""
-    found = mesh()
-    return found.devices.flat[0].platform if found else jax.default_backend()
+    current = mesh()
+    return current.devices.flat[0].platform if current else jax.default_backend()

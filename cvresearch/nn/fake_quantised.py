@@ -12,12 +12,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.levels import LEVELS, to_levels
 
 
-def kernel(weights: jax.Array, per_channel: bool = True) -> jax.Array:
+def kernel(
+    weights: Float[JaxArray, '*window features'], per_channel: bool = True
+) -> Float[JaxArray, '*window features']:
     """Returns a kernel on its levels -127 to 127, as `compress/int8.py` stores it.
 
     Args:
@@ -29,7 +33,7 @@ def kernel(weights: jax.Array, per_channel: bool = True) -> jax.Array:
     return _straight_through(weights, jnp.clip(jnp.round(weights / scale), -127, 127) * scale)
 
 
-def activations(x: jax.Array) -> jax.Array:
+def activations(x: Float[JaxArray, '*shape']) -> Float[JaxArray, '*shape']:
     """Returns an array on 256 levels of its own range, which is widened to hold zero."""
     low, high = jnp.minimum(x.min(), 0), jnp.maximum(x.max(), 0)
     scale = jnp.where(high > low, (high - low) / LEVELS, 1).astype(jnp.float32)

@@ -12,7 +12,9 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Float
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.base.errors import lookup
 
 Initializer = Callable[..., jax.Array]  # of (key, shape, dtype)
@@ -64,12 +66,12 @@ def variance_scaling(scale: float, mode: str, distribution: str, depthwise: bool
     return initialize
 
 
-def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def lecun_1998(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> Float[JaxArray, '...']:
     """Uniform in +-2.4 / fan-in (LeCun et al. 1998, appendix A)."""
     return _drawn('uniform', key, shape, dtype) * (2.4 / math.prod(shape[:-1]))
 
 
-def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> jax.Array:
+def orthogonal(key: jax.Array, shape: tuple[int, ...], dtype=jnp.float32) -> Float[JaxArray, '...']:
     """Orthonormal columns (rows, where there are fewer of them) of the kernel as a matrix (fan-in, features).
 
     Saxe et al. 2013, arXiv:1312.6120, section 3.

@@ -52,6 +52,7 @@ def _two_passes(x: jax.Array, axes: tuple[int, ...], keepdims: bool) -> tuple[ja
 def _moments(x, centre, axes, keepdims, rounded):
     shifted = x - centre
     mean = jnp.mean(shifted, axes, keepdims=keepdims)
+    # The difference of two means may round below zero, where the deviation has no root.
     var = jnp.maximum(jnp.mean(jnp.square(shifted), axes, keepdims=keepdims) - jnp.square(mean), 0)
     if rounded:
         return centre + mean, var

@@ -231,8 +231,8 @@ def _of_channel_groups(x: jax.Array, most: int, eps: float) -> tuple[jax.Array, 
     var = jnp.mean(jnp.square(grouped - mean), (1, 3), keepdims=True)
 
     def spread(statistics: jax.Array) -> jax.Array:
-        each = jnp.broadcast_to(statistics, (x.shape[0], 1, groups, x.shape[-1] // groups))
-        return each.reshape(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])
+        statistic = jnp.broadcast_to(statistics, (x.shape[0], 1, groups, x.shape[-1] // groups))
+        return statistic.reshape(x.shape[0], *[1] * (x.ndim - 2), x.shape[-1])
 
     return spread(mean), spread(lax.rsqrt(var + eps))
 

@@ -60,13 +60,13 @@ def _first_maximum(window, strides, padding, x: jax.Array, dx: jax.Array, y: jax
     """
     values = _phases(x, np.asarray(-np.inf, x.dtype), y.shape, window, strides, padding)
     changes = _phases(dx, np.zeros((), x.dtype), y.shape, window, strides, padding)
-    found, total = jnp.zeros(y.shape, bool), jnp.zeros_like(y)
+    taken, total = jnp.zeros(y.shape, bool), jnp.zeros_like(y)
     for i, j in np.ndindex(window):
         phase, (u, v) = (i % strides[0], j % strides[1]), (i // strides[0], j // strides[1])
         tap = np.s_[:, u : u + y.shape[1], v : v + y.shape[2]]
-        here = (values[phase][tap] == y) & ~found
-        total += jnp.where(here, changes[phase][tap], 0)
-        found |= here
+        first = (values[phase][tap] == y) & ~taken
+        total += jnp.where(first, changes[phase][tap], 0)
+        taken |= first
     return total
 
 

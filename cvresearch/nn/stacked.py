@@ -158,7 +158,7 @@ def stack(tree, like):
         result = {}
         for name in node:
             match = STACKED.fullmatch(name)
-            result[name] = blocks[name] if match is None else _join([blocks[each] for each in _names(match)])
+            result[name] = blocks[name] if match is None else _join([blocks[block] for block in _names(match)])
         return result
 
     return jax.tree.map(of_dict, like, tree, is_leaf=_has_entries)
@@ -216,13 +216,15 @@ def _initialize(parent: nn.Module, block, names: list[str], entry: str | None, k
 
 
 def _scanned(parent: nn.Module, block, names: list[str], entry: str, keys, x, per_block, remat: bool) -> jax.Array:
-    own = parent.variables
-    stacked = any(entry in tree for tree in own.values())
+    collections = parent.variables
+    stacked = any(entry in tree for tree in collections.values())
     if stacked:
-        variables = {collection: tree[entry] for collection, tree in own.items() if entry in tree}
+        variables = {collection: tree[entry] for collection, tree in collections.items() if entry in tree}
     else:
         variables = {
-            collection: _join([tree[name] for name in names]) for collection, tree in own.items() if names[0] in tree
+            collection: _join([tree[name] for name in names])
+            for collection, tree in collections.items()
+            if names[0] in tree
         }
     mutable = [name for name in variables if name != 'params' and parent.is_mutable_collection(name)]
     module = block(name=entry, parent=None)
@@ -231,6 +233,7 @@ def _scanned(parent: nn.Module, block, names: list[str], entry: str, keys, x, pe
         variables, keys, arguments = slices
         return module.apply(variables, x, *arguments, rngs=keys, mutable=mutable)
 
+    # Inside a scan the compiler cannot undo it by sharing values, so the guard against that would only cost.
     body = jax.checkpoint(body, prevent_cse=False) if remat else body
     x, changed = lax.scan(body, x, (variables, keys, per_block))
     if not parent.is_initializing():

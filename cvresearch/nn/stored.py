@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 from flax.linen.dtypes import promote_dtype
 from jax import lax
+from jaxtyping import Float, Int, Int8
 
+from cvresearch.base.arrays import JaxArray
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 from cvresearch.nn.levels import to_levels
 from cvresearch.nn.norms import BatchNorm
@@ -82,11 +84,11 @@ def _window(layer: Conv, shape: tuple[int, ...], number: int) -> dict:
     A side of the window on which the kernel is as long as the layer's belongs to it, and so do its strides and padding;
     where both kernels are 1 long on a side, they belong to the first.
     """
-    whole = pair(layer.kernel_size)
-    owns = [side == full if full > 1 else number == 0 for side, full in zip(shape[:2], whole, strict=True)]
+    lengths = pair(layer.kernel_size)
+    owns = [side == full if full > 1 else number == 0 for side, full in zip(shape[:2], lengths, strict=True)]
 
     def of(values, other):
-        return tuple(value if own else other for value, own in zip(values, owns, strict=True))
+        return tuple(value if mine else other for value, mine in zip(values, owns, strict=True))
 
     pads = explicit(layer.padding)
     padding = pads if isinstance(pads, str) else of(pads, (0, 0))
@@ -112,15 +114,15 @@ def _of_integers(layer: nn.Module, params, x: jax.Array, integers: bool) -> jax.
 
 @functools.partial(jax.jit, static_argnames=('window', 'integers'))
 def int8_layer(
-    x: jax.Array,
-    kernel: jax.Array,
-    kernel_scale: jax.Array,
-    input_scale: jax.Array,
-    input_zero_point: jax.Array,
-    bias: jax.Array | None,
+    x: Float[JaxArray, 'batch *inside channels'],
+    kernel: Int8[JaxArray, '*window features'],
+    kernel_scale: Float[JaxArray, '*scales'],
+    input_scale: Float[JaxArray, ''],
+    input_zero_point: Int[JaxArray, ''],
+    bias: Float[JaxArray, ' features'] | None,
     window: tuple | None,
     integers: bool = False,
-) -> jax.Array:
+) -> Float[JaxArray, 'batch *outside features']:
     """Returns a layer's output, its input rounded to levels. Padding is with real zeros: levels count from the zero
     point.
 

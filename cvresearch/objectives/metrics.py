@@ -46,10 +46,10 @@ def label_rank(logits: Logits, labels: Labels) -> Int[Array, ' batch']:
     Of equal logits the class with the smaller number ranks first, as in argmax. A label whose
     logit is not finite ranks behind all classes: a net that says nothing is not right by chance.
     """
-    own = jnp.take_along_axis(logits, labels[:, None], axis=-1)
+    of_label = jnp.take_along_axis(logits, labels[:, None], axis=-1)
     earlier = jnp.arange(logits.shape[-1]) < labels[:, None]
-    above = jnp.sum((logits > own) | ((logits == own) & earlier) | ~jnp.isfinite(logits), axis=-1)
-    return jnp.where(jnp.isfinite(own[:, 0]), above, logits.shape[-1])
+    above = jnp.sum((logits > of_label) | ((logits == of_label) & earlier) | ~jnp.isfinite(logits), axis=-1)
+    return jnp.where(jnp.isfinite(of_label[:, 0]), above, logits.shape[-1])
 
 
 def add(a: Sums, b: Sums) -> Sums:

@@ -101,9 +101,9 @@ def boxes(
       size: (height, width).
     """
     inside = cast(Any, True)
-    for axis, (each, length) in enumerate(zip(jax.random.split(key), size, strict=True)):
+    for axis, (axis_key, length) in enumerate(zip(jax.random.split(key), size, strict=True)):
         side = jnp.floor(length * jnp.sqrt(1 - weight)).astype(jnp.int32)
-        centre = jax.random.randint(each, weight.shape, 0, length)
+        centre = jax.random.randint(axis_key, weight.shape, 0, length)
         low = jnp.clip(centre - side // 2, 0, length)[..., None]
         high = jnp.clip(centre + side // 2, 0, length)[..., None]
         along = (jnp.arange(length) >= low) & (jnp.arange(length) < high)

@@ -14,9 +14,9 @@ from cvresearch.objectives import scores
 
 def targets(labels: Int[np.ndarray, 'images most'], classes: int) -> Bool[np.ndarray, 'images {classes}']:
     """Returns which classes each image has, bool (images, classes), of labels (images, most) filled up with -1."""
-    found = np.zeros((len(labels), classes + 1), bool)  # the last column takes the filling
-    np.put_along_axis(found, labels.astype(np.int64), True, axis=1)
-    return found[:, :classes]
+    present = np.zeros((len(labels), classes + 1), bool)  # the last column takes the filling
+    np.put_along_axis(present, labels.astype(np.int64), True, axis=1)
+    return present[:, :classes]
 
 
 def average_precision(values: Real[np.ndarray, ' images'], has: Bool[np.ndarray, ' images']) -> float | None:
@@ -43,15 +43,15 @@ def summary(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, 
 
     mAP is the mean over the classes that some image has. Macro F1 is the mean over classes that occur or are predicted.
     """
-    has, said = targets(labels, logits.shape[-1]), logits > 0
+    present, predicted = targets(labels, logits.shape[-1]), logits > 0
     rows = per_class(logits, labels)
-    occur = [rows[c] for c in np.flatnonzero((has | said).any(0))]
+    occur = [rows[c] for c in np.flatnonzero((present | predicted).any(0))]
     precisions = [row['ap'] for row in rows if row['ap'] is not None]
-    hits, errors = int((has & said).sum()), int((has != said).sum())
+    hits, errors = int((present & predicted).sum()), int((present != predicted).sum())
     return {
         'mAP': float(np.mean(precisions)) if precisions else 0.0,
         'classes_with_images': len(precisions),
-        'exact_match': 100 * float((has == said).all(-1).mean()),
+        'exact_match': 100 * float((present == predicted).all(-1).mean()),
         'micro_f1': 100 * 2 * hits / max(2 * hits + errors, 1),
         'macro_f1': float(np.mean([row['f1'] for row in occur])) if occur else 0.0,
         'n_seen': len(labels),
@@ -63,15 +63,15 @@ def per_class(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray
 
     The average precision of a class that no image has is None; what else would be a division by zero is 0.
     """
-    has, said = targets(labels, logits.shape[-1]), logits > 0
-    hits, actual, chosen = (has & said).sum(0), has.sum(0), said.sum(0)
+    present, predicted = targets(labels, logits.shape[-1]), logits > 0
+    hits, actual, chosen = (present & predicted).sum(0), present.sum(0), predicted.sum(0)
     precision, recall, f1 = (
         100 * scores.ratio(*pair) for pair in ((hits, chosen), (hits, actual), (2 * hits, actual + chosen))
     )
-    found = []
+    rows = []
     for c in range(logits.shape[-1]):
-        ap = average_precision(logits[:, c], has[:, c])
-        found.append(
+        ap = average_precision(logits[:, c], present[:, c])
+        rows.append(
             dict(
                 ap=None if ap is None else 100 * ap,
                 precision=float(precision[c]),
@@ -80,7 +80,7 @@ def per_class(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray
                 images=int(actual[c]),
             )
         )
-    return found
+    return rows
 
 
 def averaged(logits: Sequence[Real[np.ndarray, 'images classes']]) -> Float[np.ndarray, 'images classes']:

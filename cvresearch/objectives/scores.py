@@ -30,10 +30,10 @@ def label_rank(
 
     Of equal logits the smaller class ranks first; a label whose logit is not finite ranks last.
     """
-    own = np.take_along_axis(logits, labels[:, None], axis=-1)
+    of_label = np.take_along_axis(logits, labels[:, None], axis=-1)
     earlier = np.arange(logits.shape[-1]) < labels[:, None]
-    above = ((logits > own) | ((logits == own) & earlier) | ~np.isfinite(logits)).sum(-1)
-    return np.where(np.isfinite(own[:, 0]), above, logits.shape[-1])
+    above = ((logits > of_label) | ((logits == of_label) & earlier) | ~np.isfinite(logits)).sum(-1)
+    return np.where(np.isfinite(of_label[:, 0]), above, logits.shape[-1])
 
 
 def top_k(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images'], k: int = 1) -> float:
@@ -48,8 +48,8 @@ def nll(logits: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' im
 
 def brier(probabilities: Real[np.ndarray, 'images classes'], labels: Int[np.ndarray, ' images']) -> float:
     """Returns the mean of sum_c (p_c - [c is the label])^2, from 0 to 2 (Brier 1950, all classes)."""
-    own = np.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
-    return float(np.mean((probabilities**2).sum(-1) - 2 * own + 1))
+    of_label = np.take_along_axis(probabilities, labels[:, None], axis=-1)[:, 0]
+    return float(np.mean((probabilities**2).sum(-1) - 2 * of_label + 1))
 
 
 def calibration(
@@ -94,9 +94,9 @@ def per_class(confusion: Int[np.ndarray, 'classes classes']) -> list[dict]:
 
     The accuracy of a class, over its images, is its recall. What would be a division by zero is 0.
     """
-    right, actual, said = np.diag(confusion), confusion.sum(1), confusion.sum(0)
-    recall, precision = ratio(right, actual), ratio(right, said)
-    f1 = ratio(2 * right, actual + said)
+    right, actual, predicted = np.diag(confusion), confusion.sum(1), confusion.sum(0)
+    recall, precision = ratio(right, actual), ratio(right, predicted)
+    f1 = ratio(2 * right, actual + predicted)
     return [
         dict(accuracy=100 * r, precision=100 * p, recall=100 * r, f1=100 * f, images=n)
         for p, r, f, n in zip(precision.tolist(), recall.tolist(), f1.tolist(), actual.tolist(), strict=True)
@@ -176,8 +176,8 @@ def mean_corruption_error(
     for name in reference:
         if len(errors[name]) != 5:
             raise UserError(f'mCE takes five severities; {name} has {len(errors[name])}')
-    each = {name: 100 * float(np.mean(errors[name])) / reference[name] for name in reference}
-    return float(np.mean(list(each.values()))), each
+    errors_of = {name: 100 * float(np.mean(errors[name])) / reference[name] for name in reference}
+    return float(np.mean(list(errors_of.values()))), errors_of
 
 
 def ratio(numerator: Real[np.ndarray, ' n'], denominator: Real[np.ndarray, ' n']) -> Float[np.ndarray, ' n']:

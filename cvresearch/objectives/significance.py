@@ -19,7 +19,7 @@ def bootstrap(
     values = np.asarray(values, np.float64)
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    found = stats.bootstrap(
+    result = stats.bootstrap(
         (values,),
         np.mean,
         n_resamples=resamples,
@@ -28,7 +28,7 @@ def bootstrap(
         batch=64,
         rng=np.random.default_rng(seed),
     )
-    return float(found.confidence_interval.low), float(found.confidence_interval.high)
+    return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
 def mcnemar(first: Shaped[np.ndarray, ' images'], second: Shaped[np.ndarray, ' images']) -> dict[str, float]:

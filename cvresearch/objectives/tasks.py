@@ -49,12 +49,12 @@ def _sums(
     logits: Real[AnyArray, 'batch classes'], labels: Int[AnyArray, 'batch most'], loss: Real[AnyArray, ' batch']
 ) -> Sums:
     """Returns the sums of one batch; a class is predicted where its probability is above 0.5."""
-    has, said = of_several(labels, logits.shape[-1]) > 0, logits > 0
+    present, predicted = of_several(labels, logits.shape[-1]) > 0, logits > 0
     values = {
         'loss': loss,
-        'exact': jnp.all(has == said, axis=-1),
-        'hits': jnp.sum(has & said, axis=-1),
-        'errors': jnp.sum(has != said, axis=-1),
+        'exact': jnp.all(present == predicted, axis=-1),
+        'hits': jnp.sum(present & predicted, axis=-1),
+        'errors': jnp.sum(present != predicted, axis=-1),
     }
     sums = {name: jnp.sum(value, dtype=jnp.float32) for name, value in values.items()}
     return sums | {'count': jnp.int32(len(labels))}

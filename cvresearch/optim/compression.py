@@ -46,14 +46,14 @@ class Compression:
 
     def values(self, params) -> dict[str, float]:
         """Returns the value of each kernel that is compressed, by its parameter's path."""
-        found = {}
+        values_of = {}
         for path, leaf in trees.named_leaves(params):
             if path.rpartition('/')[2] != 'kernel' or len(leaf.shape) < 2 or self.never_learns(path):
                 continue
-            own = [value for pattern, value in self._patterns if param_filters.matches(pattern, path)]
-            if own or not self.layers:
-                found[path] = own[0] if own else self.value
-        return found
+            matching = [value for pattern, value in self._patterns if param_filters.matches(pattern, path)]
+            if matching or not self.layers:
+                values_of[path] = matching[0] if matching else self.value
+        return values_of
 
     def check(self, params, steps: int) -> None:
         """Raises UserError where a pattern matches nothing, or something is due only after the run's last step."""

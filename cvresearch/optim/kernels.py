@@ -20,10 +20,10 @@ def kernels(params: Mapping) -> Kernels:
       UserError: the net has none.
     """
     named = ((_layer(path, leaf), leaf) for path, leaf in trees.named_leaves(params))
-    found = {layer: np.asarray(leaf) for layer, leaf in named if layer is not None}
-    if not found:
+    arrays = {layer: np.asarray(leaf) for layer, leaf in named if layer is not None}
+    if not arrays:
         raise UserError('the net has no kernel of a convolution or a dense layer: nothing can be compressed')
-    return found
+    return arrays
 
 
 def with_kernels(params: Mapping, changed: Mapping[str, np.ndarray]) -> dict:
@@ -44,19 +44,19 @@ def _layer(path: str, leaf) -> str | None:
     return layer if name == 'kernel' else path
 
 
-def chosen(found: Mapping[str, object], wanted: Iterable[str] | None) -> list[str]:
+def chosen(known: Mapping[str, object], wanted: Iterable[str] | None) -> list[str]:
     """Returns the layers that are wanted, in the net's own order; all if None.
 
     Raises:
       UserError: a layer that does not exist.
     """
     if wanted is None:
-        return list(found)
+        return list(known)
     wanted = list(wanted)
     for layer in wanted:
-        if layer not in found:
-            raise UserError(f'the net has no layer {layer!r}; {nearest(layer, found)}')
-    return [layer for layer in found if layer in wanted]
+        if layer not in known:
+            raise UserError(f'the net has no layer {layer!r}; {nearest(layer, known)}')
+    return [layer for layer in known if layer in wanted]
 
 
 def require_share(what: str, share: float) -> None:

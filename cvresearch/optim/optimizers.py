@@ -293,16 +293,16 @@ def make(
     """
     arguments = {name: value for name, value in dict(spec).items() if name != 'name'}
     rule = lookup('optimizer', OPTIMIZERS, dict(spec).get('name', ''))
-    given = ('rate', 'decayed', 'where')
-    taken = inspect.signature(rule).parameters
-    own = {name: one.default for name, one in taken.items() if name not in given}
-    check_arguments(f'optimizer {spec["name"]!r}', arguments, {**own, **COMMON})
+    supplied = ('rate', 'decayed', 'where')
+    parameters = inspect.signature(rule).parameters
+    defaults = {name: one.default for name, one in parameters.items() if name not in supplied}
+    check_arguments(f'optimizer {spec["name"]!r}', arguments, {**defaults, **COMMON})
     decay = Decay(**{name: arguments.pop(name) for name in COMMON if name in arguments})
 
     def decayed(amount: float) -> Transform:
         return transforms.weight_decay(amount, decay)
 
-    given = dict(rate=transforms.learning_rate(schedule), decayed=decayed, where=decay)
+    supplied = dict(rate=transforms.learning_rate(schedule), decayed=decayed, where=decay)
     frozen = transforms.scale_by_path(lambda path: float(options.factor(path) > 0)) if options.freeze else None
     scaled = options.freeze or options.lr_scale or options.layers
     tx = optax.chain(
@@ -313,7 +313,7 @@ def make(
                 transforms.agc(options.agc, options.agc_eps, tuple(options.agc_exclude)) if options.agc else None,
                 optax.clip_by_global_norm(options.clip_norm) if options.clip_norm else None,
                 transforms.l1(decay.l1, decay) if decay.l1 else None,
-                rule(**arguments, **{name: value for name, value in given.items() if name in taken}),
+                rule(**arguments, **{name: value for name, value in supplied.items() if name in parameters}),
                 transforms.thaw(lambda path: options.start(path, steps_per_epoch)) if options.freeze else None,
                 transforms.scale_by_path(options.factor) if scaled else None,
             ),

@@ -35,10 +35,10 @@ def values(params, value_of: Callable[[str], float]):
 
     def leaf(path, x):
         name = '/'.join(map(trees.key_name, path))
-        each = [float(value_of(block)) for block in trees.block_names(name)]
-        if len(set(each)) == 1:
-            return each[0]
-        return np.array(each, np.float32).reshape(-1, *[1] * (x.ndim - 1))
+        factors = [float(value_of(block)) for block in trees.block_names(name)]
+        if len(set(factors)) == 1:
+            return factors[0]
+        return np.array(factors, np.float32).reshape(-1, *[1] * (x.ndim - 1))
 
     return jax.tree_util.tree_map_with_path(leaf, params)
 
@@ -65,10 +65,10 @@ def without(tree, where: Callable[[str], bool]):
     return jax.tree_util.tree_map_with_path(leaf, tree)
 
 
-def merged(part, whole):
-    """Returns the tree `part` of `without` with the leaves of `whole` in its empty nodes."""
+def merged(part, filling):
+    """Returns the tree `part` of `without` with the leaves of `filling` in its empty nodes."""
     is_empty = lambda x: isinstance(x, optax.MaskedNode)  # noqa: E731
-    return jax.tree.map(lambda x, other: other if is_empty(x) else x, part, whole, is_leaf=is_empty)
+    return jax.tree.map(lambda x, other: other if is_empty(x) else x, part, filling, is_leaf=is_empty)
 
 
 def kept(old, new, where: Callable[[str], bool]):
@@ -92,10 +92,10 @@ def check(what: str, patterns: Iterable[str], params) -> None:
     paths = [block for name, _ in trees.named_leaves(params) for block in trees.block_names(name)]
     for pattern in patterns:
         try:
-            found = any(matches(pattern, path) for path in paths)
+            matched = any(matches(pattern, path) for path in paths)
         except re.error as error:
             raise UserError(f'{what}: {pattern!r} is not a regular expression ({error})') from error
-        if not found:
+        if not matched:
             modules = {'/'.join(path.split('/')[:depth]) for path in paths for depth in range(1, path.count('/') + 2)}
             plain = re.sub(r'[^\w/]', '', pattern)
             close = difflib.get_close_matches(plain, sorted(modules), n=3, cutoff=0.3) or sorted(modules)[:3]

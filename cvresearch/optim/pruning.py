@@ -80,7 +80,7 @@ class Rounds:
     def numbers(self, share: float, weights: int) -> np.ndarray:
         """Returns how many of some weights are away before the first round and after each, int32 (rounds + 1,)."""
         shares = [0.0, *(self.share_at(share, step) for step in self.steps)]
-        return np.array([round(each * weights) for each in shares], np.int32)
+        return np.array([round(fraction * weights) for fraction in shares], np.int32)
 
     def made(self, step: jax.Array) -> jax.Array:
         """Returns how many rounds have been made once a step is arrived at, int32 ()."""
@@ -120,6 +120,7 @@ def without_smallest(weights: jax.Array, mask: jax.Array, number: jax.Array) -> 
       mask: bool, in that shape; False where a weight is away.
       number: of weights that are away then, int32 (); fewer than are away now change nothing.
     """
+    # Below every magnitude, so that what is away stays away and is counted first.
     magnitudes = jnp.where(mask, jnp.abs(weights), -1).reshape(-1)
     order = jnp.argsort(magnitudes, stable=True)
     kept = jnp.ones(magnitudes.shape, bool).at[order].set(jnp.arange(magnitudes.size) >= number, unique_indices=True)
@@ -130,9 +131,10 @@ def without_smallest_of_all(
     weights: Sequence[jax.Array], masks: Sequence[jax.Array], number: jax.Array
 ) -> list[jax.Array]:
     """Returns `without_smallest` of some layers together."""
-    joined, mask = (jnp.concatenate([each.reshape(-1) for each in arrays]) for arrays in (weights, masks))
-    parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([each.size for each in weights])[:-1])
-    return [part.reshape(each.shape) for part, each in zip(parts, weights, strict=True)]
+    # As one row: the smallest of all layers, whichever have them, is another choice than a share of each.
+    joined, mask = (jnp.concatenate([leaf.reshape(-1) for leaf in arrays]) for arrays in (weights, masks))
+    parts = jnp.split(without_smallest(joined, mask, number), np.cumsum([leaf.size for leaf in weights])[:-1])
+    return [part.reshape(array.shape) for part, array in zip(parts, weights, strict=True)]
 
 
 def above_deviation(weights: jax.Array, mask: jax.Array, quality: float) -> jax.Array:

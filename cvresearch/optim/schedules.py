@@ -215,9 +215,9 @@ class ScheduleOptions:
             raise UserError('config.schedule has both warmup_epochs and warmup_steps; expected one of them')
         warmup = self.warmup_steps or round(self.warmup_epochs * run.steps_per_epoch)
         if not 0 <= warmup < max(run.steps, 1):
-            given = 'warmup_steps' if self.warmup_steps else 'warmup_epochs'
+            key = 'warmup_steps' if self.warmup_steps else 'warmup_epochs'
             raise UserError(
-                f'config.schedule.{given} is {getattr(self, given)} ({warmup} steps) in a run of {run.steps} steps; '
+                f'config.schedule.{key} is {getattr(self, key)} ({warmup} steps) in a run of {run.steps} steps; '
                 'expected less than the run'
             )
         return warmup
@@ -271,8 +271,10 @@ def cycle_ends(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[int, 
 def _parts(spec: Mapping, steps: int, steps_per_epoch: float) -> tuple[Schedule, ScheduleOptions, RunLength]:
     spec = dict(spec)
     function = lookup('schedule', SCHEDULES, spec.get('name', ''))
-    own = {name: one.default for name, one in inspect.signature(function).parameters.items() if name != 'run'}
-    check_arguments(f'schedule {spec["name"]!r}', {k: v for k, v in spec.items() if k != 'name'}, {**own, **COMMON})
+    defaults = {name: one.default for name, one in inspect.signature(function).parameters.items() if name != 'run'}
+    check_arguments(
+        f'schedule {spec["name"]!r}', {k: v for k, v in spec.items() if k != 'name'}, {**defaults, **COMMON}
+    )
     if not isinstance(spec.get('peak', 1.0), int | float) or spec.get('peak', 1.0) <= 0:
         raise UserError(f'config.schedule.peak is {spec["peak"]!r}; expected a positive learning rate')
     outer = ScheduleOptions(**{name: value for name, value in spec.items() if name in COMMON})

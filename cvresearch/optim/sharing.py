@@ -10,7 +10,7 @@ import dataclasses
 import jax
 import numpy as np
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 
 MOST_BITS = 8
 MOST_EXACT = 1 << 22  # values times clusters up to which the optimum is computed: a second or two
@@ -49,6 +49,7 @@ def share(weights: np.ndarray, bits: int, method: str = 'lloyd', keep_zeros: boo
     """
     if type(bits) is not int or not 1 <= bits <= MOST_BITS:
         raise UserError(f'bits is {bits}; expected a whole number from 1 to {MOST_BITS}')
+    lookup('method of k-means', METHODS, method)
     weights = np.asarray(weights, np.float32)
     if not np.isfinite(weights).all():
         raise UserError('weights that are not finite cannot be shared')
@@ -60,12 +61,9 @@ def share(weights: np.ndarray, bits: int, method: str = 'lloyd', keep_zeros: boo
     values, counts = np.unique(weights[taken], return_counts=True)
     if len(values) <= clusters:
         codebook = values
-    elif method == 'optimal':
-        codebook = optimal(values, counts, clusters)
-    elif method == 'lloyd':
-        codebook = lloyd(values, counts, linear(values, clusters))
     else:
-        raise UserError(f'no method {method!r} of weight sharing; valid: lloyd, optimal')
+        codebook = METHODS[method](values, counts, clusters)
+    # Two centroids may round to one float32; a code for nothing would cost a bit.
     codebook = np.unique(codebook.astype(np.float32))
     codes[taken] = nearest_code(weights[taken], codebook)
     return Shared(codebook, codes)
@@ -96,6 +94,7 @@ def lloyd(values: np.ndarray, counts: np.ndarray, centroids: np.ndarray) -> np.n
     total = np.concatenate([[0], np.cumsum(values.astype(np.float64) * counts)])
     before = None
     for _ in range(MOST_STEPS):
+        # Clusters are stretches of the sorted values, so the middles between centroids are all that is compared.
         ends = np.searchsorted(values, (centroids[:-1] + centroids[1:]) / 2, side='right')
         ends = np.concatenate([[0], ends, [len(values)]])
         if before is not None and np.array_equal(ends, before):
@@ -129,6 +128,7 @@ def optimal(values: np.ndarray, counts: np.ndarray, clusters: int) -> np.ndarray
             f'{n:,} distinct weights in {clusters} clusters are too many for the optimum; expected a product of at '
             f'most {MOST_EXACT:,}; use the method lloyd'
         )
+    # About their mean: the sum of squares minus the square of the sum cancels badly far from zero.
     centred = values.astype(np.float64) - np.average(values, weights=counts)
     weight, total, square = (np.concatenate([[0], np.cumsum(counts * centred**power)]) for power in (0, 1, 2))
 
@@ -162,12 +162,12 @@ def _row(cost: np.ndarray, within, number: int) -> tuple[np.ndarray, np.ndarray]
         costs = cost[tried - 1] + within(tried, np.repeat(middles + 1, sizes))
         best[middles] = np.minimum.reduceat(costs, offsets)
         is_best = np.flatnonzero(costs == np.repeat(best[middles], sizes))
-        begin[middles] = found = tried[is_best[np.searchsorted(is_best, offsets)]]
+        begin[middles] = chosen = tried[is_best[np.searchsorted(is_best, offsets)]]
         # The begins of what ends earlier are no later, and the reverse.
         firsts, lasts = np.concatenate([firsts, middles + 1]), np.concatenate([middles, lasts])
-        lows, highs = np.concatenate([lows, found]), np.concatenate([found, highs])
-        left = firsts < lasts
-        firsts, lasts, lows, highs = firsts[left], lasts[left], lows[left], highs[left]
+        lows, highs = np.concatenate([lows, chosen]), np.concatenate([chosen, highs])
+        unsettled = firsts < lasts
+        firsts, lasts, lows, highs = firsts[unsettled], lasts[unsettled], lows[unsettled], highs[unsettled]
     return best, begin
 
 
@@ -191,3 +191,10 @@ def codebook_gradient(gradient: jax.Array, codes: jax.Array, clusters: int) -> j
 def compression_rate(weights: int, clusters: int, bits: int = 32) -> float:
     """Returns how much smaller n weights of b bits are as k shared ones: nb / (n log2 k + kb) (equation 1)."""
     return weights * bits / (weights * np.log2(clusters) + clusters * bits)
+
+
+def _from_linear(values: np.ndarray, counts: np.ndarray, clusters: int) -> np.ndarray:
+    return lloyd(values, counts, linear(values, clusters))
+
+
+METHODS = {'lloyd': _from_linear, 'optimal': optimal}

@@ -29,6 +29,7 @@ def per_block(rule: Callable[[jax.Array, jax.Array], jax.Array], where: Callable
         def leaf(g, p, stacked, chosen):
             if not np.any(chosen):
                 return g
+            # A stacked leaf has one norm for many layers: the rule is applied to each block by itself.
             ruled = jax.vmap(rule)(g, p) if stacked else rule(g, p)
             return ruled if np.all(chosen) else jnp.where(chosen > 0, ruled, g)
 
@@ -106,7 +107,9 @@ def orthogonal(g: jax.Array, iterations: int) -> jax.Array:
     """
     x = g.reshape(-1, g.shape[-1])
     tall = x.shape[0] > x.shape[1]
+    # The shorter side is multiplied: the products cost its square times the longer.
     x = x.T if tall else x
+    # The Frobenius norm bounds the spectral one, and the iteration converges for singular values of at most 1.
     x = x / (jnp.linalg.norm(x) + 1e-7)
     for _ in range(iterations):
         square = x @ x.T
@@ -124,6 +127,7 @@ def lars_rate(trust: float, weight_decay: float, eps: float, where: Callable[[st
     def rule(g: jax.Array, p: jax.Array) -> jax.Array:
         w_norm, g_norm = jnp.linalg.norm(p.ravel()), jnp.linalg.norm(g.ravel())
         ratio = trust * w_norm / (g_norm + weight_decay * w_norm + eps)
+        # Weights at zero, as gains of a last norm at the start, would have a rate of zero and never leave it.
         ratio = jnp.where((w_norm > 0) & (g_norm > 0), ratio, 1.0)
         return ratio * (g + weight_decay * p)
 
@@ -135,6 +139,7 @@ def learning_rate(schedule: Schedule) -> optax.GradientTransformationExtraArgs:
 
     def update(updates: Any, state: Any, params: Any = None, *, rate_scale: Any = None, **_: Any):
         rate = -schedule(state.count)
+        # By an argument, not by the schedule: the plateau is found while the program runs and must not compile anew.
         rate = rate if rate_scale is None else rate * rate_scale
         updates = jax.tree.map(lambda g: jnp.asarray(rate, g.dtype) * g, updates)
         return updates, optax.ScaleByScheduleState(count=optax.safe_increment(state.count))

@@ -97,17 +97,22 @@ def make(spec: Mapping[str, Any]) -> OptimizerOptions:
     return construct_only('updates', OptimizerOptions, spec)
 
 
-def _pairs(name: str, given: tuple) -> list[tuple]:
+def _pairs(name: str, patterns: tuple) -> list[tuple]:
     """Returns [(pattern, number)]; None for the number of a pattern that stands alone (in `freeze`)."""
     pairs = []
-    for one in given:
-        if isinstance(one, str) and name == 'freeze':
-            pairs.append((one, None))
-        elif isinstance(one, tuple | list) and len(one) == 2 and isinstance(one[0], str) and _is_number(one[1]):
-            pairs.append(tuple(one))
+    for pattern in patterns:
+        if isinstance(pattern, str) and name == 'freeze':
+            pairs.append((pattern, None))
+        elif (
+            isinstance(pattern, tuple | list)
+            and len(pattern) == 2
+            and isinstance(pattern[0], str)
+            and _is_number(pattern[1])
+        ):
+            pairs.append(tuple(pattern))
         else:
             alone = ', or a pattern' if name == 'freeze' else ''
-            raise UserError(f'config.updates.{name} has {one!r}; expected (pattern, number of at least 0){alone}')
+            raise UserError(f'config.updates.{name} has {pattern!r}; expected (pattern, number of at least 0){alone}')
     return pairs
 
 

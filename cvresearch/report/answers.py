@@ -24,24 +24,24 @@ LONGEST = 22  # characters of the name of a class
 STYLE = looks.STYLE | {'axes.grid': True}
 
 
-def names_of(found: Predictions) -> list[str]:
+def names_of(predictions: Predictions) -> list[str]:
     """Returns what each class is called: its name, or its number where that is not known."""
-    return identity.shown(found.class_names, found.logits.shape[-1])
+    return identity.shown(predictions.class_names, predictions.logits.shape[-1])
 
 
-def confusion_of(found: Predictions) -> np.ndarray:
+def confusion_of(predictions: Predictions) -> np.ndarray:
     """Returns the confusion matrix, int64 (classes, classes); rows are the true classes.
 
     Raises:
       UserError: images have several labels.
     """
-    _check_one_label(found, 'confusion matrix')
-    return scores.confusion_matrix(found.predicted, found.labels, found.logits.shape[-1])
+    _check_one_label(predictions, 'confusion matrix')
+    return scores.confusion_matrix(predictions.predicted, predictions.labels, predictions.logits.shape[-1])
 
 
-def confusion(found: Predictions) -> Figure:
+def confusion(predictions: Predictions) -> Figure:
     """Returns the confusion matrix: of each true class, a row, the share that was taken for each class."""
-    counts, names = confusion_of(found), [_short(name) for name in names_of(found)]
+    counts, names = confusion_of(predictions), [_short(name) for name in names_of(predictions)]
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     number = len(counts)
     side = 2.6 + 0.17 * min(number, NAMED)
@@ -50,7 +50,7 @@ def confusion(found: Predictions) -> Figure:
         axes = figure.subplots()
         shown = axes.imshow(shares, cmap='Blues', vmin=0, vmax=1, interpolation='nearest')
         figure.colorbar(shown, ax=axes, label='share of the true class', fraction=0.046)
-        axes.set(xlabel='predicted class', ylabel='true class', title=_title(found))
+        axes.set(xlabel='predicted class', ylabel='true class', title=_title(predictions))
         if number <= NAMED:
             turned = 90 if max(map(len, names)) > 2 else 0
             axes.set_xticks(range(number), names, rotation=turned, fontsize=6)
@@ -69,7 +69,7 @@ def confusion(found: Predictions) -> Figure:
     return figure
 
 
-def calibration(found: Predictions, bins: int = 15) -> Figure:
+def calibration(predictions: Predictions, bins: int = 15) -> Figure:
     """Returns the reliability diagram: the accuracy of the images in each bin of confidence, and how many they are.
 
     Guo et al. 2017, arXiv:1706.04599, figure 1. A net whose probabilities are right has its bars on the diagonal.
@@ -77,8 +77,8 @@ def calibration(found: Predictions, bins: int = 15) -> Figure:
     Raises:
       UserError: images have several labels.
     """
-    _check_one_label(found, 'reliability diagram')
-    error, rows = scores.calibration(found.probabilities, found.labels, bins)
+    _check_one_label(predictions, 'reliability diagram')
+    error, rows = scores.calibration(predictions.probabilities, predictions.labels, bins)
     edges = [row['lower'] for row in rows] + [1.0]
     accuracy = [row['accuracy'] or 0.0 for row in rows]
     counts = np.asarray([row['count'] for row in rows])
@@ -94,20 +94,22 @@ def calibration(found: Predictions, bins: int = 15) -> Figure:
                 )
         above.plot([], [], color=PALETTE[1], linewidth=2, label='gap to confidence')
         above.plot((0, 1), (0, 1), color='black', linewidth=0.8, linestyle='--')
-        above.set(ylim=(0, 1), xlim=(0, 1), ylabel='accuracy', title=f'{_title(found)}\nECE {error:.2%}, {bins} bins')
+        above.set(
+            ylim=(0, 1), xlim=(0, 1), ylabel='accuracy', title=f'{_title(predictions)}\nECE {error:.2%}, {bins} bins'
+        )
         above.legend(loc='upper left')
         below.stairs(counts / counts.sum(), edges, fill=True, color='0.6')
         below.set(xlabel='confidence', ylabel='images (share)')
     return figure
 
 
-def classes(found: Predictions) -> Figure:
+def classes(predictions: Predictions) -> Figure:
     """Returns the accuracy of each class, the worst first, as bars; of the worst where there are many.
 
     With any number of labels an image, the average precision of each.
     """
-    rows, key = _of_class(found)
-    names = names_of(found)
+    rows, key = _of_class(predictions)
+    names = names_of(predictions)
     order = [c for c in np.argsort([row[key] for row in rows], kind='stable') if rows[c]['images']]
     shown, mean = order[:MOST_CLASSES], float(np.mean([rows[c][key] for c in order]))
     most = f', the {len(shown)} worst of {len(order):,} classes' if len(shown) < len(order) else ''
@@ -119,61 +121,65 @@ def classes(found: Predictions) -> Figure:
         axes.set_yticks(range(len(shown)), [f'{_short(names[c])} ({rows[c]["images"]})' for c in shown], fontsize=5.5)
         axes.invert_yaxis()
         what = 'average precision' if key == 'ap' else 'accuracy'
-        axes.set(xlim=(0, 100), xlabel=f'{what} (%); line: mean, {mean:.1f} %', title=f'{_title(found)}{most}')
+        axes.set(xlim=(0, 100), xlabel=f'{what} (%); line: mean, {mean:.1f} %', title=f'{_title(predictions)}{most}')
     return figure
 
 
-def _of_class(found: Predictions) -> tuple[list[dict], str]:
+def _of_class(predictions: Predictions) -> tuple[list[dict], str]:
     """Returns a row for each class, and the key of its metric."""
-    if found.multi_label:
-        return multi_label.per_class(found.logits, found.labels), 'ap'
-    return scores.per_class(confusion_of(found)), 'accuracy'
+    if predictions.multi_label:
+        return multi_label.per_class(predictions.logits, predictions.labels), 'ap'
+    return scores.per_class(confusion_of(predictions)), 'accuracy'
 
 
-def class_table(found: Predictions) -> dict[str, np.ndarray]:
+def class_table(predictions: Predictions) -> dict[str, np.ndarray]:
     """Returns the numbers behind `classes`, each (classes,): its name, images, and metrics in percent."""
-    rows, _ = _of_class(found)
-    return {'class': np.asarray(names_of(found)), **{key: np.asarray([row[key] for row in rows]) for key in rows[0]}}
+    rows, _ = _of_class(predictions)
+    return {
+        'class': np.asarray(names_of(predictions)),
+        **{key: np.asarray([row[key] for row in rows]) for key in rows[0]},
+    }
 
 
-def worst(found: Predictions, number: int) -> np.ndarray:
+def worst(predictions: Predictions, number: int) -> np.ndarray:
     """Returns the images that are wrong with the highest probability, the surest first, int (images,).
 
     Raises:
       UserError: images have several labels.
     """
-    _check_one_label(found, 'most confident mistake')
-    sure = np.where(found.right, -np.inf, found.probabilities.max(-1))
-    return np.argsort(-sure, kind='stable')[: min(number, int((~found.right).sum()))]
+    _check_one_label(predictions, 'most confident mistake')
+    sure = np.where(predictions.right, -np.inf, predictions.probabilities.max(-1))
+    return np.argsort(-sure, kind='stable')[: min(number, int((~predictions.right).sum()))]
 
 
-def mistakes(found: Predictions, index: Sequence[int] | np.ndarray, images: Sequence[np.ndarray]) -> Figure:
+def mistakes(predictions: Predictions, index: Sequence[int] | np.ndarray, images: Sequence[np.ndarray]) -> Figure:
     """Returns a sheet of images that are wrong: what the net says and how sure it is, and what they are.
 
     Args:
-      found: the predictions.
+      predictions: the predictions.
       index: of the images among them (`worst`).
       images: uint8 (height, width, 3 or 1), at `index`.
     """
-    names, probabilities = names_of(found), found.probabilities
+    names, probabilities = names_of(predictions), predictions.probabilities
+    short = list(map(_short, names))
     titles = [
-        f'said {_short(names[found.predicted[i]])}, {probabilities[i].max():.0%}\nis {_short(names[found.labels[i]])}'
+        f'said {short[predictions.predicted[i]]}, {probabilities[i].max():.0%}\nis {short[predictions.labels[i]]}'
         for i in index
     ]
     return looks.contact_sheet(images, titles, side=1.2)
 
 
-def _check_one_label(found: Predictions, what: str) -> None:
-    if found.labels.ndim == 2:
+def _check_one_label(predictions: Predictions, what: str) -> None:
+    if predictions.labels.ndim == 2:
         raise UserError(f'images with several labels have no {what}; expected predictions of one label an image')
 
 
-def _title(found: Predictions) -> str:
-    record = found.record
+def _title(predictions: Predictions) -> str:
+    record = predictions.record
     name = record.get('model') or record.get('run') or ''
     part = f' of {record["subset"]["of"]:,}' if 'subset' in record else ''
     return mathtext(f'{name} on {record.get("data", "")} {record.get("split", "")}'.strip()) + (
-        f'\n{len(found.labels):,}{part} images'
+        f'\n{len(predictions.labels):,}{part} images'
     )
 
 

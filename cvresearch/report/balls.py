@@ -74,9 +74,9 @@ def _legend(axes: Axes, series: Sequence[str]) -> None:
     """Puts the legend above the axes, and the axes' top below it."""
     outline: dict[str, Any] = dict(s=24, color='white', linewidth=0.8, edgecolor='black')
     drawn = {name: axes.scatter([], [], marker=SHAPES[i % len(SHAPES)], **outline) for i, name in enumerate(series)}
-    made = legend(axes, drawn, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.2)
+    drawn_legend = legend(axes, drawn, loc='lower left', bbox_to_anchor=(0, 1), borderaxespad=0.2, handletextpad=0.2)
     axes.figure.canvas.draw()
-    height = made.get_window_extent().height / axes.figure.bbox.height
+    height = drawn_legend.get_window_extent().height / axes.figure.bbox.height
     axes.figure.subplots_adjust(top=0.98 - height)
 
 
@@ -118,7 +118,7 @@ def _fitted(text: Text, name: str, width: float) -> Bbox:
 
 def _places(centre: Sequence[float] | np.ndarray, radius: float, pixels: float, box: Bbox) -> list[Bbox]:
     """Returns where the name of a ball may stand: near first; right, left, above, below, then the corners."""
-    found = []
+    boxes = []
     for gap in GAPS:
         away, x, y = (radius + gap) * pixels, centre[0], centre[1]
         slant = 0.75 * away
@@ -132,8 +132,8 @@ def _places(centre: Sequence[float] | np.ndarray, radius: float, pixels: float, 
             (x + slant, y + slant),
             (x - slant - box.width, y - slant - box.height),
         ]
-        found += [Bbox.from_bounds(left, bottom, box.width, box.height) for left, bottom in corners]
-    return found
+        boxes += [Bbox.from_bounds(left, bottom, box.width, box.height) for left, bottom in corners]
+    return boxes
 
 
 def _inside(box: Bbox, frame: Bbox) -> Bbox:

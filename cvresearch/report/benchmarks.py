@@ -54,11 +54,11 @@ def lines(name: str) -> list[Line]:
     described = _benchmarks()[name]
     with open(HERE / described['file'], encoding='utf-8', newline='') as file:
         facts = list(csv.DictReader(file))
-    found = []
+    published = []
     for fact in facts:
         figure = Figure(f'{Decimal(fact["accuracy"]).scaleb(2):f}', '% accuracy', fact['evidence'])
         match = next((row for row in described['rows'] if _names(row, fact)), {})
-        found.append(
+        published.append(
             Line(
                 fact['model'],
                 fact['preprocessing'],
@@ -69,7 +69,7 @@ def lines(name: str) -> list[Line]:
                 where=described['where'] | match.get('where', {}),
             )
         )
-    return found
+    return published
 
 
 def _names(row: Mapping, fact: Mapping) -> bool:
@@ -89,9 +89,9 @@ def compare(name: str, results: Sequence[Result]) -> tuple[Table, list[Result]]:
       UserError: two runs of one recipe have the same seed, or saw different numbers of images.
     """
     data, absent = _benchmarks()[name]['data'], _benchmarks()[name]['absent']
-    own = [result for result in results if result.data == data and result.views == SINGLE]
+    on_data = [result for result in results if result.data == data and result.views == SINGLE]
     rows: list[Row] = []
-    for recipe in _by_recipe(own):
+    for recipe in _by_recipe(on_data):
         fitting = [line for line in lines(name) if fits(line, recipe[0], absent)]
         rows += [(line, recipe) for line in fitting] or [(None, recipe)]
     with_runs = {id(line) for line, _ in rows}

@@ -55,22 +55,22 @@ def compare(
       UserError: runs that disagree on the protocol.
     """
     of_lines, strangers = assign(lines, results)
-    found = [measured(line.label, group) for line, group in zip(lines, of_lines, strict=True)]
+    measures = [measured(line.label, group) for line, group in zip(lines, of_lines, strict=True)]
     used = [name for name in ('top1', 'top5') if any(name in line.paper for line in lines)] or ['top1']
     other = list(dict.fromkeys(name for line in lines for name in line.paper if name not in used))
     columns: dict[str, list[Cell]] = {'net': [Cell(line.label) for line in lines]}
-    columns['parameters'] = [_count(line, ours, 'params') for line, ours in zip(lines, found, strict=True)]
-    columns['multiply-adds'] = [_count(line, ours, 'macs') for line, ours in zip(lines, found, strict=True)]
+    columns['parameters'] = [_count(line, ours, 'params') for line, ours in zip(lines, measures, strict=True)]
+    columns['multiply-adds'] = [_count(line, ours, 'macs') for line, ours in zip(lines, measures, strict=True)]
     for name in other:
         figures = [line.paper.get(name) for line in lines]
         columns[_title(name, figures)] = list(map(paper_cell, figures))
     for name in used:
-        columns |= _metric(name, lines, found)
-    columns['seeds'] = [Cell(str(m.seeds), number=True) if m else Cell(number=True) for m in found]
-    columns['images'] = [Cell(f'{m.n_seen:,}', number=True) if m else Cell(number=True) for m in found]
+        columns |= _metric(name, lines, measures)
+    columns['seeds'] = [Cell(str(m.seeds), number=True) if m else Cell(number=True) for m in measures]
+    columns['images'] = [Cell(f'{m.n_seen:,}', number=True) if m else Cell(number=True) for m in measures]
     columns['protocol'] = [
         Cell(f'{line.protocol}; ours: {m.protocol}' if m and m.protocol not in line.protocol else line.protocol)
-        for line, m in zip(lines, found, strict=True)
+        for line, m in zip(lines, measures, strict=True)
     ]
     if evaluations:
         columns = _with_released(columns, lines, evaluations, used)
@@ -83,33 +83,37 @@ def _with_released(
     """Returns the columns with the ones of released weights, and each row as often as weights fit its line."""
     pairs = beside(lines, evaluations)
     columns = {name: [cells[number] for number, _ in pairs] for name, cells in columns.items()}
-    found = [evaluation for _, evaluation in pairs]
-    columns['released weights'] = [Cell(each.record['reference']) if each else Cell() for each in found]
+    released = [evaluation for _, evaluation in pairs]
+    columns['released weights'] = [Cell(answer.record['reference']) if answer else Cell() for answer in released]
     for metric in metrics:
         errors = any(line.paper[metric].unit == '% error' for line in lines if metric in line.paper)
-        values = [each.record[metric] if each else None for each in found]
+        values = [answer.record[metric] if answer else None for answer in released]
         columns[f'released weights, measured: {NAMES[metric]}'] = [
             Cell(number=True) if value is None else Cell(f'{100 - value if errors else value:.2f}', number=True)
             for value in values
         ]
-    cells = zip(*map(measured_cells, found), strict=True)
+    cells = zip(*map(measured_cells, released), strict=True)
     names = (f'released weights: {name}' for name in ('images', 'protocol', 'digest'))
     return columns | {name: list(column) for name, column in zip(names, cells, strict=True)}
 
 
-def measured_cells(found: Evaluation | None) -> list[Cell]:
+def measured_cells(evaluation: Evaluation | None) -> list[Cell]:
     """Returns the images, the protocol and the digest of an evaluation."""
-    if found is None:
+    if evaluation is None:
         return [Cell(number=True), Cell(), Cell()]
-    digest = found.record['digest']
-    return [Cell(f'{found.record["n_seen"]:,}', number=True), Cell(found.protocol), Cell(digest[:12], full=digest)]
+    digest = evaluation.record['digest']
+    return [
+        Cell(f'{evaluation.record["n_seen"]:,}', number=True),
+        Cell(evaluation.protocol),
+        Cell(digest[:12], full=digest),
+    ]
 
 
-def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) -> dict[str, list[Cell]]:
+def _metric(name: str, lines: Sequence[Line], measures: Sequence[Measured | None]) -> dict[str, list[Cell]]:
     figures = [line.paper.get(name) for line in lines]
     errors = any(figure and figure.unit == '% error' for figure in figures)
     what = f'{NAMES[name]} {"error" if errors else "accuracy"} (%)'
-    ours = [(100 - m.mean[name] if errors else m.mean[name]) if m else None for m in found]
+    ours = [(100 - m.mean[name] if errors else m.mean[name]) if m else None for m in measures]
     groups = [(line.group, line.protocol) for line in lines]  # what may be compared
     papers = [figure.value if figure else None for figure in figures]
     best_paper = _best(papers, groups, errors)
@@ -127,7 +131,7 @@ def _metric(name: str, lines: Sequence[Line], found: Sequence[Measured | None]) 
         ],
         f'sd {NAMES[name]}': [
             blank if m is None or m.deviation[name] is None else Cell(f'{m.deviation[name]:.2f}', number=True)
-            for m in found
+            for m in measures
         ],
     }
 

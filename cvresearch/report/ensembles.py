@@ -25,11 +25,11 @@ def read(folders: list[str | Path]) -> list[dict]:
       UserError: a folder without them; controls of another cost; seeds with another number of snapshots, or
         evaluated on different images.
     """
-    found = runs.take(folders, _record)
-    for folder, record in found:
+    records_of = runs.take(folders, _record)
+    for folder, record in records_of:
         if other := [control['control'] for control in record['controls'] if not control['same_cost']]:
             raise UserError(f'{folder}: {", ".join(other)} had another cost than the ensemble; nothing can be compared')
-    records = [record for _, record in found]
+    records = [record for _, record in records_of]
     if any('task' in record for record in records):
         raise UserError('the table of ensembles is of top-1, and these nets answer with any number of labels an image')
     if len(records) < 2:
@@ -55,15 +55,15 @@ def rows(records: list[dict]) -> list[dict]:
     """Returns the table: controls, each snapshot, ensembles of the last m, and the average of weights."""
     cosine, constant = ([record['controls'][i] for record in records] for i in (0, 1))
     number = len(records[0]['members'])
-    found = [_row('one cosine, the same number of epochs', cosine)]
-    found.append(_row('constant rate, last step', constant))
+    table = [_row('one cosine, the same number of epochs', cosine)]
+    table.append(_row('constant rate, last step', constant))
     for k in range(number):
-        found.append(_row(f'snapshot {k + 1}', [record['members'][k] for record in records]))
+        table.append(_row(f'snapshot {k + 1}', [record['members'][k] for record in records]))
     for m in range(1, number + 1):
-        found.append(_row(f'ensemble of the last {m}', [record['curve'][m - 1] for record in records]))
-    found.append(_row(f'constant rate, ensemble of {number}', [control['snapshots'] for control in constant]))
-    found.append(_row('average of the weights of all snapshots', [record['average'] for record in records]))
-    return found
+        table.append(_row(f'ensemble of the last {m}', [record['curve'][m - 1] for record in records]))
+    table.append(_row(f'constant rate, ensemble of {number}', [control['snapshots'] for control in constant]))
+    table.append(_row('average of the weights of all snapshots', [record['average'] for record in records]))
+    return table
 
 
 def comparison(name: str, ours: list[dict], theirs: list[dict]) -> str:
@@ -94,11 +94,11 @@ def comparison(name: str, ours: list[dict], theirs: list[dict]) -> str:
 
 def document(records: list[dict]) -> str:
     """Returns the table and the comparisons, as Markdown."""
-    whole = [record['curve'][-1] for record in records]
+    last = [record['curve'][-1] for record in records]
     cosine, constant = ([record['controls'][i] for record in records] for i in (0, 1))
     sentences = [
-        comparison('the cost-matched cosine', whole, cosine),
-        comparison('the ensemble of as many snapshots at a constant rate', whole, [c['snapshots'] for c in constant]),
+        comparison('the cost-matched cosine', last, cosine),
+        comparison('the ensemble of as many snapshots at a constant rate', last, [c['snapshots'] for c in constant]),
     ]
     differ, same = (_pairs(records, name) for name in ('disagreement', 'correlation'))
     apart, alike = (_pairs([c['snapshots'] for c in constant], name) for name in ('disagreement', 'correlation'))

@@ -83,26 +83,28 @@ def read(path: Path) -> Evaluation:
     return Evaluation(path, record)
 
 
-def fits(line: Line, found: Evaluation) -> bool:
+def fits(line: Line, evaluation: Evaluation) -> bool:
     """Whether an evaluation may stand in a line: its net, size, data and views are the line's.
 
     A line that asks for settings of a training has no released weights: how those were trained is not known.
     """
-    same = (line.model, line.data, line.views) == (found.model, found.record['data'], found.views)
-    return same and not line.where and found.record['resolution'] == registry.variant(found.model).input_shape[0]
+    same = (line.model, line.data, line.views) == (evaluation.model, evaluation.record['data'], evaluation.views)
+    return (
+        same and not line.where and evaluation.record['resolution'] == registry.variant(evaluation.model).input_shape[0]
+    )
 
 
-def beside(lines: Sequence[Line], found: Sequence[Evaluation]) -> list[tuple[int, Evaluation | None]]:
+def beside(lines: Sequence[Line], evaluations: Sequence[Evaluation]) -> list[tuple[int, Evaluation | None]]:
     """Returns the number of each line with every evaluation that fits it, or once with None.
 
     Evaluations that fit no line are named on standard error.
     """
     pairs: list[tuple[int, Evaluation | None]] = []
     for number, line in enumerate(lines):
-        fitting = [evaluation for evaluation in found if fits(line, evaluation)]
+        fitting = [evaluation for evaluation in evaluations if fits(line, evaluation)]
         pairs += [(number, evaluation) for evaluation in fitting] or [(number, None)]
     placed = {evaluation.path for _, evaluation in pairs if evaluation}
-    for evaluation in found:
+    for evaluation in evaluations:
         if evaluation.path not in placed:
             print(
                 f'left out: {evaluation.path}, {evaluation.model} on {evaluation.protocol}: no line of the table is '

@@ -54,14 +54,14 @@ def points(options: SimpleNamespace) -> list[dict]:
     """Returns the balls: of a published table's single views, of finished runs, or of both."""
     lines = [line for line in published.table(options.table) if line.model] if options.table else []
     single = [line for line in lines if line.views == published.SINGLE] or lines
-    found = [ball for line in single if (ball := _published(line, single))]
+    balls_drawn = [ball for line in single if (ball := _published(line, single))]
     if options.runs or options.rest[1:]:
-        found += ours.balls(single, results.take(options.runs + options.rest[1:]))
+        balls_drawn += ours.balls(single, results.take(options.runs + options.rest[1:]))
     elif not options.table:
         raise UserError('expected --table NAME or --runs DIR...')
     if {options.x, options.size} & {'latency_ms', 'memory_mib'}:
-        found = [ball | measured(ball['model']) for ball in found]
-    return found
+        balls_drawn = [ball | measured(ball['model']) for ball in balls_drawn]
+    return balls_drawn
 
 
 def _published(line: published.Line, lines: list[published.Line]) -> dict | None:
@@ -84,8 +84,8 @@ def _published(line: published.Line, lines: list[published.Line]) -> dict | None
 def _balls(options: SimpleNamespace):
     for axis in (options.x or 'macs', options.size or 'params'):
         lookup('axis', balls.AXES, axis)
-    found = points(options)
-    return lambda axes: balls.draw(axes, found, options.x or 'macs', options.size or 'params')
+    drawn = points(options)
+    return lambda axes: balls.draw(axes, drawn, options.x or 'macs', options.size or 'params')
 
 
 def _curves(options: SimpleNamespace):
@@ -133,10 +133,10 @@ def _record(path: Path | None, expected: str) -> dict:
 
 
 def _parallel(options: SimpleNamespace):
-    found = _runs(options)
-    keys = [key for key in runs.differing(found) if key != 'seed']
-    split = options.split or ('minival' if any(run.last('minival') is not None for run in found) else 'test')
-    trials = [{**run.config, 'top1': run.last(split, 'top1')} for run in found]
+    records = _runs(options)
+    keys = [key for key in runs.differing(records) if key != 'seed']
+    split = options.split or ('minival' if any(run.last('minival') is not None for run in records) else 'test')
+    trials = [{**run.config, 'top1': run.last(split, 'top1')} for run in records]
     return lambda axes: plots.parallel(axes, trials, keys)
 
 

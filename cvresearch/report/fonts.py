@@ -34,15 +34,15 @@ def for_all(figure: Figure) -> None:
 
 def families(text: str) -> tuple[list[str], list[str]]:
     """Returns the names of fonts that together have the characters of a text, and the characters that none has."""
-    own = font_manager.findfont(rcParams['font.sans-serif'][0])
+    default = font_manager.findfont(rcParams['font.sans-serif'][0])
     # The minus and the superscripts of axes are in Matplotlib's own font.
-    missing = _without(own, {c for c in text if not c.isspace() and c.isprintable()})
+    missing = _without(default, {c for c in text if not c.isspace() and c.isprintable()})
     names = [rcParams['font.sans-serif'][0]]
     for entry in font_manager.fontManager.ttflist if missing else ():
-        left = _without(entry.fname, missing)
-        if len(left) < len(missing):
+        absent = _without(entry.fname, missing)
+        if len(absent) < len(missing):
             names.append(entry.name)
-            missing = left
+            missing = absent
     return names, sorted(missing)
 
 

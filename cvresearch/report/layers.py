@@ -50,14 +50,16 @@ def histograms(rows: Mapping[str, Mapping[str, Distribution]], what: str) -> Fig
     return figure
 
 
-def _histogram(axes: Axes, found: Distribution, above: str) -> None:
-    axes.stairs(found.counts / max(found.counts.sum(), 1), found.edges, fill=True, color=PALETTE[0])
-    said = [
-        f'{found.mean:.2g} ± {found.std:.2g}',
-        f'{found.dead:.0%} dead' if found.dead else '',
-        f'{1 - found.finite:.0%} not finite' if found.finite < 1 else '',
+def _histogram(axes: Axes, distribution: Distribution, above: str) -> None:
+    axes.stairs(
+        distribution.counts / max(distribution.counts.sum(), 1), distribution.edges, fill=True, color=PALETTE[0]
+    )
+    phrases = [
+        f'{distribution.mean:.2g} ± {distribution.std:.2g}',
+        f'{distribution.dead:.0%} dead' if distribution.dead else '',
+        f'{1 - distribution.finite:.0%} not finite' if distribution.finite < 1 else '',
     ]
-    axes.set_title(above + '\n'.join(filter(None, said)), fontsize=5.5, loc='left')
+    axes.set_title(above + '\n'.join(filter(None, phrases)), fontsize=5.5, loc='left')
     axes.set_yticks([])
     axes.tick_params(labelsize=4.5, length=2)
     axes.xaxis.get_offset_text().set_fontsize(4.5)
@@ -144,13 +146,13 @@ def distributions(rows: Sequence[Mapping], what: str) -> dict[str, dict[str, Dis
     Raises:
       UserError: no row has any.
     """
-    found = {
-        f'step {row["step"]:,}': {layer: Distribution.from_record(one) for layer, one in row[what].items()}
+    by_step = {
+        f'step {row["step"]:,}': {layer: Distribution.from_record(record) for layer, record in row[what].items()}
         for row in rows
     }
-    if not found:
+    if not by_step:
         raise UserError('nothing was watched in this run; train with --config.watch.name=layers')
-    return found
+    return by_step
 
 
 def _evenly(items: list, most: int) -> list:

@@ -31,15 +31,15 @@ EXCITING, MOST_CHANNELS = 9, 64  # pictures a channel, channels of a sheet
 
 def _class_maps(method: str):
     def maps(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-        found = class_activation.grad_cam(net.module, net.variables, images, classes, options.layer, method)
-        return found.map, found.layer
+        class_map = class_activation.grad_cam(net.module, net.variables, images, classes, options.layer, method)
+        return class_map.map, class_map.layer
 
     return maps
 
 
 def _cam(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
-    found = class_activation.cam(net.module, net.variables, images, classes)
-    return found.map, found.layer
+    class_map = class_activation.cam(net.module, net.variables, images, classes)
+    return class_map.map, class_map.layer
 
 
 def _pixels(method, **named: str):
@@ -47,8 +47,8 @@ def _pixels(method, **named: str):
 
     def maps(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
         arguments = {key: cli.integer(flag, text) for key, flag in named.items() if (text := getattr(options, flag))}
-        found = method(net.module, net.variables, images, classes, **arguments)
-        return attribution.as_map(found), PIXELS
+        attributed = method(net.module, net.variables, images, classes, **arguments)
+        return attribution.as_map(attributed), PIXELS
 
     return maps
 
@@ -56,8 +56,8 @@ def _pixels(method, **named: str):
 def _occlusion(net: Classifier, images: np.ndarray, classes: np.ndarray, options: SimpleNamespace):
     window = cli.integer('window', options.window) if options.window else max(min(images.shape[1:3]) // 7, 1)
     stride = cli.integer('stride', options.stride) if options.stride else max(window // 2, 1)
-    found = attribution.occlusion(net.module, net.variables, images, classes, window=window, stride=stride)
-    return found, PIXELS
+    drops = attribution.occlusion(net.module, net.variables, images, classes, window=window, stride=stride)
+    return drops, PIXELS
 
 
 # Of each: (net, images, classes, options) -> (maps of the net's input or coarser, what they are of).
@@ -86,15 +86,15 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
     panels = [(kind, c) for kind in kinds for c in wanted]
     maps, classes, layers = [], [], []
     for kind, c in panels:
-        own = class_activation.chosen(logits, c)
+        targets = class_activation.chosen(logits, c)
         batches = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
-        done = [MAPS[kind](net, images[batch], own[batch], options) for batch in batches]
+        done = [MAPS[kind](net, images[batch], targets[batch], options) for batch in batches]
         maps.append(np.concatenate([part for part, _ in done]))
-        classes.append(own)
+        classes.append(targets)
         layers.append(done[0][1])
     boxes = [_box(net, photograph.shape[:2]) for photograph in photographs]
     placed = [
-        [placing.placed(own[i : i + 1], box, photograph.shape[:2])[0] for own in maps]
+        [placing.placed(targets[i : i + 1], box, photograph.shape[:2])[0] for targets in maps]
         for i, (photograph, box) in enumerate(zip(photographs, boxes, strict=True))
     ]
     rows = []
@@ -111,7 +111,7 @@ def explain(net: Classifier, paths: Sequence[str], kinds: Sequence[str], options
     one = len(panels) == 1
     arrays = dict(logits=logits.astype(np.float32), layer=np.asarray(layers), kind=np.asarray([k for k, _ in panels]))
     if options.arrays:
-        arrays['map'] = np.asarray([own[0] if one else own for own in placed], np.float32)
+        arrays['map'] = np.asarray([targets[0] if one else targets for targets in placed], np.float32)
         arrays['class'] = classes[0] if one else np.stack(classes, 1)
     looks.written(options, looks.overlays(rows), arrays)
 
@@ -139,16 +139,16 @@ def exciting(net: Classifier, paths: Sequence[str], options: SimpleNamespace) ->
     first = _read(net, paths[:1])[1]
     layer = _layer(net, options, first)
     batches = (_read(net, paths[i : i + BATCH])[1] for i in range(0, len(paths), BATCH))
-    found = learned.exciting(net.module, net.variables, batches, layer, channels, EXCITING)
+    crops_found = learned.exciting(net.module, net.variables, batches, layer, channels, EXCITING)
     crops, titles = [], []
     for c, channel in enumerate(channels):
-        for i, box, value in zip(found.index[c], found.box[c], found.value[c], strict=True):
+        for i, box, value in zip(crops_found.index[c], crops_found.box[c], crops_found.value[c], strict=True):
             photograph = preprocessing.open_image(paths[int(i)])
             crops.append(_crop(photograph, _box(net, photograph.shape[:2]), box, first.shape[1:3]))
             titles.append(f'channel {channel}: {value:.3g}')
             print(f'{layer} channel {channel}: {value:.4g} in {line(paths[int(i)])}')
-    sheet = looks.contact_sheet(crops, titles, columns=found.index.shape[1])
-    looks.written(options, sheet, dict(index=found.index, value=found.value, box=found.box))
+    sheet = looks.contact_sheet(crops, titles, columns=crops_found.index.shape[1])
+    looks.written(options, sheet, dict(index=crops_found.index, value=crops_found.value, box=crops_found.box))
 
 
 def embed(net: Classifier, paths: Sequence[str], options: SimpleNamespace, method: str) -> None:
@@ -168,9 +168,9 @@ def compare(net: Classifier, paths: Sequence[str], options: SimpleNamespace) -> 
         raise UserError('--other is missing: the weights of the second net, named as --weights')
     sides = []
     other = classifiers.load(options.other)
-    for each in (net, other):
-        names = [name for name in _layers(each) if '/' not in name and '+' not in name]
-        sides.append((names, [_in_batches_of_paths(each, paths, name) for name in names]))
+    for classifier in (net, other):
+        names = [name for name in _layers(classifier) if '/' not in name and '+' not in name]
+        sides.append((names, [_in_batches_of_paths(classifier, paths, name) for name in names]))
     (rows, left), (columns, right) = sides
     values = np.asarray([[learned.cka(a, b) for b in right] for a in left])
     table = looks.matrix(values, rows, columns, 'linear CKA', (net.provenance.variant, other.provenance.variant))
@@ -182,23 +182,24 @@ def distributions(net: Classifier, paths: Sequence[str], options: SimpleNamespac
     _, images = _read(net, paths)
     names = _parts(options.layer) if options.layer else None
     if what == 'activations':
-        found = training.activations(net.module, net.variables, images, names)
+        by_layer = training.activations(net.module, net.variables, images, names)
     else:
         logits = program.logits(net.module, net.variables, images)
         chosen = class_activation.chosen(np.asarray(logits), _class(net, options.classes) if options.classes else None)
         loss = lambda x: -jax.nn.log_softmax(x)[np.arange(len(images)), chosen].mean()  # noqa: E731
-        found = training.gradients(net.module, net.variables, images, names, loss)
-    show_distributions({f'{len(images)} images': found}, what, options)
+        by_layer = training.gradients(net.module, net.variables, images, names, loss)
+    show_distributions({f'{len(images)} images': by_layer}, what, options)
 
 
 def show_distributions(rows: dict[str, dict[str, Distribution]], what: str, options: SimpleNamespace) -> None:
     """Prints and draws distributions by moment and layer."""
-    for moment, found in rows.items():
-        for layer, one in found.items():
-            print(f'{moment}, {layer}: mean {one.mean:.3g}, std {one.std:.3g}, dead {one.dead:.1%}')
+    for moment, by_layer in rows.items():
+        for layer, distribution in by_layer.items():
+            shares = f'std {distribution.std:.3g}, dead {distribution.dead:.1%}'
+            print(f'{moment}, {layer}: mean {distribution.mean:.3g}, {shares}')
     layers = list(next(iter(rows.values())))
     arrays = {
-        key: np.asarray([[getattr(found[layer], key) for layer in layers] for found in rows.values()])
+        key: np.asarray([[getattr(by_layer[layer], key) for layer in layers] for by_layer in rows.values()])
         for key in ('mean', 'std', 'dead', 'finite', 'counts', 'edges')
     }
     arrays |= {'moment': np.asarray(list(rows)), 'layer': np.asarray(layers)}
@@ -207,15 +208,15 @@ def show_distributions(rows: dict[str, dict[str, Distribution]], what: str, opti
 
 def filters(net: Classifier, options: SimpleNamespace) -> None:
     """Draws the filters of the first convolution."""
-    found = learned.filters(net.module, net.variables, net.input_shape)
-    looks.written(options, looks.contact_sheet(list(found), shared=options.shared), dict(filters=found))
+    kernels = learned.filters(net.module, net.variables, net.input_shape)
+    looks.written(options, looks.contact_sheet(list(kernels), shared=options.shared), dict(filters=kernels))
 
 
 def templates(net: Classifier, options: SimpleNamespace) -> None:
     """Draws the templates of a linear classifier."""
-    found = learned.templates(net.module, net.variables, net.input_shape)
-    names = net.class_names if len(found) == len(net.class_names) else list(map(str, range(len(found))))
-    looks.written(options, looks.contact_sheet(list(found), names, shared=options.shared), dict(templates=found))
+    images = learned.templates(net.module, net.variables, net.input_shape)
+    names = net.class_names if len(images) == len(net.class_names) else list(map(str, range(len(images))))
+    looks.written(options, looks.contact_sheet(list(images), names, shared=options.shared), dict(templates=images))
 
 
 def _read(net: Classifier, paths: Sequence[str]) -> tuple[list[np.ndarray], np.ndarray]:
@@ -250,10 +251,10 @@ def _layers(net: Classifier) -> dict[str, tuple[int, ...]]:
 
 def _layer(net: Classifier, options: SimpleNamespace, images: np.ndarray) -> str:
     """Returns the name of a feature map: --layer, or the last one through which everything passes."""
-    made = program.outline(*overrides.separate(net.module, net.variables), images)
+    traced = program.outline(*overrides.separate(net.module, net.variables), images)
     if options.layer is None:
-        return made.name(program.last_map(made))
-    made.map_place(options.layer)
+        return traced.name(program.last_map(traced))
+    traced.map_place(options.layer)
     return options.layer
 
 

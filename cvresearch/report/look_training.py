@@ -75,21 +75,21 @@ def layers(kind: str, names: Sequence[str], options: SimpleNamespace) -> None:
 def curves(names: Sequence[str], options: SimpleNamespace) -> None:
     """Draws the loss of several runs in one picture, each named by what its configuration has of its own."""
     split = options.split or 'train'
-    found = [runs.read(run_folder(name)) for name in names]
-    labels = _told_apart(found)
+    records = [runs.read(run_folder(name)) for name in names]
+    labels = _told_apart(records)
     series = {}
-    for label, run in zip(labels, found, strict=True):
+    for label, run in zip(labels, records, strict=True):
         rows = [row for row in run.rows if row['split'] == split and 'loss' in row]
         if not rows:
-            there = ', '.join(sorted({row['split'] for row in run.rows if 'loss' in row})) or 'none'
-            raise UserError(f'run {run.name} has no loss of {split!r}; its splits: {there}')
+            splits = ', '.join(sorted({row['split'] for row in run.rows if 'loss' in row})) or 'none'
+            raise UserError(f'run {run.name} has no loss of {split!r}; its splits: {splits}')
         series[label] = tuple(np.asarray([row[key] for row in rows], float) for key in ('epoch', 'loss'))
     for label, (_, losses) in series.items():
         print(f'{label}: {split} loss {losses[0]:.4g} to {losses[-1]:.4g}')
     arrays = {
-        f'{i} {label} {key}': one
+        f'{i} {label} {key}': column
         for i, (label, pair) in enumerate(series.items())
-        for key, one in zip(('epoch', 'loss'), pair, strict=True)
+        for key, column in zip(('epoch', 'loss'), pair, strict=True)
     }
     looks.written(options, looks.curves(series, 'epoch', f'{split} loss', log=_spread(series) > 20), arrays)
 
@@ -100,14 +100,14 @@ def _spread(series: dict) -> float:
     return float(values.max() / values.min()) if values.size else 1.0
 
 
-def _told_apart(found: Sequence[runs.RunRecord]) -> list[str]:
+def _told_apart(records: Sequence[runs.RunRecord]) -> list[str]:
     """Returns a name for each run: the keys in which their configurations differ, else the folder."""
-    keys = sorted({key for run in found for key in run.config if not is_free(key)})
-    differ = [key for key in keys if len({repr(run.config.get(key)) for run in found}) > 1]
+    keys = sorted({key for run in records for key in run.config if not is_free(key)})
+    differ = [key for key in keys if len({repr(run.config.get(key)) for run in records}) > 1]
     spoken = {'schedule.peak': 'learning rate'}
-    labels = [', '.join(f'{spoken.get(key, key)} {run.config.get(key, "-")}' for key in differ) for run in found]
+    labels = [', '.join(f'{spoken.get(key, key)} {run.config.get(key, "-")}' for key in differ) for run in records]
     if not differ or len(differ) > 3 or len(set(labels)) < len(labels):
-        labels = [run.name for run in found]
+        labels = [run.name for run in records]
     return labels if len(set(labels)) == len(labels) else [f'{label} ({i})' for i, label in enumerate(labels)]
 
 
@@ -164,8 +164,8 @@ def _named_data(options: SimpleNamespace) -> dict | None:
         if options.root:
             raise UserError('--root is the place of a --data; give both, such as --data=image_folder --root=DIR')
         return None
-    whole = {'every': 1} if options.data == 'image_folder' else {}
-    return {'name': options.data, **whole, **({'root': options.root} if options.root else {})}
+    defaults = {'every': 1} if options.data == 'image_folder' else {}
+    return {'name': options.data, **defaults, **({'root': options.root} if options.root else {})}
 
 
 def _positive(flag: str, text: str) -> float:
@@ -183,48 +183,50 @@ def answered(kind: str, names: Sequence[str], options: SimpleNamespace) -> None:
     if len(names) != 1:
         raise UserError(f'{kind} is of the predictions of one net, and {len(names)} are given')
     path = _predictions_file(names[0], options.split)
-    found = Predictions.load(path)
-    print(f'{path}: {len(found.labels):,} images, {found.right.mean():.2%} right')
+    predictions = Predictions.load(path)
+    print(f'{path}: {len(predictions.labels):,} images, {predictions.right.mean():.2%} right')
     if kind == 'confusion':
-        counts = answers.confusion_of(found)
-        arrays = {'confusion': counts, 'class': np.asarray(answers.names_of(found))}
-        looks.written(options, answers.confusion(found), arrays)
+        counts = answers.confusion_of(predictions)
+        arrays = {'confusion': counts, 'class': np.asarray(answers.names_of(predictions))}
+        looks.written(options, answers.confusion(predictions), arrays)
     elif kind == 'calibration':
         bins = cli.integer('bins', options.bins) if options.bins else 15
-        figure = answers.calibration(found, bins)
-        error, rows = answers.scores.calibration(found.probabilities, found.labels, bins)
+        figure = answers.calibration(predictions, bins)
+        error, rows = answers.scores.calibration(predictions.probabilities, predictions.labels, bins)
         print(f'expected calibration error {error:.2%} in {bins} bins')
         columns = {key: np.asarray([row[key] for row in rows], float) for key in rows[0]}
         looks.written(options, figure, {'ece': error, **columns})
     elif kind == 'classes':
-        looks.written(options, answers.classes(found), answers.class_table(found))
+        looks.written(options, answers.classes(predictions), answers.class_table(predictions))
     else:
-        _mistakes(found, path, options)
+        _mistakes(predictions, path, options)
 
 
-def _mistakes(found: Predictions, path: Path, options: SimpleNamespace) -> None:
-    index = answers.worst(found, cli.integer('number', options.number) if options.number else MISTAKES)
+def _mistakes(predictions: Predictions, path: Path, options: SimpleNamespace) -> None:
+    index = answers.worst(predictions, cli.integer('number', options.number) if options.number else MISTAKES)
     if not len(index):
-        raise UserError(f'{path} has no mistake: all {len(found.labels):,} images are right')
-    examples = _source_of(found, path, options).splits[found.record['split']]
+        raise UserError(f'{path} has no mistake: all {len(predictions.labels):,} images are right')
+    examples = _source_of(predictions, path, options).splits[predictions.record['split']]
     images = [_pixels(examples[int(i)].image) for i in index]
-    names, sure = answers.names_of(found), found.probabilities.max(-1)
+    names, sure = answers.names_of(predictions), predictions.probabilities.max(-1)
     for i, known in zip(index, ids(examples, index), strict=True):
-        print(f'{line(known)}: {names[found.predicted[i]]} {sure[i]:.1%}, is {names[found.labels[i]]}')
-    arrays = dict(index=index, predicted=found.predicted[index], label=found.labels[index], probability=sure[index])
-    looks.written(options, answers.mistakes(found, index, images), arrays)
+        print(f'{line(known)}: {names[predictions.predicted[i]]} {sure[i]:.1%}, is {names[predictions.labels[i]]}')
+    arrays = dict(
+        index=index, predicted=predictions.predicted[index], label=predictions.labels[index], probability=sure[index]
+    )
+    looks.written(options, answers.mistakes(predictions, index, images), arrays)
 
 
-def _source_of(found: Predictions, path: Path, options: SimpleNamespace) -> Source:
+def _source_of(predictions: Predictions, path: Path, options: SimpleNamespace) -> Source:
     """Returns the data that predictions are of: --data, or those of the run in whose folder they lie.
 
     Raises:
       UserError: neither is there, or they are other images.
     """
-    record, run = found.record, path.parent.parent
+    record, run = predictions.record, path.parent.parent
     split, data = record.get('split', 'test'), _named_data(options)
     if data:
-        source = sources.load(data, class_names=found.class_names or None, preparation=Preprocessing())
+        source = sources.load(data, class_names=predictions.class_names or None, preparation=Preprocessing())
     elif (run / 'config.json').is_file():
         source = TrainedRun.open(run).experiment.source
     else:
@@ -234,9 +236,9 @@ def _source_of(found: Predictions, path: Path, options: SimpleNamespace) -> Sour
         source = sources.part_of(source, split, subset.get('limit', 0), subset.get('every', 1))
     examples = lookup('split', source.splits, split)
     known = record.get('images_sha256')
-    if len(examples) != len(found.labels) or known not in (None, identity.images_sha256(examples)):
+    if len(examples) != len(predictions.labels) or known not in (None, identity.images_sha256(examples)):
         raise UserError(
-            f'{path} is of other images than {source.facts.name} {split} ({len(found.labels):,} images, here '
+            f'{path} is of other images than {source.facts.name} {split} ({len(predictions.labels):,} images, here '
             f'{len(examples):,}); name the data that were evaluated with --data and --root'
         )
     return source
@@ -252,12 +254,12 @@ def _predictions_file(text: str, split: str | None) -> Path:
     path = run_folder(text)
     if path.is_file() or not path.exists():
         return path
-    there = {file.stem: file for file in sorted((path / KEPT).glob('*.npz'))}
-    if not there:
+    files = {file.stem: file for file in sorted((path / KEPT).glob('*.npz'))}
+    if not files:
         raise UserError(f'{path} has no predictions; cvresearch evaluate --weights=NAME --out=DIR writes them to DIR')
     if split:
-        return lookup('split', there, split)
-    named = [name for name in PREFERRED if name in there]
-    if not named and len(there) > 1:
-        raise UserError(f'{path} has predictions of {", ".join(there)}; name one with --split')
-    return there[(named or list(there))[0]]
+        return lookup('split', files, split)
+    named = [name for name in PREFERRED if name in files]
+    if not named and len(files) > 1:
+        raise UserError(f'{path} has predictions of {", ".join(files)}; name one with --split')
+    return files[(named or list(files))[0]]

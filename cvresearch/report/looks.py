@@ -190,9 +190,9 @@ def points(places: np.ndarray, labels: Sequence[str] | None = None, title: str =
         axes = figure.subplots()
         names = list(dict.fromkeys(labels)) if labels is not None else ['']
         for i, name in enumerate(names):
-            own = places if labels is None else places[[label == name for label in labels]]
+            of_class = places if labels is None else places[[label == name for label in labels]]
             axes.scatter(
-                *own.T,
+                *of_class.T,
                 s=8,
                 color=PALETTE[i % len(PALETTE)],
                 marker=MARKERS[i // len(PALETTE) % len(MARKERS)],

@@ -51,13 +51,13 @@ def _series(lines: Sequence[Line], result: Result, several: bool) -> str:
 
 def _ball(group: Sequence[Result], series: str) -> dict:
     first = group[0]
-    found = measured(first.model, group)
-    assert found is not None  # of one result at least
+    values = measured(first.model, group)
+    assert values is not None  # of one result at least
     return {
         'name': first.model,
         'model': first.model,
         'family': family(first.model),
-        'top1': found.mean['top1'],
+        'top1': values.mean['top1'],
         'params': first.params,
         'macs': _macs(first),
         'series': series,

@@ -96,13 +96,13 @@ def curves(
     for i, (name, seeds) in enumerate(groups.items()):
         by_epoch = [{row['epoch']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
         together = zip(*(of_run.values() for of_run in by_epoch), strict=False)
-        whole = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
-        if not whole:
+        complete = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
+        if not complete:
             continue
         color = PALETTE[i % len(PALETTE)]
         (drawn[name],) = axes.plot(
-            list(whole),
-            [statistics.mean(v) for v in whole.values()],
+            list(complete),
+            [statistics.mean(v) for v in complete.values()],
             linewidth=1.2,
             color=color,
             linestyle=LINES[i % len(LINES)],
@@ -110,9 +110,9 @@ def curves(
             markersize=2.5,
         )
         axes.fill_between(
-            list(whole),
-            [min(v) for v in whole.values()],
-            [max(v) for v in whole.values()],
+            list(complete),
+            [min(v) for v in complete.values()],
+            [max(v) for v in complete.values()],
             color=color,
             alpha=0.2,
             linewidth=0,
@@ -148,10 +148,10 @@ def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: 
 
 def legend(axes: Axes, drawn: Mapping[str, Artist], **how) -> Legend:
     """Names what was drawn. Matplotlib itself would leave out names that begin with an underscore."""
-    made = axes.legend(list(drawn.values()), [str(i) for i in range(len(drawn))], **how)
-    for text, name in zip(made.get_texts(), drawn, strict=True):
+    drawn_legend = axes.legend(list(drawn.values()), [str(i) for i in range(len(drawn))], **how)
+    for text, name in zip(drawn_legend.get_texts(), drawn, strict=True):
         text.set_text(mathtext(name))
-    return made
+    return drawn_legend
 
 
 def ensemble(axes: Axes, curve: Sequence[tuple[int, float]], singles: Sequence[float] = ()) -> None:

@@ -94,11 +94,11 @@ class Line:
 @functools.cache
 def facts() -> dict[str, list[dict]]:
     """Returns the rows of paper_tables.csv by table."""
-    found: dict[str, list[dict]] = {}
+    rows_of: dict[str, list[dict]] = {}
     with open(HERE / 'paper_tables.csv', encoding='utf-8', newline='') as file:
         for row in csv.DictReader(file):
-            found.setdefault(row['table_id'], []).append(row)
-    return found
+            rows_of.setdefault(row['table_id'], []).append(row)
+    return rows_of
 
 
 @functools.cache
@@ -153,8 +153,8 @@ def described(path: Path) -> tuple[str, list[Line]]:
     common = {key: text.pop(key) for key in ('data', 'views', 'protocol') if key in text}
     title = text.pop('title', path.stem)
     if text or not rows:
-        got = ', '.join(text) or 'no rows'
-        raise UserError(f'{path}: expected title, data, views, protocol and [[rows]]; got {got}')
+        columns = ', '.join(text) or 'no rows'
+        raise UserError(f'{path}: expected title, data, views, protocol and [[rows]]; got {columns}')
     return title, [_described_line(path, common | row) for row in rows]
 
 

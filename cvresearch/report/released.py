@@ -30,24 +30,24 @@ def facts() -> dict[str, dict[str, Figure]]:
 @functools.cache
 def papers() -> dict[str, tuple[str, dict[str, Figure]]]:
     """Returns the best proven single-view figures on ImageNet of each variant, and the table that they stand in."""
-    found: dict[str, tuple[str, dict[str, Figure]]] = {}
+    best: dict[str, tuple[str, dict[str, Figure]]] = {}
     for table in published.facts():
         for line in published.table(table):
             top1 = line.paper.get('top1')
             fitting = (line.data, line.views) == ('imagenet', SINGLE) and not line.where
             if not line.model or not fitting or top1 is None or top1.value is None or top1.mark == 'd':
                 continue
-            before = found.get(line.model)
+            before = best.get(line.model)
             if before is None or _rank(top1) < _rank(before[1]['top1']):
-                found[line.model] = table, dict(line.paper)
-    return found
+                best[line.model] = table, dict(line.paper)
+    return best
 
 
 def _rank(figure: Figure) -> int:
     return list(MARKS).index(figure.mark)
 
 
-def table(found: Sequence[Evaluation]) -> Table:
+def table(evaluations: Sequence[Evaluation]) -> Table:
     """Returns all nets of other libraries whose weights are read, what was published, and what was measured."""
     rows, placed = [], set()
     for reference in registry.references():
@@ -55,10 +55,10 @@ def table(found: Sequence[Evaluation]) -> Table:
         model = registry.reference(reference).variant
         if not stated:
             source, figures = papers().get(model, ('-', {}))
-            rows += _rows(reference, figures, source, _of(reference, found, placed, lambda name: True))
+            rows += _rows(reference, figures, source, _of(reference, evaluations, placed, lambda name: True))
         for name, figures in stated.items():
-            rows += _rows(name, figures, 'its publisher', _of(reference, found, placed, _same(name)))
-    for evaluation in found:
+            rows += _rows(name, figures, 'its publisher', _of(reference, evaluations, placed, _same(name)))
+    for evaluation in evaluations:
         if evaluation.path not in placed:
             rows += _rows(evaluation.record['reference'], {}, '-', [evaluation])
     columns = (
@@ -84,28 +84,32 @@ def _net(reference: str) -> str:
 def _same(name: str) -> Callable[[str], bool]:
     """Returns whether weights that an evaluation names are those; without a tag they are the first of their net."""
     first = next(other for other in facts() if _net(other) == _net(name)) == name
-    return lambda asked: asked == name or (first and '.' not in asked)
+    return lambda other_name: other_name == name or (first and '.' not in other_name)
 
 
-def _of(net: str, found: Sequence[Evaluation], placed: set[Path], same: Callable[[str], bool]) -> list[Evaluation]:
+def _of(
+    net: str, evaluations: Sequence[Evaluation], placed: set[Path], same: Callable[[str], bool]
+) -> list[Evaluation]:
     fitting = []
-    for evaluation in found:
-        asked = registry.current_name(evaluation.record['reference'])
-        if _net(asked) == net and same(asked):
+    for evaluation in evaluations:
+        current = registry.current_name(evaluation.record['reference'])
+        if _net(current) == net and same(current):
             fitting.append(evaluation)
             placed.add(evaluation.path)
     return fitting
 
 
-def _rows(name: str, figures: dict[str, Figure], source: str, found: Sequence[Evaluation]) -> list[tuple[Cell, ...]]:
-    told = (Cell(name), *(_as_accuracy(figures.get(metric)) for metric in ('top1', 'top5')), Cell(source))
+def _rows(
+    name: str, figures: dict[str, Figure], source: str, evaluations: Sequence[Evaluation]
+) -> list[tuple[Cell, ...]]:
+    stated = (Cell(name), *(_as_accuracy(figures.get(metric)) for metric in ('top1', 'top5')), Cell(source))
     return [
         (
-            *told,
-            *(Cell(f'{each.record[m]:.2f}' if each else '-', number=True) for m in ('top1', 'top5')),
-            *measured_cells(each),
+            *stated,
+            *(Cell(f'{evaluation.record[m]:.2f}' if evaluation else '-', number=True) for m in ('top1', 'top5')),
+            *measured_cells(evaluation),
         )
-        for each in found or [None]
+        for evaluation in evaluations or [None]
     ]
 
 

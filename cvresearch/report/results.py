@@ -94,12 +94,12 @@ def read_all(path: str | Path) -> list[Result]:
     return list(results.values())
 
 
-def _other_images(record: dict, own: Result) -> str:
+def _other_images(record: dict, reported: Result) -> str:
     """Returns in words which other images than the run's own test split an evaluation is of, '' if it is of these."""
-    if data := {record.get('data', own.data)} - {own.data}:
-        return f'it is of {data.pop()}, and the run of {own.data}'
-    if record.get('subset') or record['n_seen'] != own.values['n_seen']:
-        return f'it is of {record["n_seen"]:,} images, and the test split has {own.values["n_seen"]:,}'
+    if data := {record.get('data', reported.data)} - {reported.data}:
+        return f'it is of {data.pop()}, and the run of {reported.data}'
+    if record.get('subset') or record['n_seen'] != reported.values['n_seen']:
+        return f'it is of {record["n_seen"]:,} images, and the test split has {reported.values["n_seen"]:,}'
     return ''
 
 
@@ -199,8 +199,8 @@ def measured(label: str, results: Sequence[Result]) -> Measured | None:
 def check_seeds(what: str, seeds: Sequence[tuple[int, int | None]]) -> None:
     """Raises UserError if two runs of one row have the same seed and fold: they are one run, or a copy of it."""
     if len(set(seeds)) < len(seeds):
-        told = sorted(seed for seed, _ in seeds)
-        raise UserError(f'{what}: two runs have the same seed ({told}); give each run once')
+        listed = sorted(seed for seed, _ in seeds)
+        raise UserError(f'{what}: two runs have the same seed ({listed}); give each run once')
 
 
 def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[Result]], list[Result]]:
@@ -210,7 +210,9 @@ def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[
       UserError: a run of a net that the table has, in no line's protocol.
     """
     of_lines = [[result for result in results if fits(line, result)] for line in lines]
-    placed = {result.path for found in of_lines for result in found}  # of several evaluations of a run one is enough
+    placed = {
+        result.path for results_of in of_lines for result in results_of
+    }  # of several evaluations of a run one is enough
     strangers = []
     for result in results:
         same = [line for line in lines if line.model == result.model]

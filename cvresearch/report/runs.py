@@ -113,20 +113,20 @@ def take(paths: Sequence[str | Path], read: Callable[[Path], object], least: int
       UserError: fewer paths are runs; a path of another machine.
     """
     places, again = once([local(path) for path in paths])
-    told = [f'{path} is given twice, and counts once' for path in again]
-    found, why = [], []
+    repeated = [f'{path} is given twice, and counts once' for path in again]
+    records, why = [], []
     for path in places:
         try:
-            found.append(read(path))
+            records.append(read(path))
         except UserError as error:
             why.append(' '.join(str(error).split()))
         except UNREADABLE as error:
             why.append(f'{path} cannot be read (damaged? {type(error).__name__}: {" ".join(str(error).split())})')
-    if len(found) < least:
+    if len(records) < least:
         raise UserError(why[0] if len(why) == 1 else f'none of the {len(why)} paths can be used', why[1:] and why)
-    for text in [*why, *told]:
+    for text in [*why, *repeated]:
         print(f'left out: {text}', file=sys.stderr)
-    return found
+    return records
 
 
 def of_folders(paths: Sequence[str | Path]) -> list[RunRecord]:

@@ -104,9 +104,9 @@ def _epochs(planned: float, cards: list[dict]) -> float | str:
     A range, from the fewest to the most, where they stopped early; in brackets, from what they were extended.
     """
     epochs = {round(card['stopped_early']['epoch'], 1) if 'stopped_early' in card else planned for card in cards}
-    told = min(epochs) if len(epochs) == 1 else f'{min(epochs)} to {max(epochs)}'
+    shown = min(epochs) if len(epochs) == 1 else f'{min(epochs)} to {max(epochs)}'
     extended = ', '.join(f'{before:g}' for before in cards[0].get('extended_from', ()))
-    return f'{told:g} (extended from {extended})' if extended else told
+    return f'{shown:g} (extended from {extended})' if extended else shown
 
 
 def _repeat(config: dict) -> str:

@@ -17,10 +17,15 @@ def piped_into_head(*command):
     return subprocess.run(['bash', '-c', PIPED, sys.executable, *command], capture_output=True, text=True, timeout=120)
 
 
-@pytest.mark.parametrize('program', [
-    ['cvresearch', 'report', 'tables', '--list'], ['cvresearch', 'report', 'tables', '--help'],
-    ['launch.sweep', '--help'],
-], ids=' '.join)  # fmt: skip
+@pytest.mark.parametrize(
+    'program',
+    [
+        ['cvresearch', 'report', 'tables', '--list'],
+        ['cvresearch', 'report', 'tables', '--help'],
+        ['launch.sweep', '--help'],
+    ],
+    ids=' '.join,
+)
 def test_output_that_nobody_reads_on_ends_the_program_silently(program):
     slow = 'import sys, time; print("first", flush=True); time.sleep(0.5); '  # until head is gone
     module, *arguments = program
@@ -46,8 +51,10 @@ def test_errors_into_a_closed_pipe_keep_their_silence():
     code = f'import time\nfrom cvresearch.base import cli, errors\n{main}\ncli.run(main)'
     done = subprocess.run(
         ['bash', '-c', 'set -o pipefail; "$0" "$@" 2>&1 | true', sys.executable, '-c', code],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert (done.stdout, done.stderr, done.returncode) == ('', '', 141)
 
 

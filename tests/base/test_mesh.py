@@ -48,24 +48,27 @@ def test_moments_and_averages_lie_as_their_parameters():
         'params': {'a': {'kernel': SHAPES['square/kernel']}},
         'moments': ({'a': {'kernel': SHAPES['square/kernel']}}, other),
         'other': SHAPES['square/kernel'],
-    }  # fmt: skip
+    }
     placed = layout().of_state(state, {'a/kernel': SHAPES['square/kernel']})
     assert [tuple(x.spec) for x in jax.tree.leaves(placed)] == [(None, 'shard'), (), (), (None, 'shard')]
     # 144 float32 divided by 4, twice; 12 bytes and 144 float32 whole: each device's, as written by hand.
     assert bytes_per_device(state, placed) == 2 * 144 * 4 // 4 + 12 + 144 * 4
 
 
-@pytest.mark.parametrize(('spec', 'message'), [
-    (dict(data=3), 'data=3 and shard=4, but there are 8 devices'),
-    (dict(data=-1, shard=3), 'a shard that divides them'),
-    (dict(shard=0), 'shard=0'),
-    (dict(shards=2), "no argument 'shards'; did you mean shard"),
-    (dict(least='1'), "least is '1'"),
-    (dict(rules=(('kernel',),)), 'expected pairs'),
-    (dict(rules=(('kernle', 0),)), "'kernle' matches no parameter"),
-    (dict(rules=(('odd', 0),)), r'divides odd/kernel, of shape \(5, 7, 30, 18\), along axis 0 over 4 devices'),
-    (dict(rules=(('conv', 4),)), r'along axis 4 over 4 devices'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('spec', 'message'),
+    [
+        (dict(data=3), 'data=3 and shard=4, but there are 8 devices'),
+        (dict(data=-1, shard=3), 'a shard that divides them'),
+        (dict(shard=0), 'shard=0'),
+        (dict(shards=2), "no argument 'shards'; did you mean shard"),
+        (dict(least='1'), "least is '1'"),
+        (dict(rules=(('kernel',),)), 'expected pairs'),
+        (dict(rules=(('kernle', 0),)), "'kernle' matches no parameter"),
+        (dict(rules=(('odd', 0),)), r'divides odd/kernel, of shape \(5, 7, 30, 18\), along axis 0 over 4 devices'),
+        (dict(rules=(('conv', 4),)), r'along axis 4 over 4 devices'),
+    ],
+)
 def test_what_does_not_fit_is_refused(spec, message):
     with pytest.raises(UserError, match=message):
         specs(**spec)

@@ -18,11 +18,51 @@ from cvresearch.evaluation.runs import Run
 from cvresearch.interop import weight_files
 
 NAMES = (
-    'a_b', '_a_', '__init__', '*a*', 'a|b', '`x`', '<b>x</b>', '<script>alert(1)</script>', '&amp; x', '[a](b)', 'a\\b',
-    'a\\*b', '~~x~~', '$x$', '50 % & more', '# h', '{x}', 'x^2', '"q"', "it's", 'Café', '日本', '🎉', 'a\nb', 'a\tb',
-    '[0]', '*', '--x', '=1+1', '@x', '+x', '-x', 'a,b', '%', '\\', '$', "?`!`''", 'ﬁ', 'e\u0301', '\udcff.jpg', '\x01',
-    '\u202eevil', ' x ', '',
-)  # fmt: skip
+    'a_b',
+    '_a_',
+    '__init__',
+    '*a*',
+    'a|b',
+    '`x`',
+    '<b>x</b>',
+    '<script>alert(1)</script>',
+    '&amp; x',
+    '[a](b)',
+    'a\\b',
+    'a\\*b',
+    '~~x~~',
+    '$x$',
+    '50 % & more',
+    '# h',
+    '{x}',
+    'x^2',
+    '"q"',
+    "it's",
+    'Café',
+    '日本',
+    '🎉',
+    'a\nb',
+    'a\tb',
+    '[0]',
+    '*',
+    '--x',
+    '=1+1',
+    '@x',
+    '+x',
+    '-x',
+    'a,b',
+    '%',
+    '\\',
+    '$',
+    "?`!`''",
+    'ﬁ',
+    'e\u0301',
+    '\udcff.jpg',
+    '\x01',
+    '\u202eevil',
+    ' x ',
+    '',
+)
 
 
 def test_home_folders_are_expanded_and_other_names_left(monkeypatch):
@@ -40,11 +80,14 @@ def test_what_is_no_path_of_this_machine_is_refused_before_anything_is_made(text
     config = smoke()
     monkeypatch.chdir(tmp_path)
     uses = [
-        lambda: claim(text, config).__enter__(), lambda: locations.places('mnist', text), lambda: Run.open(text),
-        lambda: weight_files.read(text), lambda: configs.load(f'{text}/x.py:smoke'),
+        lambda: claim(text, config).__enter__(),
+        lambda: locations.places('mnist', text),
+        lambda: Run.open(text),
+        lambda: weight_files.read(text),
+        lambda: configs.load(f'{text}/x.py:smoke'),
         lambda: cli.parse(['--out', text], '', places=('out',), out=''),
         lambda: cli.parse(['--runs', 'a', '--runs', text], '', places=('runs',), repeated=('runs',), runs=''),
-    ]  # fmt: skip
+    ]
     for use in uses:
         with pytest.raises(UserError, match=r'this machine|no user') as error:
             use()
@@ -62,8 +105,11 @@ def test_a_comma_is_part_of_a_name_unless_all_parts_are_paths(tmp_path, monkeypa
     for name in ('a', 'b', 'mixup=0,label_smoothing=0', 'mixup=0', 'label_smoothing=0'):
         (tmp_path / name).mkdir()
     assert paths.listed(['mixup=0,label_smoothing=0', 'a,b', 'a,c'], '--control') == [
-        Path('mixup=0,label_smoothing=0'), Path('a'), Path('b'), Path('a,c'),
-    ]  # fmt: skip
+        Path('mixup=0,label_smoothing=0'),
+        Path('a'),
+        Path('b'),
+        Path('a,c'),
+    ]
 
 
 def test_the_same_place_is_found_by_link_and_by_another_way_to_it(tmp_path):

@@ -43,11 +43,15 @@ def test_every_new_name_is_a_key_and_no_older_one_is(old, new):
 @pytest.mark.parametrize(
     ('old', 'text', 'value'),
     [
-        ('augment.mixup', '0.2', 0.2), ('augment.mix_per_example', 'true', True), ('accumulate', '2', 2),
-        ('frozen', 'train', 'train'), ('optimizer.freeze', "('conv1',)", ('conv1',)), ('optimizer.clip_norm', '1', 1),
+        ('augment.mixup', '0.2', 0.2),
+        ('augment.mix_per_example', 'true', True),
+        ('accumulate', '2', 2),
+        ('frozen', 'train', 'train'),
+        ('optimizer.freeze', "('conv1',)", ('conv1',)),
+        ('optimizer.clip_norm', '1', 1),
         ('batch_norm.precise_batches', '3', 3),
     ],
-)  # fmt: skip
+)
 def test_an_older_name_on_a_command_line_works_and_the_new_one_is_said(capsys, old, text, value):
     new = configs.RENAMED[old]
     assert configs.flatten(configs.load(DIGITS, {old: text}))[new] == value

@@ -33,8 +33,12 @@ def test_rates_are_of_the_steps_after_the_first_ones():
         speed.step(clock.step)
     # Six steps in 0.6 s, from 12 to 18: three of 1e7 operations and three of 3e7, 1.2e8 in all; 2e9 a second could be.
     assert speed.values() | {'peak_bytes': 0} == {
-        'steps_per_second': 10.0, 'images_per_second': 320.0, 'data_wait': 0.25, 'mfu': 0.1, 'peak_bytes': 0,
-    }  # fmt: skip
+        'steps_per_second': 10.0,
+        'images_per_second': 320.0,
+        'data_wait': 0.25,
+        'mfu': 0.1,
+        'peak_bytes': 0,
+    }
     assert speed.text() == '10.0 steps/s, 320 images/s, 25 % waiting for data, MFU 10.0 %'
 
 

@@ -12,8 +12,10 @@ def test_text_aligns_numbers():
 
 def test_markdown_escapes():
     assert render(ROWS, COLUMNS, 'markdown').splitlines()[1:] == [
-        '| --- | ---: | --- |', r'| a_b | 1,234 | - |', r'| c\|d | 5 | 50 % |',
-    ]  # fmt: skip
+        '| --- | ---: | --- |',
+        r'| a_b | 1,234 | - |',
+        r'| c\|d | 5 | 50 % |',
+    ]
 
 
 def test_csv_has_bare_numbers():

@@ -20,8 +20,13 @@ from tests import seams
 PAGE = Path('docs/observing.md').read_text('utf-8')
 EXAMPLE = re.search(r'<!-- tracker example -->\n```python\n(.*?)```', PAGE, re.S)[1]
 RECORD = Path('docs/records/lenet5_mnist5k_seed0')  # a run of twenty epochs
-SMOKE = ['--config', 'configs/lenet5_fake.py:smoke', '--config.model.name=softmax_regression', '--config.mesh.data=1',
-         '--config.log_every_steps=1']  # fmt: skip
+SMOKE = [
+    '--config',
+    'configs/lenet5_fake.py:smoke',
+    '--config.model.name=softmax_regression',
+    '--config.mesh.data=1',
+    '--config.log_every_steps=1',
+]
 NEVER = """
 import time
 class Never:
@@ -140,8 +145,13 @@ def tracked(path, name, lines, **environment):
     """Sends the first lines of a run's records as a session of its own."""
     whole = (RECORD / 'metrics.jsonl').read_text().splitlines(keepends=True)
     (path / 'metrics.jsonl').write_text(''.join(whole[:lines]))
-    subprocess.run([sys.executable, '-m', 'cvresearch', 'track', str(path), '--to', name], check=True, timeout=240,
-                   cwd=path.parent, env=os.environ | {'PYTHONPATH': os.getcwd()} | environment)  # fmt: skip
+    subprocess.run(
+        [sys.executable, '-m', 'cvresearch', 'track', str(path), '--to', name],
+        check=True,
+        timeout=240,
+        cwd=path.parent,
+        env=os.environ | {'PYTHONPATH': os.getcwd()} | environment,
+    )
     return [json.loads(line) for line in whole[:lines]]
 
 
@@ -176,14 +186,21 @@ def test_wandb_offline_has_both_sessions_in_its_files(run):
     assert {each.display_name for each in begun} == {'run'} and 'seed:0' in begun[0].tags
     items = [
         {'/'.join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
-        for session in records for record in session if record.WhichOneof('record_type') == 'history'
-    ]  # fmt: skip
+        for session in records
+        for record in session
+        if record.WhichOneof('record_type') == 'history'
+    ]
     assert [item['step'] for item in items] == [row['step'] for row in rows]
     assert [item['_step'] for item in items] == list(range(len(rows)))  # so that the second is appended to the first
     (top1,) = {item['test/top1'] for item in items[-3:] if 'test/top1' in item}
     assert top1 == json.loads((RECORD / 'run.json').read_text())['final']['test']['top1']
-    config = {u.key: json.loads(u.value_json) for s in records for r in s if r.WhichOneof('record_type') == 'config'
-              for u in r.config.update}  # fmt: skip
+    config = {
+        u.key: json.loads(u.value_json)
+        for s in records
+        for r in s
+        if r.WhichOneof('record_type') == 'config'
+        for u in r.config.update
+    }
     assert config['batch_size'] == json.loads((RECORD / 'config.json').read_text())['batch_size']
     assert {file.name for file in run.glob('wandb/*/files/*.json')} >= {'run.json', 'config.json'}
 

@@ -60,9 +60,15 @@ def test_what_is_not_compressed_is_the_same_net(net, tmp_path):
 
 
 @pytest.mark.parametrize(
-    'flags', [['--svd', 'size=0.5'], ['--svd', 'rank=3', '--svd_method', 'separable', '--layer', 'C3', '--bits', '5'],
-              ['--scope', 'channels', '--prune', '0.4'], ['--scope', 'global', '--prune', '0.5'], ['--quality', '1']],
-)  # fmt: skip
+    'flags',
+    [
+        ['--svd', 'size=0.5'],
+        ['--svd', 'rank=3', '--svd_method', 'separable', '--layer', 'C3', '--bits', '5'],
+        ['--scope', 'channels', '--prune', '0.4'],
+        ['--scope', 'global', '--prune', '0.5'],
+        ['--quality', '1'],
+    ],
+)
 def test_each_way_makes_the_file_smaller_and_answers(net, tmp_path, flags):
     small, record = run(tmp_path, *flags)
     assert record['total_bytes'] < 0.98 * record['original']['bytes']
@@ -75,7 +81,7 @@ def test_int8_is_a_quarter_and_near_the_original(net, tmp_path):
     for number, image in enumerate(pixels):
         Image.fromarray(image).save(tmp_path / 'photos' / f'{number}.png')
     small, record = run(tmp_path, '--int8', 'minmax', '--images', str(tmp_path / 'photos'))
-    assert record['total_bytes'] < record['original']['bytes'] / 3.8
+    assert record['total_bytes'] < record['original']['bytes'] / 3.8 and small.digest == record['sha256']
     expected = np.asarray(net.logits(pixels[..., None]))
     assert np.abs(np.asarray(small.logits(pixels[..., None])) - expected).max() < 0.05 * np.abs(expected).max()
 
@@ -98,12 +104,28 @@ def test_the_record_has_the_accuracy_before_and_after(net, photos, tmp_path, cap
     small, record = run(tmp_path, '--prune', '0.97', '--data', 'image_folder', '--root', str(photos))
     before, after = record['accuracy']['before'], record['accuracy']['after']
     assert before['top1'] == 100 and before['n_seen'] == after['n_seen'] == 12
+    assert (before['digest'], after['digest']) == (record['original']['digest'], record['sha256'])
+    assert (before['kind'], after['kind'], after['of']) == ('run', 'compressed', 'run:x')
     files = sorted(photos.rglob('*.png'))
     pixels = np.stack([np.asarray(Image.open(file))[..., None] for file in files])
     right = np.asarray(small.logits(pixels)).argmax(-1) == [net.class_names.index(file.parent.name) for file in files]
     assert after['top1'] == pytest.approx(100 * right.mean()) and record['same_answers'] == pytest.approx(right.mean())
     assert record['latency_ms']['before'] > 0 < record['latency_ms']['after']
     assert 'top1 100.00 before' in capsys.readouterr().out
+
+
+def test_int8_calibrates_on_training_images_where_it_is_given_no_others(net, photos, tmp_path):
+    (tmp_path / 'whole').mkdir()
+    for split in ('train', 'test'):
+        (tmp_path / 'whole' / split).symlink_to(photos)
+    flags = ['--int8', 'minmax', '--data', 'image_folder', '--root']
+    small, _ = run(tmp_path, *flags, str(tmp_path / 'whole'))
+    pixels = np.stack([np.asarray(Image.open(file))[..., None] for file in photos.rglob('*.png')])
+    normal = np.asarray(net.normalize(pixels))
+    low, high = min(normal.min(), 0), max(normal.max(), 0)
+    assert small.variables['params']['C1']['input_scale'] == pytest.approx((high - low) / 255, rel=1e-5)
+    with pytest.raises(UserError, match='no training images'):
+        command.main(['--weights', 'run:x', '--out', str(tmp_path / 'other'), *flags, str(photos)])
 
 
 def test_evaluate_takes_the_folder_and_finds_what_the_record_says(net, photos, tmp_path, capsys):
@@ -131,9 +153,14 @@ def test_look_and_export_take_the_folder(net, photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    'flags', [['--bits', '4'], ['--svd', 'size=0.5'], ['--scope', 'channels', '--prune', '0.4'],
-              ['--int8', 'minmax', '--images', 'photos']],
-)  # fmt: skip
+    'flags',
+    [
+        ['--bits', '4'],
+        ['--svd', 'size=0.5'],
+        ['--scope', 'channels', '--prune', '0.4'],
+        ['--int8', 'minmax', '--images', 'photos'],
+    ],
+)
 def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'photos').mkdir()
@@ -153,25 +180,50 @@ def test_what_was_made_small_leaves_as_onnx(net, tmp_path, monkeypatch, flags):
     assert np.abs(logits - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
+BEFORE_A_NET_IS_READ = [
+    (['--root', 'somewhere'], 'give both'),
+    (['--limit', '5'], 'give both'),
+    (['--kmeans', 'optimal'], 'give both'),
+    (['--scope', 'global', '--quality', '1'], 'give both'),
+    (['--per_tensor'], 'give both'),
+    (['--data', 'image_folders'], 'did you mean'),
+    (['--data', 'image_folder', '--root', 'nowhere'], 'there is no'),
+    (['--prune', '1.2'], 'from 0 to 1'),
+    (['--prune', '-0.1'], 'at least 0'),
+    (['--prune', 'nan'], 'at least 0'),
+    (['--prune', 'much'], "--prune is 'much'"),
+    (['--quality', 'inf'], 'at least 0'),
+    (['--bits', '9'], 'from 1 to 8'),
+    (['--bits', '0'], 'from 1 to 8'),
+    (['--bits', '2.5'], 'whole number'),
+    (['--bits', '3', '--kmeans', 'loyd'], 'did you mean lloyd'),
+    (['--svd', 'rank=0'], 'at least 1'),
+    (['--svd', 'rank=2.5'], 'such as'),
+    (['--svd', 'energie=0.4'], 'did you mean energy'),
+    (['--svd', 'energy=1.4'], 'from 0 to 1'),
+    (['--svd', 'size=0.5', '--svd_method', 'seperable'], 'did you mean separable'),
+    (['--scope', 'layers', '--prune', '0.1'], 'did you mean layer'),
+    (['--int8', 'minmax'], '--images'),
+    (['--int8', 'minmax', '--images', 'nowhere'], 'no image'),
+    (['--int8', 'max', '--images', 'nowhere'], 'did you mean minmax'),
+    (['--int8', 'minmax', '--bits', '3', '--images', 'nowhere'], 'one of them'),
+    (['--prune', '0.1', '--quality', '0.1'], 'one of them'),
+]
+
+
+@pytest.mark.parametrize(('flags', 'message'), BEFORE_A_NET_IS_READ)
+def test_what_needs_no_net_is_refused_before_one_is_read(tmp_path, flags, message):
+    with pytest.raises(UserError, match=message):
+        command.main(['--weights', 'a net that is not there', '--out', str(tmp_path / 'small'), *flags])
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ('flags', 'message'),
     [
-        (['--root', 'somewhere'], 'give both'),
-        (['--data', 'image_folders'], 'did you mean'),
-        (['--prune', '1.2'], 'from 0 to 1'),
-        (['--prune', 'much'], "--prune is 'much'"),
-        (['--bits', '9'], 'from 1 to 8'),
-        (['--bits', '0'], 'from 1 to 8'),
-        (['--bits', '2.5'], 'whole number'),
         (['--bits', '2', '--layer', 'C9'], "no layer 'C9'; did you mean"),
         (['--svd', 'rank=999', '--layer', 'F6'], 'expected 1 to 84'),
-        (['--svd', 'rank=0', '--layer', 'F6'], 'expected 1 to 84'),
-        (['--svd', 'energie=0.4'], 'did you mean energy'),
-        (['--svd', 'energy=1.4'], 'from 0 to 1'),
-        (['--scope', 'layers', '--prune', '0.1'], 'did you mean layer'),
-        (['--int8', 'minmax'], '--images'),
-        (['--int8', 'minmax', '--bits', '3'], 'one of them'),
-        (['--prune', '0.1', '--quality', '0.1'], 'one of them'),
+        (['--svd', 'rank=999'], 'makes no layer smaller'),
     ],
 )
 def test_bad_input_is_one_line_and_nothing_is_written(net, tmp_path, flags, message):

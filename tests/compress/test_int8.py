@@ -88,9 +88,12 @@ def test_sums_in_integers_and_in_floats_agree(by_channel):
 def test_a_product_of_integers_by_hand():
     """Levels of scale 0.5 around 10: 1.2 is 2, -3 is -6; kernel 3 of scale 0.1; (2 - 6) * 3 * 0.05 + 1."""
     params = {
-        'kernel': np.full((2, 1), 3, np.int8), 'kernel_scale': np.float32([0.1]), 'bias': np.float32([1]),
-        'input_scale': np.float32(0.5), 'input_zero_point': np.int32(10),
-    }  # fmt: skip
+        'kernel': np.full((2, 1), 3, np.int8),
+        'kernel_scale': np.float32([0.1]),
+        'bias': np.float32([1]),
+        'input_scale': np.float32(0.5),
+        'input_zero_point': np.int32(10),
+    }
     for integers in (False, True):
         net = Stored(_OneLayer(), integers=integers)
         y = net.apply({'params': {'head': params}}, np.float32([[1.2, -3.0]]))

@@ -71,8 +71,15 @@ def test_images_in_folders_below_a_class_are_of_that_class(tmp_path):
 
 def test_what_macos_and_others_leave_behind_is_no_image_and_no_class_and_is_told(tmp_path):
     splits(tmp_path)
-    lay(tmp_path, 'train/cat/._img00.jpg', 'train/.ipynb_checkpoints/x.jpg', 'train/dog/__MACOSX/x.jpg',
-        '__MACOSX/train/x.jpg', 'train/__MACOSX/y.jpg', 'train/cat/@eaDir/thumb.jpg')  # fmt: skip
+    lay(
+        tmp_path,
+        'train/cat/._img00.jpg',
+        'train/.ipynb_checkpoints/x.jpg',
+        'train/dog/__MACOSX/x.jpg',
+        '__MACOSX/train/x.jpg',
+        'train/__MACOSX/y.jpg',
+        'train/cat/@eaDir/thumb.jpg',
+    )
     (tmp_path / 'train/cat/.DS_Store').write_bytes(b'x')
     (tmp_path / 'train/dog/Thumbs.db').write_bytes(b'x')
     source = load(tmp_path)

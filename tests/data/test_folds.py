@@ -37,8 +37,9 @@ def test_every_fold_has_its_share_of_every_class(counts):
 
 
 def test_an_image_that_comes_moves_few_of_its_class_and_none_of_another():
-    before, after = (dict(zip(d.names, fold_of(d, 'abcd', 5), strict=True))
-                     for d in (images((40, 33)), images((41, 33, 6, 1))))  # fmt: skip
+    before, after = (
+        dict(zip(d.names, fold_of(d, 'abcd', 5), strict=True)) for d in (images((40, 33)), images((41, 33, 6, 1)))
+    )
     moved = [name for name in before if before[name] != after[name]]
     assert len(moved) <= 4 and all(name[0] == 'a' for name in moved)
 
@@ -81,11 +82,17 @@ def test_arrays_have_folds_too():
     assert sum(len(part['minival']) for part in parts) == 100 and all(len(part['test']) == 10 for part in parts)
 
 
-@pytest.mark.parametrize(('more', 'minival', 'message'), [
-    (dict(folds=1), 0, 'expected at least 2'), (dict(folds=5, fold=5), 0, 'expected 0 to 4'), (dict(fold=2), 0, 'both'),
-    (dict(folds='5'), 0, 'expected int'), (dict(folds=5), 3, 'of its own, or of a fold'),
-    (dict(folds=100, fold=0), 0, 'fewer folds'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('more', 'minival', 'message'),
+    [
+        (dict(folds=1), 0, 'expected at least 2'),
+        (dict(folds=5, fold=5), 0, 'expected 0 to 4'),
+        (dict(fold=2), 0, 'both'),
+        (dict(folds='5'), 0, 'expected int'),
+        (dict(folds=5), 3, 'of its own, or of a fold'),
+        (dict(folds=100, fold=0), 0, 'fewer folds'),
+    ],
+)
 def test_mistakes_are_one_line(tmp_path, more, minival, message):
     lay(tmp_path, 'train/a/1.jpg', 'train/a/2.jpg', 'train/b/1.jpg', 'test/a/1.jpg')
     if more == dict(folds=100, fold=0):

@@ -22,7 +22,7 @@ SAID = np.array([
         (dict(per_class=4), [0, 2, 1, 0, 3, 4, 3, 4, 5, 5, 5, 5]),
         (dict(best=0.5), [0, 2, 3, 5]),  # half of three, rounded up; half of two; half of one, rounded up
     ],
-)  # fmt: skip
+)
 def test_the_selection_by_hand(selection, expected):
     assert chosen(SAID, **selection).tolist() == expected
 

@@ -79,10 +79,12 @@ def test_labels_become_the_nets_numbers_in_every_way_to_them():
 @pytest.mark.parametrize(
     ('names', 'net', 'numbers'),
     [
-        (('cat', 'dog'), ('cat', 'dog'), [0, 1]), (('dog', 'horse'), ('cat', 'dog', 'horse'), [1, 2]),
-        ((NFD, 'cafz'), ('cafz', NFC), [1, 0]), (('cat', 'Cat'), ('Cat', 'cat'), [1, 0]),
+        (('cat', 'dog'), ('cat', 'dog'), [0, 1]),
+        (('dog', 'horse'), ('cat', 'dog', 'horse'), [1, 2]),
+        ((NFD, 'cafz'), ('cafz', NFC), [1, 0]),
+        (('cat', 'Cat'), ('Cat', 'cat'), [1, 0]),
     ],
-)  # fmt: skip
+)
 def test_classes_are_mapped_by_name_whatever_the_form_of_unicode(names, net, numbers):
     assert identity.mapping(names, net).tolist() == numbers
 
@@ -95,7 +97,7 @@ def test_classes_are_mapped_by_name_whatever_the_form_of_unicode(names, net, num
         ((NFC, NFD), (NFC, 'dog'), "two of Unicode's normal forms"),
         (('crane', 'cat'), ('cat', 'crane', 'crane'), "two of the net's classes are called 'crane'"),
     ],
-)  # fmt: skip
+)
 def test_classes_that_cannot_be_mapped_are_named(names, net, message):
     with pytest.raises(UserError, match=message):
         identity.mapping(names, net)
@@ -121,15 +123,18 @@ def record(classes=('cat', 'dog'), counts=(2, 1), prefix='i'):
 @pytest.mark.parametrize(
     ('now', 'words'),
     [
-        (record(('dog', 'zcat')), "2 classes ('cat', 'dog'), now 2 ('dog', 'zcat'): without class 'cat', with the new "
-                                  "class 'zcat' (did you mean 'cat'?)"),
+        (
+            record(('dog', 'zcat')),
+            "2 classes ('cat', 'dog'), now 2 ('dog', 'zcat'): without class 'cat', with the new "
+            "class 'zcat' (did you mean 'cat'?)",
+        ),
         (record(('dog', 'cat')), "in another order (class 0 was 'cat' and is 'dog')"),
         (record(counts=(2, 4)), "train had 3 images, now 6; 'dog' 1 -> 4; sha256 "),
         (record(counts=(1, 2)), "train has as many images as before (3) but other ones; 'cat' 2 -> 1, 'dog' 1 -> 2"),
         (record(prefix='j'), 'train has as many images as before (3) but other ones; sha256 '),
         (record() | {'splits': {}}, 'train is gone'),
     ],
-)  # fmt: skip
+)
 def test_what_has_changed_is_said_with_names_and_numbers(now, words):
     (found,) = identity.differences(record(), now)
     assert words in found

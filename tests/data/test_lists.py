@@ -37,10 +37,13 @@ ROWS = 'cat/img00.jpg,red,train\ncat/img01.jpg,blue,train\ndog/img00.jpg,red,val
         (ROWS.replace(',', '\t'), 'utf-16'),
         ('\n'.join(','.join(f'"{cell}"' for cell in row.split(',')) for row in ROWS.split()), 'utf-8'),
         (ROWS.replace('/', '\\').replace('val', 'Validation').replace(',', ' , '), 'utf-8'),
-        ('n,split,x,class,file\n1,train,,red,cat/img00.jpg\n2,train,,blue,./cat/img01.jpg\n3,val,,red,dog/img00.jpg\n'
-         '4,test,,blue,dog/img01.jpg\n', 'utf-8'),
+        (
+            'n,split,x,class,file\n1,train,,red,cat/img00.jpg\n2,train,,blue,./cat/img01.jpg\n3,val,,red,dog/img00.jpg\n'
+            '4,test,,blue,dog/img01.jpg\n',
+            'utf-8',
+        ),
     ],
-)  # fmt: skip
+)
 def test_list_says_label_and_split_whatever_the_folders(photos, text, encoding):
     source = image_folder(list=write(photos, text, encoding=encoding))
     assert source.facts.class_names == ('blue', 'red') and counts(source) == dict(train=2, test=1, minival=1)
@@ -65,9 +68,10 @@ def test_list_may_lie_elsewhere_and_paths_may_be_absolute(photos, tmp_path_facto
     elsewhere = tmp_path_factory.mktemp('elsewhere')
     text = f'cat/img00.jpg,a,train\n{photos}/dog/img00.jpg,b,train\ncat/img01.jpg,a,test\n'
     for source in (
-        image_folder(str(photos), list=write(elsewhere, text)), image_folder(str(photos), list=write(photos, text)),
+        image_folder(str(photos), list=write(elsewhere, text)),
+        image_folder(str(photos), list=write(photos, text)),
         image_folder(str(photos), list=os.path.basename(write(photos, text))),
-    ):  # fmt: skip
+    ):
         assert names(source, 'train') == ['cat/img00.jpg', f'{photos}/dog/img00.jpg']
         assert source.splits['train'][1].image
 

@@ -135,8 +135,9 @@ def test_names_that_lead_out_of_the_folder_and_disks_that_are_small(bucket, tmp_
         with pytest.raises(UserError, match='larger disk'):
             mirror.mirrored(ADDRESS, str(tmp_path))
     real = bucket.find
-    monkeypatch.setattr(bucket, 'find', lambda *path, **options: {
-        'lab/photos/a/../../../../x': {'size': 1}, **real(*path)})  # fmt: skip
+    monkeypatch.setattr(
+        bucket, 'find', lambda *path, **options: {'lab/photos/a/../../../../x': {'size': 1}, **real(*path)}
+    )
     with pytest.raises(UserError, match='no name of a file'):
         mirror.mirrored(ADDRESS, str(tmp_path))
 
@@ -194,7 +195,8 @@ def test_a_server_of_s3(tmp_path):
     for package in ('moto', 's3fs'):
         pytest.importorskip(package, reason=f'{package} is not installed: data in S3 are not tested against a server')
     keys = {'AWS_ACCESS_KEY_ID': 'x', 'AWS_SECRET_ACCESS_KEY': 'x', 'AWS_DEFAULT_REGION': 'us-east-1'}
-    done = subprocess.run([sys.executable, '-c', SERVER, str(tmp_path)], capture_output=True, text=True,
-                          env=os.environ | keys)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, '-c', SERVER, str(tmp_path)], capture_output=True, text=True, env=os.environ | keys
+    )
     assert done.returncode == 0, done.stderr
     assert 's3://none/photos cannot be listed (' in done.stdout

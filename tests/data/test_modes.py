@@ -94,7 +94,7 @@ EXPECTED = {
     'RGB of 16 bits, TIFF': (tiff(COLOUR.astype(np.uint16) * 257), COLOUR),
     'white is 0, TIFF': (tiff(255 - RAMP, _262=0), GREY),
     'white is 0, 16 bits': (tiff(65535 - SIXTEEN, _262=0), GREY),
-}  # fmt: skip
+}
 REFUSED = {
     'F, 0 to 255': (array(np.float32(RAMP)), 'its values go from 0 to 255; expected 0 to 1'),
     'F, not a number': (array(np.where(RAMP == 3, np.nan, RAMP / 255).astype(np.float32)), 'are not finite'),

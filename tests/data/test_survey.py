@@ -45,8 +45,11 @@ def test_a_sound_folder(tmp_path, capsys):
 
 def test_duplicates_across_splits_and_within_one_and_under_two_classes(tmp_path):
     root = lay(tmp_path)
-    for source, target in (('train/cat/0.jpg', 'test/dog/copy.jpg'), ('train/dog/1.jpg', 'train/dog/1 again.jpg'),
-                           ('train/dog/2.jpg', 'train/cat/2 too.jpg')):  # fmt: skip
+    for source, target in (
+        ('train/cat/0.jpg', 'test/dog/copy.jpg'),
+        ('train/dog/1.jpg', 'train/dog/1 again.jpg'),
+        ('train/dog/2.jpg', 'train/cat/2 too.jpg'),
+    ):
         shutil.copy(root / source, root / target)
     found = report(root)
     assert found['duplicates'] == [
@@ -54,8 +57,9 @@ def test_duplicates_across_splits_and_within_one_and_under_two_classes(tmp_path)
     ]
     within = found['splits']['train']['duplicates']
     assert sorted((sorted(group['files']), group['several_classes']) for group in within) == [
-        (['cat/2 too.jpg', 'dog/2.jpg'], True), (['dog/1 again.jpg', 'dog/1.jpg'], False),
-    ]  # fmt: skip
+        (['cat/2 too.jpg', 'dog/2.jpg'], True),
+        (['dog/1 again.jpg', 'dog/1.jpg'], False),
+    ]
     across, inside = found['warnings']
     assert '1 (1 under several classes): train: cat/0.jpg; test: dog/copy.jpg' in across
     assert inside.startswith('train: images there more than once: 2, 1 of them under several classes')
@@ -94,12 +98,13 @@ def test_sizes_modes_slivers_orientations_and_other_formats(tmp_path):
 @pytest.mark.parametrize(
     'laid, said',
     [
-        ({'owl': 1}, "train: one image in 'owl'"), ({'owl': 130}, "train: 'owl' has 130 images and 'cat' 6"),
+        ({'owl': 1}, "train: one image in 'owl'"),
+        ({'owl': 130}, "train: 'owl' has 130 images and 'cat' 6"),
         ({'Cat': 6}, "names that differ only in case, blanks or the form of Unicode: 'Cat', 'cat'"),
         ({'dog ': 6}, "names that differ only in case, blanks or the form of Unicode: 'dog', 'dog '"),
         ({'New folder': 6, 'thumbs': 6}, "are they classes? 'New folder', 'thumbs'"),
     ],
-)  # fmt: skip
+)
 def test_suspicious_classes(tmp_path, laid, said):
     root = lay(tmp_path)
     for name, count in laid.items():
@@ -160,11 +165,13 @@ def test_own_images_with_classes_of_imagenet_are_no_copy_of_it(tmp_path):
 @pytest.mark.parametrize(
     'flags, said',
     [
-        (['nowhere'], 'there is no folder or list'), (['.', '--root=x'], '--root is of a list'),
-        (['.', '--format=csv'], "unknown format 'csv'"), (['.', '.'], 'expected one folder or list'),
+        (['nowhere'], 'there is no folder or list'),
+        (['.', '--root=x'], '--root is of a list'),
+        (['.', '--format=csv'], "unknown format 'csv'"),
+        (['.', '.'], 'expected one folder or list'),
         (['.'], 'has no image in a folder of its class'),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(tmp_path, monkeypatch, flags, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):

@@ -57,7 +57,7 @@ def test_labels_never_change():
         ({}, {'name': 'fake_photographs'}, ('encoded images', 'arrays')),
         ({}, {**FAKE, 'ratio': 0}, ('ratio is 0', 'at least 1')),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit_is_one_line(data, without, words):
     with pytest.raises(UserError) as error:
         sources.load({**FAKE, **data}, without_labels=without)

@@ -80,8 +80,11 @@ def test_vggs_150_crops():
 def test_whole_images_keep_their_ratio():
     found = views.whole((375, 500), (224, 256))
     assert [(view.out, view.flip) for view in found] == [
-        ((224, 298), False), ((256, 341), False), ((224, 298), True), ((256, 341), True),
-    ]  # fmt: skip
+        ((224, 298), False),
+        ((256, 341), False),
+        ((224, 298), True),
+        ((256, 341), True),
+    ]
     image = coordinates(224, 298)
     assert place(views.cut(image, views.whole((224, 298), (224,)))[1]) == (0, 0, 224, 298, True)
 

@@ -68,10 +68,12 @@ def test_opencv_whole_and_in_a_window(kind, shape, size, monkeypatch):
 
 SLIVERS = [(2, 20_000), (1, 60_000), (60_000, 1), (20_000, 2), (1, 1), (1, 500_000)]
 CROPS = [
-    dict(name='resize_center_crop', size=224, resize=256), dict(name='random_resized_crop', size=224),
-    dict(name='resize_random_crop', size=224, low=256, high=512), dict(name='center_crop_resize', size=224),
+    dict(name='resize_center_crop', size=224, resize=256),
+    dict(name='random_resized_crop', size=224),
+    dict(name='resize_random_crop', size=224, low=256, high=512),
+    dict(name='center_crop_resize', size=224),
     dict(name='resize', size=224),
-]  # fmt: skip
+]
 MEASURE = """
     import io, sys, time
     import numpy as np

@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+from PIL import Image
+
 from cvresearch.base import cli
 from cvresearch.base.errors import UserError
 
@@ -61,6 +63,16 @@ def blocks(page: Path) -> list[Block]:
 def pictures(page: Path) -> list[str]:
     """Returns the names of the pictures that a page makes and shows."""
     return re.findall(r'\]\(\.\./pictures/tutorials/([^)]+)\)', page.read_text(encoding='utf-8'))
+
+
+def keep(picture: Path, place: Path) -> None:
+    """Copies a picture; a PNG with at most 1,200 columns and 256 colours, which a page does not need more of."""
+    if picture.suffix == '.png':
+        image = Image.open(picture).convert('RGB')
+        image.thumbnail((1200, 4000), Image.Resampling.LANCZOS)
+        image.quantize(256, dither=Image.Dither.NONE).save(place, optimize=True)
+    else:
+        shutil.copy(picture, place)
 
 
 def clone(folder: Path) -> None:
@@ -109,9 +121,13 @@ def _bash(code: str, folder: Path) -> str:
         path = os.pathsep.join([place, os.environ['PATH']])
         with tempfile.TemporaryFile('w+', encoding='utf-8') as output:
             process = subprocess.Popen(
-                ['bash', '-euo', 'pipefail', '-c', code], cwd=folder, env=os.environ | {'PATH': path}, text=True,
-                stdout=output, stderr=subprocess.STDOUT,
-            )  # fmt: skip
+                ['bash', '-euo', 'pipefail', '-c', code],
+                cwd=folder,
+                env=os.environ | {'PATH': path},
+                text=True,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
             while process.poll() is None:
                 with contextlib.suppress(TimeoutError):
                     _answer(server.accept()[0])
@@ -153,9 +169,12 @@ def _main(program: str, argv: list[str]) -> int:
 def main(argv: list[str]) -> int:
     """Runs pages and prints what they print; returns the exit code."""
     options = cli.parse(
-        argv, __doc__, required=(), positional='pages',
+        argv,
+        __doc__,
+        required=(),
+        positional='pages',
         switches=dict(pictures='keep the pictures that pages make', json='print a list of texts for each page'),
-    )  # fmt: skip
+    )
     for page in [Path(name).resolve() for name in options.rest] or TUTORIALS:
         with tempfile.TemporaryDirectory() as folder:
             printed = run(page, Path(folder))
@@ -168,7 +187,7 @@ def main(argv: list[str]) -> int:
                 for block, text in zip(blocks(page), printed, strict=True):
                     print(f'----- {page.name}\n{block.code}-----\n{text}')
             for name in pictures(page) if options.pictures else ():
-                shutil.copy(Path(folder, name), PICTURES / name)
+                keep(Path(folder, name), PICTURES / name)
     return 0
 
 

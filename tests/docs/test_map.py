@@ -12,8 +12,11 @@ def absent(room, text):
     names = re.findall(r'`([a-z]\w*)`', text)
     own = {path.stem for path in (ROOT / room).glob('*.py')}
     functions = ' '.join(path.read_text() for path in (ROOT / room).glob('*.py'))
-    return [name for name in names if name not in own and not re.search(rf'def {name}\(', functions)
-            and not (ROOT / name).is_dir()]  # fmt: skip
+    return [
+        name
+        for name in names
+        if name not in own and not re.search(rf'def {name}\(', functions) and not (ROOT / name).is_dir()
+    ]
 
 
 def test_every_room_and_every_named_file_is_there():

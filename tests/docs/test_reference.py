@@ -16,8 +16,8 @@ DOCS = Path('docs/reference')
 CONFIGS = [path for path in sorted(Path('configs').glob('*.py')) if path.stem not in ('__init__', 'common')]
 
 
-def test_every_key_has_a_meaning():
-    assert not [key.path for key in reference.every_key() if not key.meaning]
+def test_every_key_has_a_meaning_and_a_type():
+    assert not [key.path for key in reference.every_key() if not (key.meaning and key.kind)]
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)

@@ -48,9 +48,10 @@ def curve(
     model = Net(Small(dtype, normalized), norms.Normalization(group_size=group_size))
     tx = optimizers.make(optimizer or {'name': 'sgd', 'momentum': 0.9}, lambda step: 0.05)
     recipe = steps.UpdateOptions(
-        accumulate=accumulate, sam=sam,
+        accumulate=accumulate,
+        sam=sam,
         spread=lambda parts: jax.lax.with_sharding_constraint(parts, meshes.by_example_in_parts(mesh)),
-    )  # fmt: skip
+    )
     loss = losses.make({'name': 'softmax_cross_entropy'})
     step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
     whole = meshes.replicated(mesh)
@@ -65,9 +66,11 @@ def curve(
         # The class is in the brightness of rows, under noise: learnable, and not at once.
         image = random.integers(0, 200, (BATCH, SIZE, SIZE, 1)) + 5 * (label % SIZE)[:, None, None, None]
         batch = {
-            'image': image.astype(np.uint8), 'label': label.astype(np.int32), 'epoch': np.zeros(BATCH, np.int32),
+            'image': image.astype(np.uint8),
+            'label': label.astype(np.int32),
+            'epoch': np.zeros(BATCH, np.int32),
             'index': np.arange(BATCH, dtype=np.int32),
-        }  # fmt: skip
+        }
         state = step(state.replace(sums=no_sums), batch)
         values.append(float(state.sums['loss']) / BATCH)
     return np.array(values), jax.device_get(state)

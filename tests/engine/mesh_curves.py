@@ -74,10 +74,18 @@ def program_of(net: str, data: int, shard: int, dtype) -> Experiment:
     """Returns the program of a short training on small images, all of it in one precision."""
     changes = {'mesh.data': data, 'mesh.shard': shard, 'mesh.least': 256, 'model.name': net}
     changes |= {
-        'data.image_size': 16, 'data.channels': 3, 'data.test': 96, 'batch_size': BATCH, 'eval_batch_size': BATCH,
-        'epochs': 2.0, 'optimizer.name': 'sgd', 'schedule.peak': 0.02, 'average.name': 'ema', 'augment.flip': True,
+        'data.image_size': 16,
+        'data.channels': 3,
+        'data.test': 96,
+        'batch_size': BATCH,
+        'eval_batch_size': BATCH,
+        'epochs': 2.0,
+        'optimizer.name': 'sgd',
+        'schedule.peak': 0.02,
+        'average.name': 'ema',
+        'augment.flip': True,
         **NETS[net],
-    }  # fmt: skip
+    }
     config = configs.load('configs/lenet5_fake.py', {key: str(value) for key, value in changes.items()})
     experiment = Experiment.from_config(config)
     return dataclasses.replace(experiment, model=Wide(experiment.model.clone(dtype=dtype)))
@@ -100,9 +108,7 @@ def curve(net: str, data: int, shard: int, dtype, length: int = LENGTH):
         return jax.device_put(x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, like.sharding)
 
     # All of it is in one precision: the program's own pixels are float32, and so are its initial parameters.
-    with (
-        mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS), mock.patch.object(steps, 'normalize', normalize)
-    ):  # fmt: skip
+    with mock.patch.object(mobilenet_v2, 'STAGES', FEWER_BLOCKS), mock.patch.object(steps, 'normalize', normalize):
         experiment = program_of(net, data, shard, dtype)
         state = jax.tree.map(begin, program_of(net, 1, 1, dtype).initial_state(), experiment.abstract_state())
         step, stream, values = experiment.train_step(), Stream(experiment.source.splits['train'], 0, BATCH), []
@@ -122,9 +128,10 @@ def apart(ours: np.ndarray, theirs: np.ndarray) -> float:
 def measure() -> None:
     """Writes how far the curves of all layouts are from that of one device, the layouts of all devices first."""
     rows, first = [], {}
-    layouts = sorted((layout for each in LAYOUTS.values() for layout in each), key=lambda layout: (
-        layout != (1, 1), -layout[0] * layout[1], layout[0] > 1 and layout[1] > 1
-    ))  # fmt: skip
+    layouts = sorted(
+        (layout for each in LAYOUTS.values() for layout in each),
+        key=lambda layout: (layout != (1, 1), -layout[0] * layout[1], layout[0] > 1 and layout[1] > 1),
+    )
     for data, shard in layouts:
         for net in NETS:
             row = {'net': net, 'data x shard': f'{data} x {shard}'}

@@ -65,10 +65,15 @@ def test_erasing_keeps_to_the_area_and_the_ratio_that_it_is_given():
 
 @pytest.mark.parametrize(
     ('knobs', 'message'),
-    [(dict(cutout=-1), 'expected at least 0'), (dict(erasing=1.5), 'expected a probability'),
-     (dict(border='mirror'), 'unknown augment.border'), (dict(erasing_area=(0.4, 0.2)), 'the smaller first'),
-     (dict(erasing_area=(0.1, 1.2)), 'erasing_area is'), (dict(erasing_ratio=(0, 2)), 'above 0')],
-)  # fmt: skip
+    [
+        (dict(cutout=-1), 'expected at least 0'),
+        (dict(erasing=1.5), 'expected a probability'),
+        (dict(border='mirror'), 'unknown augment.border'),
+        (dict(erasing_area=(0.4, 0.2)), 'the smaller first'),
+        (dict(erasing_area=(0.1, 1.2)), 'erasing_area is'),
+        (dict(erasing_ratio=(0, 2)), 'above 0'),
+    ],
+)
 def test_mistakes(knobs, message):
     with pytest.raises(UserError, match=message):
         augment.make(knobs)

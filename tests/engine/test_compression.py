@@ -10,19 +10,24 @@ from cvresearch.base import config as configs
 from cvresearch.base import trees
 from cvresearch.base.errors import PREEMPTED, UserError
 from cvresearch.base.records import read_card
+from cvresearch.compress import __main__ as command
 from cvresearch.engine import classifiers
 from cvresearch.engine.checkpoint import Checkpoints
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.phases import Phases
-from cvresearch.optim import sharing
+from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import kernels
 from tests.seams import at_step
 
 MLP = {'model.name': 'mlp', 'model.widths': '(20,)'}
 ITERATIVE = {
-    'compress.name': 'prune', 'compress.share': '0.9', 'compress.schedule': 'iterative', 'compress.rounds': '2',
-    'compress.begin_epochs': '0.25', 'compress.end_epochs': '0.5',
-}  # fmt: skip
+    'compress.name': 'prune',
+    'compress.share': '0.9',
+    'compress.schedule': 'iterative',
+    'compress.rounds': '2',
+    'compress.begin_epochs': '0.25',
+    'compress.end_epochs': '0.5',
+}
 
 
 def tiny(feature='plain', net=MLP, **overrides):
@@ -75,8 +80,9 @@ def test_each_round_keeps_the_same_share_of_what_is_left(tmp_path):
 
 def test_the_first_update_is_the_plain_one_of_the_masked_net(tmp_path):
     """By hand, with the rule of gradient descent: the weights of least magnitude go, the others descend."""
-    config = tiny(max_steps=1, compress__name='prune', compress__share=0.75, optimizer__momentum=0.0,
-                  optimizer__weight_decay=0.0)  # fmt: skip
+    config = tiny(
+        max_steps=1, compress__name='prune', compress__share=0.75, optimizer__momentum=0.0, optimizer__weight_decay=0.0
+    )
     experiment = Experiment.from_config(config)
     before = jax.device_get(experiment.initial_state().params)
     masked = jax.tree.map(np.array, before)
@@ -152,6 +158,26 @@ def test_a_layer_keeps_so_many_values_and_its_zeros(tmp_path, optimizer):
     assert np.array_equal(before['head']['kernel'] == 0, state.params['head']['kernel'] == 0)
 
 
+def test_a_factored_net_trains_on_within_its_rank_and_leaves_as_two_smaller_layers(tmp_path):
+    """The file has the factors of the run's kernel, the error of which is rounding; by Denton et al. 2014."""
+    ended(tiny(), tmp_path / 'dense')
+    start = dict(init__weights=f'run:{tmp_path}/dense', init__head='keep', compress__name='factors')
+    state = ended(tiny('ema', **start, compress__size=0.5, compress__layers="('hidden1',)"), tmp_path / 'run')
+    rank = factorise.rank_by_size(np.zeros((64, 20)), 0.5)
+    before = kernels(classifiers.load(f'run:{tmp_path}/dense').variables['params'])['hidden1']
+    for params in (state.params, state.average['params']):
+        values = np.linalg.svd(kernels(params)['hidden1'], compute_uv=False)
+        assert (values > 1e-5 * values[0]).sum() == rank == 7
+        cut = factorise.product(factorise.factorise(before, rank))
+        assert 0.01 < np.abs(kernels(params)['hidden1'] - cut).max() < np.abs(cut).max()  # trained, not only cut
+    small = str(tmp_path / 'small')
+    flags = ['--svd', 'size=0.5', '--layer', 'hidden1']
+    assert command.main(['--weights', f'run:{tmp_path}/run@raw', '--out', small, *flags]) == 0
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
+    expected = classifiers.load(f'run:{tmp_path}/run@raw').logits(images)
+    np.testing.assert_allclose(classifiers.load(small).logits(images), expected, atol=1e-4)
+
+
 def test_a_net_that_trains_rounded_is_a_plain_net_with_other_weights(tmp_path):
     plain, rounded = (ended(tiny(max_steps=3, compress__name=name), tmp_path / name) for name in ('none', 'int8'))
     difference = optax.global_norm(jax.tree.map(np.subtract, plain.params, rounded.params))
@@ -159,9 +185,11 @@ def test_a_net_that_trains_rounded_is_a_plain_net_with_other_weights(tmp_path):
     assert jax.tree.structure(plain) == jax.tree.structure(rounded)
 
 
-@pytest.mark.parametrize('feature', ['pruning', 'sharing'])
-def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, feature):
-    config = tiny(feature, net={})
+@pytest.mark.parametrize(
+    ('feature', 'more'), [('pruning', {}), ('sharing', {}), ('plain', dict(compress__name='factors'))]
+)
+def test_a_run_that_is_stopped_goes_on_bit_for_bit(tmp_path, monkeypatch, feature, more):
+    config = tiny(feature, net={}, **more)
     alone = ended(config, tmp_path / 'alone')
     at_step(monkeypatch, (3, 7), once=True)
     assert [train.run(config, tmp_path / 'run') for _ in range(2)] == [PREEMPTED] * 2
@@ -176,15 +204,22 @@ def test_without_it_nothing_is_kept_and_no_operation_is_more():
 @pytest.mark.parametrize(
     ('more', 'message'),
     [
-        (dict(share=1.2), 'from 0 to 1'), (dict(share=0.5, quality=1.0), 'one of them'),
-        (dict(layers="('nothing',)"), 'matches no parameter'), (dict(layers="(('head', 2.0),)"), 'from 0 to 1'),
-        (dict(layers="(('head', 'x'),)"), 'a pattern, or'), (dict(schedule='cubic', end_epochs=2.0), 'step 32'),
-        (dict(schedule='cubic'), 'an end after the begin'), (dict(schedule='linear'), 'unknown compress.schedule'),
-        (dict(scope='channels'), 'unknown compress.scope'), (dict(name='share', bits=9), 'from 1 to 8'),
+        (dict(share=1.2), 'from 0 to 1'),
+        (dict(share=0.5, quality=1.0), 'one of them'),
+        (dict(layers="('nothing',)"), 'matches no parameter'),
+        (dict(layers="(('head', 2.0),)"), 'from 0 to 1'),
+        (dict(layers="(('head', 'x'),)"), 'a pattern, or'),
+        (dict(schedule='cubic', end_epochs=2.0), 'step 32'),
+        (dict(schedule='cubic'), 'an end after the begin'),
+        (dict(schedule='linear'), 'unknown compress.schedule'),
+        (dict(scope='channels'), 'unknown compress.scope'),
+        (dict(name='share', bits=9), 'from 1 to 8'),
         (dict(name='share', kmeans='x'), 'unknown compress.kmeans'),
-        (dict(name='share', layers="(('head', 0.5),)"), 'from 1 to 8'), (dict(name='huffman'), 'unknown compress'),
+        (dict(name='share', layers="(('head', 0.5),)"), 'from 1 to 8'),
+        (dict(name='huffman'), 'unknown compress'),
+        (dict(name='factors', size=1.5), 'from 0 to 1'),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_one_line(tmp_path, more, message):
     with pytest.raises(UserError, match=message):
         train.run(tiny(**{f'compress__{key}': value for key, value in {'name': 'prune', **more}.items()}), tmp_path)

@@ -62,12 +62,19 @@ def stopped(smoke, tmp_path, monkeypatch):
     return start
 
 
-@pytest.mark.parametrize(('key', 'value', 'said'), [
-    ('keep', 5, 'keep: 2 -> 5'), ('keep', 1, 'keep: 2 -> 1'), ('log_every_steps', 2, 'log_every_steps: 5 -> 2'),
-    ('save_every_epochs', 0.125, 'save_every_epochs: 0.25 -> 0.125'), ('save_every_epochs', 0.0, '0.25 -> 0.0'),
-    ('eval_batch_size', 96, 'eval_batch_size: 256 -> 96 (losses of evaluations may differ in their last digits)'),
-    ('keep_predictions', False, 'keep_predictions: True -> False'), ('save_failures', 7, 'save_failures: 3 -> 7'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('key', 'value', 'said'),
+    [
+        ('keep', 5, 'keep: 2 -> 5'),
+        ('keep', 1, 'keep: 2 -> 1'),
+        ('log_every_steps', 2, 'log_every_steps: 5 -> 2'),
+        ('save_every_epochs', 0.125, 'save_every_epochs: 0.25 -> 0.125'),
+        ('save_every_epochs', 0.0, '0.25 -> 0.0'),
+        ('eval_batch_size', 96, 'eval_batch_size: 256 -> 96 (losses of evaluations may differ in their last digits)'),
+        ('keep_predictions', False, 'keep_predictions: True -> False'),
+        ('save_failures', 7, 'save_failures: 3 -> 7'),
+    ],
+)
 def test_what_no_result_depends_on_may_change(alone, smoke, stopped, capfd, key, value, said):
     path = stopped(3)
     old = json.loads((path / 'config.json').read_text())
@@ -108,11 +115,21 @@ def test_where_the_data_lie_and_who_decodes_them_may_change(tmp_path):
         workdir.check_config(tmp_path, other)
 
 
-@pytest.mark.parametrize('overrides', [
-    dict(seed=1), dict(batch_size=32), dict(evaluate_every_epochs=0.125), dict(keep=5, seed=1),
-    dict(snapshot_every_epochs=0.25), dict(data__noise=0.5), dict(schedule__peak=1.0), dict(epochs=1.0),
-    dict(epochs=0.25),
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    'overrides',
+    [
+        dict(seed=1),
+        dict(batch_size=32),
+        dict(evaluate_every_epochs=0.125),
+        dict(keep=5, seed=1),
+        dict(snapshot_every_epochs=0.25),
+        dict(data__noise=0.5),
+        dict(schedule__peak=1.0),
+        dict(epochs=1.0),
+        dict(epochs=0.25),
+    ],
+    ids=str,
+)
 def test_what_results_depend_on_is_refused_and_nothing_is_written(smoke, stopped, overrides):
     path = stopped(3)
     before = files(path)

@@ -119,10 +119,12 @@ CHANGES = {
         lambda root: os.rename(root / 'train/dog/img01.png', root / 'train/dog/new.png'),
         'train has as many images .* other ones',
     ),
-    'new class': (lambda root: [paint(root / s, {'zebra': (9, 9, 9)}) for s in ('train', 'val')],
-                  "now 4 .*with the new class 'zebra'"),
+    'new class': (
+        lambda root: [paint(root / s, {'zebra': (9, 9, 9)}) for s in ('train', 'val')],
+        "now 4 .*with the new class 'zebra'",
+    ),
     'lost class': (lambda root: [shutil.rmtree(root / s / 'dog') for s in ('train', 'val')], "without class 'dog'"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('change', CHANGES)

@@ -72,9 +72,11 @@ def test_what_is_frozen_for_good_has_no_moments_and_no_gradients():
 def _convolutions(experiment):
     """Returns the convolutions of an update."""
     batch = dict(
-        image=jnp.zeros((8, 8, 8, 1), jnp.uint8), label=jnp.zeros(8, jnp.int32), epoch=jnp.zeros(8, jnp.int32),
+        image=jnp.zeros((8, 8, 8, 1), jnp.uint8),
+        label=jnp.zeros(8, jnp.int32),
+        epoch=jnp.zeros(8, jnp.int32),
         index=jnp.zeros(8, jnp.int32),
-    )  # fmt: skip
+    )
     text = str(jax.make_jaxpr(experiment.train_step().__wrapped__)(experiment.abstract_state(), batch))
     return text.count('= conv2d')
 
@@ -123,7 +125,7 @@ def test_run_killed_at_a_thaw_continues_bit_for_bit(tmp_path, monkeypatch):
         ('dm_nfnet_f0', dict(depths=(2, 0, 0, 0), widths=(8,) * 4, stem_width=8, stochastic_depth=0.5), 'all', False),
         ('alexnet_2012', dict(), 'all', False),
     ],
-)  # fmt: skip
+)
 def test_dropout_and_stochastic_depth_are_off_in_what_is_frozen(name, arguments, frozen, random):
     model = registry.build(name, 3, **arguments)
     side = 224 if 'alexnet' in name else 32

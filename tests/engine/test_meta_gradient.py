@@ -46,8 +46,12 @@ def batch():
     image, weak, strong = random.integers(0, 256, (3, IMAGES, 2, 2, 1)).astype(np.uint8)
     index = np.arange(IMAGES, dtype=np.int32)
     known = dict(epoch=index, index=index)
-    return {'image': image, 'label': np.array([0, 2], np.int32), **known,
-            'unlabelled': {'image': weak, 'strong': strong, 'label': -index, **known}}  # fmt: skip
+    return {
+        'image': image,
+        'label': np.array([0, 2], np.int32),
+        **known,
+        'unlabelled': {'image': weak, 'strong': strong, 'label': -index, **known},
+    }
 
 
 def update_of(rate, **arguments):
@@ -128,9 +132,16 @@ def test_the_baseline_follows_h_and_is_taken_off_it(float64):
     # An update whose h is the baseline moves the teacher by its labelled loss alone.
     net, tx = Net(), optimizers.make({'name': 'sgd', 'momentum': 0.0}, lambda step: 0.5)
     parts = steps.UpdateParts(
-        net, tx, losses.make({'name': 'softmax_cross_entropy'}), augment.Augment(), (0.5,), (0.25,),
-        steps.UpdateOptions(), SINGLE, lambda step: 0.5,
-    )  # fmt: skip
+        net,
+        tx,
+        losses.make({'name': 'softmax_cross_entropy'}),
+        augment.Augment(),
+        (0.5,),
+        (0.25,),
+        steps.UpdateOptions(),
+        SINGLE,
+        lambda step: 0.5,
+    )
     even = state.replace(method=state.method | {'baseline': jnp.float64(h)})
     moved = Given(uda_weight=0.0, wait_steps=0, taught=(1, 1)).make_train_step(parts)(even, batch()).method['params']
 
@@ -148,9 +159,16 @@ def test_a_waiting_student_stands_still_and_its_teacher_learns(float64):
     state = states.create(net, tx, (2, 2, 1), 0, average=True, method=method.initial(net, tx, (2, 2, 1), 0))
     options = steps.UpdateOptions(average=lambda step: 0.5)
     parts = steps.UpdateParts(
-        net, tx, losses.make({'name': 'softmax_cross_entropy'}), augment.Augment(), (0.5,), (0.25,), options, SINGLE,
+        net,
+        tx,
+        losses.make({'name': 'softmax_cross_entropy'}),
+        augment.Augment(),
+        (0.5,),
+        (0.25,),
+        options,
+        SINGLE,
         lambda step: 0.5,
-    )  # fmt: skip
+    )
     new = method.make_train_step(parts)(state, batch())
     for name in ('params', 'opt_state', 'average'):
         jax.tree.map(np.testing.assert_array_equal, getattr(state, name), getattr(new, name))

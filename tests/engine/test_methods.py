@@ -28,19 +28,33 @@ from tests.seams import at_step
 
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 METHODS = {
-    'pseudo_labels': dict(begin_epochs=0.5, full_epochs=1.0), 'fixmatch': dict(threshold=0.3),
-    'uda': dict(threshold=0.3, warmup_steps=4), 'meta_pseudo_labels': dict(wait_steps=2, uda_warmup_steps=4),
-}  # fmt: skip
+    'pseudo_labels': dict(begin_epochs=0.5, full_epochs=1.0),
+    'fixmatch': dict(threshold=0.3),
+    'uda': dict(threshold=0.3, warmup_steps=4),
+    'meta_pseudo_labels': dict(wait_steps=2, uda_warmup_steps=4),
+}
 
 
 def semi(smoke, name, **overrides):
     """The smoke run with 64 labels of 128 images in batches of 8: 8 updates, with all that may be in the state."""
     method = {f'method__{key}': value for key, value in METHODS[name].items()}
-    return smoke(**{
-        'data__train': 256, 'data__labels': 64, 'batch_size': 8, 'epochs': 1.0, 'unlabelled__name': 'rest',
-        'unlabelled__ratio': 2, 'unlabelled__cutout': 6, 'method__name': name, **method, 'average__name': 'ema',
-        'evaluate_every_epochs': 0.5, 'save_every_epochs': 0.25, **overrides,
-    })  # fmt: skip
+    return smoke(
+        **{
+            'data__train': 256,
+            'data__labels': 64,
+            'batch_size': 8,
+            'epochs': 1.0,
+            'unlabelled__name': 'rest',
+            'unlabelled__ratio': 2,
+            'unlabelled__cutout': 6,
+            'method__name': name,
+            **method,
+            'average__name': 'ema',
+            'evaluate_every_epochs': 0.5,
+            'save_every_epochs': 0.25,
+            **overrides,
+        }
+    )
 
 
 @pytest.mark.parametrize('name', ['meta_pseudo_labels', *map(rest, ('pseudo_labels', 'fixmatch', 'uda'))])
@@ -109,9 +123,16 @@ def after(method, devices, updates=4, dtype=np.float64, **options):
     model, tx = Small(dtype), optimizers.make({'name': 'sgd', 'momentum': 0.9}, lambda step: 0.05)
     loss = losses.make({'name': 'softmax_cross_entropy'})
     parts = steps.UpdateParts(
-        model, tx, loss, augment.Augment(shift=1), (0.5,), (0.25,), steps.UpdateOptions(**options), SINGLE,
+        model,
+        tx,
+        loss,
+        augment.Augment(shift=1),
+        (0.5,),
+        (0.25,),
+        steps.UpdateOptions(**options),
+        SINGLE,
         lambda step: 0.05,
-    )  # fmt: skip
+    )
     mesh = meshes.make_mesh(devices)
     whole = meshes.replicated(mesh)
     step = jax.jit(method.make_train_step(parts), in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole)
@@ -144,8 +165,11 @@ def test_a_skipped_batch_leaves_the_teacher_too(monkeypatch):
     def bad(number):
         batch = good(number)
         batch['image'] = batch['image'].astype(np.float32)
-        batch['unlabelled']['strong'] = np.full((32, 6, 6, 1), np.nan, np.float32) if number == 2 else batch[
-            'unlabelled']['strong'].astype(np.float32)  # fmt: skip
+        batch['unlabelled']['strong'] = (
+            np.full((32, 6, 6, 1), np.nan, np.float32)
+            if number == 2
+            else batch['unlabelled']['strong'].astype(np.float32)
+        )
         return batch
 
     monkeypatch.setitem(globals(), 'pixels', bad)
@@ -170,7 +194,7 @@ def test_a_skipped_batch_leaves_the_teacher_too(monkeypatch):
         (dict(unlabelled__ratio=30), ('ratio is 30', '192')),
         (dict(method__name='uda', method__threshold=0.5, method__temperature=0.0), ('temperature',)),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_nothing_is_written(smoke, tmp_path, overrides, words):
     with pytest.raises(UserError) as error:
         train.run(semi(smoke, 'fixmatch', **overrides), tmp_path / 'run')

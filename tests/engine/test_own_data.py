@@ -47,9 +47,17 @@ def test_balanced_run_is_resumed_bit_for_bit_and_records_every_epoch(smoke, tmp_
 def patient(smoke, **more):
     """A run of 32 steps with an evaluation at every second, which nothing can gain three times in a row."""
     return smoke(
-        epochs=2.0, minival=128, evaluate_every_epochs=0.125, save_every_epochs=0.5, keep=1, average__name='ema',
-        early_stopping__name='patience', early_stopping__patience=3, early_stopping__min_delta=1.0, **more,
-    )  # fmt: skip
+        epochs=2.0,
+        minival=128,
+        evaluate_every_epochs=0.125,
+        save_every_epochs=0.5,
+        keep=1,
+        average__name='ema',
+        early_stopping__name='patience',
+        early_stopping__patience=3,
+        early_stopping__min_delta=1.0,
+        **more,
+    )
 
 
 def stop_step(rows, metric, patience, least):
@@ -115,10 +123,19 @@ def test_early_stopping_that_cannot_be_is_one_line(smoke, values, said):
 
 def test_a_sweep_over_folds_holds_each_image_out_once_and_reports_mean_and_deviation(tmp_path):
     classes(tmp_path / 'photos', 15, ('cat', 'dog'))
-    spec, small = 'configs/folder.py:folds', {
-        'data.root': str(tmp_path / 'photos'), 'image_size': '8', 'model.name': 'softmax_regression', 'epochs': '1',
-        'batch_size': '8', 'eval_batch_size': '8', 'mesh.data': '1', 'schedule.warmup_epochs': '0.1',
-    }  # fmt: skip
+    spec, small = (
+        'configs/folder.py:folds',
+        {
+            'data.root': str(tmp_path / 'photos'),
+            'image_size': '8',
+            'model.name': 'softmax_regression',
+            'epochs': '1',
+            'batch_size': '8',
+            'eval_batch_size': '8',
+            'mesh.data': '1',
+            'schedule.warmup_epochs': '0.1',
+        },
+    )
     runs = plan.runs_of(spec, small, list(configs.sweep_of(spec)), tmp_path / 'folds')
     assert [run.name for run in runs] == [f'fold={fold}' for fold in range(5)]
     for run in runs:
@@ -158,11 +175,23 @@ def several(tmp_path_factory):
 
 
 def several_config(root, **more):
-    return configs.load('configs/folder.py', {
-        'data.root': str(root), 'data.list': 'labels.csv', 'image_size': '8', 'model.name': 'softmax_regression',
-        'epochs': '20', 'batch_size': '16', 'eval_batch_size': '16', 'mesh.data': '1', 'schedule.warmup_epochs': '0.1',
-        'schedule.peak': '0.05', 'loss.name': 'sigmoid_cross_entropy', **more,
-    })  # fmt: skip
+    return configs.load(
+        'configs/folder.py',
+        {
+            'data.root': str(root),
+            'data.list': 'labels.csv',
+            'image_size': '8',
+            'model.name': 'softmax_regression',
+            'epochs': '20',
+            'batch_size': '16',
+            'eval_batch_size': '16',
+            'mesh.data': '1',
+            'schedule.warmup_epochs': '0.1',
+            'schedule.peak': '0.05',
+            'loss.name': 'sigmoid_cross_entropy',
+            **more,
+        },
+    )
 
 
 def test_several_labels_are_trained_evaluated_kept_and_scored(several, capsys):
@@ -184,10 +213,17 @@ def test_several_labels_are_trained_evaluated_kept_and_scored(several, capsys):
 
 
 def test_the_best_checkpoint_of_several_labels_is_of_map_and_training_stops_by_it(several, tmp_path, capsys):
-    config = several_config(several, **{
-        'early_stopping.name': 'patience', 'early_stopping.patience': '2', 'evaluate_every_epochs': '1', 'keep': '30',
-        'early_stopping.min_delta': '1', 'save_every_epochs': '1',
-    })  # fmt: skip
+    config = several_config(
+        several,
+        **{
+            'early_stopping.name': 'patience',
+            'early_stopping.patience': '2',
+            'evaluate_every_epochs': '1',
+            'keep': '30',
+            'early_stopping.min_delta': '1',
+            'save_every_epochs': '1',
+        },
+    )
     assert train.run(config, tmp_path / 'run') == 0
     held = of(tmp_path / 'run', 'minival', 'raw')
     assert read_card(tmp_path / 'run')['stopped_early']['step'] == stop_step(held, 'mAP', 2, 1.0) == held[-1]['step']
@@ -212,21 +248,28 @@ def test_an_ensemble_of_several_labels_and_the_page_of_a_sweep(several, tmp_path
     assert run.metric() == 'mAP' and 'mAP' in progress.table([run])
 
 
-@pytest.mark.parametrize(('more', 'said'), [
-    ({'loss.name': 'softmax_cross_entropy'}, 'expected --config.loss.name=sigmoid_cross_entropy'),
-    ({'sampling.name': 'balanced'}, 'several labels each: use shuffle'),
-    ({'distillation.teacher': 'x'}, 'teaches one class an image'),
-    ({'schedule.name': 'plateau'}, "metric is 'top1'; expected mAP or loss"),
-    ({'early_stopping.name': 'patience', 'early_stopping.metric': 'top1'}, 'expected mAP or loss'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('more', 'said'),
+    [
+        ({'loss.name': 'softmax_cross_entropy'}, 'expected --config.loss.name=sigmoid_cross_entropy'),
+        ({'sampling.name': 'balanced'}, 'several labels each: use shuffle'),
+        ({'distillation.teacher': 'x'}, 'teaches one class an image'),
+        ({'schedule.name': 'plateau'}, "metric is 'top1'; expected mAP or loss"),
+        ({'early_stopping.name': 'patience', 'early_stopping.metric': 'top1'}, 'expected mAP or loss'),
+    ],
+)
 def test_what_several_labels_do_not_go_with_is_one_line(several, more, said):
     with pytest.raises(UserError, match=said):
         Experiment.from_config(several_config(several, **more))
 
 
-@pytest.mark.parametrize(('argv', 'said'), [
-    (['--confusion', 'x.csv'], 'no confusion matrix'), (['--calibration', 'x.csv'], 'no calibration'),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ('argv', 'said'),
+    [
+        (['--confusion', 'x.csv'], 'no confusion matrix'),
+        (['--calibration', 'x.csv'], 'no calibration'),
+    ],
+)
 def test_what_scores_of_several_labels_have_not_is_one_line(several, argv, said, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=said):

@@ -26,10 +26,17 @@ rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 
 def averaging(smoke):
     return smoke(
-        minival=64, average__name='ema', updates__accumulate=2, updates__sam=0.05, mixing__mixup=0.2,
-        mixing__per_example=True, schedule__name='plateau', schedule__patience=0, schedule__least_gain=200.0,
+        minival=64,
+        average__name='ema',
+        updates__accumulate=2,
+        updates__sam=0.05,
+        mixing__mixup=0.2,
+        mixing__per_example=True,
+        schedule__name='plateau',
+        schedule__patience=0,
+        schedule__least_gain=200.0,
         schedule__warmup_epochs=0.0,
-    )  # fmt: skip
+    )
 
 
 def test_a_run_with_all_of_it_is_resumed_bit_for_bit(smoke, tmp_path, monkeypatch):
@@ -79,9 +86,15 @@ def test_distillation_from_a_workdir_draws_the_net_to_its_teacher(smoke, tmp_pat
 
 def test_precise_statistics_are_those_of_the_last_batches_and_survive_a_restart(tmp_path):
     values = {
-        'model.name': 'resnet20_cifar10', 'model.depth': '8', 'mesh.data': '1', 'data.image_size': '8',
-        'data.channels': '3', 'precise_batches': '3', 'batch_norm.group_size': '32', 'average.name': 'ema',
-    }  # fmt: skip
+        'model.name': 'resnet20_cifar10',
+        'model.depth': '8',
+        'mesh.data': '1',
+        'data.image_size': '8',
+        'data.channels': '3',
+        'precise_batches': '3',
+        'batch_norm.group_size': '32',
+        'average.name': 'ema',
+    }
     config = configs.load('configs/lenet5_fake.py:smoke', values)
     assert train.run(config, tmp_path / 'run') == 0
     experiment = Experiment.from_config(config)
@@ -142,9 +155,21 @@ def alone(**options):
 
 @pytest.mark.parametrize(
     ('group_size', 'devices', 'accumulate'),
-    [(16, 8, 1), (64, 1, 4), rest(64, 8, 1), rest(16, 1, 4), rest(16, 2, 1), rest(64, 2, 1), rest(16, 1, 2),
-     rest(64, 1, 2), rest(16, 8, 2), rest(16, 2, 4), rest(0, 2, 1), rest(0, 8, 1)],
-)  # fmt: skip
+    [
+        (16, 8, 1),
+        (64, 1, 4),
+        rest(64, 8, 1),
+        rest(16, 1, 4),
+        rest(16, 2, 1),
+        rest(64, 2, 1),
+        rest(16, 1, 2),
+        rest(64, 1, 2),
+        rest(16, 8, 2),
+        rest(16, 2, 4),
+        rest(0, 2, 1),
+        rest(0, 8, 1),
+    ],
+)
 def test_groups_of_batch_norm_give_one_curve_on_any_number_of_devices_and_in_any_number_of_parts(
     group_size, devices, accumulate
 ):
@@ -181,8 +206,10 @@ def test_sam_takes_the_gradient_uphill_and_the_statistics_of_where_it_stood():
         g2 = jax.tree.map(lambda a, b: (a - b) / 0.05, up, uphill.params)
     jax.tree.map(
         lambda w, g, found: np.testing.assert_allclose(found, w - 0.05 * g, rtol=1e-9, atol=1e-12),
-        start.params, g2, sam.params,
-    )  # fmt: skip
+        start.params,
+        g2,
+        sam.params,
+    )
     jax.tree.map(np.testing.assert_array_equal, sam.model_state, plain.model_state)
     above, here = (s.model_state['batch_stats']['norm1']['mean'] for s in (uphill, sam))
     assert np.abs(above - here).max() > 1e-4

@@ -26,9 +26,14 @@ rest = functools.partial(pytest.param, marks=pytest.mark.slow)
 def on(smoke, data, shard, **more):
     """Returns a short training whose state has moments and an average; nets of convolutions are in test_curves.py."""
     return smoke(
-        mesh__data=data, mesh__shard=shard, mesh__least=64, average__name='ema', updates__clip_norm=1.0,
-        keep_predictions=False, **more,
-    )  # fmt: skip
+        mesh__data=data,
+        mesh__shard=shard,
+        mesh__least=64,
+        average__name='ema',
+        updates__clip_norm=1.0,
+        keep_predictions=False,
+        **more,
+    )
 
 
 @pytest.fixture(scope='module')

@@ -24,11 +24,17 @@ def source(size):
 @pytest.mark.parametrize(
     'size, how, index',
     [
-        (12, dict(limit=3), [0, 4, 8]), (12, dict(limit=5), [0, 2, 4, 7, 9]), (12, dict(every=5), [0, 5, 10]),
-        (12, dict(limit=12), None), (12, dict(limit=99), None), (12, dict(every=1), None), (1, dict(every=7), None),
-        (12, dict(limit=1), [0]), (12, dict(every=99), [0]),
+        (12, dict(limit=3), [0, 4, 8]),
+        (12, dict(limit=5), [0, 2, 4, 7, 9]),
+        (12, dict(every=5), [0, 5, 10]),
+        (12, dict(limit=12), None),
+        (12, dict(limit=99), None),
+        (12, dict(every=1), None),
+        (1, dict(every=7), None),
+        (12, dict(limit=1), [0]),
+        (12, dict(every=99), [0]),
     ],
-)  # fmt: skip
+)
 def test_a_part_is_spread_evenly_over_the_split(size, how, index):
     part = sources.part_of(source(size), 'test', **how)
     seen = part.splits['test'].take(np.arange(len(part.splits['test'])))[0].ravel().tolist()

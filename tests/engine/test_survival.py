@@ -300,12 +300,25 @@ def test_a_run_of_an_older_version_is_restored_and_goes_on(tmp_path, old, digest
 def test_a_run_with_older_names_of_keys_is_continued_by_todays_command(tmp_path):
     workdir = tmp_path / 'run'
     shutil.copytree(OLD / 'densenet_one_optimizer_group', workdir)
-    config = configs.load('tests/kill_config.py:plain', {
-        'data.train': '64', 'data.image_size': '6', 'mixing.mixup': '0.2', 'mixing.per_example': 'True',
-        'updates.clip_norm': '1.0', 'updates.sam': '0.05', 'updates.accumulate': '2', 'precise_batches': '2',
-        'updates.freeze': "(('stage1_block0', 0.25), 'stem_conv')", 'updates.lr_scale': "(('head', 2.0),)",
-        'evaluate_every_epochs': '0.5', 'save_every_epochs': '0.5', 'keep': '1', 'keep_predictions': 'False',
-    })  # fmt: skip
+    config = configs.load(
+        'tests/kill_config.py:plain',
+        {
+            'data.train': '64',
+            'data.image_size': '6',
+            'mixing.mixup': '0.2',
+            'mixing.per_example': 'True',
+            'updates.clip_norm': '1.0',
+            'updates.sam': '0.05',
+            'updates.accumulate': '2',
+            'precise_batches': '2',
+            'updates.freeze': "(('stage1_block0', 0.25), 'stem_conv')",
+            'updates.lr_scale': "(('head', 2.0),)",
+            'evaluate_every_epochs': '0.5',
+            'save_every_epochs': '0.5',
+            'keep': '1',
+            'keep_predictions': 'False',
+        },
+    )
     experiment = Experiment.from_config(config)  # of a mesh that is as the run's: one device
     assert experiment.recipe.mixing == Mixing(mixup=0.2, per_example=True) and experiment.recipe.sam == 0.05
     check_config(workdir, config)

@@ -272,9 +272,14 @@ def test_plan_counts_whole_periods_of_images(every):
 def deep(stacked):
     """Returns a short training of a block and three more that are alike, with their variables stacked or not."""
     values = {
-        'model.name': 'preact_resnet110_cifar10', 'model.stage_sizes': '(4,)', 'model.stacked': stacked, 'mesh.data': 1,
-        'data.image_size': 8, 'data.channels': 3, 'optimizer.name': 'sgd',
-    }  # fmt: skip
+        'model.name': 'preact_resnet110_cifar10',
+        'model.stage_sizes': '(4,)',
+        'model.stacked': stacked,
+        'mesh.data': 1,
+        'data.image_size': 8,
+        'data.channels': 3,
+        'optimizer.name': 'sgd',
+    }
     return configs.load('configs/lenet5_fake.py:smoke', {key: str(value) for key, value in values.items()})
 
 

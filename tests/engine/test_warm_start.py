@@ -73,9 +73,11 @@ def test_other_input_channels_give_the_same_logits_by_the_stated_rule(case):
     assert list(found.adapted) == ['stem_conv/kernel']
     grey = images(1)
     before, after = {
-        'grey from three': (np.repeat(grey, 3, -1), grey), 'three from grey': (grey, np.repeat(grey, 3, -1)),
-        'four from three': (images(4)[..., :3], images(4)), 'blue first': (images()[..., ::-1], images()),
-    }[case]  # fmt: skip
+        'grey from three': (np.repeat(grey, 3, -1), grey),
+        'three from grey': (grey, np.repeat(grey, 3, -1)),
+        'four from three': (images(4)[..., :3], images(4)),
+        'blue first': (images()[..., ::-1], images()),
+    }[case]
     assert np.allclose(net.apply(net.variables, before), module.apply(found.variables, after), atol=1e-4)
 
 
@@ -87,7 +89,7 @@ def test_other_input_channels_give_the_same_logits_by_the_stated_rule(case):
         (lambda net: net.variables['params'].update(more={'kernel': np.zeros(3)}) or {}, 'left over.*more/kernel'),
         (lambda net: net.variables['params']['stem_norm'].update(bias=np.zeros(2)) or {}, 'shape.*stem_norm/bias'),
     ],
-)  # fmt: skip
+)
 def test_weights_that_do_not_fit_are_refused_in_one_line(change, message):
     net = net_of()
     with pytest.raises(UserError, match=message) as error:

@@ -30,10 +30,12 @@ def test_dense_evaluation_equals_the_loop_over_crops(name, side, stride):
     found = jax.jit(dense.logit_map(model, shape))(variables, images)
     assert found.shape[:3] == (2, 3, 5)
     crop = jax.jit(lambda x: model.apply(variables, x, train=False))
-    expected = np.stack([
-        [crop(images[:, i : i + side, j : j + side]) for j in range(0, 5 * stride, stride)]
-        for i in range(0, 3 * stride, stride)
-    ])  # fmt: skip
+    expected = np.stack(
+        [
+            [crop(images[:, i : i + side, j : j + side]) for j in range(0, 5 * stride, stride)]
+            for i in range(0, 3 * stride, stride)
+        ]
+    )
     expected = expected.transpose(2, 0, 1, 3)
     tolerance = 1e-5 * max(1, np.abs(expected).max())
     assert np.ptp(expected, axis=(1, 2)).max() > 10 * tolerance  # the positions do differ
@@ -44,10 +46,14 @@ def test_dense_evaluation_equals_the_loop_over_crops(name, side, stride):
 @pytest.mark.parametrize(
     ('name', 'positions'),
     [
-        ('zfnet', (1, 2)), ('vgg16', (1, 2)), ('resnet50', (1, 2)), ('squeezenet1_1', (1, 3)), ('googlenet', (1, 2)),
+        ('zfnet', (1, 2)),
+        ('vgg16', (1, 2)),
+        ('resnet50', (1, 2)),
+        ('squeezenet1_1', (1, 3)),
+        ('googlenet', (1, 2)),
         ('efficientnet_b0', (1, 2)),
     ],
-)  # fmt: skip
+)
 def test_all_ways_to_end_a_net_can_slide(name, positions):
     model, (height, width, channels) = registry.build(name), registry.variant(name).input_shape
     abstract = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, height, width, channels))))
@@ -59,9 +65,11 @@ def test_all_ways_to_end_a_net_can_slide(name, positions):
 @pytest.mark.parametrize(
     ('name', 'arguments', 'side'),
     [
-        ('alexnet', dict(widths=(4, 8, 8, 8, 4)), 224), ('toy_inception', {}, 32), ('nin_cifar10', {}, 32),
+        ('alexnet', dict(widths=(4, 8, 8, 8, 4)), 224),
+        ('toy_inception', {}, 32),
+        ('nin_cifar10', {}, 32),
     ],
-)  # fmt: skip
+)
 def test_at_its_own_size_the_convolution_is_the_net(name, arguments, side):
     model = registry.build(name, num_classes=4, kernel_init='he_normal', **arguments)
     shape = (side, side, registry.variant(name).input_shape[2])

@@ -31,9 +31,16 @@ def workdir(tmp_path_factory):
     """A run of 14 steps and four cycles, of 3.5 steps each; all its checkpoints are kept."""
     from tests.conftest import SMOKE, configs
 
-    config = configs.load(SMOKE, {
-        'mesh.data': '1', 'model.name': 'softmax_regression', 'schedule.t_0_epochs': '0.25', 'keep': '100',
-    } | {key: str(value) for key, value in SGDR.items()})  # fmt: skip
+    config = configs.load(
+        SMOKE,
+        {
+            'mesh.data': '1',
+            'model.name': 'softmax_regression',
+            'schedule.t_0_epochs': '0.25',
+            'keep': '100',
+        }
+        | {key: str(value) for key, value in SGDR.items()},
+    )
     path = tmp_path_factory.mktemp('snapshots') / 'run'
     assert train.run(config, path) == 0
     return path
@@ -54,10 +61,15 @@ def of_mlp(tmp_path_factory):
 @pytest.mark.parametrize('t_mult', [1, 1.5, 2, 3])
 @pytest.mark.parametrize('t_0', [0.15, 0.25, 1 / 3, 0.5, 1.0])
 def test_snapshots_are_after_the_last_update_before_each_restart(smoke, t_0, t_mult, warmup):
-    experiment = Experiment.from_config(smoke(
-        schedule__name='sgdr', schedule__t_0_epochs=t_0, schedule__t_mult=float(t_mult), epochs=3,
-        schedule__warmup_epochs=warmup,
-    ))  # fmt: skip
+    experiment = Experiment.from_config(
+        smoke(
+            schedule__name='sgdr',
+            schedule__t_0_epochs=t_0,
+            schedule__t_mult=float(t_mult),
+            epochs=3,
+            schedule__warmup_epochs=warmup,
+        )
+    )
     # The rate of the update that is made after `step` updates. It rises where a cycle begins, and in the warm-up.
     rates = [float(experiment.schedule(step)) for step in range(experiment.plan.steps)]
     restarts = {step for step in range(1, len(rates)) if rates[step] > rates[step - 1]}
@@ -176,11 +188,15 @@ def test_averaged_weights_get_the_statistics_of_the_training_images():
 @pytest.mark.parametrize(
     ('name', 'crops', 'scales'),
     [
-        ('centre', 1, [32]), ('alexnet_10', 10, [32]), ('resnet_10', 10, [32]),
+        ('centre', 1, [32]),
+        ('alexnet_10', 10, [32]),
+        ('resnet_10', 10, [32]),
         ('googlenet_144', 144, [32, 36, 40, 44]),
-        ('vgg_150', 150, [32, 48, 64]), ('inception', 1, []), ('centre_flip', 2, [32]),
+        ('vgg_150', 150, [32, 48, 64]),
+        ('inception', 1, []),
+        ('centre_flip', 2, [32]),
     ],
-)  # fmt: skip
+)
 def test_protocols_of_a_run_state_what_they_did_and_see_every_image(workdir, name, crops, scales):
     of = Run.open(workdir)
     small = dataclasses.replace(of.experiment.source, splits={'test': of.examples('minival')})

@@ -92,8 +92,9 @@ def test_the_sweep_of_a_config_evaluates_each_net_in_each_way(colour, capsys):
     assert evaluate.main(arguments) == 0
     records = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [(record['protocol'], record['crops'], record['top1']) for record in records] == [
-        ('as_given', 1, 100.0), ('alexnet_10', 10, 100.0),
-    ]  # fmt: skip
+        ('as_given', 1, 100.0),
+        ('alexnet_10', 10, 100.0),
+    ]
     assert len(list((colour / 'many').iterdir())) == 2
     file.write_text("def sweep():\n    return [{'weights': 'a', 'seed': 3}]\n")
     with pytest.raises(UserError, match="no argument 'seed'"):

@@ -45,11 +45,14 @@ def as_a_run(channels):
 
 
 PREPARATIONS = {
-    'bilinear': lambda: published('torchvision/resnet50'), 'bicubic': lambda: published('timm/resnet50.a1_in1k'),
-    'BGR': lambda: published('keras/ResNet50'), 'squashed': lambda: published('timm/dm_nfnet_f0'),
+    'bilinear': lambda: published('torchvision/resnet50'),
+    'bicubic': lambda: published('timm/resnet50.a1_in1k'),
+    'BGR': lambda: published('keras/ResNet50'),
+    'squashed': lambda: published('timm/dm_nfnet_f0'),
     'as in digits': lambda: Preprocessing(SIDE, SIDE, squash=True, mean=(0.5,), std=(0.5,), channels='L'),
-    'a run': lambda: as_a_run('RGB'), 'a run in BGR': lambda: as_a_run('BGR'),
-}  # fmt: skip
+    'a run': lambda: as_a_run('RGB'),
+    'a run in BGR': lambda: as_a_run('BGR'),
+}
 
 
 @pytest.fixture(scope='module')

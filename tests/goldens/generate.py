@@ -44,8 +44,9 @@ def torch_golden(name: str, image_shape: tuple[int, int, int], variance: float) 
     import torch_reference
 
     model = torch_reference.build(name).eval()
-    shapes = {key: list(value.shape) for key, value in model.state_dict().items()
-              if not key.endswith('num_batches_tracked')}  # fmt: skip
+    shapes = {
+        key: list(value.shape) for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')
+    }
     height, width, channels = image_shape
 
     def images(batch: int) -> torch.Tensor:
@@ -65,8 +66,9 @@ def torch_golden(name: str, image_shape: tuple[int, int, int], variance: float) 
             if any(word in type(module).__name__ for word in ('Drop', 'StochasticDepth')):
                 module.eval()
         model(images(TRAIN_BATCH))
-    after = {key: value.numpy() for key, value in model.state_dict().items()
-             if key.endswith(('running_mean', 'running_var'))}  # fmt: skip
+    after = {
+        key: value.numpy() for key, value in model.state_dict().items() if key.endswith(('running_mean', 'running_var'))
+    }
     return dict(shapes=shapes, logits=logits, statistics=project(after))
 
 

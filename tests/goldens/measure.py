@@ -29,9 +29,11 @@ def measure(name: str) -> dict:
     images = seeded.image((len(logits), *meta['image_shape']))
     ours = jax.jit(lambda v, x: module.apply(v, x, train=False))(variables, images)
     return dict(
-        reference=name, variant=registry.reference(name).variant, image='x'.join(map(str, meta['image_shape'])),
+        reference=name,
+        variant=registry.reference(name).variant,
+        image='x'.join(map(str, meta['image_shape'])),
         relative_error=f'{relative_error(np.asarray(ours), logits):.2e}',
-    )  # fmt: skip
+    )
 
 
 def main(names: list[str]) -> None:

@@ -49,10 +49,12 @@ def model(values: dict[str, np.ndarray]) -> onnx.ModelProto:
     nodes.append(helper.make_node('Flatten', ['mean'], ['flat'], 'flat_'))
     nodes.append(helper.make_node('Gemm', ['flat', 'head.weight', 'head.bias'], ['logits'], 'head'))
     graph = helper.make_graph(
-        nodes, 'net', [helper.make_tensor_value_info('images', TensorProto.FLOAT, ['n', 3, 16, 16])],
+        nodes,
+        'net',
+        [helper.make_tensor_value_info('images', TensorProto.FLOAT, ['n', 3, 16, 16])],
         [helper.make_tensor_value_info('logits', TensorProto.FLOAT, ['n', 5])],
         [numpy_helper.from_array(value, name) for name, value in values.items()],
-    )  # fmt: skip
+    )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=9)
 
 
@@ -72,10 +74,16 @@ def quantised(folder: Path, images: np.ndarray, per_channel: bool) -> tuple[dict
     """Returns the initialisers of the quantised net, and its logits."""
     target = folder / f'{per_channel}.onnx'
     quantize_static(
-        folder / 'net.onnx', target, Images(np.split(images, 4)), quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=['Conv', 'Gemm'], per_channel=per_channel, activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8, calibrate_method=CalibrationMethod.MinMax,
-    )  # fmt: skip
+        folder / 'net.onnx',
+        target,
+        Images(np.split(images, 4)),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=['Conv', 'Gemm'],
+        per_channel=per_channel,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+    )
     values = {each.name: numpy_helper.to_array(each) for each in onnx.load(target).graph.initializer}
     logits = onnxruntime.InferenceSession(target).run(None, {'images': images})[0]
     return values, logits
@@ -94,10 +102,15 @@ def main() -> None:
     wanted = ('images_', 'conv1.out_', 'depthwise.out_', 'flat_', *(f'{layer}.weight' for layer in SHAPES))
     kept = {name: value for name, value in found.items() if name.startswith(wanted)}
     np.savez_compressed(
-        Path(__file__).parent.parent / 'compress' / 'onnxruntime_int8.npz', images=images, logits=logits,
-        by_channel=by_channel, by_tensor=by_tensor, version=np.array(onnxruntime.__version__),
-        **values, **kept,
-    )  # fmt: skip
+        Path(__file__).parent.parent / 'compress' / 'onnxruntime_int8.npz',
+        images=images,
+        logits=logits,
+        by_channel=by_channel,
+        by_tensor=by_tensor,
+        version=np.array(onnxruntime.__version__),
+        **values,
+        **kept,
+    )
 
 
 if __name__ == '__main__':

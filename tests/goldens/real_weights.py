@@ -29,9 +29,17 @@ from cvresearch.interop import deep_compression  # noqa: E402
 SIDES = {'lite0': 224, 'lite1': 240, 'lite2': 260}
 PHOTOGRAPHS = {
     'sklearn': ('china.jpg', 'flower.jpg'),
-    'skimage': ('astronaut.png', 'camera.png', 'chelsea.png', 'coffee.png', 'coins.png', 'motorcycle_left.png',
-                'page.png', 'rocket.jpg'),
-}  # fmt: skip
+    'skimage': (
+        'astronaut.png',
+        'camera.png',
+        'chelsea.png',
+        'coffee.png',
+        'coins.png',
+        'motorcycle_left.png',
+        'page.png',
+        'rocket.jpg',
+    ),
+}
 
 
 def photographs() -> dict[str, Path]:

@@ -23,10 +23,20 @@ from timm.data import create_transform, resolve_data_config  # noqa: E402
 from timm.models import _hub  # noqa: E402
 
 NETS = (
-    'resnet18.a1_in1k', 'resnet50.a1_in1k', 'resnet50.tv_in1k', 'resnet50.tv2_in1k', 'resnet50.a3_in1k',
-    'inception_v3.tv_in1k', 'vgg16.tv_in1k', 'mobilenetv2_100.ra_in1k', 'tf_efficientnet_b3.ns_jft_in1k',
-    'efficientnet_b5.sw_in12k_ft_in1k', 'dm_nfnet_f0.dm_in1k', 'legacy_xception.tf_in1k', 'resnetv2_50.a1h_in1k',
-)  # fmt: skip
+    'resnet18.a1_in1k',
+    'resnet50.a1_in1k',
+    'resnet50.tv_in1k',
+    'resnet50.tv2_in1k',
+    'resnet50.a3_in1k',
+    'inception_v3.tv_in1k',
+    'vgg16.tv_in1k',
+    'mobilenetv2_100.ra_in1k',
+    'tf_efficientnet_b3.ns_jft_in1k',
+    'efficientnet_b5.sw_in12k_ft_in1k',
+    'dm_nfnet_f0.dm_in1k',
+    'legacy_xception.tf_in1k',
+    'resnetv2_50.a1h_in1k',
+)
 
 
 def published(name: str) -> dict:
@@ -35,8 +45,9 @@ def published(name: str) -> dict:
     architecture = name.partition('.')[0]
     left_out = ('architecture', 'url', 'file', 'hf_hub_id', 'hf_hub_filename', 'source', 'state_dict')
     inner = {key: value for key, value in config.items() if key not in left_out and value is not None}
-    return json.loads(json.dumps({'architecture': architecture, 'num_classes': config['num_classes'],
-                                  'pretrained_cfg': inner}))  # fmt: skip
+    return json.loads(
+        json.dumps({'architecture': architecture, 'num_classes': config['num_classes'], 'pretrained_cfg': inner})
+    )
 
 
 def resolved(config: dict, test_size: bool) -> dict:
@@ -46,9 +57,13 @@ def resolved(config: dict, test_size: bool) -> dict:
     resize = create_transform(**data, is_training=False).transforms[0]
     side = resize.size if isinstance(resize.size, int) else resize.size[0]
     return {
-        'crop': data['input_size'][1], 'resize': side, 'interpolation': data['interpolation'],
-        'mean': data['mean'], 'std': data['std'], 'squash': data['crop_mode'] == 'squash',
-    }  # fmt: skip
+        'crop': data['input_size'][1],
+        'resize': side,
+        'interpolation': data['interpolation'],
+        'mean': data['mean'],
+        'std': data['std'],
+        'squash': data['crop_mode'] == 'squash',
+    }
 
 
 def row(net: str) -> dict:
@@ -61,10 +76,13 @@ def row(net: str) -> dict:
         return dict(crop=of['input_size'][1], resize=resize if isinstance(resize, int) else resize[0])
 
     return {
-        'net': net, **sides(data), 'interpolation': data['interpolation'], 'mode': data['crop_mode'],
+        'net': net,
+        **sides(data),
+        'interpolation': data['interpolation'],
+        'mode': data['crop_mode'],
         **{key: ' '.join(map(str, data[key])) for key in ('mean', 'std')},
         **{f'test_{key}': value for key, value in sides(test).items()},
-    }  # fmt: skip
+    }
 
 
 def write_table(path: Path) -> None:

@@ -16,8 +16,11 @@ def define_missing_operators() -> None:
     library = torch.library.Library('torchvision', 'DEF')
     _LIBRARIES.append(library)
     folder = Path(find_spec('torchvision').submodule_search_locations[0])
-    text = ''.join((folder / file).read_text() for file in ('_meta_registrations.py', '_autograd_registrations.py')
-                   if (folder / file).exists())  # fmt: skip
+    text = ''.join(
+        (folder / file).read_text()
+        for file in ('_meta_registrations.py', '_autograd_registrations.py')
+        if (folder / file).exists()
+    )
     for name in sorted(set(re.findall(r'torchvision(?:::|\.)(\w+)', text)) | {'nms'}):
         try:
             library.define(f'{name}(Tensor x) -> Tensor')

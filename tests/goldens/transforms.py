@@ -27,19 +27,32 @@ from timm.data import create_transform, resolve_data_config  # noqa: E402
 
 COUNT, KEPT = 20, 40  # photographs; logits of each
 TORCHVISION = (
-    'resnet50.IMAGENET1K_V1', 'resnet50.IMAGENET1K_V2', 'efficientnet_b0.IMAGENET1K_V1',
-    'efficientnet_b1.IMAGENET1K_V2', 'efficientnet_b7.IMAGENET1K_V1', 'inception_v3.IMAGENET1K_V1',
-    'densenet121.IMAGENET1K_V1', 'vgg16.IMAGENET1K_FEATURES',
-)  # fmt: skip
+    'resnet50.IMAGENET1K_V1',
+    'resnet50.IMAGENET1K_V2',
+    'efficientnet_b0.IMAGENET1K_V1',
+    'efficientnet_b1.IMAGENET1K_V2',
+    'efficientnet_b7.IMAGENET1K_V1',
+    'inception_v3.IMAGENET1K_V1',
+    'densenet121.IMAGENET1K_V1',
+    'vgg16.IMAGENET1K_FEATURES',
+)
 TIMM = (
-    'resnet50.a1_in1k', 'resnet50.tv_in1k', 'dm_nfnet_f0.dm_in1k', 'tf_efficientnet_b3.ns_jft_in1k',
-    'efficientnet_b5.sw_in12k_ft_in1k', 'inception_v3.tv_in1k', 'mobilenetv1_100.ra4_e3600_r224_in1k',
-)  # fmt: skip
+    'resnet50.a1_in1k',
+    'resnet50.tv_in1k',
+    'dm_nfnet_f0.dm_in1k',
+    'tf_efficientnet_b3.ns_jft_in1k',
+    'efficientnet_b5.sw_in12k_ft_in1k',
+    'inception_v3.tv_in1k',
+    'mobilenetv1_100.ra4_e3600_r224_in1k',
+)
 # What no weights of a reference ask for, and a config.json can.
 CHANGES = (
-    dict(interpolation='lanczos'), dict(crop_mode='border', crop_pct=0.8), dict(crop_mode='border', crop_pct=1.0),
-    dict(crop_mode='squash', crop_pct=0.9, interpolation='nearest'), dict(input_size=[3, 97, 97], crop_pct=0.77),
-)  # fmt: skip
+    dict(interpolation='lanczos'),
+    dict(crop_mode='border', crop_pct=0.8),
+    dict(crop_mode='border', crop_pct=1.0),
+    dict(crop_mode='squash', crop_pct=0.9, interpolation='nearest'),
+    dict(input_size=[3, 97, 97], crop_pct=0.77),
+)
 NETS = {'torchvision/squeezenet1_1.IMAGENET1K_V1': 1.0, 'timm/mnasnet_small.lamb_in1k': 1.0}  # and the seeding
 
 

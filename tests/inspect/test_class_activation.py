@@ -104,8 +104,10 @@ def test_a_saturated_net_still_has_a_map(spots):
     assert found.map[0, 0, 0] == pytest.approx(1e4 * 2 / 16)
 
 
-@pytest.mark.parametrize(('classes', 'message'), [(3, 'class 3 is out of range; expected 0 to 2'), (-1, 'class -1'),
-                                                  ([0, 1], 'got 2 classes for 1 images')])  # fmt: skip
+@pytest.mark.parametrize(
+    ('classes', 'message'),
+    [(3, 'class 3 is out of range; expected 0 to 2'), (-1, 'class -1'), ([0, 1], 'got 2 classes for 1 images')],
+)
 def test_classes_out_of_range(spots, classes, message):
     for method in (class_activation.grad_cam, class_activation.cam):
         with pytest.raises(UserError, match=message):

@@ -10,9 +10,12 @@ from tests.goldens import seeded
 
 _CATALOGUE = registry.catalogue()
 # Of each file of models/, the variant that costs least.
-CHEAPEST = tuple({
-    _CATALOGUE[name].module.__module__: name for name in sorted(_CATALOGUE, key=lambda n: -(_CATALOGUE[n].macs or 1e12))
-}.values())  # fmt: skip
+CHEAPEST = tuple(
+    {
+        _CATALOGUE[name].module.__module__: name
+        for name in sorted(_CATALOGUE, key=lambda n: -(_CATALOGUE[n].macs or 1e12))
+    }.values()
+)
 # With 1.0 these amplify rounding: of SENets (the gates) float32 is then 1e-5 to 2e-3 from float64, whoever computes it.
 # The other two then differ by 1.1e-5 and 1.5e-5 between runtimes; they were not compared in float64.
 VARIANCES = {'legacy_se': 2.0, 'mnasnet': 1.4, 'mobilenetv2': 1.4}

@@ -8,11 +8,10 @@ import pytest
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
-from cvresearch.compress import factorise
 from cvresearch.interop import compressed, container
 from cvresearch.models import registry
 from cvresearch.nn.stored import Stored
-from cvresearch.optim import sharing
+from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import kernels, with_kernels
 
 SIZE = (28, 28, 1)

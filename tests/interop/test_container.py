@@ -149,9 +149,16 @@ def test_500_hostile_files_with_a_right_checksum_are_read_or_are_one_clear_error
 
 
 @pytest.mark.parametrize(
-    'header', [[], {}, {'record': 1, 'arrays': []}, {'record': {}}, {'record': {}, 'arrays': [[]]},
-               {'record': {}, 'arrays': [['a', *dataclasses.astuple(tensor_codes.Layout((0,), 'float32'))]] * 2}],
-)  # fmt: skip
+    'header',
+    [
+        [],
+        {},
+        {'record': 1, 'arrays': []},
+        {'record': {}},
+        {'record': {}, 'arrays': [[]]},
+        {'record': {}, 'arrays': [['a', *dataclasses.astuple(tensor_codes.Layout((0,), 'float32'))]] * 2},
+    ],
+)
 def test_a_header_of_another_form_is_an_error(tmp_path, header):
     (tmp_path / 'net.cvr').write_bytes(signed(header, b''))
     with pytest.raises(UserError, match='not a readable compressed net'):

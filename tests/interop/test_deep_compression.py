@@ -58,7 +58,7 @@ def test_the_tensors_are_our_squeezenets(tmp_path):
         (lambda data: b'\xff' * 104 + data[104:], 'ends after'),
         (lambda data: data[:104] + b'\x01' + data[105:], 'codebook'),
     ],
-)  # fmt: skip
+)
 def test_a_damaged_file_is_one_clear_error(tmp_path, damage, message):
     (tmp_path / 'a.net').write_bytes(damage(made()))
     with pytest.raises(ValueError, match=message):

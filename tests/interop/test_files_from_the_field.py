@@ -59,11 +59,13 @@ class Module:
         self._non_persistent_buffers_set, self.training = {'mask'}, True
 
 
-WHOLE = Module(modules=dict(
-    conv=Module(parameters=dict(weight=STATE['conv.weight'], bias=None)),
-    bn=Module(buffers=dict(running_mean=STATE['bn.running_mean'], mask=Tensor(np.float32([9])))),
-    fc=Module(parameters=dict(bias=STATE['fc.bias'])),
-))  # fmt: skip
+WHOLE = Module(
+    modules=dict(
+        conv=Module(parameters=dict(weight=STATE['conv.weight'], bias=None)),
+        bn=Module(buffers=dict(running_mean=STATE['bn.running_mean'], mask=Tensor(np.float32([9])))),
+        fc=Module(parameters=dict(bias=STATE['fc.bias'])),
+    )
+)
 KEPT = {
     'arguments': dict(state_dict=STATE, args=argparse.Namespace(lr=0.1)),
     'a counter': dict(model=STATE, lr_scheduler=dict(milestones=collections.Counter([30, 60]))),

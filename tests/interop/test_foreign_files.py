@@ -25,16 +25,23 @@ def read(path):
 NPY = io.BytesIO()
 np.save(NPY, np.ones(3))
 CONTENTS = {
-    'empty': b'', 'text, not weights': b'Entry not found\n', 'zeros alone': bytes(600),
-    'a web page': b'\n<!DOCTYPE html>\n<html><title>404</title></html>', 'a web page, not': b'<HTML>',
+    'empty': b'',
+    'text, not weights': b'Entry not found\n',
+    'zeros alone': bytes(600),
+    'a web page': b'\n<!DOCTYPE html>\n<html><title>404</title></html>',
+    'a web page, not': b'<HTML>',
     "XML, not weights: '<?xml": b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>',
     'git lfs pull': b'version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n',
-    'compressed (gzip)': gzip.compress(b'weights'), 'compressed (bzip2)': bz2.compress(b'weights'),
-    'compressed (xz)': lzma.compress(b'weights'), 'numpy.savez': NPY.getvalue(), 'GGUF': b'GGUF\x03\0\0\0',
-    'TensorFlow Lite': b'\x1c\0\0\0TFL3\x14\0', 'ONNX': b'\x08\x07\x12\x07pytorch\x1a\x032.0',
+    'compressed (gzip)': gzip.compress(b'weights'),
+    'compressed (bzip2)': bz2.compress(b'weights'),
+    'compressed (xz)': lzma.compress(b'weights'),
+    'numpy.savez': NPY.getvalue(),
+    'GGUF': b'GGUF\x03\0\0\0',
+    'TensorFlow Lite': b'\x1c\0\0\0TFL3\x14\0',
+    'ONNX': b'\x08\x07\x12\x07pytorch\x1a\x032.0',
     '{"error": "Repository not found"}': b'{"error": "Repository not found"}',
     'no format known here': b'\xfe\xed\xfa\xce',
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize('words', CONTENTS)
@@ -111,10 +118,14 @@ def keras_shards(folder):
                 for place, layer in (('conv2d', 'conv2d_7'), ('conv2d_1', 'conv2d_8')):
                     root[f'layers/{place}/vars'].attrs['name'] = layer
     files = [f'net_{number:05}.weights.h5' for number in range(2)]
-    (folder / 'net.weights.json').write_text(json.dumps({
-        'metadata': {'total_size': 1.0},
-        'weight_map': {'/layers/conv2d/vars': files[:1], '/layers/conv2d_1/vars': files},
-    }))  # fmt: skip
+    (folder / 'net.weights.json').write_text(
+        json.dumps(
+            {
+                'metadata': {'total_size': 1.0},
+                'weight_map': {'/layers/conv2d/vars': files[:1], '/layers/conv2d_1/vars': files},
+            }
+        )
+    )
     return arrays
 
 

@@ -113,8 +113,9 @@ def test_timms_default_weights_are_prepared_by_their_own_row_and_an_unknown_tag_
         found = preprocessing.of(f'timm/{name}', 380)[0]
         assert (found.crop, found.resize, found.test_crop, found.test_resize) == (320, 365, 384, 384), name
     assert preprocessing.of('timm/dm_nfnet_f0', 256)[0].as_published().crop == 256
-    missing = [name for name in registry.references() if name.startswith('timm/')
-               and preprocessing.of(name, 7)[0].crop == 7]  # fmt: skip
+    missing = [
+        name for name in registry.references() if name.startswith('timm/') and preprocessing.of(name, 7)[0].crop == 7
+    ]
     assert not missing
 
 
@@ -130,11 +131,18 @@ def test_the_older_form_of_the_file_and_names_of_classes():
 @pytest.mark.parametrize(
     'change',
     [
-        dict(input_size=[1, 28, 28]), dict(input_size=[3, 224, 192]), dict(input_size='large'), dict(crop_pct='all'),
-        dict(interpolation='hamming'), dict(crop_mode='stretch'), dict(mean=[0.5]), dict(std=[0, 1, 1]),
-        dict(crop_pct=1.2), dict(test_input_size=[3, 288, 224]),
+        dict(input_size=[1, 28, 28]),
+        dict(input_size=[3, 224, 192]),
+        dict(input_size='large'),
+        dict(crop_pct='all'),
+        dict(interpolation='hamming'),
+        dict(crop_mode='stretch'),
+        dict(mean=[0.5]),
+        dict(std=[0, 1, 1]),
+        dict(crop_pct=1.2),
+        dict(test_input_size=[3, 288, 224]),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_prepared_is_refused(change):
     with pytest.raises(UserError, match=r'config.json'):
         hub.preprocessing_of(CONFIG | {'pretrained_cfg': CONFIG['pretrained_cfg'] | change})

@@ -37,8 +37,11 @@ def test_the_configuration_is_as_timm_writes_it(folder):
     config = json.loads((folder[0] / 'config.json').read_text())
     prepared = config.pop('pretrained_cfg')
     assert config == {
-        'architecture': 'resnet18', 'num_classes': 3, 'num_features': 512, 'label_names': ['cat', 'dog', 'é'],
-    }  # fmt: skip
+        'architecture': 'resnet18',
+        'num_classes': 3,
+        'num_features': 512,
+        'label_names': ['cat', 'dog', 'é'],
+    }
     assert prepared['input_size'] == [3, 224, 224] and prepared['crop_pct'] == pytest.approx(0.949, abs=1e-3)
     assert (prepared['classifier'], prepared['license']) == ('fc', 'mit')
     assert prepared['mean'] == [0.485, 0.456, 0.406] and prepared['interpolation'] == 'bicubic'
@@ -56,9 +59,11 @@ def test_the_weights_come_back_to_the_bit(folder):
 def test_the_card_has_front_matter_and_the_facts(folder):
     _, front, text = (folder[0] / 'README.md').read_text().split('---\n', 2)
     assert yaml.safe_load(front) == {
-        'tags': ['image-classification', 'timm'], 'library_name': 'timm', 'pipeline_tag': 'image-classification',
+        'tags': ['image-classification', 'timm'],
+        'library_name': 'timm',
+        'pipeline_tag': 'image-classification',
         'license': 'mit',
-    }  # fmt: skip
+    }
     assert '| top-1 | 0.75 |' in text and '| a\\|b | x y |' in text
 
 

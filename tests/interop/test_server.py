@@ -137,10 +137,12 @@ def test_a_bad_request_is_told_why(kind, net):
 def test_other_addresses_and_methods(net):
     async def ask(client):
         return [
-            (await client.get('/predict')).status, (await client.get('/nothing')).status,
-            await (await client.get('/health')).json(), await (await client.get('/')).text(),
+            (await client.get('/predict')).status,
+            (await client.get('/nothing')).status,
+            await (await client.get('/health')).json(),
+            await (await client.get('/')).text(),
             (await client.post('/predict', data=form('image', PNG))).status,
-        ]  # fmt: skip
+        ]
 
     wrong_method, missing, health, page, by_form = served(net, ask)
     assert (wrong_method, missing, by_form) == (405, 404, 200)

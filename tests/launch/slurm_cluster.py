@@ -68,13 +68,22 @@ def cluster(folder: Path):
     daemons = []
     try:
         for command in (
-            ['munged', '--foreground', '--force', f'--socket={folder}/munge.socket', f'--key-file={folder}/munge.key',
-             f'--pid-file={folder}/munged.pid', f'--log-file={folder}/munged.log', f'--seed-file={folder}/munged.seed'],
+            [
+                'munged',
+                '--foreground',
+                '--force',
+                f'--socket={folder}/munge.socket',
+                f'--key-file={folder}/munge.key',
+                f'--pid-file={folder}/munged.pid',
+                f'--log-file={folder}/munged.log',
+                f'--seed-file={folder}/munged.seed',
+            ],
             ['slurmctld', '-D', '-f', f'{folder}/slurm.conf'],
             ['slurmd', '-D', '-N', host, '-f', f'{folder}/slurm.conf'],
-        ):  # fmt: skip
-            daemons.append(subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL,
-                                            stderr=subprocess.DEVNULL))  # fmt: skip
+        ):
+            daemons.append(
+                subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            )
             time.sleep(1)
         end = time.monotonic() + 60
         while 'idle' not in (said := _sinfo(environment)):

@@ -16,9 +16,11 @@ SPEC = 'tests/launch/tiny_chain.py'
 
 def launch(folder):
     return subprocess.Popen(
-        [sys.executable, '-m', 'launch.chain', '--config', SPEC, '--workdir', str(folder)], stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+        [sys.executable, '-m', 'launch.chain', '--config', SPEC, '--workdir', str(folder)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def digests(folder):

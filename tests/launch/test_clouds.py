@@ -52,14 +52,29 @@ def test_tpus_are_created_preempted_created_anew_and_deleted(gcloud, tmp_path):
     kinds = [' '.join(call[2:4]) if call[0] == 'compute' else call[0] for call in calls]
     setup = ['tpu-vm scp', 'tpu-vm ssh', 'tpu-vm ssh']
     assert kinds == [
-        'tpu-vm create', *setup, 'tpu-vm ssh',  # the first run
-        'tpu-vm ssh', 'tpu-vm describe', 'tpu-vm delete', 'tpu-vm create', *setup, 'tpu-vm ssh',  # the second, twice
-        'tpu-vm delete', 'storage',
-    ]  # fmt: skip
+        'tpu-vm create',
+        *setup,
+        'tpu-vm ssh',  # the first run
+        'tpu-vm ssh',
+        'tpu-vm describe',
+        'tpu-vm delete',
+        'tpu-vm create',
+        *setup,
+        'tpu-vm ssh',  # the second, twice
+        'tpu-vm delete',
+        'storage',
+    ]
     assert calls[0] == [
-        'compute', 'tpus', 'tpu-vm', 'create', 'sweep-0', '--version=v2-alpha-tpuv5-lite',
-        '--accelerator-type=v5litepod-8', '--zone=us-west4-a', '--spot',
-    ]  # fmt: skip
+        'compute',
+        'tpus',
+        'tpu-vm',
+        'create',
+        'sweep-0',
+        '--version=v2-alpha-tpuv5-lite',
+        '--accelerator-type=v5litepod-8',
+        '--zone=us-west4-a',
+        '--spot',
+    ]
     training = [call for call in calls if any('cvresearch.main' in word for word in call)]
     assert len(training) == 3 and all('--worker=all' in call for call in training)
     assert all('--workdir ../sweep/sweep/peak=' in ' '.join(call) for call in training)

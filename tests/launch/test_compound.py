@@ -61,8 +61,11 @@ def test_resnets_are_scaled_by_their_layers_and_width(lab):
 
 def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
     """The runs are written by hand: the second candidate is the best."""
-    monkeypatch.setattr(compound.Laboratory, 'grid', lambda self, *_: [
-        self.candidate('compound', 1.2, 1.1, 1.1), self.candidate('compound', 1.0, 1.2, 1.2)])  # fmt: skip
+    monkeypatch.setattr(
+        compound.Laboratory,
+        'grid',
+        lambda self, *_: [self.candidate('compound', 1.2, 1.1, 1.1), self.candidate('compound', 1.0, 1.2, 1.2)],
+    )
     scores = iter([90.0, 91.0, 92.0, 93.0, 94.0, 95.5])
 
     class Finished:
@@ -82,9 +85,13 @@ def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
     assert compound.main([*arguments, '--workdir', str(tmp_path / 's'), '--phi', '2']) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert [(r[0], r[6]) for r in rows[1:7]] == [
-        ('base', '90.00'), ('depth', '91.00'), ('width', '92.00'), ('resolution', '93.00'), ('compound', '95.50'),
+        ('base', '90.00'),
+        ('depth', '91.00'),
+        ('width', '92.00'),
+        ('resolution', '93.00'),
+        ('compound', '95.50'),
         ('compound', '94.00'),
-    ]  # fmt: skip
+    ]
     assert [r[1:4] for r in rows[8:]] == [['1.0', '1.2', '1.2'], ['1.0', '1.44', '1.44']]
 
 

@@ -136,9 +136,10 @@ def test_a_study_of_another_space_is_refused(tmp_path):
 def test_distributions_are_those_of_the_space():
     space = {'a': sweeps.log_uniform(1, 2), 'b': sweeps.integers(1, 3), 'c': sweeps.choice('x', 'y')}
     assert search.distributions(space) == {
-        'a': optuna.distributions.FloatDistribution(1, 2, log=True), 'b': optuna.distributions.IntDistribution(1, 3),
+        'a': optuna.distributions.FloatDistribution(1, 2, log=True),
+        'b': optuna.distributions.IntDistribution(1, 3),
         'c': optuna.distributions.CategoricalDistribution(['x', 'y']),
-    }  # fmt: skip
+    }
 
 
 def test_a_dry_run_says_what_would_be_searched(tmp_path, capsys, monkeypatch):

@@ -26,8 +26,9 @@ SMOKE = 'configs/lenet5_fake.py:smoke'
 def launch(folder, spec, jobs=2):
     return subprocess.Popen(
         [sys.executable, '-m', 'launch.sweep', '--config', spec, '--workdir', str(folder), '--jobs', str(jobs)],
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 def processes(folder):
@@ -71,9 +72,12 @@ def test_a_sweep_killed_twice_is_the_sweep_left_alone(spec, tmp_path):
     assert all(Path(f'/proc/{pid}').exists() for pid in orphans.values())
 
     launcher = launch(folder, spec)
-    name, pid = until(lambda: next(
-        ((name, pid) for name, pid in processes(folder).items() if name not in orphans and name in cards(folder)), None
-    ))  # fmt: skip
+    name, pid = until(
+        lambda: next(
+            ((name, pid) for name, pid in processes(folder).items() if name not in orphans and name in cards(folder)),
+            None,
+        )
+    )
     os.kill(pid, signal.SIGKILL)
     errors = launcher.communicate(timeout=500)[1]
     assert launcher.returncode == 0, errors
@@ -159,8 +163,12 @@ def test_helpers_make_the_settings_that_they_say():
     # A Sobol sequence has, of 64 points, exactly one in each 64th of every axis (a (0, 6, 1)-net).
     logarithms = sorted((math.log10(s['lr']) + 4) / 3 for s in sweeps.sobol(space, 64))
     assert all(i / 64 - 1e-5 <= place <= (i + 1) / 64 + 1e-5 for i, place in enumerate(logarithms))
-    for bad in (lambda: sweeps.zip({'a': [1], 'b': [1, 2]}), lambda: sweeps.product({'a': [1]}, {'a': [2]}),
-                lambda: sweeps.product({'a': 'text'}), lambda: sweeps.log_uniform(0, 1)):  # fmt: skip
+    for bad in (
+        lambda: sweeps.zip({'a': [1], 'b': [1, 2]}),
+        lambda: sweeps.product({'a': [1]}, {'a': [2]}),
+        lambda: sweeps.product({'a': 'text'}),
+        lambda: sweeps.log_uniform(0, 1),
+    ):
         with pytest.raises(UserError):
             bad()
 

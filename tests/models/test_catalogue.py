@@ -82,9 +82,12 @@ def test_every_parameter_moves_within_two_steps(name):
     def step(variables, opt_state):
         def loss(params):
             logits, state = model.apply(
-                {**variables, 'params': params}, images, train=True, mutable=['batch_stats'],
+                {**variables, 'params': params},
+                images,
+                train=True,
+                mutable=['batch_stats'],
                 rngs={'dropout': jax.random.key(1)},
-            )  # fmt: skip
+            )
             return optax.softmax_cross_entropy(logits, labels).mean(), state
 
         gradients, state = jax.grad(loss, has_aux=True)(variables['params'])

@@ -48,6 +48,8 @@ def test_a_library_that_has_no_such_net_is_an_error(name):
 
 def test_models_are_listed_by_a_pattern():
     assert registry.list_models('densenetbc*') == [
-        'densenetbc100_k12_cifar10', 'densenetbc190_k40_cifar10', 'densenetbc250_k24_cifar10',
-    ]  # fmt: skip
+        'densenetbc100_k12_cifar10',
+        'densenetbc190_k40_cifar10',
+        'densenetbc250_k24_cifar10',
+    ]
     assert registry.list_models() == list(registry.catalogue()) and registry.list_models('no*such') == []

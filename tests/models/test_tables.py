@@ -19,11 +19,16 @@ from cvresearch.nn.norms import NormSpec
     ],
 )
 def test_a_table_fills_in_numbers_letters_and_words(path, name):
-    names = Names({
-        '{layer}': '{layer}', 'stage{i}_block{j}/conv{n}': 'layer{i-1}.{j:b}.conv{n+1}', 'head': 'fc',
-        'stage{i}_block0/se/{layer}': 'se{i}.{layer}', 'stage{i}_block{j}/norm1': 'bn',
-        'stage{i}_block{j}/norm{n}': 'other',
-    })  # fmt: skip
+    names = Names(
+        {
+            '{layer}': '{layer}',
+            'stage{i}_block{j}/conv{n}': 'layer{i-1}.{j:b}.conv{n+1}',
+            'head': 'fc',
+            'stage{i}_block0/se/{layer}': 'se{i}.{layer}',
+            'stage{i}_block{j}/norm1': 'bn',
+            'stage{i}_block{j}/norm{n}': 'other',
+        }
+    )
     assert names(path) == name
 
 
@@ -39,8 +44,11 @@ def test_an_earlier_table_goes_before_a_later_one():
 def test_tables_within_blocks_and_numbered_by_keras():
     assert within('block{j}/', 'layer{j}.', {'conv': '0'}) == {'block{j}/conv': 'layer{j}.0'}
     assert numbered(['a_', 'b/']) == {
-        'a_conv': 'conv2d', 'a_bn': 'batch_normalization', 'b/conv': 'conv2d_1', 'b/bn': 'batch_normalization_1',
-    }  # fmt: skip
+        'a_conv': 'conv2d',
+        'a_bn': 'batch_normalization',
+        'b/conv': 'conv2d_1',
+        'b/bn': 'batch_normalization_1',
+    }
 
 
 def test_constants_of_batch_norms_are_keys_of_their_own():
@@ -48,8 +56,10 @@ def test_constants_of_batch_norms_are_keys_of_their_own():
     assert net.bn == NormSpec(momentum=0.9997, eps=0.1)
     keys = registry.arguments_of('mobilenetv1_025')
     assert {key: keys[key] for key in keys if key.startswith('bn')} == {
-        'bn_momentum': 0.9997, 'bn_eps': 1e-3, 'bn_unbiased': False,
-    }  # fmt: skip
+        'bn_momentum': 0.9997,
+        'bn_eps': 1e-3,
+        'bn_unbiased': False,
+    }
     layer = net.bn.layer(train=True)()
     assert (layer.momentum, layer.eps, layer.unbiased, layer.train) == (0.9997, 0.1, False, True)
 

@@ -24,10 +24,12 @@ from cvresearch.nn.conv import Conv, conv2d, explicit, pair
         (dict(kernel_size=(5, 3), strides=2), dict(kernel_size=(5, 3), strides=(2, 2))),
         (dict(kernel_size=3, padding=1, dilation=2), dict(kernel_size=(3, 3), padding=1, kernel_dilation=(2, 2))),
         (dict(kernel_size=3, padding=((0, 2), (1, 0))), dict(kernel_size=(3, 3), padding=((0, 2), (1, 0)))),
-        (dict(kernel_size=3, groups=4, padding='VALID'),
-         dict(kernel_size=(3, 3), feature_group_count=4, padding='VALID')),
+        (
+            dict(kernel_size=3, groups=4, padding='VALID'),
+            dict(kernel_size=(3, 3), feature_group_count=4, padding='VALID'),
+        ),
     ],
-)  # fmt: skip
+)
 def test_equals_flax(ours, theirs):
     x = np.random.default_rng(0).standard_normal((2, 9, 10, 8)).astype(np.float32)
     variables = nn.Conv(12, **theirs).init(jax.random.key(0), x)
@@ -46,9 +48,14 @@ def test_another_number_of_channels_is_said_in_one_line():
 
 def operation(x, kernel, strides=1, padding='SAME', groups=1, dilation=1):
     return jax.lax.conv_general_dilated(
-        x, kernel, pair(strides), explicit(padding), rhs_dilation=pair(dilation), feature_group_count=groups,
+        x,
+        kernel,
+        pair(strides),
+        explicit(padding),
+        rhs_dilation=pair(dilation),
+        feature_group_count=groups,
         dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )  # fmt: skip
+    )
 
 
 def value_and_gradients(function, x, kernel, weight):
@@ -108,8 +115,9 @@ def test_bfloat16_is_rounded_once(image, size, arguments):
     weight = jnp.asarray(rng.standard_normal(jax.eval_shape(exact, x, kernel).shape), jnp.bfloat16)
     with jax.enable_x64(True):
         wanted = value_and_gradients(exact, *(each.astype(jnp.float64) for each in (x, kernel, weight)))
-    for got, exactly in zip(value_and_gradients(functools.partial(conv2d, **arguments), x, kernel, weight), wanted,
-                            strict=True):  # fmt: skip
+    for got, exactly in zip(
+        value_and_gradients(functools.partial(conv2d, **arguments), x, kernel, weight), wanted, strict=True
+    ):
         assert got.dtype == jnp.bfloat16
         # Half a unit in the last of 8 bits, and what a float32 sum of numbers that cancel leaves.
         np.testing.assert_allclose(np.asarray(got, np.float64), exactly, rtol=2**-8, atol=1e-4)
@@ -123,8 +131,12 @@ def test_on_other_platforms_the_program_is_the_plain_one(image, size, arguments)
             texts = []
             for function in (conv2d, operation):
                 program = derivative(functools.partial(function, **arguments))
-                text = jax.jit(lambda *a, program=program: program(*a)).trace(x, kernel).lower(
-                    lowering_platforms=(platform,)).as_text()  # fmt: skip
+                text = (
+                    jax.jit(lambda *a, program=program: program(*a))
+                    .trace(x, kernel)
+                    .lower(lowering_platforms=(platform,))
+                    .as_text()
+                )
                 # Names and order of the results aside.
                 operations = [re.sub(r'%[\w.#:]+', '%', line).strip() for line in text.splitlines()]
                 texts.append(sorted(line for line in operations if 'stablehlo.' in line and 'constant' not in line))

@@ -61,10 +61,15 @@ def test_population_of_several_batches_is_that_of_all_their_images():
     np.testing.assert_allclose(found['var'], X.var((0, 1, 2)), rtol=1e-5)
 
 
-@pytest.mark.parametrize('spec', [
-    dict(name='batch_norn'), dict(name='batch_norm', group_size=-1), dict(name='group_norm', group_size=8),
-    dict(name='batch_renorm', r_max=0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'spec',
+    [
+        dict(name='batch_norn'),
+        dict(name='batch_norm', group_size=-1),
+        dict(name='group_norm', group_size=8),
+        dict(name='batch_renorm', r_max=0.5),
+    ],
+)
 def test_norm_mistakes(spec):
     with pytest.raises(UserError):
         norms.make(spec)
@@ -79,9 +84,12 @@ def test_rematerialised_blocks_have_the_same_gradients(name, arguments):
     def gradients(net):
         def loss(params):
             logits, state = net.apply(
-                {**variables, 'params': params}, images, train=True, mutable=['batch_stats'],
+                {**variables, 'params': params},
+                images,
+                train=True,
+                mutable=['batch_stats'],
                 rngs={'dropout': jax.random.key(1)},
-            )  # fmt: skip
+            )
             return jnp.sum(jnp.square(logits)), state
 
         traced = jax.jit(jax.grad(loss, has_aux=True)).trace(variables['params'])

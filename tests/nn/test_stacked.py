@@ -16,9 +16,11 @@ from cvresearch.nn.stacked import repeat, stack, unstack
 
 BLOCKS = 4
 LAYOUTS = {
-    'unrolled, remat': dict(remat=True), 'scanned': dict(scan=True), 'scanned, remat': dict(scan=True, remat=True),
+    'unrolled, remat': dict(remat=True),
+    'scanned': dict(scan=True),
+    'scanned, remat': dict(scan=True, remat=True),
     'stacked': dict(scan=True, stacked=True),
-}  # fmt: skip
+}
 
 
 class Block(nn.Module):
@@ -67,9 +69,12 @@ def step(variables, **layout):
     def run(variables):
         def loss(params):
             logits, state = Net(**layout).apply(
-                {**variables, 'params': params}, IMAGES, train=True, mutable=['batch_stats'],
+                {**variables, 'params': params},
+                IMAGES,
+                train=True,
+                mutable=['batch_stats'],
                 rngs={'dropout': jax.random.key(7)},
-            )  # fmt: skip
+            )
             return jnp.mean(jnp.square(logits - 1)), (logits, state)
 
         gradients, (logits, state) = jax.grad(loss, has_aux=True)(variables['params'])

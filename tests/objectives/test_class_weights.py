@@ -32,10 +32,13 @@ def test_balanced_of_several_labels_is_scikit_learns_for_each_class_as_a_problem
 
 
 # PyTorch 2.13.0, cross_entropy(weight=WEIGHTS, label_smoothing=...) of the first three logits, in float64.
-@pytest.mark.parametrize('smoothing, expected', [
-    (0.0, [0.618585, 3.35436, 1.926969]),
-    (0.1, [0.707116, 3.180509, 1.917543]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    'smoothing, expected',
+    [
+        (0.0, [0.618585, 3.35436, 1.926969]),
+        (0.1, [0.707116, 3.180509, 1.917543]),
+    ],
+)
 def test_softmax_is_pytorchs(smoothing, expected):
     loss = losses.make({'name': 'softmax_cross_entropy', 'label_smoothing': smoothing}, WEIGHTS)
     np.testing.assert_allclose(loss(LOGITS[:3], jax.nn.one_hot(LABELS[:3], 3)), expected, rtol=1e-5)
@@ -67,11 +70,16 @@ def test_numbers_by_name_leave_the_others_at_one_and_further_logits_too():
 @pytest.mark.parametrize(
     'spec, said',
     [
-        ('balance', 'expected balanced'), ((1, 2), 'has 2 numbers; expected 3'), (2.0, 'has 1 numbers'),
-        ({'be': 1.0}, "unknown class 'be'; did you mean bee"), ((1, -1, 1), "of 'bee' is -1"),
-        ((1, float('nan'), 1), "of 'bee' is nan"), ((1, 'x', 1), "of 'bee' is 'x'"), ((0, 0, 0), 'all 0'),
+        ('balance', 'expected balanced'),
+        ((1, 2), 'has 2 numbers; expected 3'),
+        (2.0, 'has 1 numbers'),
+        ({'be': 1.0}, "unknown class 'be'; did you mean bee"),
+        ((1, -1, 1), "of 'bee' is -1"),
+        ((1, float('nan'), 1), "of 'bee' is nan"),
+        ((1, 'x', 1), "of 'bee' is 'x'"),
+        ((0, 0, 0), 'all 0'),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_weight_is_refused(spec, said):
     with pytest.raises(UserError, match=said):
         class_weights.resolve(spec, NAMES, LABELS, 3)

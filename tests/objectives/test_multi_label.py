@@ -44,8 +44,10 @@ def test_what_is_no_number_ranks_last():
 
 
 def test_training_adds_up_the_same_over_batches():
-    parts = [tasks.MULTI.of_batch(jnp.array(LOGITS[s]), jnp.array(LABELS[s]), jnp.ones(len(LOGITS[s])))
-             for s in (slice(0, 70), slice(70, 200))]  # fmt: skip
+    parts = [
+        tasks.MULTI.of_batch(jnp.array(LOGITS[s]), jnp.array(LABELS[s]), jnp.ones(len(LOGITS[s])))
+        for s in (slice(0, 70), slice(70, 200))
+    ]
     found = tasks.MULTI.means({name: float(parts[0][name]) + float(parts[1][name]) for name in parts[0]})
     whole = multi_label.summary(LOGITS, LABELS)
     assert found == pytest.approx({'loss': 1.0, **{k: whole[k] for k in ('exact_match', 'micro_f1', 'n_seen')}})

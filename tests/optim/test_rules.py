@@ -45,10 +45,16 @@ def test_rmsprop_is_tensorflows():
     np.testing.assert_allclose([p['kernel'].item() for p in path], [1 - first, 1 - first - second], rtol=1e-9)
 
 
-@pytest.mark.parametrize('spec', [
-    {'name': 'sgd', 'nesterov': True, 'weight_decay': 0.3}, {'name': 'adam', 'weight_decay': 0.3},
-    {'name': 'adamw', 'weight_decay': 0.3}, {'name': 'adagrad', 'eps': 0.0},
-], ids=lambda spec: spec['name'])  # fmt: skip
+@pytest.mark.parametrize(
+    'spec',
+    [
+        {'name': 'sgd', 'nesterov': True, 'weight_decay': 0.3},
+        {'name': 'adam', 'weight_decay': 0.3},
+        {'name': 'adamw', 'weight_decay': 0.3},
+        {'name': 'adagrad', 'eps': 0.0},
+    ],
+    ids=lambda spec: spec['name'],
+)
 def test_optimizers_equal_pytorchs(spec):
     path = run(spec, PYTORCH['gradients'])
     np.testing.assert_allclose([p['kernel'].item() for p in path], PYTORCH[spec['name']], rtol=1e-9)
@@ -139,10 +145,12 @@ NAMES = {
         (dict(freeze=('stem', 'stage1_block[12]')), {'stem': 0, 'stage1_block1-3': (0, 0, 1), 'head': 1}),
         (dict(freeze=(('stem', 2.0),)), {'stem': (0, 0, 1), 'stage1_block1-3': (1, 1, 1), 'head': 1}),
         (dict(lr_scale=(('stage1_block2', 3.0),)), {'stem': 1, 'stage1_block1-3': (1, 3, 1), 'head': 1}),
-        (dict(layer_decay=0.5, layers=('stem', 'stage1_block1', 'stage1_block2', 'stage1_block3', 'head')),
-         {'stem': 1 / 16, 'stage1_block1-3': (1 / 8, 1 / 4, 1 / 2), 'head': 1}),
+        (
+            dict(layer_decay=0.5, layers=('stem', 'stage1_block1', 'stage1_block2', 'stage1_block3', 'head')),
+            {'stem': 1 / 16, 'stage1_block1-3': (1 / 8, 1 / 4, 1 / 2), 'head': 1},
+        ),
     ],
-)  # fmt: skip
+)
 def test_rates_by_path_reach_into_stacked_blocks(options, expected):
     params = jax.tree.map(jnp.ones, NAMES, is_leaf=lambda node: isinstance(node, tuple))
     path = run({'name': 'sgd', 'momentum': 0.0, 'weight_decay': 0.0}, [1.0] * 3, params, OptimizerOptions(**options))
@@ -216,10 +224,13 @@ def test_trapezoid_polynomial_and_batch_scaling_by_hand():
 @pytest.mark.parametrize(
     'spec',
     [
-        dict(name='sgdr', t_0_epochs=6.0), dict(name='step', every_epochs=6.0), dict(name='multistep', epochs=(2, 6)),
-        dict(name='trapezoid', decay_epochs=6.0), dict(name='trapezoid', decay_epochs=4.0, warmup_epochs=2.0),
+        dict(name='sgdr', t_0_epochs=6.0),
+        dict(name='step', every_epochs=6.0),
+        dict(name='multistep', epochs=(2, 6)),
+        dict(name='trapezoid', decay_epochs=6.0),
+        dict(name='trapezoid', decay_epochs=4.0, warmup_epochs=2.0),
     ],
-)  # fmt: skip
+)
 def test_a_schedule_longer_than_the_run_is_refused(spec):
     with pytest.raises(UserError, match=r'(expected no more than|longer than) the run'):
         schedules.make({'peak': 1.0, **spec}, 10, 2.0)

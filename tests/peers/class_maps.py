@@ -96,13 +96,18 @@ def maps(name: str, net, place: Path) -> list[dict]:
             found = class_activation.grad_cam(net.module, net.variables, image, c)
             heat = placing.placed(found.map, seen, pixels.shape[:2])[0]
             mask, frame = inside(heat.shape, box), inside(heat.shape, seen)
-            rows.append({
-                'net': name, 'photograph': photograph, 'class': net.class_names[c],
-                'probability (%)': round(100 * float(probabilities[c]), 1), 'box': f'{box_name} {box}',
-                '% in the box': round(100 * float(heat[mask].sum() / heat.sum()), 1),
-                '% by chance': round(100 * float((mask & frame).sum() / frame.sum()), 1),
-                'heat': heat,
-            })  # fmt: skip
+            rows.append(
+                {
+                    'net': name,
+                    'photograph': photograph,
+                    'class': net.class_names[c],
+                    'probability (%)': round(100 * float(probabilities[c]), 1),
+                    'box': f'{box_name} {box}',
+                    '% in the box': round(100 * float(heat[mask].sum() / heat.sum()), 1),
+                    '% by chance': round(100 * float((mask & frame).sum() / frame.sum()), 1),
+                    'heat': heat,
+                }
+            )
     return rows
 
 
@@ -131,8 +136,11 @@ def main() -> None:
     parser.add_argument('--picture', type=Path, help='file for the maps, .jpg')
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        found = [row for name, named in nets(options.squeezenet).items()
-                 for row in maps(name, classifiers.load(named), Path(place))]  # fmt: skip
+        found = [
+            row
+            for name, named in nets(options.squeezenet).items()
+            for row in maps(name, classifiers.load(named), Path(place))
+        ]
     rows = [{key: value for key, value in row.items() if key != 'heat'} for row in found]
     print(tables.render(rows, tuple(rows[0])))
     if options.record:

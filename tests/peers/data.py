@@ -120,9 +120,15 @@ def torch_loader(folder: Path, cores: int, make) -> Iterator:
 
     data = ImageFolder(str(folder / 'train'), **make())
     loader = torch.utils.data.DataLoader(
-        data, BATCH, shuffle=True, num_workers=cores, drop_last=True, persistent_workers=True, prefetch_factor=2,
+        data,
+        BATCH,
+        shuffle=True,
+        num_workers=cores,
+        drop_last=True,
+        persistent_workers=True,
+        prefetch_factor=2,
         collate_fn=stacked,
-    )  # fmt: skip
+    )
     return (images for _ in itertools.count() for images in loader)
 
 
@@ -138,9 +144,11 @@ def with_pillow() -> dict:
     import numpy as np
     from torchvision import transforms
 
-    return dict(transform=transforms.Compose([
-        transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), np.asarray
-    ]))  # fmt: skip
+    return dict(
+        transform=transforms.Compose(
+            [transforms.RandomResizedCrop(SIZE), transforms.RandomHorizontalFlip(), np.asarray]
+        )
+    )
 
 
 def with_our_decoding() -> dict:
@@ -218,9 +226,12 @@ def measured_apart(name: str, folder: Path, cores: int, seconds: float) -> tuple
     environment = os.environ | {'TF_CPP_MIN_LOG_LEVEL': '2', 'JAX_PLATFORMS': 'cpu'}
     allowed = sorted(os.sched_getaffinity(0))[:cores]
     done = subprocess.run(
-        [sys.executable, __file__, *arguments], capture_output=True, text=True, env=environment,
+        [sys.executable, __file__, *arguments],
+        capture_output=True,
+        text=True,
+        env=environment,
         preexec_fn=lambda: os.sched_setaffinity(0, allowed),
-    )  # fmt: skip
+    )
     if done.returncode:
         print(f'{name}: {done.stderr.strip().splitlines()[-1]}', file=sys.stderr)
         return float('nan'), float('nan')
@@ -240,9 +251,10 @@ def quality(folder: Path) -> list[dict]:
     for name, knobs in {
         'exact decode, OpenCV bilinear': dict(fast=False),
         'exact decode, OpenCV area': dict(fast=False, interpolation='area'),
-        'fast decode, OpenCV bilinear (default)': dict(), 'fast decode, OpenCV area': dict(interpolation='area'),
+        'fast decode, OpenCV bilinear (default)': dict(),
+        'fast decode, OpenCV area': dict(interpolation='area'),
         'fast decode, Pillow bilinear': dict(antialias=True),
-    }.items():  # fmt: skip
+    }.items():
         other = dataclasses.replace(exact, **{'fast': True, 'antialias': False, **knobs})
         differences = []
         for path in sorted(folder.glob('train/*/*.jpg'))[:200]:
@@ -250,10 +262,14 @@ def quality(folder: Path) -> list[dict]:
             data = path.read_bytes()
             differences.append(np.abs(exact(data, u).astype(int) - other(data, u)))
         found = np.stack(differences)
-        rows.append(dict(
-            decoding=name, mean=round(float(found.mean()), 2), p99=round(float(np.percentile(found, 99))),
-            largest=int(found.max()),
-        ))  # fmt: skip
+        rows.append(
+            dict(
+                decoding=name,
+                mean=round(float(found.mean()), 2),
+                p99=round(float(np.percentile(found, 99))),
+                largest=int(found.max()),
+            )
+        )
     file = sorted(folder.glob('train/*/*.jpg'))[0].read_bytes()
     assert np.array_equal(np.asarray(Image.open(io.BytesIO(file))), exact_pixels(file))
     return rows
@@ -300,9 +316,10 @@ def main() -> None:
                 bare = statistics.median(part[0] for part in found.get(('bare decoder', cores), [(float('nan'), 0)]))
                 several = 'DataLoader' in name or 'processes' in name
                 row |= {
-                    f'images/s, cores: {cores}': round(rate), f'of bare, {cores}': round(rate / bare, 2),
+                    f'images/s, cores: {cores}': round(rate),
+                    f'of bare, {cores}': round(rate / bare, 2),
                     f'CPU ms, {cores}': None if several else round(busy, 2),
-                }  # fmt: skip
+                }
             rows.append(row)
         print(tables.render(rows, tuple(rows[0]), options.format))
         far = quality(folder)

@@ -26,8 +26,9 @@ def _case(name: str) -> bytes:
     rgb = Image.fromarray(photograph())
     if mode in ('I;16', 'I', 'F'):
         grey = photograph(1)[..., 0]
-        image = Image.fromarray({'I;16': grey.astype(np.uint16) * 257, 'I': grey.astype(np.int32) * 257,
-                                 'F': np.float32(grey / 255)}[mode])  # fmt: skip
+        image = Image.fromarray(
+            {'I;16': grey.astype(np.uint16) * 257, 'I': grey.astype(np.int32) * 257, 'F': np.float32(grey / 255)}[mode]
+        )
     else:
         image = rgb.convert(mode)
     options = {'progressive': True} if 'progressive' in more else {'compression': 'tiff_lzw'} if 'lzw' in more else {}
@@ -37,10 +38,31 @@ def _case(name: str) -> bytes:
 
 
 CASES = (
-    'JPEG RGB', 'JPEG L', 'JPEG RGB progressive', 'JPEG CMYK', 'PNG RGB', 'PNG RGBA', 'PNG L', 'PNG P', 'PNG I;16',
-    'PNG LA', 'PNG 1', 'GIF P', 'BMP RGB', 'WEBP RGB', 'WEBP RGBA', 'PPM RGB', 'TIFF RGB', 'TIFF RGB lzw', 'TIFF RGBA',
-    'TIFF CMYK', 'TIFF I;16', 'TIFF I', 'TIFF F', 'TIFF F lzw',
-)  # fmt: skip
+    'JPEG RGB',
+    'JPEG L',
+    'JPEG RGB progressive',
+    'JPEG CMYK',
+    'PNG RGB',
+    'PNG RGBA',
+    'PNG L',
+    'PNG P',
+    'PNG I;16',
+    'PNG LA',
+    'PNG 1',
+    'GIF P',
+    'BMP RGB',
+    'WEBP RGB',
+    'WEBP RGBA',
+    'PPM RGB',
+    'TIFF RGB',
+    'TIFF RGB lzw',
+    'TIFF RGBA',
+    'TIFF CMYK',
+    'TIFF I;16',
+    'TIFF I',
+    'TIFF F',
+    'TIFF F lzw',
+)
 
 
 def measure(path: str) -> None:

@@ -47,12 +47,17 @@ def row_of(name: str) -> dict:
     errors = {
         form: max(relative_error(found[f'{form}{batch}'], expected[:batch]) for batch in batches)
         for form, batches in BATCHES.items()
-    }  # fmt: skip
+    }
     return dict(
-        family=type(module).__module__.rpartition('.')[2], net=name, image='x'.join(map(str, shape)),
-        **{form: f'{error:.1e}' for form, error in errors.items()}, custom_calls=int(found['custom_calls']),
-        platforms=str(found['platforms']).replace(',', ' '), batch=str(found['batch']), megabytes=f'{megabytes:.1f}',
-    )  # fmt: skip
+        family=type(module).__module__.rpartition('.')[2],
+        net=name,
+        image='x'.join(map(str, shape)),
+        **{form: f'{error:.1e}' for form, error in errors.items()},
+        custom_calls=int(found['custom_calls']),
+        platforms=str(found['platforms']).replace(',', ' '),
+        batch=str(found['batch']),
+        megabytes=f'{megabytes:.1f}',
+    )
 
 
 def half_of(name: str) -> str:

@@ -24,9 +24,15 @@ from cvresearch.engine.experiment import Experiment
 LATE, LOG_EVERY = 400_000, 100
 OUT = Path('docs/records/first_step.json')
 SETTINGS = {
-    'data.train': '1281167', 'batch_size': '8', 'epochs': '3', 'augment.shift': '2', 'mesh.data': '1',
-    'evaluate_every_epochs': '0', 'save_every_epochs': '0', 'log_every_steps': f'{LOG_EVERY}',
-}  # fmt: skip
+    'data.train': '1281167',
+    'batch_size': '8',
+    'epochs': '3',
+    'augment.shift': '2',
+    'mesh.data': '1',
+    'evaluate_every_epochs': '0',
+    'save_every_epochs': '0',
+    'log_every_steps': f'{LOG_EVERY}',
+}
 SPEC = 'configs/lenet5_fake.py'
 
 
@@ -56,8 +62,9 @@ def seconds(workdir: Path) -> float:
     start = time.time()
     done = subprocess.run(
         [sys.executable, '-m', 'tests.kill_at', json.dumps(kill), '--config', SPEC, *flags, '--workdir', str(workdir)],
-        capture_output=True, text=True,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+    )
     if not found.exists():
         sys.exit(f'the process ended with {done.returncode} before its first step:\n{done.stderr}')
     expected = int(workdir.name.removeprefix('step')) + 1
@@ -79,10 +86,13 @@ def main(rounds: int = 5) -> None:
             for run in runs:
                 found[run.name].append(round(seconds(run), 3))
     rows = [
-        {'resumed at step': int(name.removeprefix('step')), 'seconds to the first step': statistics.median(each),
-         'of': ', '.join(map(str, each))}
+        {
+            'resumed at step': int(name.removeprefix('step')),
+            'seconds to the first step': statistics.median(each),
+            'of': ', '.join(map(str, each)),
+        }
         for name, each in found.items()
-    ]  # fmt: skip
+    ]
     write_measurement(OUT, rows, cold_compile_s=round(cold, 3), load_average=os.getloadavg())
     print(OUT.read_text(encoding='utf-8'))
 

@@ -177,12 +177,18 @@ def measure() -> dict:
     wrong = asyncio.run(bad(server.address))
     strange = asyncio.run(hostile(server.address, server.port))
     return dict(
-        command='python -m tests.peers.load --record docs/records/serve_load.json', net=f'{NET}, {SIDE} x {SIDE}',
-        cores=os.cpu_count(), machine=platform.machine(), date=str(datetime.date.today()),
-        other_load=round(os.getloadavg()[1], 1), rows=rows, bad=wrong, hostile=strange,
+        command='python -m tests.peers.load --record docs/records/serve_load.json',
+        net=f'{NET}, {SIDE} x {SIDE}',
+        cores=os.cpu_count(),
+        machine=platform.machine(),
+        date=str(datetime.date.today()),
+        other_load=round(os.getloadavg()[1], 1),
+        rows=rows,
+        bad=wrong,
+        hostile=strange,
         megabytes=dict(before=round(before), after_10000=round(after), at_the_end=round(server.megabytes)),
         exit_code=server.end(),
-    )  # fmt: skip
+    )
 
 
 def table() -> str:

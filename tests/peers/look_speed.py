@@ -49,10 +49,11 @@ def measure(name: str) -> dict:
                 found[key].append(taken)
     median = {key: statistics.median(values) for key, values in found.items()}
     return {
-        'net': name, 'ms of a forward pass': round(1e3 * median['forward pass'], 1),
+        'net': name,
+        'ms of a forward pass': round(1e3 * median['forward pass'], 1),
         'ms of Grad-CAM': round(1e3 * median['Grad-CAM'], 1),
         'forward passes': round(median['Grad-CAM'] / median['forward pass'], 2),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

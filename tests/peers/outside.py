@@ -32,9 +32,12 @@ def main(folder: str, packages: list[str]) -> None:
     found = {f'{form}{n}': np.asarray(run(images[:n])) for form, run in runs.items() for n in BATCHES[form]}
     text = exported.mlir_module()
     np.savez(
-        f'{folder}/logits.npz', custom_calls=text.count('custom_call'), platforms=','.join(exported.platforms),
-        batch=str(exported.in_avals[0].shape[0]), **found,
-    )  # fmt: skip
+        f'{folder}/logits.npz',
+        custom_calls=text.count('custom_call'),
+        platforms=','.join(exported.platforms),
+        batch=str(exported.in_avals[0].shape[0]),
+        **found,
+    )
 
 
 if __name__ == '__main__':

@@ -53,8 +53,14 @@ def measure(model: str, members: int = 8, rounds: int = 20, batch_size: int = 64
     pairs = times[2:]
     one, all_ = (1e3 * statistics.median(t[i] for t in pairs) for i in (0, 1))
     ratio = statistics.median(a / b for a, b in pairs)
-    return dict(net=model, members=members, batch=batch_size, one_by_one_ms=round(one, 1), together_ms=round(all_, 1),
-                ratio=round(ratio, 2))  # fmt: skip
+    return dict(
+        net=model,
+        members=members,
+        batch=batch_size,
+        one_by_one_ms=round(one, 1),
+        together_ms=round(all_, 1),
+        ratio=round(ratio, 2),
+    )
 
 
 def main() -> None:

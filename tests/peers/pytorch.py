@@ -114,11 +114,14 @@ def compare(name: str, plain: bool) -> dict:
     theirs()
     our_s, their_s = in_turns([ours, theirs])
     row = dict(
-        net=name, batch=batch_size, pixels=size, ours_ms=round(1e3 * statistics.median(our_s), 1),
+        net=name,
+        batch=batch_size,
+        pixels=size,
+        ours_ms=round(1e3 * statistics.median(our_s), 1),
         pytorch_ms=round(1e3 * statistics.median(their_s), 1),
         ratio=round(statistics.median(a / b for a, b in zip(our_s, their_s, strict=True)), 2),
         **ours_first,
-    )  # fmt: skip
+    )
     if plain:
         del ours
         jax.clear_caches()
@@ -127,8 +130,11 @@ def compare(name: str, plain: bool) -> dict:
         first, plain_s = _first_step(step)
         if plain_s < 10:  # the others take minutes
             plain_s = statistics.median(step() for _ in range(3))
-        row |= dict(plain_ms=round(1e3 * plain_s, 1), plain_ratio=round(plain_s / statistics.median(their_s), 2),
-                    **{f'plain_{key}': value for key, value in first.items()})  # fmt: skip
+        row |= dict(
+            plain_ms=round(1e3 * plain_s, 1),
+            plain_ratio=round(plain_s / statistics.median(their_s), 2),
+            **{f'plain_{key}': value for key, value in first.items()},
+        )
     return row
 
 

@@ -27,11 +27,16 @@ from tests.goldens import photographs, transforms
 
 COUNT, BATCH = 200, 20
 NETS = (
-    'torchvision/mobilenet_v2.IMAGENET1K_V1', 'torchvision/efficientnet_b0.IMAGENET1K_V1',
-    'timm/mobilenetv2_100.ra_in1k', 'timm/resnet18.a1_in1k', 'torchvision/resnet50.IMAGENET1K_V2',
-    'torchvision/densenet121.IMAGENET1K_V1', 'torchvision/inception_v3.IMAGENET1K_V1', 'timm/dm_nfnet_f0.dm_in1k',
+    'torchvision/mobilenet_v2.IMAGENET1K_V1',
+    'torchvision/efficientnet_b0.IMAGENET1K_V1',
+    'timm/mobilenetv2_100.ra_in1k',
+    'timm/resnet18.a1_in1k',
+    'torchvision/resnet50.IMAGENET1K_V2',
+    'torchvision/densenet121.IMAGENET1K_V1',
+    'torchvision/inception_v3.IMAGENET1K_V1',
+    'timm/dm_nfnet_f0.dm_in1k',
     'torchvision/vgg11.IMAGENET1K_V1',
-)  # fmt: skip
+)
 
 
 def pictures() -> list[np.ndarray]:

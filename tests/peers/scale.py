@@ -27,9 +27,25 @@ NETS = {  # experiment, what is changed in it, and the images that a device has 
 }
 SHARDS = {'resnet50': (1, 8), 'nfnet_f4_plus_remat': (1, 8), 'efficientnet_l2_remat': (8,)}
 FIELDS = (
-    'machine', 'net', 'data', 'shard', 'images', 'arguments', 'temporaries', 'limit', 'fits', 'flops', 'hbm', 'padded',
-    'collectives', 'sent', 'arithmetic_s', 'hbm_s', 'links_s', 'compile_s',
-)  # fmt: skip
+    'machine',
+    'net',
+    'data',
+    'shard',
+    'images',
+    'arguments',
+    'temporaries',
+    'limit',
+    'fits',
+    'flops',
+    'hbm',
+    'padded',
+    'collectives',
+    'sent',
+    'arithmetic_s',
+    'hbm_s',
+    'links_s',
+    'compile_s',
+)
 
 
 def case(net: str, machine: str, shard: int) -> dict:
@@ -46,14 +62,21 @@ def case(net: str, machine: str, shard: int) -> dict:
     found = ahead.forecast_of(configs.load(file, overrides), target, early=True)
     sent = found['collectives']
     return dict(
-        machine=machine, net=net, data=found['data'], shard=shard, images=images[machine],
-        **{key: found['memory'][key] for key in ('arguments', 'temporaries', 'limit')}, fits=int(found['fits']),
-        flops=found['flops_per_image'], hbm=found['hbm_bytes_per_image'], padded=found['hbm_bytes_per_image_padded'],
+        machine=machine,
+        net=net,
+        data=found['data'],
+        shard=shard,
+        images=images[machine],
+        **{key: found['memory'][key] for key in ('arguments', 'temporaries', 'limit')},
+        fits=int(found['fits']),
+        flops=found['flops_per_image'],
+        hbm=found['hbm_bytes_per_image'],
+        padded=found['hbm_bytes_per_image_padded'],
         collectives='; '.join(f'{each["count"]} {each["kind"]}' for each in sent),
         sent=round(sum(each['wire_bytes'] for each in sent)),
         **{f'{name}_s': float(f'{value:.4g}') for name, value in found['seconds'].items()},
         compile_s=round(found['compile_seconds']),
-    )  # fmt: skip
+    )
 
 
 def table() -> str:
@@ -68,11 +91,16 @@ def table() -> str:
         kept, limit = (number['arguments'] + number['temporaries']) / 2**30, number['limit'] / 2**30
         times = (f'{1e3 * number[key]:.1f}' for key in ('arithmetic_s', 'hbm_s', 'links_s'))
         cells = [
-            row['machine'], row['net'], row['images'], f'{row["data"]} x {row["shard"]}',
-            f'{kept:.1f} of {limit:.1f} GiB' + ('' if number['fits'] else ', no'), f'{number["flops"] / 1e9:.1f}',
-            f'{number["hbm"] / 1e6:,.0f}, {number["padded"] / 1e6:,.0f}', *times,
+            row['machine'],
+            row['net'],
+            row['images'],
+            f'{row["data"]} x {row["shard"]}',
+            f'{kept:.1f} of {limit:.1f} GiB' + ('' if number['fits'] else ', no'),
+            f'{number["flops"] / 1e9:.1f}',
+            f'{number["hbm"] / 1e6:,.0f}, {number["padded"] / 1e6:,.0f}',
+            *times,
             f'{number["sent"] / 1e6:,.0f}: {row["collectives"]}',
-        ]  # fmt: skip
+        ]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 

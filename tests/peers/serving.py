@@ -64,8 +64,9 @@ def runtimes(name: str) -> tuple[dict, dict]:
 
     functions = {
         'ours': lambda images: np.asarray(jitted(on_device, images)),
-        'onnxruntime': lambda images: session.run(None, {'images': images})[0], 'torchvision': eager,
-    }  # fmt: skip
+        'onnxruntime': lambda images: session.run(None, {'images': images})[0],
+        'torchvision': eager,
+    }
     images = seeded.image((BATCH, *shape))
     expected = functions['ours'](images)
     for runtime, function in functions.items():
@@ -115,13 +116,23 @@ def measure() -> dict:
             )
         rows.append(row)
         print(row, flush=True)
-    versions = dict(jax=jax.__version__, onnxruntime=onnxruntime.__version__, torch=torch.__version__,
-                    torchvision=importlib.metadata.version('torchvision'))  # fmt: skip
+    versions = dict(
+        jax=jax.__version__,
+        onnxruntime=onnxruntime.__version__,
+        torch=torch.__version__,
+        torchvision=importlib.metadata.version('torchvision'),
+    )
     return dict(
-        command='python -m tests.peers.serving --record docs/records/serving.json', date=str(datetime.date.today()),
-        cores=os.cpu_count(), threads=torch.get_num_threads(), batch=BATCH, rounds=ROUNDS, load_at_start=round(load, 1),
-        versions=versions, rows=rows,
-    )  # fmt: skip
+        command='python -m tests.peers.serving --record docs/records/serving.json',
+        date=str(datetime.date.today()),
+        cores=os.cpu_count(),
+        threads=torch.get_num_threads(),
+        batch=BATCH,
+        rounds=ROUNDS,
+        load_at_start=round(load, 1),
+        versions=versions,
+        rows=rows,
+    )
 
 
 def ratio(ours: list[float], theirs: list[float]) -> float:
@@ -140,13 +151,24 @@ def published(name: str) -> float:
 def table() -> str:
     """Returns the record as a table."""
     names = list(RUNTIMES.values())
-    head = ['net', 'top-1 (%)', 'M multiply-adds', 'M parameters', *(f'{name}: ms' for name in names),
-            *(f'{name}: images/s' for name in names)]  # fmt: skip
+    head = [
+        'net',
+        'top-1 (%)',
+        'M multiply-adds',
+        'M parameters',
+        *(f'{name}: ms' for name in names),
+        *(f'{name}: images/s' for name in names),
+    ]
     lines = [f'| {" | ".join(head)} |', f'| --- |{" ---: |" * (len(head) - 1)}']
     for row in json.loads(RECORD.read_text())['rows']:
-        cells = [row['net'], f'{row["top1"]:.1f}', f'{row["macs"] / 1e6:,.0f}', f'{row["params"] / 1e6:.1f}',
-                 *(f'{row[runtime]["latency_ms"]:.1f}' for runtime in RUNTIMES),
-                 *(f'{row[runtime]["images_per_second"]:.1f}' for runtime in RUNTIMES)]  # fmt: skip
+        cells = [
+            row['net'],
+            f'{row["top1"]:.1f}',
+            f'{row["macs"] / 1e6:,.0f}',
+            f'{row["params"] / 1e6:.1f}',
+            *(f'{row[runtime]["latency_ms"]:.1f}' for runtime in RUNTIMES),
+            *(f'{row[runtime]["images_per_second"]:.1f}' for runtime in RUNTIMES),
+        ]
         lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -159,8 +181,14 @@ def picture(path: str) -> None:
 
     def draw(axes):
         for runtime, marker in zip(RUNTIMES, 'osD', strict=True):
-            axes.scatter([row[runtime]['latency_ms'] for row in rows], [row['top1'] for row in rows], marker=marker,
-                         s=[4 + 2e-6 * row['params'] for row in rows], alpha=0.6, label=RUNTIMES[runtime])  # fmt: skip
+            axes.scatter(
+                [row[runtime]['latency_ms'] for row in rows],
+                [row['top1'] for row in rows],
+                marker=marker,
+                s=[4 + 2e-6 * row['params'] for row in rows],
+                alpha=0.6,
+                label=RUNTIMES[runtime],
+            )
         named: list[float] = []
         for row in rows:
             left = min(row[runtime]['latency_ms'] for runtime in RUNTIMES)

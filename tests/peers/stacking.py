@@ -97,11 +97,18 @@ def main(rounds: int = 2) -> None:
                 times.append((step.compile_s, step.compile_s + first, statistics.median(step() for _ in range(STEPS))))
         least = [[min(column) for column in zip(*each, strict=True)] for each in found]
         (one, first, step_s), (own, own_first, own_step_s) = least
-        rows.append(dict(
-            net=name, compile_s=round(one, 1), stacked_compile_s=round(own, 1), compile_ratio=round(own / one, 2),
-            first_step_s=round(first, 1), stacked_first_step_s=round(own_first, 1), step_ms=round(1e3 * step_s),
-            stacked_step_ms=round(1e3 * own_step_s),
-        ))  # fmt: skip
+        rows.append(
+            dict(
+                net=name,
+                compile_s=round(one, 1),
+                stacked_compile_s=round(own, 1),
+                compile_ratio=round(own / one, 2),
+                first_step_s=round(first, 1),
+                stacked_first_step_s=round(own_first, 1),
+                step_ms=round(1e3 * step_s),
+                stacked_step_ms=round(1e3 * own_step_s),
+            )
+        )
         print(rows[-1], flush=True)
     write_measurement(OUT, rows, batch=BATCH, rounds=rounds, load_average=os.getloadavg())
 

@@ -121,8 +121,12 @@ def _keras(name: str, path: Path, tensors: dict, meta: dict) -> dict:
     build = getattr(keras.applications, kind)
     model = build(weights=None, input_shape=meta['image_shape'], classifier_activation=None, **more)
     model.load_weights(path, by_name=True)
-    there = {f'{layer.name}/{weight.name}': keras.ops.convert_to_numpy(weight) for layer in model.layers
-             for weight in layer.weights if layer.__class__.__name__ not in ('Normalization', 'Rescaling')}  # fmt: skip
+    there = {
+        f'{layer.name}/{weight.name}': keras.ops.convert_to_numpy(weight)
+        for layer in model.layers
+        for weight in layer.weights
+        if layer.__class__.__name__ not in ('Normalization', 'Rescaling')
+    }
     equal = there.keys() == tensors.keys() and all(np.array_equal(there[key], tensors[key]) for key in tensors)
     found = dict(strict=int(there.keys() == tensors.keys()), equal=int(equal), version=keras.__version__)
     if keras.backend.backend() != 'torch':

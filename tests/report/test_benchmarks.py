@@ -78,13 +78,16 @@ def test_columns_begin_as_promised_and_every_published_row_is_there(finished, ca
 @pytest.mark.parametrize(
     ('argument', 'overrides', 'row'),
     [
-        (':erasing', {}, 'ResNet-20 + random erasing'), (':resnet32', {}, 'ResNet-32'),
+        (':erasing', {}, 'ResNet-20 + random erasing'),
+        (':resnet32', {}, 'ResNet-32'),
         (':wide_resnet28_10,erasing', {}, 'WRN-28-10 + random erasing'),
         ('', {'model__shortcut': 'zeros'}, None),  # another net than the published one
-        ('', {'minival': 6000}, None), ('', {'data__train': 10_000}, None),  # not trained on all images
-        ('', {'augment__flip': False}, None), (':resnet8', {}, None),
+        ('', {'minival': 6000}, None),
+        ('', {'data__train': 10_000}, None),  # not trained on all images
+        ('', {'augment__flip': False}, None),
+        (':resnet8', {}, None),
     ],
-)  # fmt: skip
+)
 def test_a_run_stands_beside_the_row_whose_net_and_recipe_it_has_alone(finished, capsys, argument, overrides, row):
     first = table([finished('other', RESNET + argument, 95.0, **overrides)], capsys)[0]
     assert first['net'] == (row or 'other') and bool(first['paper']) == bool(row) and first['ours'] == '95.00'
@@ -101,10 +104,11 @@ def test_a_run_stands_beside_the_row_whose_net_and_recipe_it_has_alone(finished,
         ('fashion_mnist_tutorials.py:mlp_100', 'MLPClassifier, relu, one hidden layer of 100'),
         ('fashion_mnist_tutorials.py:hardmaru', '2 conv, under 100K parameters (hardmaru)'),
         ('fashion_mnist_tutorials.py:cmasch', '2 conv + 3 dense with batch norm (cmasch)'),
-        ('fashion_mnist.py:mlp_256_128_64', 'MLP 256-128-64'), ('fashion_mnist.py:two_conv_cmasch', '2 conv + 3 dense'),
+        ('fashion_mnist.py:mlp_256_128_64', 'MLP 256-128-64'),
+        ('fashion_mnist.py:two_conv_cmasch', '2 conv + 3 dense'),
         ('fashion_mnist.py:two_conv_tensorflow,plain', '2 conv 5x5 32-64, dense 1024'),
     ],
-)  # fmt: skip
+)
 def test_recipes_of_the_configs_fit_their_rows(finished, capsys, spec, row):
     first = table([finished('one', f'configs/{spec}', 90.0)], capsys)[0]
     assert first['net'].startswith(row) and first['ours'] == '90.00' and first['difference']

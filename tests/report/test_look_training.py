@@ -56,8 +56,9 @@ def test_histograms_along_a_run_count_every_value(folder, tmp_path, kind):
 def test_curves_are_named_by_what_tells_the_runs_apart(folder, tmp_path, capsys):
     found = shown(folder, tmp_path, 'curves', folder / 'slow', folder / 'fast')
     assert [name for name in found if name.endswith('loss')] == [
-        '0 learning rate 0.001 loss', '1 learning rate 0.01 loss',
-    ]  # fmt: skip
+        '0 learning rate 0.001 loss',
+        '1 learning rate 0.01 loss',
+    ]
     losses = [row['loss'] for row in read_metrics(folder / 'slow' / 'metrics.jsonl') if row['split'] == 'train']
     np.testing.assert_array_equal(found['0 learning rate 0.001 loss'], losses)
     assert f'learning rate 0.001: train loss {losses[0]:.4g} to {losses[-1]:.4g}' in capsys.readouterr().out
@@ -75,9 +76,15 @@ def test_answers_are_those_of_the_kept_predictions(folder, tmp_path):
     for label, answer in zip(labels, said, strict=True):
         counts[label, answer] += 1
     assert 0 < (said != labels).sum() < len(labels)
-    found = {kind: shown(folder, tmp_path / kind, kind, folder / 'fast', **flags)
-             for kind, flags in (('confusion', {}), ('classes', {}), ('calibration', dict(bins=5)),
-                                 ('mistakes', dict(number=4)))}  # fmt: skip
+    found = {
+        kind: shown(folder, tmp_path / kind, kind, folder / 'fast', **flags)
+        for kind, flags in (
+            ('confusion', {}),
+            ('classes', {}),
+            ('calibration', dict(bins=5)),
+            ('mistakes', dict(number=4)),
+        )
+    }
     np.testing.assert_array_equal(found['confusion']['confusion'], counts)
     np.testing.assert_allclose(found['classes']['accuracy'], 100 * counts.diagonal() / counts.sum(1))
     bins = found['calibration']

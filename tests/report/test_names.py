@@ -27,9 +27,15 @@ def compiled(tmp_path, *parts):
         pytest.skip('LATEX NOT CHECKED: no pdflatex (apt-get install texlive-latex-recommended)')
     text = '\n\n'.join((DOCUMENT, r'\begin{document}', *parts, r'\end{document}'))
     (tmp_path / 'names.tex').write_text(text)
-    done = subprocess.run(['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'names.tex'], cwd=tmp_path,
-                          capture_output=True, text=True, errors='replace', timeout=120,
-                          env=os.environ | {'max_print_line': '1000'})  # fmt: skip
+    done = subprocess.run(
+        ['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'names.tex'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors='replace',
+        timeout=120,
+        env=os.environ | {'max_print_line': '1000'},
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert 'Missing character' not in (tmp_path / 'names.log').read_text(errors='replace')
 
@@ -38,19 +44,26 @@ def test_latex_of_any_name_compiles(tmp_path):
     rows = [{f'top-1 of {name} (%)': name, 'n': 1} | {'net': name} for name in NAMES]
     default = render([{'test top-1 of each (%)': '98.4', 'a_b': 1}], ('test top-1 of each (%)', 'a_b'), 'latex')
     tables = [render([row], tuple(row), 'latex') for row in rows]
-    of_papers = [STYLES['latex'](Table(name, ('net', name), ((Cell(name), Cell('+0.1', number=True)),), (name,)))
-                 for name in NAMES]  # fmt: skip
+    of_papers = [
+        STYLES['latex'](Table(name, ('net', name), ((Cell(name), Cell('+0.1', number=True)),), (name,)))
+        for name in NAMES
+    ]
     compiled(tmp_path, default, *tables, *of_papers)
 
 
 @pytest.mark.parametrize(
     ('name', 'text'),
     [
-        ('a_b', r'a\_b'), ('Café', r"Caf\'{e}"), ('Cafe\u0301', r"Caf\'{e}"), ('日', r'\otherscript{日}{[U+65E5]}'),
-        ('[0]*', '{[}0{]}{*}'), ('a--b', 'a-{}-b'), ('\\', r'\textbackslash{}'),
+        ('a_b', r'a\_b'),
+        ('Café', r'Caf\'{e}'),
+        ('Cafe\u0301', r'Caf\'{e}'),
+        ('日', r'\otherscript{日}{[U+65E5]}'),
+        ('[0]*', '{[}0{]}{*}'),
+        ('a--b', 'a-{}-b'),
+        ('\\', r'\textbackslash{}'),
         ('<"', r'\textless{}\textquotedblright{}'),
     ],
-)  # fmt: skip
+)
 def test_latex_of_a_name(name, text):
     assert escape.latex(name) == text
 
@@ -86,10 +99,16 @@ def test_a_page_of_a_sweep_has_no_tag_of_a_name(monkeypatch, smoke):
 
 
 POINTS = [
-    dict(name=f'a_net_with_a_long_name_{i}', family='a', top1=50.0 + i, macs=10.0**i, params=10**i,
-         series=f'series {i % 3}')
+    dict(
+        name=f'a_net_with_a_long_name_{i}',
+        family='a',
+        top1=50.0 + i,
+        macs=10.0**i,
+        params=10**i,
+        series=f'series {i % 3}',
+    )
     for i in range(8)
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize('name', ['short', 'a name of eighty characters ' * 3])

@@ -41,10 +41,19 @@ def flags(folder):
 def kept(path, **changes):
     """Writes the record of an evaluation by hand, and returns its folder."""
     record = {
-        'net': 'file:a.pth#torchvision/resnet50', 'kind': 'file', 'model': 'resnet50', 'digest': '0123456789abcdef',
-        'reference': 'torchvision/resnet50', 'data': 'imagenet', 'split': 'test', 'protocol': 'centre',
-        'resolution': 224, 'top1': 76.0, 'top5': 93.0, 'n_seen': 50_000,
-    } | changes  # fmt: skip
+        'net': 'file:a.pth#torchvision/resnet50',
+        'kind': 'file',
+        'model': 'resnet50',
+        'digest': '0123456789abcdef',
+        'reference': 'torchvision/resnet50',
+        'data': 'imagenet',
+        'split': 'test',
+        'protocol': 'centre',
+        'resolution': 224,
+        'top1': 76.0,
+        'top5': 93.0,
+        'n_seen': 50_000,
+    } | changes
     path.mkdir()
     (path / evaluations.RECORD).write_text(json.dumps(record))
     return str(path)
@@ -94,12 +103,17 @@ def test_two_weights_of_one_net_are_two_rows_and_errors_are_errors(tmp_path, cap
 @pytest.mark.parametrize(
     ('changes', 'why'),
     [
-        (dict(data='imagenet_v2_top_images'), 'no line of the table'), (dict(protocol='googlenet_144'), 'no line'),
-        (dict(resolution=320), 'no line'), (dict(subset={'limit': 100, 'of': 50_000}, n_seen=100), 'a part of'),
-        (dict(split='train'), 'a part of'), (dict(members=[]), 'an ensemble'), (dict(reference=None), 'no released'),
-        (dict(kind='compressed'), 'no released'), (dict(top1='high'), 'damaged'),
+        (dict(data='imagenet_v2_top_images'), 'no line of the table'),
+        (dict(protocol='googlenet_144'), 'no line'),
+        (dict(resolution=320), 'no line'),
+        (dict(subset={'limit': 100, 'of': 50_000}, n_seen=100), 'a part of'),
+        (dict(split='train'), 'a part of'),
+        (dict(members=[]), 'an ensemble'),
+        (dict(reference=None), 'no released'),
+        (dict(kind='compressed'), 'no released'),
+        (dict(top1='high'), 'damaged'),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_evaluation_of_the_line_is_left_out_and_named(tmp_path, capsys, changes, why):
     paths = [kept(tmp_path / 'good'), kept(tmp_path / 'other', **changes)]
     found, said = rows(capsys, 'fb.resnet.torch', '--runs', *paths)
@@ -124,8 +138,10 @@ def test_weights_with_another_tag_are_not_set_beside_a_figure_that_is_not_theirs
     mine = [row for row in found if row['weights'].startswith('torchvision/resnet50')]
     column = 'top-1 accuracy (%), published'
     assert [(row['weights'].partition('.')[2], row[column], row['images']) for row in mine] == [
-        ('IMAGENET1K_V1', '76.13', '50000'), ('IMAGENET1K_V2', '80.858', '50000'), ('OTHER', '', '50000'),
-    ]  # fmt: skip
+        ('IMAGENET1K_V1', '76.13', '50000'),
+        ('IMAGENET1K_V2', '80.858', '50000'),
+        ('OTHER', '', '50000'),
+    ]
 
 
 @pytest.mark.parametrize(

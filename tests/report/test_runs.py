@@ -13,10 +13,18 @@ from cvresearch.report.published import Figure, Line
 
 RECORD = Path('docs/records/lenet5_mnist5k_seed0').absolute()
 WRONG = {
-    'sweep.json': 'is a file', 'folder': 'is no run', 'running': 'is running', 'no_card': 'is not begun',
-    'cut_card': 'cannot be read', 'list_card': 'cannot be read', 'no_result': 'cannot be read',
-    'cut_config': 'cannot be read', 'bytes_config': 'cannot be read', 'gone': 'is not there', 'sweep': 'give ',
-}  # fmt: skip
+    'sweep.json': 'is a file',
+    'folder': 'is no run',
+    'running': 'is running',
+    'no_card': 'is not begun',
+    'cut_card': 'cannot be read',
+    'list_card': 'cannot be read',
+    'no_result': 'cannot be read',
+    'cut_config': 'cannot be read',
+    'bytes_config': 'cannot be read',
+    'gone': 'is not there',
+    'sweep': 'give ',
+}
 
 
 @pytest.fixture
@@ -113,18 +121,31 @@ def line(**changes):
 @pytest.mark.parametrize(
     ('change', 'series'),
     [
-        ({}, 'ours'), ({'data': 'mnist'}, 'ours, other data: mnist5k'), ({'views': '10-crop'}, 'ours, other protocol'),
-        ({'where': {'optimizer.name': 'none'}}, 'ours, other protocol'), ({'model': 'mlp'}, 'ours, other net'),
+        ({}, 'ours'),
+        ({'data': 'mnist'}, 'ours, other data: mnist5k'),
+        ({'views': '10-crop'}, 'ours, other protocol'),
+        ({'where': {'optimizer.name': 'none'}}, 'ours, other protocol'),
+        ({'model': 'mlp'}, 'ours, other net'),
     ],
-)  # fmt: skip
+)
 def test_a_run_is_beside_a_published_figure_only_where_a_table_would_set_it(change, series):
     (ball,) = ours.balls([line(**change)], results.take([RECORD, RECORD.parent / 'lenet5_mnist5k_seed1']))
     assert ball['series'] == series and ball['top1'] == pytest.approx((98.4 + 98.1) / 2)
 
 
 def test_a_published_figure_is_not_averaged_with_runs_or_with_other_data():
-    options = figures.cli.parse(['balls', '--table', 'DenseNet-T2'], '', (), positional='', places=('runs',),
-                                 repeated=('runs',), table='', runs='', x='', size='')  # fmt: skip
+    options = figures.cli.parse(
+        ['balls', '--table', 'DenseNet-T2'],
+        '',
+        (),
+        positional='',
+        places=('runs',),
+        repeated=('runs',),
+        table='',
+        runs='',
+        x='',
+        size='',
+    )
     found = {ball['name']: ball for ball in figures.points(options)}
     lines = [one for one in published.table('DenseNet-T2') if one.model and one.views == 'single']
     assert len(found) == len(lines) == len({one.label for one in lines})

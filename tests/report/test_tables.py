@@ -68,8 +68,12 @@ def test_the_tables_of_the_papers_are_there():
 def test_every_figure_stands_in_its_table_with_its_evidence(name):
     table, _ = compare(name, published.table(name), [])
     rows = list(csv.DictReader(io.StringIO(render.render(table, 'csv'))))
-    found = {(row['net'], row[column], row[f'{column}: evidence'])
-             for row in rows for column in row if f'{column}: evidence' in row and row[column]}  # fmt: skip
+    found = {
+        (row['net'], row[column], row[f'{column}: evidence'])
+        for row in rows
+        for column in row
+        if f'{column}: evidence' in row and row[column]
+    }
     for fact in published.facts()[name]:
         assert any(
             label.startswith(fact['row']) and value == fact['value'] and evidence == fact['evidence']
@@ -112,10 +116,18 @@ def test_a_run_is_set_beside_the_paper(digits, capsys):
     lenet, mlp = csv.DictReader(io.StringIO(capsys.readouterr().out))
     # 98.4, 98.1 and 98.3 of the records: mean 98.27, deviation of the sample 0.15, by hand.
     assert lenet == {
-        'net': 'LeNet-5', 'parameters': '61706', 'multiply-adds': '416520', 'top-1 accuracy (%), paper': '99.05',
-        'top-1 accuracy (%), paper: evidence': 'recalled', 'ours top-1': '98.27', 'difference top-1': '-0.78',
-        'sd top-1': '0.15', 'seeds': '3', 'images': '1000', 'protocol': 'mnist5k test, single view',
-    }  # fmt: skip
+        'net': 'LeNet-5',
+        'parameters': '61706',
+        'multiply-adds': '416520',
+        'top-1 accuracy (%), paper': '99.05',
+        'top-1 accuracy (%), paper: evidence': 'recalled',
+        'ours top-1': '98.27',
+        'difference top-1': '-0.78',
+        'sd top-1': '0.15',
+        'seeds': '3',
+        'images': '1000',
+        'protocol': 'mnist5k test, single view',
+    }
     assert mlp['ours top-1'] == mlp['seeds'] == mlp['images'] == ''
     tables.main([digits, '--runs', *map(str, LENETS), '--format', 'markdown'])
     out = capsys.readouterr().out
@@ -124,8 +136,10 @@ def test_a_run_is_set_beside_the_paper(digits, capsys):
 
 def test_further_evaluations_stand_in_the_lines_of_their_views(tmp_path):
     path = record(tmp_path, of=LENETS[0])
-    rows = [{'protocol': name, 'split': 'test', 'top1': top1, 'top5': 100.0, 'n_seen': 1000}
-            for name, top1 in (('as_given', 1.0), ('resnet_10', 98.9))]  # fmt: skip
+    rows = [
+        {'protocol': name, 'split': 'test', 'top1': top1, 'top5': 100.0, 'n_seen': 1000}
+        for name, top1 in (('as_given', 1.0), ('resnet_10', 98.9))
+    ]
     (path / 'evaluations.jsonl').write_text(''.join(json.dumps(row) + '\n' for row in rows))
     assert [(r.views, r.values['top1']) for r in read_all(path)] == [('single', 98.4), ('10-crop', 98.9)]
 
@@ -184,11 +198,13 @@ def test_bad_requests_are_one_line(argv, message):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('title = ', 'is not TOML'), ('title = "a"', 'no rows'),
+        ('title = ', 'is not TOML'),
+        ('title = "a"', 'no rows'),
         ('[[rows]]\nmodel = "lenet"\ndata = "mnist"', 'did you mean'),
-        ('[[rows]]\nmodel = "lenet5"', 'needs a model and data'), ('[[rows]]\nnet = "lenet5"', "no key 'net'"),
+        ('[[rows]]\nmodel = "lenet5"', 'needs a model and data'),
+        ('[[rows]]\nnet = "lenet5"', "no key 'net'"),
     ],
-)  # fmt: skip
+)
 def test_bad_descriptions_are_one_line(text, message, tmp_path):
     path = tmp_path / 'table.toml'
     path.write_text(text)
@@ -208,8 +224,14 @@ def test_latex_compiles(digits, tmp_path):
         '\\documentclass{article}\\usepackage[paperwidth=42cm,paperheight=60cm,margin=1cm]{geometry}'
         f'\\usepackage{{booktabs,graphicx}}\\begin{{document}}\n{pages}\n\\end{{document}}\n'
     )
-    done = subprocess.run(['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'all.tex'], cwd=tmp_path,
-                          capture_output=True, text=True, errors='replace', timeout=300,
-                          env=os.environ | {'max_print_line': '1000'})  # fmt: skip
+    done = subprocess.run(
+        ['pdflatex', '-interaction=nonstopmode', '-halt-on-error', 'all.tex'],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors='replace',
+        timeout=300,
+        env=os.environ | {'max_print_line': '1000'},
+    )
     assert done.returncode == 0, done.stdout[-2000:]
     assert f'({len(parts)} pages' in done.stdout and 'Overfull \\hbox' not in done.stdout

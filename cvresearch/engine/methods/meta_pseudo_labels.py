@@ -103,10 +103,14 @@ class MetaPseudoLabels:
                 h = parts.schedule(state.step) * ~waits * _dot(jax.grad(after)(new.params), gradients)
 
             def objective(logits: tuple) -> jax.Array:
-                own, weak, strong = logits
+                labelled, weak, strong = logits
                 uda = of_own_distributions(weak, strong, self.uda_threshold, self.uda_temperature)
                 uda *= self.uda_weight * ramp(state.step, 0, self.uda_warmup_steps)
-                return jnp.mean(parts.loss(own, target)) + uda + (h - teacher['baseline']) * of_classes(strong, taught)
+                return (
+                    jnp.mean(parts.loss(labelled, target))
+                    + uda
+                    + (h - teacher['baseline']) * of_classes(strong, taught)
+                )
 
             (of_teacher,) = pull(jax.grad(objective)(logits))
             method = self._stepped(parts, state, options.scatter(of_teacher), teacher_state, h)

@@ -69,10 +69,10 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
         'compress.name': compression.is_on(config),
         'distillation.teacher': bool(config.distillation.get('teacher')),
     }
-    if given := [key for key, set_ in other.items() if set_]:
+    if refused := [key for key, set_ in other.items() if set_]:
         raise UserError(
-            f'config.method.name is {config.method.name!r}, whose update has no config.{given[0]}; expected it at its '
-            'default'
+            f'config.method.name is {config.method.name!r}, whose update has no config.{refused[0]}; expected it at '
+            'its default'
         )
     return method
 
@@ -89,8 +89,8 @@ def check(config: ConfigDict, method: Method, source: Source) -> None:
             f'config.unlabelled.name is {config.unlabelled.name!r}, and config.method.name={config.method.name} has no '
             'use for images without labels; expected none'
         )
-    given = bool(config.unlabelled.get('labels', ''))
-    if given != isinstance(method, SoftLabels):
+    has_labels = bool(config.unlabelled.get('labels', ''))
+    if has_labels != isinstance(method, SoftLabels):
         raise UserError(
             f'config.method.name is {config.method.name!r} and config.unlabelled.labels is '
             f'{config.unlabelled.get("labels", "")!r}; expected soft_labels with the labels.npz of `cvresearch label`, '

@@ -102,9 +102,10 @@ def exact(space: dict) -> dict:
     """Returns torchvision's magnitudes in float64: its own are 0.29999998 for 0.3, which rounds otherwise."""
     return {
         name: (torch.tensor(np.round(np.linspace(float(values[0]), float(values[-1]), len(values)), 6)), signed)
-        if values.ndim and values.dtype == torch.float32 else (values, signed)
+        if values.ndim and values.dtype == torch.float32
+        else (values, signed)
         for name, (values, signed) in space.items()
-    }  # fmt: skip
+    }
 
 
 def operations(image: Image.Image) -> dict:
@@ -160,10 +161,14 @@ def main() -> None:
         made[f'resize/{mode}'] = np.asarray(T.CenterCrop(20)(resize(image)))
         box = F.resized_crop(image, 5, 7, 25, 30, [20, 20], F.InterpolationMode(mode), antialias=True)
         made[f'box/{mode}'] = np.asarray(box)
-    made['affine'] = np.stack([
-        np.asarray(F.affine(image, angle, list(move), scale, list(shear), F.InterpolationMode.BILINEAR, fill=[0, 0, 0]))
-        for angle, move, scale, shear in AFFINE
-    ])  # fmt: skip
+    made['affine'] = np.stack(
+        [
+            np.asarray(
+                F.affine(image, angle, list(move), scale, list(shear), F.InterpolationMode.BILINEAR, fill=[0, 0, 0])
+            )
+            for angle, move, scale, shear in AFFINE
+        ]
+    )
     np.savez_compressed(HERE / 'transforms.npz', **made)
     print(f'{len(made)} arrays')
 

@@ -3,16 +3,19 @@
 Denton, Zaremba, Bruna, LeCun & Fergus 2014, "Exploiting linear structure within convolutional networks for efficient
 evaluation", arXiv:1404.0736 (dense layers); Jaderberg, Vedaldi & Zisserman 2014, "Speeding up convolutional neural
 networks with low rank expansions", arXiv:1405.3866, scheme 2 (k x 1 and 1 x k); Zhang, Zou, He & Sun 2016,
-"Accelerating very deep convolutional networks", arXiv:1505.06798 (k x k and
-1 x 1). `nn/stored.py` computes with the factors.
+"Accelerating very deep convolutional networks", arXiv:1505.06798 (k x k and 1 x 1). `nn/stored.py` computes with
+them.
 
 By Eckart & Young no product of that rank is nearer: the error is the root of the sum of the squares of the singular
 values that were dropped, exactly.
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
@@ -63,6 +66,35 @@ def matrix(kernel: np.ndarray, method: str = 'output') -> np.ndarray:
     return read(np.asarray(kernel, np.float64))
 
 
+def sides(shape: tuple[int, ...], method: str = 'output') -> tuple[int, int]:
+    """Returns the rows and columns of the matrix as which a kernel of that shape is read; see `matrix`."""
+    if method == 'output':
+        return math.prod(shape[:-1]), shape[-1]
+    height, width, channels, features = shape
+    return height * channels, width * features
+
+
+def is_smaller(rows: int, columns: int, rank: int) -> bool:
+    """Whether two factors of a rank have fewer weights than a matrix."""
+    return rank >= 1 and rank * (rows + columns) < rows * columns
+
+
+def basis(kernel: np.ndarray, rank: int) -> np.ndarray:
+    """Returns the second factor of a kernel by the method 'output', its rows orthonormal: float32 (rank, features)."""
+    return np.linalg.svd(matrix(kernel), full_matrices=False)[2][:rank].astype(np.float32)
+
+
+def within(kernel: jax.Array, rows: jax.Array) -> jax.Array:
+    """Returns the kernel nearest to one of which each row is a sum of some orthonormal ones.
+
+    Args:
+      kernel: (..., features).
+      rows: (rank, features), orthonormal.
+    """
+    exact = jax.lax.Precision.HIGHEST
+    return jnp.matmul(jnp.matmul(kernel, rows.T, precision=exact), rows, precision=exact)
+
+
 def factorise(kernel: np.ndarray, rank: int, method: str = 'output') -> Factors:
     """Returns the two factors of a kernel nearest to it.
 
@@ -78,9 +110,9 @@ def factorise(kernel: np.ndarray, rank: int, method: str = 'output') -> Factors:
     full = min(table.shape)
     if not 1 <= rank <= full:
         raise UserError(f'the rank is {rank}; expected 1 to {full}, the full rank of a kernel of {kernel.shape}')
-    left, values, right = np.linalg.svd(table, full_matrices=False)
+    left_vectors, values, right_vectors = np.linalg.svd(table, full_matrices=False)
     root = np.sqrt(values[:rank])  # half of each value on either side keeps both factors of one size
-    first, second = left[:, :rank] * root, root[:, None] * right[:rank]
+    first, second = left_vectors[:, :rank] * root, root[:, None] * right_vectors[:rank]
     if kernel.ndim == 4:
         height, width, channels, features = kernel.shape
         if method == 'output':
@@ -117,7 +149,7 @@ def rank_by_size(kernel: np.ndarray, share: float, method: str = 'output') -> in
     Where strides and padding are 1 and 'SAME', it is the share of the multiply-adds too.
     """
     require_share('the share of the weights', share)
-    rows, columns = matrix(kernel, method).shape
+    rows, columns = sides(kernel.shape, method)
     return min(max(int(share * rows * columns / (rows + columns)), 1), rows, columns)
 
 
@@ -131,7 +163,7 @@ def rank_by_macs(kernel: np.ndarray, share: float, places: tuple[int, int] = (1,
       method: as `matrix`'s.
     """
     require_share('the share of the multiply-adds', share)
-    rows, columns = matrix(kernel, method).shape
+    rows, columns = sides(kernel.shape, method)
     a_rank = rows * places[0] + columns * places[1]
     return min(max(int(share * kernel.size * places[1] / a_rank), 1), rows, columns)
 

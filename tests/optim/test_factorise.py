@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from cvresearch.base.errors import UserError
-from cvresearch.compress import factorise
 from cvresearch.nn.conv import Conv
 from cvresearch.nn.stored import Stored
+from cvresearch.optim import factorise
 from cvresearch.optim.kernels import kernels, with_kernels
 
 RNG = np.random.default_rng(0)
@@ -81,6 +81,18 @@ def test_ranks_by_energy_and_by_multiply_adds():
 def test_a_share_outside_0_to_1_is_an_error(choose):
     with pytest.raises(UserError, match='from 0 to 1'):
         choose(np.ones((3, 3)), 1.5)
+
+
+@pytest.mark.parametrize(('shape', 'method'), CASES)
+def test_sides_are_of_the_matrix_that_a_kernel_is_read_as(shape, method):
+    assert factorise.sides(shape, method) == factorise.matrix(np.zeros(shape), method).shape
+
+
+def test_within_is_the_truncated_svd_at_first_and_changes_nothing_twice():
+    kernel = np.random.default_rng(0).normal(size=(3, 3, 4, 20)).astype(np.float32)
+    once = factorise.within(kernel, factorise.basis(kernel, 5))
+    np.testing.assert_allclose(once, factorise.product(factorise.factorise(kernel, 5)), atol=1e-5)
+    np.testing.assert_allclose(factorise.within(once, factorise.basis(kernel, 5)), once, atol=1e-5)
 
 
 def test_a_dense_layer_is_not_separable():
