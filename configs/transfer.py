@@ -9,7 +9,7 @@ Stanford's CS231n notes, "Transfer Learning". LeNet-5 with ReLUs (LeCun et al. 1
 Fashion-MNIST (`source5`: T-shirt, pullover, dress, sandal, sneaker), or all ten (`source10`). It goes on to the other
 five (`fashion5`: similar images) or to the digits (`digits`: others). `fashion` are all ten classes, for weights of
 photographs (--config.data.image_size=64). `few` are 10 images of each class, `some` 100, and without either all that
-there are. The last argument is a method of configs/finetune.py, with its rates, of which none was tuned here.
+there are. The last argument is a method of configs/finetune.py with its rates; none was tuned here.
 
 AdamW, half a cosine, batch 50; 400 updates with few images, 800 with some, 1,800 with all.
 

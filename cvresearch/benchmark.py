@@ -143,13 +143,13 @@ def probe_benchmark(
     model = registry.build(name, dtype=lookup('dtype', DTYPES, dtype))
     below = tuple(group.pattern for group in param_groups(model, shape)[:-1])
     options = OptimizerOptions(freeze=below, frozen='inference')
-    whole = Step.of_net(with_stacked(model), shape, batch_size, 'adamw')
+    full = Step.of_net(with_stacked(model), shape, batch_size, 'adamw')
     probe = Step.of_net(unrolled(model), shape, batch_size, 'adamw', options)
     seconds = []
     for number in tqdm(range(repeats + 2), desc=name, leave=False):
         # In turns, and each as often first: a machine that drifts favours neither.
-        each = {step: step() for step in ((whole, probe) if number % 2 else (probe, whole))}
-        seconds.append((each[whole], each[probe]))
+        times = {step: step() for step in ((full, probe) if number % 2 else (probe, full))}
+        seconds.append((times[full], times[probe]))
     seconds = seconds[2:]
     return dict(
         model=name,
@@ -159,10 +159,10 @@ def probe_benchmark(
         image_size=shape[0],
         step_ms=round(1e3 * statistics.median(pair[0] for pair in seconds), 3),
         probe_ms=round(1e3 * statistics.median(pair[1] for pair in seconds), 3),
-        ratio=round(statistics.median(whole_s / probe_s for whole_s, probe_s in seconds), 3),
-        temporary_mib=_memory(whole.compiled)['temporary_mib'],
+        ratio=round(statistics.median(full_s / probe_s for full_s, probe_s in seconds), 3),
+        temporary_mib=_memory(full.compiled)['temporary_mib'],
         probe_temporary_mib=_memory(probe.compiled)['temporary_mib'],
-        moments_bytes=whole.moments,
+        moments_bytes=full.moments,
         probe_moments_bytes=probe.moments,
     )
 

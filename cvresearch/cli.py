@@ -20,6 +20,7 @@ SUBJECTS = {
             'launch.deep_compression',
             "trains, prunes and codes Deep Compression's LeNets: its table",
         ),
+        'transfer': ('launch.transfer', "trains the cases of the lectures' table of transfer learning: the table"),
         'doctor': ('cvresearch.engine.doctor', 'says whether a run would start on this machine'),
         'plan': ('cvresearch.engine.plan', 'compiles a recipe for a machine that is not here: memory, least time'),
         'track': ('cvresearch.base.track', 'sends the records of runs to Weights & Biases, MLflow, a tracker of yours'),

@@ -35,47 +35,51 @@ OUT = Path('docs/records/transfer.json')
 SEEDS = (0, 1, 2)
 
 
-class Given(NamedTuple):
+class Setup(NamedTuple):
     """What a person has: the files of published weights and the folder of stamps, by name; and where runs go."""
 
     places: dict[str, Path]
     workdir: Path
 
 
-def missing(cell: Cell, given: Given) -> list[str]:
+def missing(cell: Cell, setup: Setup) -> list[str]:
     """Returns the flags that a cell needs and that are not given."""
     needed = [cell.source] if cell.source in NETS else []
     needed += ['stamps'] if cell.target == 'stamps' else []
-    return [name for name in needed if name not in given.places]
+    return [name for name in needed if name not in setup.places]
 
 
-def weights_of(cell: Cell, seed: int, given: Given) -> str:
+def weights_of(cell: Cell, seed: int, setup: Setup) -> str:
     """Returns the name of the net that a cell starts from; one of our own is trained first, with the same seed."""
     if cell.source in NETS:
-        return f'file:{given.places[cell.source]}#{NETS[cell.source]}'
-    workdir = given.workdir / f'{cell.source}_{seed}'
+        return f'file:{setup.places[cell.source]}#{NETS[cell.source]}'
+    workdir = setup.workdir / f'{cell.source}_{seed}'
     _train(f'configs/transfer.py:{cell.source}', {'seed': str(seed)}, workdir)
     return f'run:{workdir}'
 
 
-def tuned(name: str, cell: Cell, method: str, seed: int, given: Given) -> dict:
+def tuned(name: str, cell: Cell, method: str, seed: int, setup: Setup) -> dict:
     """Trains a cell's net by a method; returns what the record has of it."""
-    more = {'seed': str(seed), 'init.weights': weights_of(cell, seed, given), **cell.overrides}
+    more = {'seed': str(seed), 'init.weights': weights_of(cell, seed, setup), **cell.overrides}
     if cell.target == 'stamps':
         spec = f'configs/finetune.py:{method}'
-        more['data.root'] = str(given.places['stamps'])
+        more['data.root'] = str(setup.places['stamps'])
     else:
         spec = f'configs/transfer.py:{",".join(filter(None, (cell.target, cell.amount, method)))}'
         more['data.labels_seed'] = str(seed)
-    workdir = given.workdir / f'{name}_{method}_{seed}'
+    workdir = setup.workdir / f'{name}_{method}_{seed}'
     _train(spec, more, workdir)
     card = read_card(workdir)
     test, seconds = card['final']['test'], card['seconds_by_purpose']
     n_train = round(card['images_seen'] / test['epoch'])
     return dict(
-        top1=round(test['top1'], 3), n_seen=test['n_seen'], n_train=n_train, images=card['images_seen'],
-        seconds=round(seconds['train'], 1), compile_s=round(seconds['compile'], 1),
-    )  # fmt: skip
+        top1=round(test['top1'], 3),
+        n_seen=test['n_seen'],
+        n_train=n_train,
+        images=card['images_seen'],
+        seconds=round(seconds['train'], 1),
+        compile_s=round(seconds['compile'], 1),
+    )
 
 
 def _train(spec: str, overrides: dict, workdir: Path) -> None:
@@ -85,68 +89,75 @@ def _train(spec: str, overrides: dict, workdir: Path) -> None:
         raise UserError(f'{workdir} was stopped; the same command goes on')
 
 
-def linear(cell: Cell, method: str, seed: int, given: Given) -> dict:
+def linear(cell: Cell, method: str, seed: int, setup: Setup) -> dict:
     """Fits logistic regression to features of a cell's net; returns what the record has of it."""
-    whole, extraction_s = _features(cell, seed, given)
-    chosen = np.array(whole.splits != 'train') | _drawn(cell, whole, seed)
-    found = whole._replace(
-        values={name: values[chosen] for name, values in whole.values.items()},
-        labels=whole.labels[chosen], ids=whole.ids[chosen], splits=whole.splits[chosen],
-    )  # fmt: skip
+    pool, extraction_s = _features(cell, seed, setup)
+    chosen = np.array(pool.splits != 'train') | _drawn(cell, pool, seed)
+    features = pool._replace(
+        values={name: values[chosen] for name, values in pool.values.items()},
+        labels=pool.labels[chosen],
+        ids=pool.ids[chosen],
+        splits=pool.splits[chosen],
+    )
     at = FEATURES[cell.source][1 if method == EARLIER else 0]
     start = time.perf_counter()
-    record = probes.probe(found, at, strengths=STRENGTHS, seed=seed, unit_length=True)
-    seconds = time.perf_counter() - start + extraction_s * record['n_train'] / len(whole.labels)
+    record = probes.probe(features, at, strengths=STRENGTHS, seed=seed, unit_length=True)
+    seconds = time.perf_counter() - start + extraction_s * record['n_train'] / len(pool.labels)
     return dict(
-        top1=round(record['top1'], 3), n_seen=record['n_seen'], n_train=record['n_train'], images=record['n_train'],
-        seconds=round(seconds, 1), at=at, C=record['C'],
-    )  # fmt: skip
+        top1=round(record['top1'], 3),
+        n_seen=record['n_seen'],
+        n_train=record['n_train'],
+        images=record['n_train'],
+        seconds=round(seconds, 1),
+        at=at,
+        C=record['C'],
+    )
 
 
-def _features(cell: Cell, seed: int, given: Given) -> tuple[feature_files.Features, float]:
-    """Returns the features of a cell's test images and of those that its training images are drawn from, and seconds.
+def _features(cell: Cell, seed: int, setup: Setup) -> tuple[feature_files.Features, float]:
+    """Returns the features of a cell's test images and of the pool of its training images, and the seconds.
 
     They are made once for all amounts and, with published weights, for all seeds.
     """
     of_seed = f'_{seed}' if cell.source not in NETS else ''
-    out = given.workdir / f'features_{cell.source}_{cell.target}_{cell.pool_name}{of_seed}.npz'
+    out = setup.workdir / f'features_{cell.source}_{cell.target}_{cell.pool_name}{of_seed}.npz'
     about = out.with_suffix('.seconds')
     if not out.exists():
         start = time.perf_counter()
-        net = classifiers.load(weights_of(cell, seed, given))
+        net = classifiers.load(weights_of(cell, seed, setup))
         if cell.image_size:
             net = feature_files.at_size(net, cell.image_size)
-        data = dict(cell.pool) | ({'root': str(given.places['stamps'])} if cell.target == 'stamps' else {})
+        data = dict(cell.pool) | ({'root': str(setup.places['stamps'])} if cell.target == 'stamps' else {})
         wanted = FEATURES[cell.source][: 2 if EARLIER in cell.methods else 1]
         feature_files.extract(net, data, wanted, out)
         about.write_text(str(time.perf_counter() - start), encoding='utf-8')
     return feature_files.load(out), float(about.read_text(encoding='utf-8'))
 
 
-def _drawn(cell: Cell, found: feature_files.Features, seed: int) -> np.ndarray:
+def _drawn(cell: Cell, pool: feature_files.Features, seed: int) -> np.ndarray:
     """Returns which images are a seed's training images."""
-    training = found.splits == 'train'
+    training = pool.splits == 'train'
     if not cell.per_class:
         return training
-    data = dict(cell.pool) | dict(labels=cell.per_class * len(found.class_names), labels_seed=seed)
+    data = dict(cell.pool) | dict(labels=cell.per_class * len(pool.class_names), labels_seed=seed)
     part = sources.load(data).splits['train']
-    return training & np.isin(found.ids, examples.ids(part, np.arange(len(part))))
+    return training & np.isin(pool.ids, examples.ids(part, np.arange(len(part))))
 
 
-def measure(given: Given, names: Sequence[str], methods: Sequence[str], out: Path) -> list[dict]:
+def measure(setup: Setup, names: Sequence[str], methods: Sequence[str], out: Path) -> list[dict]:
     """Makes what a record lacks of some cells; returns its rows."""
     rows = read_measurement(out) if out.exists() else []
     done = {(row['cell'], row['method'], row['seed']) for row in rows}
     for name, seed in itertools.product(names, SEEDS):
         cell = CELLS[name]
-        if absent := missing(cell, given):
+        if absent := missing(cell, setup):
             print(f'{name} is left out: it needs --{" and --".join(absent)}')
             continue
         for method in cell.methods:
             if method not in methods or (name, method, seed) in done:
                 continue
-            found = linear(cell, method, seed, given) if method in LINEAR else tuned(name, cell, method, seed, given)
-            rows.append(dict(cell=name, method=method, seed=seed, **found))
+            measured = linear(cell, method, seed, setup) if method in LINEAR else tuned(name, cell, method, seed, setup)
+            rows.append(dict(cell=name, method=method, seed=seed, **measured))
             records.write_measurement(out, rows)
     return rows
 
@@ -160,18 +171,23 @@ def table(rows: list[dict], costs: bool = False) -> str:
     """
     lines = []
     for name, cell in CELLS.items():
-        of = [row for row in rows if row['cell'] == name]
-        if not of:
+        of_cell = [row for row in rows if row['cell'] == name]
+        if not of_cell:
             continue
-        each = {method: [row for row in of if row['method'] == method] for method in METHODS}
-        line = {'case': cell.corner, 'from': cell.named_source, 'to': cell.named_target, 'images': of[0]['n_train']}
+        by_method = {method: [row for row in of_cell if row['method'] == method] for method in METHODS}
+        line = {
+            'case': cell.corner,
+            'from': cell.named_source,
+            'to': cell.named_target,
+            'images': of_cell[0]['n_train'],
+        }
         if costs:
-            lines.append(line | {method: _cost(found) for method, found in each.items()})
+            lines.append(line | {method: _cost(runs) for method, runs in by_method.items()})
             continue
-        means = {method: statistics.mean(row['top1'] for row in found) for method, found in each.items() if found}
+        means = {method: statistics.mean(row['top1'] for row in runs) for method, runs in by_method.items() if runs}
         best = max(means, key=lambda method: means[method])
-        line |= {method: _spread(found) for method, found in each.items()}
-        lines.append(line | {'best here': best, 'the notes advise': cell.advice, 'n_seen': of[0]['n_seen']})
+        line |= {method: _spread(runs) for method, runs in by_method.items()}
+        lines.append(line | {'best here': best, 'the notes advise': cell.advice, 'n_seen': of_cell[0]['n_seen']})
     columns = ('case', 'from', 'to', 'images', *METHODS)
     return tables.render(lines, columns if costs else (*columns, 'best here', 'the notes advise', 'n_seen'), 'markdown')
 
@@ -196,14 +212,19 @@ def draw(axes, rows: list[dict]) -> None:
     cells = [name for name in CELLS if any(row['cell'] == name for row in rows)]
     for number, method in enumerate(METHODS):
         shift = 0.8 * (number / (len(METHODS) - 1) - 0.5)
-        of = [row for row in rows if row['method'] == method]
-        if not of:
+        points = [row for row in rows if row['method'] == method]
+        if not points:
             continue
         axes.plot(
-            [row['top1'] for row in of], [-cells.index(row['cell']) - shift for row in of], linestyle='', markersize=3,
-            marker=plots.MARKERS[number % 7], color=plots.PALETTE[number % 7], fillstyle='none' if number > 6 else None,
+            [row['top1'] for row in points],
+            [-cells.index(row['cell']) - shift for row in points],
+            linestyle='',
+            markersize=3,
+            marker=plots.MARKERS[number % 7],
+            color=plots.PALETTE[number % 7],
+            fillstyle='none' if number > 6 else None,
             label=method,
-        )  # fmt: skip
+        )
     labels = [f'{CELLS[name].corner}\n{CELLS[name].named_source} to {CELLS[name].short}' for name in cells]
     axes.set(xlabel='top-1 of the test images (%), each seed', yticks=[-place for place in range(len(cells))])
     axes.set_yticklabels(labels, fontsize=6)
@@ -248,7 +269,7 @@ def main(argv: list[str]) -> int:
     for method in methods if options.methods else ():
         lookup('method', dict.fromkeys(METHODS), method)
     places = {key: place for key in (*NETS, 'stamps') if (place := getattr(options, key))}
-    rows = measure(Given(places, local(options.workdir)), list(names), methods if options.methods else METHODS, out)
+    rows = measure(Setup(places, local(options.workdir)), list(names), methods if options.methods else METHODS, out)
     print(table(rows))
     return 0
 

@@ -17,8 +17,12 @@ FEATURES = {
     'source5': ('penultimate', 'C3:relu'),
     'source10': ('penultimate', 'C3:relu'),
 }
-_NAMES = {'lite0': 'ImageNet, EfficientNet-Lite0', 'squeezenet': 'ImageNet, SqueezeNet of 0.68 MB',
-          'source5': 'clothing of 5 classes, LeNet-5', 'source10': 'clothing of 10 classes, LeNet-5'}  # fmt: skip
+_NAMES = {
+    'lite0': 'ImageNet, EfficientNet-Lite0',
+    'squeezenet': 'ImageNet, SqueezeNet of 0.68 MB',
+    'source5': 'clothing of 5 classes, LeNet-5',
+    'source10': 'clothing of 10 classes, LeNet-5',
+}
 _TARGETS = {'stamps': 'stamps', 'fashion5': 'clothing of 5 other classes', 'digits': 'digits', 'fashion': 'clothing'}
 # Stanford's CS231n notes, "Transfer Learning", "When and how to fine-tune?".
 _ADVICE = {
@@ -80,9 +84,11 @@ class Cell:
 
 
 _STAMPS = dict(
-    target='stamps', pool=dict(name='image_folder', every=2), image_size=96,
+    target='stamps',
+    pool=dict(name='image_folder', every=2),
+    image_size=96,
     overrides={'data.every': '2', 'image_size': '96', 'evaluate_every_epochs': '20', 'save_every_epochs': '20'},
-)  # fmt: skip
+)
 _OTHER5 = dict(name='fashion_mnist', classes=(1, 4, 6, 8, 9))
 _SMALL = dict(image_size=64, overrides={'data.image_size': '64', 'eval_batch_size': '100'})
 CELLS = {
@@ -101,4 +107,4 @@ CELLS = {
     'photos_fashion_some': Cell(
         'little, other', 'lite0', 'fashion', 'some', 100, dict(name='fashion_mnist', train=3000), LINEAR, **_SMALL
     ),
-}  # fmt: skip
+}

@@ -100,14 +100,13 @@ def at_size(net: Classifier, side: int) -> Classifier:
     Raises:
       UserError: a net of a run.
     """
-    own = net.preprocessing
-    if not isinstance(own, Preprocessing):
+    preparation = net.preprocessing
+    if not isinstance(preparation, Preprocessing):
         raise UserError(
-            f'{net.provenance.name} is a run, whose images have {own.input_shape[0]} pixels; leave the size out'
+            f'{net.provenance.name} is a run, whose images have {preparation.input_shape[0]} pixels; leave the size out'
         )
-    resized = dataclasses.replace(
-        own, crop=side, resize=round(own.resize * side / own.crop), test_crop=0, test_resize=0
-    )
+    resize = round(preparation.resize * side / preparation.crop)
+    resized = dataclasses.replace(preparation, crop=side, resize=resize, test_crop=0, test_resize=0)
     return dataclasses.replace(net, preprocessing=resized)
 
 

@@ -21,9 +21,13 @@ import torch_reference  # noqa: E402
 
 # By net: side of the image, and the variance of seeded.tensor.
 NETS = {
-    'torchvision/resnet18': (64, 1.0), 'torchvision/alexnet': (224, 1.0), 'torchvision/mobilenet_v2': (64, 1.0),
-    'timm/resnet18': (64, 1.0), 'timm/tf_efficientnet_lite0': (64, 1.1), 'timm/densenet121': (64, 1.0),
-}  # fmt: skip
+    'torchvision/resnet18': (64, 1.0),
+    'torchvision/alexnet': (224, 1.0),
+    'torchvision/mobilenet_v2': (64, 1.0),
+    'timm/resnet18': (64, 1.0),
+    'timm/tf_efficientnet_lite0': (64, 1.1),
+    'timm/densenet121': (64, 1.0),
+}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, stated in its documentation
 BATCH = 2
 
@@ -60,8 +64,9 @@ def golden(name: str) -> tuple[dict, dict[str, np.ndarray]]:
         normalized = (pixels(side) / 255 - np.array(MEAN)) / np.array(STD)
         images = torch.from_numpy(np.ascontiguousarray(normalized.transpose(0, 3, 1, 2)))
         found = given(model.double(), name, images)
-    shapes = {key: list(value.shape) for key, value in model.state_dict().items()
-              if not key.endswith('num_batches_tracked')}  # fmt: skip
+    shapes = {
+        key: list(value.shape) for key, value in model.state_dict().items() if not key.endswith('num_batches_tracked')
+    }
     return dict(side=side, variance=variance, shapes=shapes), {key: x.numpy() for key, x in found.items()}
 
 
