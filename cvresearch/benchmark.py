@@ -8,7 +8,6 @@ head alone learns (configs/finetune.py:probe), in turns: time, memory of the com
 """
 
 import dataclasses
-import json
 import math
 import resource
 import statistics
@@ -321,7 +320,7 @@ def main(argv: list[str]) -> int:
         format='text (default) or json: one line for each',
         record='file for the record: docs/records/NAME.json',
     )
-    numbers = {k: cli.integer(k, v) for k in ('batch_size', 'image_size', 'steps') if (v := getattr(options, k))}
+    numbers = cli.integers(options, 'batch_size', 'image_size', 'steps')
     repeats = numbers.pop('steps', None)
     if bool(options.model) == bool(options.config):
         raise UserError('expected either --model or --config')
@@ -334,6 +333,7 @@ def main(argv: list[str]) -> int:
         dtype = options.dtype or 'float32'
         results = [measured(name, **numbers, dtype=dtype, repeats=repeats or 30) for name in options.model.split(',')]
     if options.record:
+<<<<<<< HEAD
         shown = {key: results[0][key] for key in results[0] if key == 'ratios'}  # too many for a table
         rows = [{key: result[key] for key in result if key not in shown} for result in results]
         records.write_measurement(options.record, rows, **shown)
@@ -343,6 +343,12 @@ def main(argv: list[str]) -> int:
         else:
             rows = [dict(what=key, value=str(value)) for key, value in result.items()]
             print(tables.render(rows, ('what', 'value'), options.format or 'text'))
+=======
+        shown = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
+        row = {key: result[key] for key in result if key not in shown}
+        records.write_measurement(options.record, [row], **shown)
+    print(tables.of_one(result, options.format or 'text'))
+>>>>>>> next
     return 0
 
 

@@ -303,6 +303,7 @@ def main(argv: list[str]) -> int:
         required=(),
         positional='further workdirs of an ensemble',
         places=('workdir', 'root', 'control', 'out'),
+        buckets=('workdir',),
         repeated=('control', 'weights'),
         switches=dict(
             force='choose the best checkpoint by the split that is reported (the record says '
@@ -334,8 +335,7 @@ def main(argv: list[str]) -> int:
         limit='at most so many images of the split',
         every='one image in so many of the split',
     )
-    numbers = ('batch_size', 'resolution', 'limit', 'every')
-    numbers = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
+    numbers = cli.integers(options, 'batch_size', 'resolution', 'limit', 'every')
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
     if not options.workdir and not options.weights:
         raise UserError('nothing to evaluate; expected --workdir of a run, or --weights of a net and --data')

@@ -12,9 +12,10 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=('config',),
         places=('workdir',),
+        buckets=('workdir',),
         repeated=('track',),
         config='experiment file, with :ARGUMENT after its name where it takes one (every file takes :smoke)',
-        workdir='folder of the run; the same command again continues it',
+        workdir='folder of the run, also gs://BUCKET/PATH or s3://BUCKET/PATH; the same command again continues it',
         profile='number of steps in the profile that is written to WORKDIR/profile, for TensorBoard and xprof',
         profile_from='the first of them (the third that this process makes)',
         track='tracker that gets the records too: wandb, mlflow, one of a plugin; may be given several times',
@@ -37,18 +38,18 @@ def main(argv: list[str]) -> int:
         return 0
     if not options.workdir:
         raise UserError('--workdir is missing: folder of the run; the same command again continues it')
-    numbers = {k: cli.integer(k, v) for k in ('profile', 'profile_from') if (v := getattr(options, k))}
+    numbers = cli.integers(options, 'profile', 'profile_from')
     hosts, host, coordinator, patience = cluster.of_flags(options)
     # After the checks: a misspelt key is said without loading JAX.
     from cvresearch import train
-    from cvresearch.base import trackers
+    from cvresearch.base import staging, trackers
     from cvresearch.base.hosts import joined
     from cvresearch.base.speed import Observation
 
     trackers.check(options.track)
     observation = Observation(options.peak or '', track=tuple(options.track), **numbers)
-    with joined(hosts, host, coordinator, patience):
-        return train.run(config, options.workdir, observation, options.extend)
+    with joined(hosts, host, coordinator, patience), staging.opened(options.workdir, options.extend) as workdir:
+        return train.run(config, workdir, observation, options.extend)
 
 
 if __name__ == '__main__':

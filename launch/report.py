@@ -1,6 +1,8 @@
 """A sweep on one HTML page that opens offline: python -m launch.report --workdir DIR [--out DIR/report.html]."""
 
-from cvresearch.base import cli
+from cvresearch.base import at_hand, cli
+from cvresearch.base.errors import UserError
+from cvresearch.base.paths import is_bucket
 from cvresearch.base.workdir import write_atomically
 from cvresearch.report import sweep_page
 
@@ -12,11 +14,15 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=('workdir',),
         places=('workdir', 'out'),
+        buckets=('workdir',),
         workdir='folder of the sweep',
         out='file to write; report.html in that folder by default',
     )
-    out = options.out or options.workdir / 'report.html'
-    write_atomically(out, sweep_page.page(options.workdir))
+    if is_bucket(options.workdir) and not options.out:
+        raise UserError(f'--workdir is {options.workdir!r}, and --out is missing: file of this machine for the page')
+    folder = at_hand.read(options.workdir, '--workdir', records=True)
+    out = options.out or folder / 'report.html'
+    write_atomically(out, sweep_page.page(folder))
     print(out)
     return 0
 

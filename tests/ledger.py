@@ -31,7 +31,9 @@ PROGRAMS = {
     **{
         f'python -m tests.{name}': f'tests.{name}'
         for name in (
+            'bucket_faults',
             'kill_matrix',
+            'peers.compiled',
             'peers.exports',
             'peers.load',
             'peers.scale',

@@ -223,7 +223,9 @@ def flags_of(module: str) -> tuple[str, dict[str, str], dict[str, str], tuple[st
     """Returns (what a program does, its flags with a value, its switches, the flags that must be given)."""
     parse = cli.parse
 
-    def catch(argv, usage, required=None, switches=None, positional=None, places=(), repeated=(), **options):
+    def catch(
+        argv, usage, required=None, switches=None, positional=None, places=(), repeated=(), buckets=(), **options
+    ):
         raise _Parsed(usage, options, switches or {}, tuple(options) if required is None else required)
 
     cli.parse = catch

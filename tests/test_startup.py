@@ -18,7 +18,7 @@ HEAVY = (
     'mlxtend',
     'optuna',
     'pandas',
-    'scipy.stats',
+    'scipy',
     'h5py',
     'clu',
     'onnx',
@@ -42,3 +42,11 @@ def test_a_run_of_lenet_5_imports_nothing_heavy(tmp_path, monkeypatch):
     command = [sys.executable, '-c', TRAIN, tmp_path / 'run', *HEAVY]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1])
     assert done.stdout.splitlines()[-1:] == ['IMPORTED'], done.stdout + done.stderr
+
+
+def test_the_command_line_is_read_without_jax():
+    """A misspelt flag is said at once, not after seconds of imports."""
+    code = 'import sys; from cvresearch import main; print(*[name for name in sys.argv[1:] if name in sys.modules])'
+    command = [sys.executable, '-c', code, 'jax', 'flax', 'numpy', 'orbax', 'cv2', 'tensorboardX', *HEAVY]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+    assert not done.stdout.split()

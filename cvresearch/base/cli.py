@@ -51,6 +51,7 @@ def parse(
     positional: str | None = None,
     places: tuple[str, ...] = (),
     repeated: tuple[str, ...] = (),
+    buckets: tuple[str, ...] = (),
     **options: str,
 ) -> SimpleNamespace:
     """Returns the values of the flags, `overrides`, {'epochs': '3'} for --config.epochs=3, and `rest`.
@@ -62,6 +63,7 @@ def parse(
       switches: the help text of each flag that takes no value, by name.
       positional: what the arguments without a flag are, where there may be any; they come as `rest`.
       places: the flags whose value is a file or a folder of this machine; it comes as a Path (see `base/paths.py`).
+      buckets: those of `places` that may lie in a bucket; its address comes as typed (see `base/staging.py`).
       repeated: the flags that may be given several times; their values come as a list.
       **options: the help text of each flag that takes a value, by name.
 
@@ -101,7 +103,7 @@ def parse(
         if name not in repeated and defined[name].present > 1:  # the last would win, and nobody would know
             raise UserError(f'--{name} is given {defined[name].present} times; expected one')
     values = {name: defined[name].value for name in [*options, *(switches or {})]}
-    values |= {name: values[name] or [] for name in repeated} | _local(values, places)
+    values |= {name: values[name] or [] for name in repeated} | _local(values, places, buckets)
     return SimpleNamespace(overrides=overrides, rest=rest, **values)
 
 
@@ -112,11 +114,15 @@ def _with_underscores(argument: str, defined: flags.FlagValues) -> str:
     return f'--{flag}{equals}{value}' if name.startswith('--') and flag in defined else argument
 
 
-def _local(values: dict, names: tuple[str, ...]) -> dict[str, Path | list[Path]]:
+def _local(values: dict, names: tuple[str, ...], buckets: tuple[str, ...]) -> dict[str, str | Path | list[str | Path]]:
     """Returns the values of the flags that are paths and are given."""
     paths_of = {name: value for name in names if (value := values[name])}
     return {
-        name: paths.listed(value, f'--{name}') if isinstance(value, list) else paths.local(value, f'--{name}')
+        name: paths.listed(value, f'--{name}', name in buckets)
+        if isinstance(value, list)
+        else value
+        if name in buckets and paths.is_bucket(value)
+        else paths.local(value, f'--{name}')
         for name, value in paths_of.items()
     }
 
@@ -144,6 +150,15 @@ def integer(flag: str, text: str, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise UserError(f'--{flag} is {text!r}; expected a whole number of at least {least}')
     return int(text)
+
+
+def integers(options: SimpleNamespace, *flags: str) -> dict[str, int]:
+    """Returns the whole numbers, at least 1, of those flags that are given.
+
+    Raises:
+      UserError: a text that is none.
+    """
+    return {flag: integer(flag, text) for flag in flags if (text := getattr(options, flag))}
 
 
 def tell_new_name(command: str) -> None:

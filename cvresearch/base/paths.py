@@ -7,8 +7,15 @@ from pathlib import Path
 
 from cvresearch.base.errors import UserError
 
+# Of buckets in which runs and data can lie; what they need is in buckets.py.
+ADDRESS = re.compile(r'(gs|s3)://(.+)')
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
 _BUCKETS = re.compile(r'(gs|s3|file|hdfs|https?):/')  # a Path has made one slash of two
+
+
+def is_bucket(path: str | Path) -> bool:
+    """Whether a text is the address of a folder in a bucket, gs://BUCKET/PATH or s3://BUCKET/PATH."""
+    return isinstance(path, str) and ADDRESS.fullmatch(path) is not None
 
 
 def local(path: str | Path, what: str = '') -> Path:
@@ -27,7 +34,7 @@ def local(path: str | Path, what: str = '') -> Path:
         hint = (
             f'write {re.sub("^file:/+", "/", text)}'
             if match[1].lower() == 'file'
-            else 'buckets are not supported yet: name a local folder and copy it afterwards, or mount the bucket'
+            else 'this is not done in buckets: name a local folder and copy it afterwards, or mount the bucket'
         )
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
     if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it
@@ -40,17 +47,21 @@ def local(path: str | Path, what: str = '') -> Path:
         raise UserError(f'{subject}, and there is no user {name[1:]!r}; write ./{text} if it is a name') from error
 
 
-def listed(texts: Sequence[str], what: str) -> list[Path]:
+def listed(texts: Sequence[str], what: str, buckets: bool = False) -> list[str | Path]:
     """Returns the paths that a repeatable flag names.
 
     A comma is a character of a name like any other. For commands of older versions a text is a list of names with
-    commas between, where it is no path itself and each of its parts is one.
+    commas between, where it is no path itself and each of its parts is one. With `buckets` addresses of buckets come as
+    they are.
 
     Raises:
       UserError: as `local`.
     """
-    paths_of = []
+    paths_of: list[str | Path] = []
     for text in texts:
+        if buckets and is_bucket(text):
+            paths_of.append(text)
+            continue
         parts = [part for part in text.split(',') if part]
         a_list = len(parts) > 1 and not local(text, what).exists() and all(local(part, what).exists() for part in parts)
         paths_of += [local(part, what) for part in (parts if a_list else [text])]

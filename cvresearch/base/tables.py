@@ -2,7 +2,8 @@
 
 import csv
 import io
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 
 from cvresearch.base import escape
 from cvresearch.base.errors import lookup
@@ -21,6 +22,13 @@ def render(rows: Sequence[dict], columns: Sequence[str], style: str = 'text') ->
       UserError: an unknown style.
     """
     return lookup('format', STYLES, style)(rows, columns)
+
+
+def of_one(result: Mapping[str, object], style: str = 'text') -> str:
+    """Returns one result as a table with a row for each of its values; with the style 'json', as one line of JSON."""
+    if style == 'json':
+        return json.dumps(result)
+    return render([dict(what=key, value=str(value)) for key, value in result.items()], ('what', 'value'), style)
 
 
 def _cell(value) -> str:

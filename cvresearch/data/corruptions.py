@@ -18,12 +18,12 @@ from collections.abc import Callable
 import cv2
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.data.decoded import Pictures
 from cvresearch.data.examples import Example, Examples
 
+# SciPy's filters are imported where they are used: every evaluation knows of corrupted images, and few corrupt any.
 Random = np.random.Generator
 SEVERITIES = 5
 
@@ -185,6 +185,8 @@ def contrast(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
 
 def elastic_transform(x: np.ndarray, severity: int, random: Random) -> np.ndarray:
     """The picture as if on rubber: a random affine map, then smooth local shifts (Simard et al. 2003)."""
+    from scipy import ndimage
+
     shift, smooth, affine = (
         (2, 0.7, 0.1),
         (2, 0.08, 0.2),
@@ -276,6 +278,8 @@ def _grey(x: np.ndarray) -> np.ndarray:
 
 
 def _blurred(x: np.ndarray, sigma: float) -> np.ndarray:
+    from scipy import ndimage
+
     return ndimage.gaussian_filter(x, (sigma, sigma, 0), mode='nearest')
 
 
@@ -297,6 +301,8 @@ def _disk(radius: int, soft: float) -> np.ndarray:
 
 def _zoomed(x: np.ndarray, factor: float) -> np.ndarray:
     """Returns the middle of an image, magnified to its size."""
+    from scipy import ndimage
+
     size = x.shape[:2]
     part = [int(np.ceil(n / factor)) for n in size]
     first = [(n - p) // 2 for n, p in zip(size, part, strict=True)]
@@ -309,6 +315,8 @@ def _zoomed(x: np.ndarray, factor: float) -> np.ndarray:
 
 def _moved(x: np.ndarray, radius: int, sigma: float, degrees: float) -> np.ndarray:
     """Returns x (height, width, channels) blurred by a half Gaussian along a line, of 2 * radius + 1 places."""
+    from scipy import ndimage
+
     length = 2 * radius + 1
     weights = np.exp(-((np.arange(length) / sigma) ** 2) / 2)
     angle, total = np.deg2rad(degrees), np.zeros_like(x)

@@ -1,38 +1,11 @@
-"""Data of a bucket, copied to a folder of this machine before they are read: gs://bucket/path, s3://bucket/path.
+"""Data of a bucket, copied to a folder of this machine before they are read."""
 
-A file lies under its name only when it is whole: it is written elsewhere, its size and (if the bucket tells it) its MD5
-compared, and renamed. A copy that was interrupted goes on where it was, also within a file, and the processes of one
-machine share it. What has changed in the bucket is fetched anew, what is gone there is removed here. fsspec does it,
-with gcsfs or s3fs, which take credentials and addresses from their own environment.
-"""
-
-import base64
-import fcntl
-import hashlib
-import json
-import os
-import re
-import shutil
-import time
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cvresearch.base import mirror
+from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
-
-PACKAGES = {'gs': 'gcsfs', 's3': 's3fs'}  # by scheme, which is also the name of the extra
-ADDRESS = re.compile(r'(gs|s3)://(.+)')
-THREADS, PIECE = 16, 1 << 24  # files at once; bytes of each in memory
-TRIES, PAUSE_SECONDS = 6, 0.5  # of a file; before the second, twice as long before each further one
-ROOM = 1 << 28  # bytes that a disk is to have left
-INDEX = 'index.jsonl'
-
-
-def is_bucket(root: str) -> bool:
-    """Whether data lie in a bucket that can be mirrored."""
-    return ADDRESS.fullmatch(root) is not None
 
 
 def mirrored(address: str, cache: str) -> Path:
@@ -43,193 +16,12 @@ def mirrored(address: str, cache: str) -> Path:
       cache: config.data.cache, a folder for all mirrors.
 
     Raises:
-      UserError: no cache is given, the package of the scheme is missing, there is no such bucket or no right to it, the
-        disk is too small, or files could not be fetched (the same command goes on).
+      UserError: no cache is given; as `Bucket.of` and `mirror.mirrored`.
     """
-    match = ADDRESS.fullmatch(address)
-    assert match is not None  # `is_bucket` has said so
-    scheme, path = match.groups()
     if not cache:
         raise UserError(
             f'config.data.root is {address!r}, a bucket; set config.data.cache to a folder of this machine '
             'that is to hold its copy'
         )
-    path = path.strip('/')
-    if not _is_plain(path):
-        raise UserError(f'config.data.root is {address!r}; expected {scheme}://BUCKET/PATH, without "..", "." or "//"')
-    files = _filesystem(scheme)
-    place = local(cache, 'config.data.cache')
-    folder = place / scheme / path
-    # Apart from the data, where a source would count them among what it leaves out.
-    state = place / '.mirror' / hashlib.sha256(f'{scheme}://{path}'.encode()).hexdigest()[:16]
-    try:
-        for directory in (folder, state):
-            directory.mkdir(parents=True, exist_ok=True)
-        lock = open(state / 'lock', 'a', encoding='utf-8')
-    except OSError as error:
-        raise UserError(f'config.data.cache: {folder} cannot be written ({error.strerror}); choose another') from error
-    with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this machine may be at it: then all is there afterwards
-        Mirror(files, address, path, folder, state).update()
-    return folder
-
-
-class Mirror:
-    """A folder that is made to hold what is below an address."""
-
-    def __init__(self, files, address: str, path: str, folder: Path, state: Path):
-        self._files, self._address, self._path, self._folder = files, address, path, folder
-        self._state = state
-        self._here = self._index()
-
-    def update(self) -> None:
-        """Fetches what is missing or changed, removes what is gone; raises as `mirrored`."""
-        listing = self._listing()
-        for name in self._here.keys() - listing.keys():
-            (self._folder / name).unlink(missing_ok=True)
-            del self._here[name]
-        wanted = {name: info for name, info in listing.items() if not self._has(name, info)}
-        size = sum(info['size'] for info in wanted.values())
-        free = shutil.disk_usage(self._folder).free - ROOM
-        if size > free:
-            raise UserError(
-                f'{self._address} needs {size / 2**30:.1f} GiB more in {self._folder}, which has '
-                f'{max(free, 0) / 2**30:.1f} GiB; set config.data.cache to a larger disk'
-            )
-        if wanted:
-            self._fetch_all(wanted, size)
-        for part in self._state.glob('*.part'):  # begun, of a content that has changed since
-            part.unlink()
-        # Written anew: the lines that were appended while fetching hold old entries too.
-        lines = ''.join(json.dumps([name, info]) + '\n' for name, info in self._here.items())
-        temporary = self._state / f'{INDEX}.tmp'
-        temporary.write_text(lines, encoding='utf-8')
-        os.replace(temporary, self._state / INDEX)
-
-    def _listing(self) -> dict[str, dict]:
-        """Returns {name below the address: {'size', 'tag'}} of the files there."""
-        try:
-            self._files.invalidate_cache()
-            listing = self._files.find(self._path, detail=True)
-        except Exception as error:  # each scheme has its own
-            raise UserError(
-                f'{self._address} cannot be listed ({_reason(error)}); check its name, and that this '
-                'machine has the right to read it'
-            ) from error
-        names = {}
-        for key, info in listing.items():
-            name = key.removeprefix(self._path).lstrip('/')
-            if not name or key.endswith('/'):  # what consoles put for a folder
-                continue
-            if not _is_plain(name):
-                raise UserError(f'{self._address} has an object {name!r}, which is no name of a file; take it away')
-            names[name] = {'size': int(info['size']), 'tag': _tag(info)}
-        if not names:
-            raise UserError(f'{self._address} holds no files; expected those of a data set')
-        return names
-
-    def _has(self, name: str, info: dict) -> bool:
-        file = self._folder / name
-        return self._here.get(name) == info and file.is_file() and file.stat().st_size == info['size']
-
-    def _fetch_all(self, wanted: dict[str, dict], size: int) -> None:
-        bar = tqdm(total=size, unit='B', unit_scale=True, desc=self._address, leave=False, disable=None)
-        pool = ThreadPoolExecutor(THREADS, 'mirror')
-        with open(self._state / INDEX, 'a', encoding='utf-8') as index, bar:
-            tasks = {pool.submit(self._fetch, name, info): name for name, info in wanted.items()}
-            try:
-                for task in as_completed(tasks):
-                    name = tasks[task]
-                    task.result()
-                    self._here[name] = wanted[name]
-                    index.write(json.dumps([name, wanted[name]]) + '\n')
-                    bar.update(wanted[name]['size'])
-            except Exception as error:
-                missing = sum(self._here.get(name) != info for name, info in wanted.items())
-                raise UserError(
-                    f'{missing:,} files of {self._address} are still missing: {name!r} could not be fetched '
-                    f'({_reason(error)}); the same command goes on from here'
-                ) from error
-            finally:
-                pool.shutdown(cancel_futures=True)
-
-    def _fetch(self, name: str, info: dict) -> None:
-        """Fetches one file; a connection that breaks, or bytes that are others than the bucket's, are tried again."""
-        file, pause, seen = self._folder / name, PAUSE_SECONDS, set()
-        file.parent.mkdir(parents=True, exist_ok=True)
-        digest = hashlib.sha256(json.dumps([name, info]).encode()).hexdigest()[:16]
-        part = self._state / f'{digest}.part'  # of this content: what is in it already is the file's beginning
-        for tries in range(1, TRIES + 1):
-            try:
-                self._fetch_rest(name, info['size'], part)
-                _check(part, info, seen)
-                os.replace(part, file)
-                return
-            except Exception as error:
-                if tries == TRIES or isinstance(error, FileNotFoundError | PermissionError):
-                    raise
-            time.sleep(pause)
-            pause *= 2
-
-    def _fetch_rest(self, name: str, size: int, part: Path) -> None:
-        with open(part, 'ab') as file:
-            while (start := file.tell()) < size:
-                end = min(start + PIECE, size)
-                data = self._files.cat_file(f'{self._path}/{name}', start=start, end=end)
-                if len(data) != end - start:
-                    raise OSError(f'{len(data):,} bytes came of {end - start:,}')
-                file.write(data)
-
-    def _index(self) -> dict[str, dict]:
-        """Returns what was fetched so far; a last line that is half written is left out."""
-        known, file = {}, self._state / INDEX
-        for line in file.read_text(encoding='utf-8').splitlines() if file.exists() else ():
-            try:
-                name, info = json.loads(line)
-            except json.JSONDecodeError:
-                continue
-            known[name] = info
-        return known
-
-
-def _is_plain(path: str) -> bool:
-    return not any(part in ('', '.', '..') for part in path.split('/'))
-
-
-def _filesystem(scheme: str):
-    try:
-        import fsspec
-
-        return fsspec.filesystem(scheme)
-    except ImportError as error:
-        raise UserError(
-            f'data in {scheme}:// need the package {PACKAGES[scheme]}, which is not installed: '
-            f'pip install "cvresearch[{scheme}]"'
-        ) from error
-
-
-def _tag(info: dict) -> str:
-    """Returns what tells one content of an object from another: its MD5 in hexadecimal, or the bucket's own mark."""
-    if info.get('md5Hash'):  # Google's
-        return base64.b64decode(info['md5Hash']).hex()
-    return str(info.get('ETag') or info.get('etag') or info.get('generation') or '').strip('"')
-
-
-def _check(file: Path, info: dict, seen: set[str]) -> None:
-    """Raises OSError if a file's MD5 is not what the bucket says, and removes it.
-
-    Of S3 the mark of an object is its MD5, unless it came in parts ('...-12') or is encrypted by a key of KMS. The
-    latter looks like an MD5: so bytes that come twice alike, which `seen` tells, are taken.
-    """
-    if not re.fullmatch(r'[0-9a-f]{32}', info['tag']):
-        return
-    with open(file, 'rb') as data:
-        digest = hashlib.file_digest(data, 'md5').hexdigest()
-    if digest != info['tag'] and digest not in seen:
-        seen.add(digest)
-        file.unlink()
-        raise OSError(f'its MD5 is {digest}, and the bucket says {info["tag"]}')
-
-
-def _reason(error: BaseException) -> str:
-    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
+    bucket = Bucket.of(address, 'config.data.root')
+    return mirror.mirrored(bucket, local(cache, 'config.data.cache'), 'config.data.cache')

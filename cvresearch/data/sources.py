@@ -8,7 +8,7 @@ import numpy as np
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
-from cvresearch.base.paths import local
+from cvresearch.base.paths import is_bucket, local
 from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500, two_moons
 from cvresearch.data.decoded import Damage, Pictures
@@ -92,7 +92,7 @@ def load(
     check_arguments('data', every, EVERY)
     cache, divided = every.pop('cache'), every
     arguments = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
-    if mirror.is_bucket(str(arguments.get('root', ''))):
+    if is_bucket(str(arguments.get('root', ''))):
         arguments['root'] = str(mirror.mirrored(arguments['root'], cache))
     source = construct('data', table(), arguments)
     if class_names is not None:

@@ -52,28 +52,42 @@ def compile_step(config: ConfigDict, target: Machine, early: bool = False) -> Co
     Raises:
       RunError: the compiler fails for another reason than too little memory.
     """
-    started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder)
-        (path / 'config.json').write_text(configs.to_json(config), encoding='utf-8')
+        (Path(folder) / 'config.json').write_text(configs.to_json(config), encoding='utf-8')
         command = [sys.executable, '-m', 'cvresearch.engine.ahead', folder, target.name]
-        with open(path / 'log', 'w', encoding='utf-8') as log:
-            process = subprocess.Popen(command, env=_environment(path), stdout=log, stderr=log)
-        try:
-            stopped = _wait(process, path, early and target.chip.platform == 'tpu')
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        text = (path / 'log').read_text(encoding='utf-8', errors='replace')
-        fits = stopped or process.returncode == 0
-        if not fits and not (TOO_LARGE in text and _dumped(path, BUFFERS)):
-            last = (text.strip().splitlines() or ['no word'])[-1]
-            raise RunError(f'the compiler for {target.name} ended with code {process.returncode}: {last}')
-        program = (_dumped(path, GENERATED) or _dumped(path, OPTIMIZED))[-1].read_text(encoding='utf-8')
-        sizes = _sizes(_dumped(path, BUFFERS)[-1].read_text(encoding='utf-8'), target.chip.platform == 'tpu')
-        fits = fits and sum(sizes.values()) <= target.chip.memory
-        return Compiled(program, **sizes, fits=fits, seconds=time.perf_counter() - started)
+        return compile_by(command, Path(folder), target, early)
+
+
+def compile_by(command: list[str], path: Path, target: Machine, early: bool = False) -> Compiled:
+    """Returns a function that another process compiles, from what its compiler dumps.
+
+    Args:
+      command: of the process, which compiles a jitted function `train_step` for the machine.
+      path: a folder for it alone.
+      target: the machine.
+      early: as of `compile_step`.
+
+    Raises:
+      RunError: as of `compile_step`.
+    """
+    started = time.perf_counter()
+    with open(path / 'log', 'w', encoding='utf-8') as log:
+        process = subprocess.Popen(command, env=_environment(path), stdout=log, stderr=log)
+    try:
+        stopped = _wait(process, path, early and target.chip.platform == 'tpu')
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    text = (path / 'log').read_text(encoding='utf-8', errors='replace')
+    fits = stopped or process.returncode == 0
+    if not fits and not (TOO_LARGE in text and _dumped(path, BUFFERS)):
+        last = (text.strip().splitlines() or ['no word'])[-1]
+        raise RunError(f'the compiler for {target.name} ended with code {process.returncode}: {last}')
+    program = (_dumped(path, GENERATED) or _dumped(path, OPTIMIZED))[-1].read_text(encoding='utf-8')
+    sizes = _sizes(_dumped(path, BUFFERS)[-1].read_text(encoding='utf-8'), target.chip.platform == 'tpu')
+    fits = fits and sum(sizes.values()) <= target.chip.memory
+    return Compiled(program, **sizes, fits=fits, seconds=time.perf_counter() - started)
 
 
 def _environment(path: Path) -> dict[str, str]:

@@ -17,7 +17,7 @@ import jax
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
+from cvresearch.base.paths import is_bucket, local
 from cvresearch.data import transforms
 from cvresearch.data.preparation import AsEvaluated, Preparation
 from cvresearch.data.preprocessing import Preprocessing
@@ -47,6 +47,8 @@ def load(name: str | Path, model: str = '') -> Classifier:
 
 
 def _kind(parsed: Name) -> str:
+    if is_bucket(parsed.place):
+        return 'run'
     path = local(parsed.place, 'the net')
     if not path.exists():
         raise UserError(f'there is no {path}; expected a net: {NAMING}')

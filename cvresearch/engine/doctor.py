@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -24,8 +25,10 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from cvresearch.base import cli, cluster, compile_cache, installation
+from cvresearch.base import at_hand, cli, cluster, compile_cache, installation, lease, uploads
+from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import FAILED, UserError
+from cvresearch.base.paths import is_bucket
 from cvresearch.data.decoded import Pictures
 
 OK, WARNING, WRONG = 'ok', 'warning', 'WRONG'
@@ -81,9 +84,10 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=(),
         places=('workdir',),
+        buckets=('workdir',),
         **cluster.FLAGS,
         config='experiment file of the run: its net and its data are made and tried',
-        workdir='folder of the run, as it will be trained; the current folder by default',
+        workdir='folder of the run, as it will be trained, also in a bucket; the current folder by default',
     )
     hosts, host, coordinator, patience = cluster.of_flags(options)
     config = cli.config_of(options) if options.config else None
@@ -93,11 +97,18 @@ def main(argv: list[str]) -> int:
     report.check('environment', _environment)
     report.check('devices', _devices)
     report.check('memory', _memory)
-    report.check('disk', _disk, options.workdir or Path.cwd())
+    workdir, disk = options.workdir, options.workdir or Path.cwd()
+    if is_bucket(workdir):
+        copies: list[Path] = []
+        report.check('bucket', _bucket, workdir, copies)
+        workdir, disk = copies[0] if copies else None, at_hand.root()
+    report.check('disk', _disk, disk)
+    if config and is_bucket(str(config.data.get('root', ''))):
+        report.check('data', _listed, config.data.root)
     report.check('clock', _clock)
     report.check('cache', _cache)
     if report.well and (config or hosts > 1):  # otherwise JAX may not start here
-        _try(report, config, options.workdir, hosts, host, coordinator, patience)
+        _try(report, config, workdir, hosts, host, coordinator, patience)
     print('A run would start here.' if report.well else 'A run would not start here: see the lines with WRONG.')
     return 0 if report.well else FAILED
 
@@ -191,6 +202,37 @@ def _disk(workdir: Path) -> Iterator[Verdict]:
     yield (OK, text) if free >= LITTLE_DISK else (WARNING, f'{text}; expected {LITTLE_DISK / GIB:.0f} or more')
     if abs(behind) > SKEW_SECONDS:
         yield WARNING, f"the clock of the file server of {folder} is {behind:+.0f} s from this machine's"
+
+
+def _bucket(address: str, copies: list[Path]) -> Iterator[Verdict]:
+    """Tries all that a run does there, with an object that is deleted again; puts a copy of the run into `copies`."""
+    bucket, name = Bucket.of(address, 'workdir'), f'doctor-{uuid.uuid4().hex}'
+    start = time.perf_counter()
+    try:
+        files = bucket.files()
+        created, again = bucket.create(name, b'1'), bucket.create(name, b'2')
+        same = bucket.read(name) == b'1'
+        bucket.remove([name])
+    except Exception as error:  # each scheme has its own
+        raise UserError(f'{address} cannot be used ({reason(error)}); check its name and your rights') from error
+    seconds = (time.perf_counter() - start) / 5
+    if not created or again or not same:
+        yield WRONG, f'{address} writes an object where there is one already: two processes could write one run'
+        return
+    yield OK, f'{address} has {len(files):,} files; it is listed, written, read and cleared, {seconds:.2f} s a request'
+    if lease.in_use(bucket):
+        yield WARNING, f'{address} is in use by another process, or one that died had it: see docs/buckets.md'
+    if uploads.FIRST in files:
+        copies.append(at_hand.read(address, records=True))
+
+
+def _listed(address: str) -> Iterator[Verdict]:
+    try:
+        files = Bucket.of(address, 'config.data.root').files()
+    except Exception as error:
+        raise UserError(f'config.data.root is {address!r}, and cannot be listed ({reason(error)})') from error
+    size = sum(info['size'] for info in files.values())
+    yield (OK if files else WRONG), f'{address} has {len(files):,} files, {size / GIB:,.1f} GiB'
 
 
 def _clock() -> Iterator[Verdict]:

@@ -8,10 +8,10 @@ from typing import Self
 import jax
 from ml_collections import ConfigDict
 
+from cvresearch.base import at_hand
 from cvresearch.base import config as configs
 from cvresearch.base import mesh as meshes
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
 from cvresearch.data import identity, sources
 from cvresearch.data.examples import Examples
@@ -60,7 +60,7 @@ class TrainedRun:
         Raises:
           UserError: no run; data with a class that the net was not trained with.
         """
-        path = local(workdir, what)
+        path = at_hand.read(workdir, what)
         if not (path / 'config.json').is_file():
             raise UserError(f'{path} holds no run (it has no config.json); expected the --workdir of a training')
         config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))

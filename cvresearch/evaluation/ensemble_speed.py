@@ -4,7 +4,6 @@ One pass over images with the nets' parameters stacked, against one pass for eac
 pass over all images, and the median of the ratios of neighbouring rounds. Both are compiled before.
 """
 
-import json
 import statistics
 import time
 
@@ -84,14 +83,9 @@ def main(argv: list[str]) -> int:
         format='text (default) or json: one line',
         record='file for the record: docs/records/NAME.json',
     )
-    numbers = ('members', 'images', 'batch_size', 'rounds')
-    numbers_given = {name: cli.integer(name, value) for name in numbers if (value := getattr(options, name))}
-    result = measure(options.model or 'lenet5', **numbers_given)
+    numbers = cli.integers(options, 'members', 'images', 'batch_size', 'rounds')
+    result = measure(options.model or 'lenet5', **numbers)
     if options.record:
         records.write_measurement(options.record, [result])
-    if options.format == 'json':
-        print(json.dumps(result))
-    else:
-        rows = [dict(what=key, value=str(value)) for key, value in result.items()]
-        print(tables.render(rows, ('what', 'value'), options.format or 'text'))
+    print(tables.of_one(result, options.format or 'text'))
     return 0

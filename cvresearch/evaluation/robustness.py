@@ -67,6 +67,7 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=('workdir',),
         places=('workdir',),
+        buckets=('workdir',),
         workdir='folder of the run',
         split='test (default), train or minival',
         corruptions='with commas between; the fifteen of mCE by default',

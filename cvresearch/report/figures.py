@@ -19,7 +19,7 @@ from typing import Any, cast
 import jax
 import jax.numpy as jnp
 
-from cvresearch.base import cli
+from cvresearch.base import at_hand, cli
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine.experiment import Experiment
@@ -150,8 +150,8 @@ KINDS: dict[str, Callable] = {
 }
 
 
-def _paths(options: SimpleNamespace) -> list[str | Path]:
-    return options.runs + options.rest[1:]
+def _paths(options: SimpleNamespace) -> list[Path]:
+    return at_hand.read_all([*options.runs, *options.rest[1:]])
 
 
 def _runs(options: SimpleNamespace) -> list[runs.RunRecord]:
@@ -169,6 +169,7 @@ def main(argv: list[str]) -> int:
         required=('out',),
         positional='kind and folders',
         places=('out', 'runs', 'curve'),
+        buckets=('runs',),
         repeated=('runs',),
         out='file to write: .png, .pdf or .svg',
         runs='folders of runs or of sweeps',

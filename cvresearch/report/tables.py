@@ -15,9 +15,9 @@ import statistics
 import sys
 from pathlib import Path
 
-from cvresearch.base import cli, tables
+from cvresearch.base import at_hand, cli, tables
 from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
+from cvresearch.base.paths import is_bucket, local
 from cvresearch.base.records import read_measurement
 from cvresearch.report import benchmarks, compare, evaluations, published, released, render
 from cvresearch.report import results as reading
@@ -157,6 +157,7 @@ def main(argv: list[str]) -> int:
         required=(),
         positional='table and workdirs',
         places=('runs',),
+        buckets=('runs',),
         repeated=('runs',),
         switches=dict(list='name the published tables'),
         runs='folders of finished runs',
@@ -168,7 +169,7 @@ def main(argv: list[str]) -> int:
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
     named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
-    runs = options.runs + rest
+    runs = at_hand.read_all([*options.runs, *rest])
     style = options.format or 'text'
     if name.endswith('.json'):
         rows = read_measurement(local(name))
@@ -192,6 +193,8 @@ def main(argv: list[str]) -> int:
 
 def _is_table(word: str, alone: bool) -> bool:
     """Whether the first argument names a table, and is not the first of FOLDER/*, such as a sweep.json."""
+    if is_bucket(word):
+        return False
     path = local(word)
     if word in (*published.facts(), *benchmarks.names(), RELEASED) or not path.exists():
         return True

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
+from cvresearch.base import buckets
+from cvresearch.base import mirror as copies
 from cvresearch.base.errors import UserError
 from cvresearch.data import identity, mirror, sources
 
@@ -54,9 +56,9 @@ class Bucket(MemoryFileSystem):
 def bucket(monkeypatch):
     made = Bucket()
     made.put_all(CONTENT)
-    monkeypatch.setattr(mirror, '_filesystem', lambda scheme: made)
-    monkeypatch.setattr(mirror, 'PAUSE_SECONDS', 0.001)
-    monkeypatch.setattr(mirror, 'PIECE', 1000)
+    monkeypatch.setattr(buckets, 'filesystem', lambda scheme: made)
+    monkeypatch.setattr(copies, 'PAUSE_SECONDS', 0.001)
+    monkeypatch.setattr(copies, 'PIECE', 1000)
     return made
 
 
@@ -95,8 +97,8 @@ def test_answers_that_break_come_short_or_are_others_are_asked_for_again(spoil, 
 
 
 def test_what_was_interrupted_goes_on_within_a_file(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, 'THREADS', 1)
-    monkeypatch.setattr(mirror, 'TRIES', 1)
+    monkeypatch.setattr(copies, 'THREADS', 1)
+    monkeypatch.setattr(copies, 'TRIES', 1)
     bucket.put_all({'0.tar': os.urandom(2500)})
     bucket.spoil = [None, None, fails]  # the third piece of the first file
     with pytest.raises(UserError, match=r"7 files .* missing: '0.tar' .*ConnectionResetError.* goes on from here"):
@@ -109,7 +111,7 @@ def test_what_was_interrupted_goes_on_within_a_file(bucket, tmp_path, monkeypatc
 
 
 def test_an_object_whose_mark_only_looks_like_an_md5_is_taken(bucket, tmp_path, monkeypatch):
-    monkeypatch.setattr(mirror, '_tag', lambda info: 'a' * 32)  # encrypted by a key of KMS
+    monkeypatch.setattr(buckets, '_tag', lambda info: 'a' * 32)  # encrypted by a key of KMS
     assert held(mirror.mirrored(ADDRESS, str(tmp_path))) == CONTENT
 
 
@@ -131,7 +133,7 @@ def test_bad_input_is_one_line(address, cache, said, bucket, tmp_path, monkeypat
 
 def test_names_that_lead_out_of_the_folder_and_disks_that_are_small(bucket, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
-        patch.setattr(mirror, 'ROOM', 1 << 60)
+        patch.setattr(copies, 'ROOM', 1 << 60)
         with pytest.raises(UserError, match='larger disk'):
             mirror.mirrored(ADDRESS, str(tmp_path))
     real = bucket.find
@@ -143,7 +145,7 @@ def test_names_that_lead_out_of_the_folder_and_disks_that_are_small(bucket, tmp_
 
 
 def test_a_scheme_without_its_package_says_which(monkeypatch):
-    def absent(scheme):
+    def absent(scheme, **options):
         raise ImportError('install gcsfs')
 
     monkeypatch.setattr(fsspec, 'filesystem', absent)
