@@ -333,22 +333,11 @@ def main(argv: list[str]) -> int:
         dtype = options.dtype or 'float32'
         results = [measured(name, **numbers, dtype=dtype, repeats=repeats or 30) for name in options.model.split(',')]
     if options.record:
-<<<<<<< HEAD
         shown = {key: results[0][key] for key in results[0] if key == 'ratios'}  # too many for a table
         rows = [{key: result[key] for key in result if key not in shown} for result in results]
         records.write_measurement(options.record, rows, **shown)
     for result in results:
-        if options.format == 'json':
-            print(json.dumps(result))
-        else:
-            rows = [dict(what=key, value=str(value)) for key, value in result.items()]
-            print(tables.render(rows, ('what', 'value'), options.format or 'text'))
-=======
-        shown = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
-        row = {key: result[key] for key in result if key not in shown}
-        records.write_measurement(options.record, [row], **shown)
-    print(tables.of_one(result, options.format or 'text'))
->>>>>>> next
+        print(tables.of_one(result, options.format or 'text'))
     return 0
 
 

@@ -16,11 +16,6 @@ SUBJECTS = {
         'sweep': ('launch.sweep', "trains every setting of a file's sweep(): here, on SLURM, TPU VMs, Kubernetes"),
         'chain': ('launch.chain', 'trains a net and its students, one generation after another'),
         'compound': ('launch.compound', 'scales a net in depth, width and resolution, and trains the candidates'),
-        'deep_compression': (
-            'launch.deep_compression',
-            "trains, prunes and codes Deep Compression's LeNets: its table",
-        ),
-        'transfer': ('launch.transfer', "trains the cases of the lectures' table of transfer learning: the table"),
         'doctor': ('cvresearch.engine.doctor', 'says whether a run would start on this machine'),
         'plan': ('cvresearch.engine.plan', 'compiles a recipe for a machine that is not here: memory, least time'),
         'track': ('cvresearch.base.track', 'sends the records of runs to Weights & Biases, MLflow, a tracker of yours'),
