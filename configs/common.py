@@ -91,6 +91,22 @@ def fashion_mnist(epochs: float, batch_size: int) -> ConfigDict:
     return c
 
 
+def fashion_study(epochs: float, batch_size: int, train: int) -> ConfigDict:
+    """Returns the setting of studies that compare with no published number: part of Fashion-MNIST's training images.
+
+    Args:
+      epochs: passes over these images.
+      batch_size: images a step.
+      train: training images, the first of each class. All 10,000 test images are evaluated, at the end.
+    """
+    c = fashion_mnist(epochs, batch_size)
+    c.data.train = train
+    c.optimizer = dict(name='adamw', weight_decay=0.01)
+    c.schedule = dict(name='cosine', peak=2e-3, warmup_epochs=1.0)
+    c.evaluate_every_epochs = c.save_every_epochs = float(epochs)
+    return c
+
+
 def imagenet(
     epochs: float, batch_size: int, image_size: int = 224, eval_size: int | None = None, eval_resize: int | None = None
 ) -> ConfigDict:

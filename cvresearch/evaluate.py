@@ -25,7 +25,7 @@ import sys
 from pathlib import Path
 from typing import cast
 
-from cvresearch.base import cli
+from cvresearch.base import at_hand, cli
 from cvresearch.base.errors import BAD_INPUT, UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
@@ -335,6 +335,8 @@ def main(argv: list[str]) -> int:
         limit='at most so many images of the split',
         every='one image in so many of the split',
     )
+    if options.workdir:
+        options.workdir = at_hand.read(options.workdir, '--workdir')
     numbers = cli.integers(options, 'batch_size', 'resolution', 'limit', 'every')
     scales = tuple(cli.integer('scales', part) for part in options.scales.split(',')) if options.scales else ()
     if not options.workdir and not options.weights:

@@ -41,10 +41,11 @@ def main(argv: list[str]) -> int:
     numbers = cli.integers(options, 'profile', 'profile_from')
     hosts, host, coordinator, patience = cluster.of_flags(options)
     # After the checks: a misspelt key is said without loading JAX.
-    from cvresearch import train
-    from cvresearch.base import staging, trackers
-    from cvresearch.base.hosts import joined
-    from cvresearch.base.speed import Observation
+    with cli.importing():
+        from cvresearch import train
+        from cvresearch.base import staging, trackers
+        from cvresearch.base.hosts import joined
+        from cvresearch.base.speed import Observation
 
     trackers.check(options.track)
     observation = Observation(options.peak or '', track=tuple(options.track), **numbers)

@@ -26,17 +26,21 @@ STUBS = """
 note() { printf '%s\\0' "$@" >> COMMANDS; printf '\\n\\0' >> COMMANDS; }
 python() {
   note python "$@"; [ "$1" != -c ] || { echo site; return; }
-  while [ $# -gt 0 ]; do [ "$1" != --workdir ] || mkdir -p "$2"; shift; done
+  workdir "$@"
 }
-cvresearch() { note cvresearch "$@"; }
+workdir() { while [ $# -gt 0 ]; do [ "$1" != --workdir ] || mkdir -p "$2"; shift; done; }
+cvresearch() { note cvresearch "$@"; workdir "$@"; }
 .venv/bin/python() { note python "$@"; }
 python3() { note python "$@"; }; .venv/bin/pip() { note pip "$@"; }; pip() { note pip "$@"; }
 pytest() { note pytest "$@"; }; ruff() { note ruff "$@"; }; pre-commit() { note pre-commit "$@"; }
 basedpyright() { note basedpyright "$@"; }; tensorboard() { note tensorboard "$@"; }
-source() { :; }; cp() { :; }; apt-get() { note apt-get "$@"; }
+mkdocs() { note mkdocs "$@"; }; source() { :; }; cp() { :; }; apt-get() { note apt-get "$@"; }
 set -eu
 """
-QUICK = re.compile(r'launch\.(sweep .*(--dry-run|--status)|report )|cvresearch (report (tables|plots)|summary) ')
+QUICK = re.compile(
+    r'(launch\.|cvresearch )sweep .*(--dry-run|--status)|launch\.report |cvresearch summary |'
+    r'cvresearch report (tables|plots|sweep) '
+)
 PLACEHOLDERS = {'FILE.svg', 'FILE', 'DIR', 'NAME'}
 # These parse arguments themselves.
 OTHERS = ('tests.stamps', 'tests.peers.', 'tests.reference', 'tests.engine.mesh_curves', 'venv', 'pytest')

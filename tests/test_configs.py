@@ -50,7 +50,7 @@ def cost(config):
     """Returns 'images; device-hours', as docs/experiments.md defines them."""
     if config.data.name == 'image_folder':
         return f'{config.epochs:g} times the training images'
-    labelled = config.data.get('labels') or TRAINING_IMAGES[config.data.name]
+    labelled = config.data.get('labels') or config.data.get('train') or TRAINING_IMAGES[config.data.name]
     images = config.epochs * (labelled - config.minival)
     if config.data.name not in ('imagenet', 'cifar10', 'cifar100') or config.data.get('labels'):
         return f'{images:,.0f} images'

@@ -85,6 +85,17 @@ def test_labelling_goes_on_where_it_was_stopped_and_a_student_learns_from_it(smo
     assert card['dataset']['unlabelled']['examples'] == 200 and card['final']['test']['top1'] > 50
 
 
+@pytest.mark.parametrize('more', [[], ['--config.unlabelled.labels=none.npz']])
+def test_the_command_labels_what_the_configuration_leaves_without(teacher, tmp_path, capsys, more):
+    from tests.conftest import SMOKE
+
+    given = ['--config.data.train=256', '--config.data.labels=64', '--config.unlabelled.name=rest', *more]
+    out = tmp_path / 'out'
+    assert label.main(['--weights', f'run:{teacher}', '--config', SMOKE, *given, '--out', str(out)]) == 0
+    assert '192 images, 10 classes' in capsys.readouterr().out
+    assert LabelFile.load(out / label.FILE).probabilities.shape == (192, 10)
+
+
 def test_labels_by_another_net_are_not_written_over(smoke, teacher, tmp_path):
     net = classifiers.load(f'run:{teacher}')
     images = images_of(student(smoke), net)

@@ -4,6 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 # Each takes a tenth of a second to some seconds. The first two are of other libraries, and need not be installed.
 FOREIGN = ('torch', 'tensorflow')
 HEAVY = (
@@ -50,3 +52,20 @@ def test_the_command_line_is_read_without_jax():
     command = [sys.executable, '-c', code, 'jax', 'flax', 'numpy', 'orbax', 'cv2', 'tensorboardX', *HEAVY]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
     assert not done.stdout.split()
+
+
+@pytest.mark.parametrize(('before', 'expected'), [('pass', 'False True True'), ('import jax', 'True True False')])
+def test_the_collector_rests_during_a_fresh_process_s_imports_alone(before, expected):
+    code = f"""
+import gc
+from cvresearch.base import cli
+{before}
+try:
+    with cli.importing():
+        during = gc.isenabled()
+        raise ImportError
+except ImportError:
+    print(during, gc.isenabled(), gc.get_freeze_count() > 0)
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout.strip() == expected, done.stderr

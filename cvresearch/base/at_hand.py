@@ -3,11 +3,12 @@
 Mirrors, and the folders with which runs work (staging.py), lie in `CVRESEARCH_STAGING`, or in the user's cache folder.
 """
 
+import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
 
-from cvresearch.base import lease, mirror, uploads
+from cvresearch.base import mirror, uploads
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.paths import is_bucket, local
 
@@ -37,7 +38,8 @@ def read(path: str | Path, what: str = '', records: bool = False) -> Path:
     if not is_bucket(path):
         return local(path, what)
     bucket = Bucket.of(str(path), what or 'the folder')
-    return mirror.mirrored(bucket, root() / 'read', VARIABLE, _is_record if records else is_of_run, quiet=records)
+    chosen = functools.partial(uploads.of_runs, records=records)
+    return mirror.mirrored(bucket, root() / 'read', VARIABLE, chosen, quiet=records)
 
 
 def read_all(paths: Iterable[str | Path], what: str = '', records: bool = True) -> list[Path]:
@@ -53,12 +55,3 @@ def read_all(paths: Iterable[str | Path], what: str = '', records: bool = True) 
         else:
             places.append(read(path, what, records))
     return places
-
-
-def is_of_run(name: str) -> bool:
-    """Whether a file below a folder of runs in a bucket is of a run, and not a lock."""
-    return not name.startswith(f'{lease.FOLDER}/') and f'/{lease.FOLDER}/' not in name
-
-
-def _is_record(name: str) -> bool:
-    return is_of_run(name) and not uploads.unit_of(name)

@@ -1,11 +1,13 @@
 """Command lines: flags by absl, configuration overrides, and errors of one line."""
 
+import contextlib
+import gc
 import io
 import os
 import select
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -159,6 +161,25 @@ def integers(options: SimpleNamespace, *flags: str) -> dict[str, int]:
       UserError: a text that is none.
     """
     return {flag: integer(flag, text) for flag in flags if (text := getattr(options, flag))}
+
+
+@contextlib.contextmanager
+def importing() -> Iterator[None]:
+    """A context for imports of JAX and what uses it, for the first time in a process: the collector stands still.
+
+    It would look through all modules again and again while they are made, and none of them is ever garbage: a sixth of
+    the time of the imports. What is there at the end is not looked at again while the program runs (`gc.freeze`).
+    """
+    fresh = 'jax' not in sys.modules and gc.isenabled()
+    if not fresh:  # within a longer process, whose garbage is not ours to keep
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def tell_new_name(command: str) -> None:

@@ -28,7 +28,7 @@ INDEX = 'index.jsonl'
 
 
 def mirrored(
-    bucket: Bucket, place: Path, setting: str, wanted: Callable[[str], bool] = lambda name: True, quiet: bool = False
+    bucket: Bucket, place: Path, setting: str, chosen: Callable[[dict], dict] = dict, quiet: bool = False
 ) -> Path:
     """Returns the folder of this machine that holds what is in a bucket, after fetching what is missing.
 
@@ -36,7 +36,7 @@ def mirrored(
       bucket: the folder there.
       place: for all mirrors.
       setting: names `place` for a user: 'config.data.cache'.
-      wanted: says of a name whether it is to be fetched; what is not is left as it lies.
+      chosen: returns the files that are to be fetched of those that are there, {name: {'size', 'tag'}}.
       quiet: show no progress.
 
     Raises:
@@ -54,7 +54,7 @@ def mirrored(
         raise UserError(f'{setting}: {folder} cannot be written ({error.strerror}); choose another') from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this machine may be at it: then all is there afterwards
-        Mirror(bucket, folder, state, setting, wanted, quiet).update()
+        Mirror(bucket, folder, state, setting, chosen, quiet).update()
     return folder
 
 
@@ -62,19 +62,20 @@ class Mirror:
     """A folder that is made to hold what is below an address."""
 
     def __init__(
-        self, bucket: Bucket, folder: Path, state: Path, setting: str, wanted: Callable[[str], bool], quiet: bool
+        self, bucket: Bucket, folder: Path, state: Path, setting: str, chosen: Callable[[dict], dict], quiet: bool
     ):
         self._bucket, self._address, self._folder, self._state = bucket, bucket.address, folder, state
-        self._setting, self._wanted, self._quiet = setting, wanted, quiet
+        self._setting, self._chosen, self._quiet = setting, chosen, quiet
         self._here = self._index()
 
     def update(self) -> None:
         """Fetches what is missing or changed, removes what is gone; raises as `mirrored`."""
-        there = self._listing()
-        for name in [name for name in self._here.keys() - there.keys() if self._wanted(name)]:
+        listing = self._listing()
+        for name in self._here.keys() - listing.keys():
             (self._folder / name).unlink(missing_ok=True)
             del self._here[name]
-        wanted = {name: info for name, info in there.items() if not self._has(name, info)}
+        chosen = self._chosen(listing)
+        wanted = {name: info for name, info in chosen.items() if not self._has(name, info)}
         size = sum(info['size'] for info in wanted.values())
         free = shutil.disk_usage(self._folder).free - ROOM
         if size > free:
@@ -101,12 +102,11 @@ class Mirror:
                 f'{self._address} cannot be listed ({reason(error)}); check its name, and that this '
                 'machine has the right to read it'
             ) from error
-        names = {name: info for name, info in listing.items() if self._wanted(name)}
-        if strange := next((name for name in names if not is_plain(name)), ''):
+        if strange := next((name for name in listing if not is_plain(name)), ''):
             raise UserError(f'{self._address} has an object {strange!r}, which is no name of a file; take it away')
-        if not names:
+        if not listing:
             raise UserError(f'{self._address} holds no files; expected those of a data set, or a run')
-        return names
+        return listing
 
     def _has(self, name: str, info: dict) -> bool:
         file = self._folder / name

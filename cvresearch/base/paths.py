@@ -34,7 +34,8 @@ def local(path: str | Path, what: str = '') -> Path:
         hint = (
             f'write {re.sub("^file:/+", "/", text)}'
             if match[1].lower() == 'file'
-            else 'this is not done in buckets: name a local folder and copy it afterwards, or mount the bucket'
+            else 'this is not done in buckets: name a local folder and copy it afterwards, or mount the bucket; '
+            'runs and data can lie in gs:// and s3://'
         )
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
     if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it

@@ -22,7 +22,7 @@ from pathlib import Path
 import jax
 
 from cvresearch.base import hosts, lease, mirror, uploads
-from cvresearch.base.at_hand import VARIABLE, is_of_run, read, root
+from cvresearch.base.at_hand import VARIABLE, read, root
 from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.paths import is_bucket
@@ -133,14 +133,8 @@ def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
     (state / 'holder.json').unlink(missing_ok=True)
     shutil.rmtree(place)
     place.mkdir()
-    names = bucket.files()
-    units = uploads.whole(names)
-
-    def wanted(name: str) -> bool:
-        unit = uploads.unit_of(name)
-        return is_of_run(name) and (not unit or (unit in units and name != f'{unit}/{uploads.MARK}'))
-
-    strange = sorted({name.partition('/')[0] for name in names if is_of_run(name)})
+    files = uploads.of_runs(bucket.files())
+    strange = sorted({name.partition('/')[0] for name in files})
     if strange and uploads.FIRST not in strange:
         raise UserError(
             f'workdir {bucket.address} is not empty and holds no run (it has {", ".join(strange[:5])}); choose another '
@@ -150,8 +144,8 @@ def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
         index = state / 'fetched'
         shutil.rmtree(index, ignore_errors=True)
         index.mkdir()
-        size = sum(info['size'] for name, info in names.items() if wanted(name))
-        mirror.Mirror(bucket, place, index, VARIABLE, wanted, size < QUIETLY).update()
+        size = sum(info['size'] for info in files.values())
+        mirror.Mirror(bucket, place, index, VARIABLE, uploads.of_runs, size < QUIETLY).update()
 
 
 def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Uploads, failed: bool) -> None:

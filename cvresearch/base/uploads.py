@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from cvresearch.base.buckets import Bucket, in_threads, reason
-from cvresearch.base.lease import Lease, LostError
+from cvresearch.base.lease import FOLDER, Lease, LostError
 
 PASS_SECONDS = 5.0  # between two looks at the folder
 MOST_SECONDS = 60.0  # between two tries where the bucket cannot be written
@@ -48,6 +48,20 @@ def unit_of(name: str) -> str:
 def whole(names) -> set[str]:
     """Returns the checkpoints among the files of a bucket's folder that are whole."""
     return {unit for name in names if (unit := unit_of(name)) and name == f'{unit}/{MARK}'}
+
+
+def of_runs(files: dict[str, dict], records: bool = False) -> dict[str, dict]:
+    """Returns the files of a bucket's folder that make the folders of runs on a disk.
+
+    So no locks; checkpoints and snapshots that are whole, without their marks; with `records` none of these.
+    """
+    units = set() if records else whole(files)
+
+    def is_of_run(name: str) -> bool:
+        unit = unit_of(name)
+        return f'/{FOLDER}/' not in f'/{name}' and (not unit or (unit in units and name != f'{unit}/{MARK}'))
+
+    return {name: info for name, info in files.items() if is_of_run(name)}
 
 
 class Uploads(threading.Thread):

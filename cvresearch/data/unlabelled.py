@@ -34,14 +34,16 @@ def keep_labels(source: Source, labels: int, seed: int) -> tuple[Source, Unlabel
       seed: of the draw.
 
     Raises:
-      UserError: more labels than there are images, of all classes or of one; fewer than there are classes; labels
-        that are not one an image, or not known.
+      UserError: more labels than there are images, of all classes or of one; fewer than there are classes, or than 0;
+        labels that are not one an image, or not known.
     """
     train, names = source.splits['train'], source.facts.class_names
     known = labels_of(train)
     if known is None or known.ndim != 1:
         reason = 'does not know its labels beforehand' if known is None else 'has several labels an image'
         raise UserError(f'config.data.labels is {labels}, and {source.facts.name} {reason}; expected 0')
+    if labels < 0:
+        raise UserError(f'config.data.labels is {labels:,}; expected a number of images, or 0 for all')
     if labels > len(train):
         raise UserError(
             f'config.data.labels is {labels:,}, and {source.facts.name} has {len(train):,} training images; '

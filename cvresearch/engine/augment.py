@@ -1,15 +1,19 @@
 """Augmentation on the device, inside the jitted step; one random stream per example."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
+from jax.scipy.ndimage import map_coordinates
 from jaxtyping import Array, Float, Key, Real
 
 from cvresearch.base.arrays import AnyArray
 from cvresearch.base.errors import UserError, construct_only, lookup
 
+# What `jnp.pad` and SciPy's interpolation call a border.
 BORDERS = {'black': 'constant', 'reflect': 'reflect', 'edge': 'edge'}
+SAMPLED = {'black': 'constant', 'reflect': 'mirror', 'edge': 'nearest'}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +24,10 @@ class Augment:
       resize: side in pixels to which images are brought before anything else (bilinear, antialiased); 0 for none.
       shift: largest random translation, in pixels, of each image in both directions. The same as to pad the image
         by so much and to cut out a part of the old size anywhere (He et al. 2015, section 4.2: 4).
-      border: what a shift uncovers: 'black' (the value 0 of the uint8 image), 'reflect' or 'edge'.
+      rotate: largest rotation about the centre in degrees, either way, before the shift (bilinear).
+      shear: largest shear in degrees, either way, each axis on its own.
+      stretch: largest change of width and of height, each on its own: 0.1 is 1/1.1 to 1.1.
+      border: what these uncover: 'black' (the value 0 of the uint8 image), 'reflect' or 'edge'.
       flip: whether to mirror each image left to right with probability 1/2.
       cutout: side in pixels of a square that is set to the mean, its centre anywhere (DeVries & Taylor 2017).
       erasing: probability of setting a rectangle to the mean (Zhong et al. 2017, section 4).
@@ -30,6 +37,9 @@ class Augment:
 
     resize: int = 0
     shift: int = 0
+    rotate: float = 0.0
+    shear: float = 0.0
+    stretch: float = 0.0
     border: str = 'black'
     flip: bool = False
     cutout: int = 0
@@ -38,9 +48,12 @@ class Augment:
     erasing_ratio: tuple[float, float] = (0.3, 3.3)
 
     def __post_init__(self):
-        for name in ('resize', 'shift', 'cutout', 'erasing'):
-            if getattr(self, name) < 0:
+        for name in ('resize', 'shift', 'rotate', 'shear', 'stretch', 'cutout', 'erasing'):
+            if not getattr(self, name) >= 0:
                 raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at least 0')
+        for name, most in (('rotate', 180), ('shear', 60), ('stretch', 10)):
+            if getattr(self, name) > most:
+                raise UserError(f'config.augment.{name} is {getattr(self, name)}; expected at most {most}')
         if self.erasing > 1:
             raise UserError(f'config.augment.erasing is {self.erasing}; expected a probability')
         for name, most in (('erasing_area', 1), ('erasing_ratio', float('inf'))):
@@ -52,12 +65,14 @@ class Augment:
     def images(
         self, images: Real[AnyArray, 'batch height width channels'], keys: Key[Array, ' batch']
     ) -> Real[AnyArray, 'batch to_height to_width channels']:
-        """Returns resized, translated and mirrored images, uint8 as they come."""
+        """Returns resized, turned, translated and mirrored images, uint8 as they come."""
         # First, since a shift is told in pixels of what the net sees.
         if self.resize:
             shape = (len(images), self.resize, self.resize, images.shape[-1])
             smooth = jax.image.resize(images.astype(jnp.float32), shape, 'bilinear')
             images = jnp.clip(jnp.round(smooth), 0, 255).astype(jnp.uint8)
+        if self.rotate or self.shear or self.stretch:
+            images = jax.vmap(self._turned)(images, keys)
         if self.shift:
             images = jax.vmap(self._shifted)(images, keys)
         if self.flip:
@@ -70,6 +85,14 @@ class Augment:
     ) -> Float[AnyArray, 'batch height width channels']:
         """Returns normalized images with parts of them set to 0, the mean."""
         return jax.vmap(self._erased)(images, keys) if self.cutout or self.erasing else images
+
+    def _turned(self, image: AnyArray, key: jax.Array) -> jax.Array:
+        degrees, sx, sy, width, height = jax.random.uniform(jax.random.fold_in(key, 4), (5,), minval=-1, maxval=1)
+        inverse = inverse_affine(
+            degrees * self.rotate, (sx * self.shear, sy * self.shear),
+            ((1 + self.stretch) ** width, (1 + self.stretch) ** height),
+        )  # fmt: skip
+        return sampled(image, inverse, SAMPLED[self.border])
 
     def _shifted(self, image: AnyArray, key: jax.Array) -> jax.Array:
         # Each change has a number of its own in the example's key, so that one more leaves the others as they were.
@@ -104,6 +127,28 @@ class Augment:
         top, left = jnp.floor(top * (height - h + 1)), jnp.floor(left * (width - w + 1))
         inside = (row >= top) & (row < top + h) & (column >= left) & (column < left + w)
         return inside & fits.any() & (chance[0] < self.erasing)
+
+
+def inverse_affine(degrees: AnyArray, shear: tuple, scale: tuple) -> jax.Array:
+    """Returns the inverse (2, 2) of: stretch, shear, rotate; of x and y, as `data.operations.inverse_affine` has it."""
+    angle, sx, sy = (jnp.deg2rad(value) for value in (degrees, *shear))
+    along, across = jnp.cos(angle - sy) / jnp.cos(sy), jnp.sin(angle - sy) / jnp.cos(sy)
+    turned = jnp.array([
+        [along, -along * jnp.tan(sx) - jnp.sin(angle)],
+        [across, -across * jnp.tan(sx) + jnp.cos(angle)],
+    ])  # fmt: skip
+    return jnp.linalg.inv(turned * jnp.stack(scale))
+
+
+def sampled(image: AnyArray, inverse: AnyArray, border: str) -> jax.Array:
+    """Returns the image (height, width, channels) whose pixels come from `inverse` times their places, bilinearly."""
+    height, width, _ = image.shape
+    centre = jnp.array([(width - 1) / 2, (height - 1) / 2])[:, None, None]
+    places = jnp.stack(jnp.meshgrid(jnp.arange(width), jnp.arange(height)))  # x and y of each pixel
+    x, y = jnp.tensordot(inverse, places - centre, 1) + centre
+    of_map = functools.partial(map_coordinates, coordinates=[y, x], order=1, mode=border)
+    smooth = jax.vmap(of_map, -1, -1)(image.astype(jnp.float32))
+    return jnp.clip(jnp.round(smooth), 0, 255).astype(image.dtype)
 
 
 def make(spec) -> Augment:

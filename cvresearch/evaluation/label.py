@@ -142,8 +142,8 @@ def main(argv: list[str]) -> int:
     if config.unlabelled.name == 'none':
         raise UserError('config.unlabelled.name is none; expected the images to label: rest, images, or a source')
     net = classifiers.load(options.weights)
-    config.unlabelled.labels = ''
-    source = sources.load(config.data, config.minival, preparation=net.preprocessing, without_labels=config.unlabelled)
+    images = config.unlabelled.to_dict() | {'labels': ''}  # all of them, also where the student has labels already
+    source = sources.load(config.data, config.minival, preparation=net.preprocessing, without_labels=images)
     print(*table(label(net, source.unlabelled, options.out)), sep='\n')
     print(f'{options.out / FILE}')
     return 0

@@ -14,6 +14,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.models.variant import Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.initializers import initializer
+from cvresearch.nn.norms import NormSpec
 
 
 class MLP(nn.Module):
@@ -21,6 +22,10 @@ class MLP(nn.Module):
 
     LeCun et al. 1998, "Gradient-based learning applied to document recognition", section III-C,
     sub-sections 1 (linear classifier) and 5 to 6 (one and two hidden layers).
+
+    Attributes:
+      widths: of the hidden layers.
+      norm: batch norm before each activation (Ioffe & Szegedy 2015, arXiv:1502.03167, section 3.2).
     """
 
     num_classes: int
@@ -28,6 +33,8 @@ class MLP(nn.Module):
     act: str = 'relu'
     dropout: float = 0.0
     kernel_init: str = 'he_normal'
+    norm: bool = False
+    bn: NormSpec = NormSpec()
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -41,7 +48,8 @@ class MLP(nn.Module):
         self._require_pixels(x.shape[1:])
         x = x.reshape(x.shape[0], -1).astype(self.dtype)
         for i, width in enumerate(self.widths):
-            x = act(nn.Dense(width, kernel_init=init, dtype=self.dtype, name=f'hidden{i + 1}')(x))
+            x = nn.Dense(width, kernel_init=init, dtype=self.dtype, name=f'hidden{i + 1}')(x)
+            x = act(self.bn.layer(train, self.dtype)(name=f'norm{i + 1}')(x) if self.norm else x)
             x = nn.Dropout(self.dropout, deterministic=not train)(x)
         return nn.Dense(self.num_classes, dtype=self.dtype, name='head')(x).astype(jnp.float32)
 

@@ -16,6 +16,7 @@ def squash(x: Float[JaxArray, '*shape']) -> Float[Array, '*shape']:
 
 
 ACTIVATIONS: dict[str, Callable] = {
+    'linear': lambda x: x,
     'tanh': jnp.tanh,
     'sigmoid': nn.sigmoid,
     'squash': squash,

@@ -109,6 +109,7 @@ INITIALIZERS: dict[str, Initializer] = {
     'uniform_fan_out': variance_scaling(1 / 3, 'fan_out', 'uniform'),  # +-1 / sqrt(fan-out)
     'normal_0.01': normal(0.01),
     'normal_0.05': normal(0.05),
+    'normal_1.0': normal(1.0),  # too large for any layer of a net; what that does is of interest
     'truncated_normal_0.001': truncated_normal(0.001),
     'truncated_normal_0.01': truncated_normal(0.01),
     'truncated_normal_0.09': truncated_normal(0.09),

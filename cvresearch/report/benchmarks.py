@@ -76,14 +76,14 @@ def _names(row: Mapping, fact: Mapping) -> bool:
     return row['row'] == fact['model'] and row.get('source', fact['source']) == fact['source']
 
 
-def compare(name: str, results: Sequence[Result]) -> tuple[Table, list[Result]]:
+def compare(name: str, results: Sequence[Result], unmeasured: bool = True) -> tuple[Table, list[Result]]:
     """Returns the table of a data set, and the results on other data.
 
     Lines with runs come first, from the lowest accuracy to the highest, then the other published ones. `ours` is the
     mean over the seeds of one recipe, in percent of the test images. `two standard errors` are of that mean, by seeds
     and test images together: 2 * sqrt(sd**2 / seeds + p * (100 - p) / n_seen). `minutes` are the wall time of a run,
     the mean over the seeds. Where several recipes fit a published row, it has a line for each. A row to be distrusted
-    has no difference.
+    has no difference. Without `unmeasured` the published rows that no run stands beside are left out.
 
     Raises:
       UserError: two runs of one recipe have the same seed, or saw different numbers of images.
@@ -97,7 +97,7 @@ def compare(name: str, results: Sequence[Result]) -> tuple[Table, list[Result]]:
     with_runs = {id(line) for line, _ in rows}
     rows.sort(key=lambda row: statistics.mean(result.values['top1'] for result in row[1]))
     cells = [_row(line, recipe) for line, recipe in rows]
-    cells += [_row(line, []) for line in lines(name) if id(line) not in with_runs]
+    cells += [_row(line, []) for line in lines(name) if unmeasured and id(line) not in with_runs]
     table = Table(name, COLUMNS, tuple(cells), notes(lines(name)))
     return table, [result for result in results if result.data != data]
 

@@ -3,9 +3,12 @@
 KIND is `balls` (accuracy against --x macs, params, latency_ms or memory_mib, balls as large as the net: of
 --table EfficientNet-T2, or of runs; latency and memory are measured on this machine), `curves` (learning
 curves of runs with bands over their seeds), `schedule` (the learning rate of --config or of runs, with its
-restarts), `ensemble` (accuracy over the number of snapshots, from --curve FILE), `sensitivity` (accuracy over
-the share of a layer that is pruned, from --curve FILE of `cvresearch compress sensitivity`) or `parallel`
-(coordinates of a search). The end of FILE says what is written: .png, .pdf or .svg.
+restarts), `layers` (deviations of --metric activations or gradients by layer, at the first step of runs that
+watch them), `study` (the settings of the sweep of --config, training and test), `shifts` (accuracy over the
+shift of the images, from the FILEs of `cvresearch evaluate shifts`), `ensemble` (accuracy over the number of
+snapshots, from --curve FILE), `sensitivity` (accuracy over the share of a layer that is pruned, from --curve FILE
+of `cvresearch compress sensitivity`) or `parallel` (coordinates of a search). The end of FILE says what is
+written: .png, .pdf or .svg.
 """
 
 import json
@@ -24,7 +27,7 @@ from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine.experiment import Experiment
 from cvresearch.models import registry
-from cvresearch.report import balls, ours, plots, published, results, runs
+from cvresearch.report import balls, initialisation, ours, plots, published, results, runs, shifts, studies
 
 REPEATS = 5
 
@@ -106,6 +109,17 @@ def _schedule(options: SimpleNamespace):
     return lambda axes: plots.schedule(axes, rates, per_epoch)
 
 
+def _study(options: SimpleNamespace):
+    if not options.config:
+        raise UserError('expected --config FILE, the experiment file of the study, and --runs DIR...')
+    settings = studies.groups(options.config, _paths(options))
+    rows = [
+        (group.name, group.training('top1'), statistics.mean(group.tests) if group.runs else None, group.interval())
+        for group in settings
+    ]
+    return lambda axes: plots.study(axes, rows, 'top-1 (%)')
+
+
 def _ensemble(options: SimpleNamespace):
     record = _record(options.curve, 'what `cvresearch.evaluate --ensemble=snapshots` printed')
     if 'curve' not in record:
@@ -113,6 +127,25 @@ def _ensemble(options: SimpleNamespace):
     curve = [(row['m'], row['top1']) for row in record['curve']]
     latest_first = [row['top1'] for row in reversed(record['members'])]
     return lambda axes: plots.ensemble(axes, curve, latest_first)
+
+
+def _shifts(options: SimpleNamespace):
+    records = shifts.read(options.rest[1:])
+    return lambda axes: plots.shifts(axes, records)
+
+
+def _layers(options: SimpleNamespace):
+    sides = {name: name for name in ('activations', 'gradients')}
+    what = lookup('metric', sides, options.metric or 'activations')
+    nets = initialisation.read(_paths(options))
+    keys = ('model.act', 'model.norm', 'model.kernel_init')
+    differ = [key for key in keys if len({run.config.get(key) for run in nets}) > 1] or list(keys)
+    lines = {}
+    for run in nets:
+        words = [('batch norm' if run.config.get(key) else '') if key == keys[1] else run.config[key] for key in differ]
+        deviations = [layer['std'] for layer in initialisation.by_layer(run, what).values()]
+        lines[', '.join(word for word in words if word)] = deviations
+    return lambda axes: plots.by_layer(axes, lines, what)
 
 
 def _sensitivity(options: SimpleNamespace):
@@ -144,6 +177,9 @@ KINDS: dict[str, Callable] = {
     'balls': _balls,
     'curves': _curves,
     'schedule': _schedule,
+    'layers': _layers,
+    'study': _study,
+    'shifts': _shifts,
     'ensemble': _ensemble,
     'parallel': _parallel,
     'sensitivity': _sensitivity,
@@ -179,7 +215,7 @@ def main(argv: list[str]) -> int:
         x='axis of balls: macs (default), params, latency_ms, memory_mib',
         size='area of balls: params (default) or as --x',
         split='test (default), minival or train',
-        metric='top1 (default), top5 or loss',
+        metric='top1 (default), top5 or loss; of layers: activations (default) or gradients',
         width='inches; 3.4, a column, by default',
         height='inches; 2.4 by default',
     )

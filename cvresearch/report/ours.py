@@ -59,12 +59,12 @@ def _ball(group: Sequence[Result], series: str) -> dict:
         'family': family(first.model),
         'top1': values.mean['top1'],
         'params': first.params,
-        'macs': _macs(first),
+        'macs': macs(first),
         'series': series,
     }
 
 
-def _macs(result: Result) -> int | None:
+def macs(result: Result) -> int | None:
     """Returns the multiply-adds of the net that was trained, which may have other arguments than the variant."""
     variant = registry.variant(result.model)
     size = result.values.get('resolution', variant.input_shape[0])

@@ -200,6 +200,80 @@ def sensitivity(axes: Axes, record: Mapping) -> None:
     legend(axes, drawn, ncols=1 + len(drawn) // 12)
 
 
+def study(axes: Axes, rows: Sequence[tuple[str, float | None, float | None, float | None]], metric: str) -> None:
+    """Settings of a study under one another: training and test, with the interval of the test over seeds.
+
+    Args:
+      axes: to draw on.
+      rows: (setting, training, test, half of the test's interval); None where there is no run, or one alone.
+      metric: of both, as a person reads it.
+    """
+    places = range(len(rows), 0, -1)
+    drawn: dict[str, Artist] = {}
+    for name, column, color, marker in (('training', 1, PALETTE[1], 's'), ('test', 2, PALETTE[0], 'o')):
+        known = [(row[column], place) for row, place in zip(rows, places, strict=True) if row[column] is not None]
+        if known:
+            (drawn[name],) = axes.plot(*zip(*known, strict=True), marker, color=color, markersize=3.5)
+    if not drawn:
+        raise UserError('no setting of the study has a run; nothing to draw')
+    for (_, _, test, half), place in zip(rows, places, strict=True):
+        if test is not None and half is not None:
+            axes.plot((test - half, test + half), (place, place), color=PALETTE[0], linewidth=1.2)
+    axes.set_yticks(list(places), [mathtext(row[0]) for row in rows])
+    axes.set(xlabel=mathtext(metric), ylim=(0.5, len(rows) + 0.5))
+    legend(axes, drawn, loc='lower center', bbox_to_anchor=(0.5, 1.0), ncols=2)
+
+
+def shifts(axes: Axes, records: Sequence[Mapping]) -> None:
+    """Top-1 by the shift of the images along both axes, a map for each net beside the others.
+
+    Args:
+      axes: to draw on.
+      records: as `cvresearch evaluate shifts` prints them; of one reach.
+    """
+    reach = max(records[0]['places'])
+    step = records[0]['places'][1] - records[0]['places'][0]
+    wide, maps = 2 * reach + step, []
+    for i, record in enumerate(records):
+        centre = i * wide * 1.15
+        grid = axes.imshow(
+            record['grid'], vmin=0, vmax=100, cmap='cividis', origin='upper',
+            extent=(centre - wide / 2, centre + wide / 2, wide / 2, -wide / 2),
+        )  # fmt: skip
+        maps.append(grid)
+        name = mathtext(f'{record["model"]}, seed {record["seed"]}')
+        axes.text(centre, -wide / 2 - step / 4, name, ha='center', va='bottom', size=7)
+    axes.set(
+        xlim=(-wide / 2, (len(records) - 1) * wide * 1.15 + wide / 2), ylim=(wide / 2, -wide / 2),
+        xlabel='shift to the right (pixels)', ylabel='shift down (pixels)',
+    )  # fmt: skip
+    middles = [(i * wide * 1.15 + place, place) for i in range(len(records)) for place in (-reach, 0, reach)]
+    axes.set_xticks([place for place, _ in middles], [str(label) for _, label in middles])
+    axes.set_yticks((-reach, 0, reach))
+    axes.grid(False)
+    axes.figure.colorbar(maps[0], ax=axes, label='top-1 (%)', shrink=0.7)
+
+
+def by_layer(axes: Axes, lines: Mapping[str, Sequence[float | None]], what: str) -> None:
+    """Standard deviations by layer, in logarithms; what is zero or not finite is not drawn.
+
+    Args:
+      axes: to draw on.
+      lines: by name, a deviation for each layer.
+      what: has these deviations.
+    """
+    drawn = {}
+    for i, (name, values) in enumerate(lines.items()):
+        heights = [value if value else math.nan for value in values]
+        (drawn[name],) = axes.plot(
+            range(1, len(values) + 1), heights, linewidth=1.2, color=PALETTE[i % len(PALETTE)],
+            linestyle=LINES[i // len(PALETTE) % len(LINES)], marker=MARKERS[i % len(MARKERS)], markersize=2.5,
+        )  # fmt: skip
+    axes.set(xlabel='layer', ylabel=f'standard deviation of {what}', yscale='log')
+    cast(MaxNLocator, axes.xaxis.get_major_locator()).set_params(integer=True)
+    legend(axes, drawn, loc='center left', bbox_to_anchor=(1.0, 0.5))
+
+
 def parallel(axes: Axes, trials: Sequence[Mapping], keys: Sequence[str], metric: str = 'top1') -> None:
     """Parallel coordinates of a search: one line a trial, darker the better; the best is drawn last and thick.
 

@@ -13,6 +13,7 @@ weights, measured" stand beside the paper's and beside our own runs.
 import json
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import at_hand, cli, tables
@@ -39,7 +40,7 @@ COLUMNS = (
 RELEASED = 'released'
 
 
-def results(runs: list[str | Path]) -> list[dict]:
+def results(runs: Sequence[str | Path]) -> list[dict]:
     """Returns one row per configuration: the test accuracies of its seeds, mean and deviation.
 
     Where a run averages its weights the accuracies are the average's. An experiment is named as its folders are,
@@ -114,16 +115,16 @@ def _repeat(config: dict) -> str:
     return f'{config["seed"]}{fold}'
 
 
-def benchmark_table(name: str, runs: list[str | Path], style: str) -> str:
+def benchmark_table(name: str, runs: Sequence[str | Path], style: str, unmeasured: bool = True) -> str:
     """Returns what was published for one data set, and what the runs found (report/benchmarks.py)."""
-    table, others = benchmarks.compare(name, reading.take(runs) if runs else [])
+    table, others = benchmarks.compare(name, reading.take(runs) if runs else [], unmeasured)
     if others:
         data = ', '.join(sorted({result.data for result in others}))
         print(f'left out: {len(others)} results on other data ({data}) than {name}', file=sys.stderr)
     return render.render(table, style)
 
 
-def published_table(name: str, runs: list[str | Path], style: str) -> str:
+def published_table(name: str, runs: Sequence[str | Path], style: str) -> str:
     """Returns a published or described table with what the runs found.
 
     Raises:
@@ -137,7 +138,7 @@ def published_table(name: str, runs: list[str | Path], style: str) -> str:
     return render.render(table, style)
 
 
-def released_table(folders: list[str | Path], style: str) -> str:
+def released_table(folders: Sequence[str | Path], style: str) -> str:
     """Returns the table of all nets of other libraries, with the evaluations in some folders.
 
     Raises:
@@ -159,7 +160,10 @@ def main(argv: list[str]) -> int:
         places=('runs',),
         buckets=('runs',),
         repeated=('runs',),
-        switches=dict(list='name the published tables'),
+        switches=dict(
+            list='name the published tables',
+            measured='of a data set leave out the published rows that no run stands beside',
+        ),
         runs='folders of finished runs',
         format='text (default), markdown, csv, latex or html',
     )
@@ -169,7 +173,7 @@ def main(argv: list[str]) -> int:
     # --runs A B C: the first comes with the flag, the others as arguments after the table's name.
     named = bool(options.rest) and _is_table(options.rest[0], alone=len(options.rest) == 1)
     name, rest = (options.rest[0], options.rest[1:]) if named else ('results', options.rest)
-    runs = at_hand.read_all([*options.runs, *rest])
+    runs: list[str | Path] = [*at_hand.read_all([*options.runs, *rest])]
     style = options.format or 'text'
     if name.endswith('.json'):
         rows = read_measurement(local(name))
@@ -177,7 +181,7 @@ def main(argv: list[str]) -> int:
         _print([dict.fromkeys(columns) | row for row in rows], columns, style, local(name).stem)
         return 0
     if name in benchmarks.names():
-        print(benchmark_table(name, runs, style))
+        print(benchmark_table(name, runs, style, not options.measured))
         return 0
     if name == RELEASED:
         print(released_table(runs, style))

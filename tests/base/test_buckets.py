@@ -346,6 +346,19 @@ def test_a_table_of_runs_in_a_bucket_is_that_of_their_folders(store, tmp_path, c
     assert not list((tmp_path / 'staging').rglob('large')) and not list((tmp_path / 'staging').rglob('checkpoints'))
 
 
+def test_of_a_run_that_goes_on_whole_checkpoints_are_read(store):
+    with opened() as place:
+        run_folder(place, 4)
+    Bucket.of(ADDRESS).write('checkpoints/6/state/data', b'half')
+    assert [path.name for path in (at_hand.read(ADDRESS) / 'checkpoints').iterdir()] == ['4']
+    with opened() as place:
+        run_folder(place, 6)
+        (place / 'checkpoints/4').rename(place / 'checkpoints/4.deleting')
+    folder = at_hand.read(ADDRESS)
+    assert (folder / 'checkpoints/6/state/data').read_text() == 'of 6'
+    assert not (folder / 'checkpoints/4/state/data').exists() and not (folder / 'lock').exists()
+
+
 def test_what_reads_nothing_of_buckets_says_so(store):
     with pytest.raises(UserError, match='this is not done in buckets'):
         track.main(['gs://lab/runs/a', '--to', 'mlflow'])

@@ -49,6 +49,7 @@ def test_labels_never_change():
     [
         ({'labels': 201}, {'name': 'none'}, ('201', '200 training images')),
         ({'labels': 3}, {'name': 'none'}, ('1 of 4 classes', 'at least 4')),
+        ({'labels': -5}, {'name': 'none'}, ('labels is -5', '0 for all')),
         ({'labels': 200}, {'name': 'none'}, ("'class ", 'of 50)', 'expected at most')),
         ({}, {'name': 'rest'}, ('every training image keeps its label', 'config.data.labels')),
         ({}, {**FAKE, 'image_size': 9}, ('9 x 9 x 1', '8 x 8 x 1')),

@@ -5,11 +5,13 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cvresearch
 from cvresearch.base import config as configs
 from cvresearch.base.overrides import flatten
+from cvresearch.evaluation import feature_files, predictions
 from tests import reference
 
 DOCS = Path('docs/reference')
@@ -52,6 +54,14 @@ def test_records_are_explained():
         rows = [json.loads(line) for line in (path / 'metrics.jsonl').read_text().splitlines()]
         keys = {*card, *(key for row in rows if row['split'] in ('train', 'test') for key in row)}
         assert not [key for key in keys if f'`{key}`' not in text], path
+
+
+def test_kept_predictions_and_features_are_explained(tmp_path):
+    text = (DOCS / 'records.md').read_text()
+    file = tmp_path / 'test.npz'
+    predictions.Predictions(np.eye(3, dtype=np.float32), np.arange(3, dtype=np.int32), {}, ('a', 'b', 'c')).save(file)
+    with np.load(file) as kept:
+        assert not [name for name in (*kept.files, *feature_files.KEYS) if f'`{name}`' not in text]
 
 
 def test_a_docstring_is_read_by_its_arguments():

@@ -5,8 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from cvresearch.base.errors import UserError
+from cvresearch.data import operations
 from cvresearch.engine import augment
 
 KEYS = jax.random.split(jax.random.key(0), 400)
@@ -77,3 +79,23 @@ def test_erasing_keeps_to_the_area_and_the_ratio_that_it_is_given():
 def test_mistakes(knobs, message):
     with pytest.raises(UserError, match=message):
         augment.make(knobs)
+
+
+@pytest.mark.parametrize(('degrees', 'shear', 'scale'), [(30, (10, -7), (1.2, 0.9)), (90, (0, 0), (1, 1))])
+def test_turned_sheared_and_stretched_images_are_pillows_up_to_rounding(degrees, shear, scale):
+    image = np.asarray(Image.fromarray(IMAGES[0]).resize((28, 28), Image.BICUBIC))
+    inverse = operations.inverse_affine((14, 14), degrees, scale=scale, shear=shear)
+    theirs = np.asarray(operations.affine(Image.fromarray(image), inverse, smooth=True), int)
+    numbers = [tuple(map(jnp.float32, pair)) for pair in (shear, scale)]
+    ours = augment.sampled(image, augment.inverse_affine(jnp.float32(degrees), *numbers), 'constant')
+    inside = ndimage.binary_erosion(theirs.any(-1), iterations=2)  # at its rim Pillow mixes no black
+    assert np.abs(np.asarray(ours, int) - theirs)[inside].max() <= 2 and inside.mean() > 0.5
+
+
+def test_turns_reach_the_largest_angle_either_way_and_no_farther():
+    line = np.zeros((400, 41, 41, 1), np.uint8)
+    line[:, 20, 20:] = 255  # to the right of the centre
+    turned = np.asarray(augment.Augment(rotate=30.0).images(line, KEYS), float)[..., 0]
+    y, x = np.mgrid[-20:21, -20:21]
+    angles = np.degrees(np.arctan2((turned * y).sum((1, 2)), (turned * x).sum((1, 2))))
+    assert -31 < angles.min() < -27 and 27 < angles.max() < 31 and abs(angles.mean()) < 4

@@ -16,6 +16,7 @@ from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.classifiers import load
 from cvresearch.engine.experiment import Experiment
+from cvresearch.engine.methods import table as methods
 from cvresearch.engine.methods.consistency import fixmatch, uda
 from cvresearch.engine.methods.meta_pseudo_labels import MetaPseudoLabels
 from cvresearch.engine.methods.pseudo_labels import PseudoLabels
@@ -200,6 +201,15 @@ def test_bad_input_is_one_line_and_nothing_is_written(smoke, tmp_path, overrides
         train.run(semi(smoke, 'fixmatch', **overrides), tmp_path / 'run')
     assert all(word in str(error.value) for word in words) and '\n' not in str(error.value)
     assert not (tmp_path / 'run').exists()
+
+
+def test_what_freezes_is_named_where_it_is_no_key_of_the_file(smoke):
+    config = semi(smoke, 'fixmatch')
+    with config.unlocked():
+        config.finetune = dict(name='probe')
+        config.updates.freeze = ('conv1',)  # as that method of finetuning has it
+    with pytest.raises(UserError, match=r'no config.updates.freeze \(config.finetune.name=probe sets it\)'):
+        methods.make(config, 8.0)
 
 
 def test_images_without_labels_and_no_use_for_them_is_an_error(smoke, tmp_path):

@@ -56,6 +56,13 @@ def test_a_first_generation_that_needs_a_teacher_is_refused(tmp_path):
         chain.generations(f'{SPEC}:first', {}, tmp_path)
 
 
+def test_curriculum_labeling_takes_a_fifth_more_of_each_class_each_time(tmp_path):
+    first, *students = chain.generations('configs/few_labels.py:curriculum', {}, tmp_path)
+    assert first.config.method.name == 'supervised'
+    assert [run.config.unlabelled.best for run in students] == [0.2, 0.4, 0.6, 0.8, 1.0]
+    assert all(run.config.unlabelled.hard and not run.config.init.weights for run in students)  # restarted
+
+
 def test_a_file_without_generations_is_one_line(tmp_path):
     with pytest.raises(UserError, match='defines no chain'):
         chain.generations('configs/lenet5_fake.py', {}, tmp_path)

@@ -163,3 +163,10 @@ def test_recipes_have_lines_of_their_own_and_seeds_must_differ(finished, capsys)
 def test_other_formats_have_the_evidence_as_marks(style):
     text = render.render(benchmarks.compare(NAME, [])[0], style)
     assert '96.2' in text and 'recalled, not checked' in text
+
+
+def test_without_the_rest_only_lines_with_runs_are_left(finished, capsys):
+    run = finished('a', f'{RESNET}:erasing', 95.9)
+    tables.main([NAME, '--runs', str(run), '--measured', '--format', 'csv'])
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row['net'] == 'ResNet-20 + random erasing' and row['difference'] == '-0.08'

@@ -70,9 +70,11 @@ def make(config: ConfigDict, steps_per_epoch: float) -> Method:
         'distillation.teacher': bool(config.distillation.get('teacher')),
     }
     if refused := [key for key, set_ in other.items() if set_]:
+        how = config.get('finetune', {}).get('name', 'all')  # which freezes, where the file itself does not
+        set_by = f' (config.finetune.name={how} sets it)' if refused[0] == 'updates.freeze' and how != 'all' else ''
         raise UserError(
-            f'config.method.name is {config.method.name!r}, whose update has no config.{refused[0]}; expected it at '
-            'its default'
+            f'config.method.name is {config.method.name!r}, whose update has no config.{refused[0]}{set_by}; expected '
+            'it at its default'
         )
     return method
 
