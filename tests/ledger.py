@@ -45,6 +45,7 @@ PROGRAMS = {
             'peers.compiled',
             'peers.exports',
             'peers.load',
+            'peers.rounding',
             'peers.scale',
             'peers.serving',
             'peers.small_photographs',

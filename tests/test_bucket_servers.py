@@ -41,7 +41,7 @@ def test_a_run_lies_in_its_bucket_and_a_second_process_is_refused(scheme, tmp_pa
         files = bucket.files()
         assert json.loads(bucket.read('run.json'))['status'] == 'finished'
         assert bucket.read('metrics.jsonl').count(b'"split": "test"') == 4
-        assert {'config.json', 'predictions/test.npz', 'checkpoints/16/commit_success.txt'} <= files.keys()
+        assert {'config.json', 'predictions/test.npz', 'checkpoints/16/whole.txt'} <= files.keys()
         assert [name for name in files if 'tfevents' in name] and not list((tmp_path / 'staging').rglob('checkpoints'))
 
 

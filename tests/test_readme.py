@@ -46,3 +46,8 @@ def test_readme_has_exactly_two_setup_commands():
     blocks = re.findall(r'<!-- (train|test) command -->\n```bash\n(.*?)```', README, re.S)
     assert [name for name, _ in blocks] == ['train', 'test']
     assert 'configs/lenet5_mnist5k.py' in blocks[0][1] and 'pytest' in blocks[1][1]
+
+
+def test_readme_has_at_most_150_lines_and_a_picture_in_its_first_screen():
+    assert len(README.splitlines()) <= 150
+    assert re.search(r'^!\[', README.partition('## ')[0], re.M)

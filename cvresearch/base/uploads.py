@@ -3,7 +3,7 @@
 The promise of a run's folder is that no checkpoint is newer than the rows, snapshots and predictions that belong to it.
 So a pass first looks which checkpoints are whole, then sends all other files, then snapshots, then those checkpoints,
 and last deletes the ones that they replace. Each file is one object, written in one step. The files of a checkpoint
-come before the mark with which Orbax itself ends a checkpoint in a bucket; without it there is none.
+come before a mark; without it there is none.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from cvresearch.base.lease import FOLDER, Lease, LostError
 PASS_SECONDS = 5.0  # between two looks at the folder
 MOST_SECONDS = 60.0  # between two tries where the bucket cannot be written
 END_SECONDS = 300.0  # for which the end of a run is tried
-MARK = 'commit_success.txt'  # Orbax's
+MARK = 'whole.txt'  # of a checkpoint, in the bucket alone; Orbax's own mark is a file of it like any other
 FIRST = 'config.json'  # a folder without it holds no run
 # Folders that are whole or nothing, and what is not for others: locks, and what is being written or deleted.
 _UNITS = re.compile(r'(?:.*/)?(?:checkpoints|snapshots)/\d+')

@@ -146,11 +146,7 @@ def architecture_of(
     variant = registry.variant(model)
     if type(inner) is not variant.module:
         raise UserError(f'a {type(inner).__name__} cannot be kept; expected the {variant.module.__name__} of {model!r}')
-    arguments = {
-        name: value
-        for name, default in registry.arguments_of(model).items()
-        if (value := getattr(inner, name)) != default
-    }
+    arguments = registry.arguments_in(model, inner)
     try:
         arguments = json.loads(json.dumps(arguments))
     except TypeError as error:

@@ -2,8 +2,9 @@
 
     cvresearch export --weights NAME --to FORMAT --out PATH [--uint8] [--probabilities] [--float16]
 
-NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, compressed:DIR or a path; run:DIR@ema
-is the average that a run keeps. Several --weights are an ensemble, whose probabilities are the mean. FORMAT is one of
+NAME is run:DIR, file:PATH#torchvision/resnet50, hub:timm/resnet50.a1_in1k, compressed:DIR or a path. Of a run that
+keeps an average of its weights, the average leaves; run:DIR@raw are the weights themselves, run:DIR@best the best ones.
+Several --weights are an ensemble, whose probabilities are the mean. FORMAT is one of
 
     onnx         one file, opset 18: `images`, float32 (batch, height, width, channels), normalized, to `logits`
     stablehlo    one file for CPU, GPU and TPU: jax.export.deserialize(...).call(images)

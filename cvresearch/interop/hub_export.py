@@ -112,6 +112,7 @@ def card(config: Mapping, facts: Mapping[str, object], license_: str) -> str:
     """
     facts = dict(facts)
     results, recipe = cast(Mapping, facts.pop('final', None) or {}), facts.pop('recipe', None)
+    facts.pop('facts', None)  # each is a row of its own
     head = ['---', 'tags:', '- image-classification', '- timm', 'library_name: timm']
     head += ['pipeline_tag: image-classification', *(['metrics:', '- accuracy'] if results else [])]
     head += [f'license: {license_}', '---']
@@ -132,18 +133,23 @@ transform = timm.data.create_transform(**timm.data.resolve_model_data_config(mod
 ```
 """
     table = ['', '## Making', '', '| | |', '|---|---|', *rows] if rows else []
-    parts = [*head, text.rstrip('\n'), *_results(results), *table]
+    parts = [*head, text.rstrip('\n'), *_results(results, facts), *table]
     if recipe:
         parts += ['', '## Recipe', '', '```json', json.dumps(recipe, indent=1), '```']
     return '\n'.join(parts) + '\n'
 
 
-def _results(results: Mapping[str, Mapping]) -> list[str]:
+def _results(results: Mapping[str, Mapping], facts: Mapping[str, object]) -> list[str]:
     """Returns the table of the last evaluations; percentages as they are recorded."""
     names = [name for name in METRICS if any(name in row for row in results.values())]
     if not names:
         return []
-    lines = ['', '## Results', '', f'| split | {" | ".join(names)} | images seen |']
+    lines = ['', '## Results', '']
+    if 'weights' in facts:  # the run has evaluated both, and perhaps others later than these
+        kind = facts['weights']
+        which = 'the weights themselves' if kind == 'raw' else f'their average ({kind})'
+        lines += [f'The last evaluations of the run. This folder has {which}, after step {facts["step"]}.', '']
+    lines += [f'| split | {" | ".join(names)} | images seen |']
     lines.append(f'|---|{"---|" * (len(names) + 1)}')
     for split, row in results.items():
         cells = [split, *(_cell(row.get(name, '')) for name in names), _cell(row.get('n_seen', ''))]

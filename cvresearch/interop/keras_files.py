@@ -222,11 +222,15 @@ def write_h5(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     """Writes tensors by 'layer/weight' as Keras 2 laid them out; `model.load_weights(path, by_name=True)` takes them.
 
     Keras 3 reads that layout; its own numbers layers by their order in a model, which tensors do not tell.
+
+    Raises:
+      OSError: the file cannot be written.
     """
     layers: dict[str, list[str]] = {}
     for name in tensors:
         layers.setdefault(name.rpartition('/')[0], []).append(name)
-    with h5py.File(path, 'w') as root:
+    # In memory first: HDF5 writes while it closes, and then says of a full disk that a reference cannot be freed.
+    with h5py.File(path, 'w', driver='core', backing_store=False) as root:
         root.attrs['backend'], root.attrs['keras_version'] = 'cvresearch', '2.15.0'
         _write_names(root, 'layer_names', list(layers))
         for layer, names in layers.items():
@@ -236,6 +240,9 @@ def write_h5(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
             _write_names(group, 'weight_names', [f'{name}:0' for name in names])
             for name in names:
                 group[f'{name}:0'] = tensors[name]
+        root.flush()
+        content = root.id.get_file_image()
+    path.write_bytes(content)
 
 
 def _write_names(group: h5py.Group, attribute: str, names: Sequence[str]) -> None:

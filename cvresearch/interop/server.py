@@ -16,7 +16,7 @@ import concurrent.futures
 import contextlib
 import importlib.resources
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import jax
 import numpy as np
@@ -152,7 +152,7 @@ class Server:
 
     @web.middleware
     async def _counted(self, request: web.Request, handler: Callable) -> web.StreamResponse:
-        started = time.monotonic()
+        started, path = time.monotonic(), request.path if request.path in PATHS else 'other'
         try:
             response = await handler(request)
         except web.HTTPException as error:
@@ -160,7 +160,13 @@ class Server:
             response = web.json_response({'error': error.text or error.reason}, status=error.status)
             if hdrs.ALLOW in error.headers:
                 response.headers[hdrs.ALLOW] = error.headers[hdrs.ALLOW]
-        path = request.path if request.path in PATHS else 'other'
+            if request.content.exception() is not None:
+                # Where this body ends and the next request begins is not known; nobody reads what is left of it.
+                response.force_close()
+                request.content.feed_eof()
+        except Exception:
+            self._answers[path, 500] += 1
+            raise
         self._answers[path, response.status] += 1
         if (path, response.status) == ('/predict', 200):
             self._seconds += time.monotonic() - started
@@ -260,18 +266,29 @@ async def _image_of(request: web.Request) -> bytes:
     """
     kind = request.content_type
     if kind == 'multipart/form-data':
-        try:
-            field = (await request.post()).get('image')
-        except ValueError as error:
-            raise web.HTTPBadRequest(text=f'the form cannot be read ({" ".join(str(error).split())})') from error
+        field = (await _read(request.post())).get('image')
         if not isinstance(field, web.FileField):
             raise web.HTTPBadRequest(text='the form has no file in its field `image`')
         with field.file as file:
             data = file.read()
     elif kind.startswith('image/') or kind == 'application/octet-stream':
-        data = await request.read()
+        data = await _read(request.read())
     else:
         raise web.HTTPUnsupportedMediaType(text=f'the type is {kind}; expected image/jpeg, image/png or another image')
     if not data:
         raise web.HTTPBadRequest(text='the request has no image; send a file as the body')
     return data
+
+
+async def _read(body: Awaitable):
+    """Returns what is read of a request.
+
+    Raises:
+      web.HTTPBadRequest: it is not what its headers say: not compressed, no form, in no known encoding.
+    """
+    try:
+        return await body
+    except (web.HTTPException, TimeoutError, ConnectionResetError):
+        raise
+    except Exception as error:  # aiohttp's and its decoders' are of many kinds
+        raise web.HTTPBadRequest(text=f'the body cannot be read ({" ".join(str(error).split())})') from error

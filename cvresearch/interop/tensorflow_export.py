@@ -30,6 +30,7 @@ def to_savedmodel(path: Path, function: Callable, images: jax.ShapeDtypeStruct, 
 
     Raises:
       UserError: TensorFlow cannot hold the program.
+      OSError: the folder cannot be written.
     """
     _save(path, function, (None, *images.shape[1:]), images.dtype, result)
 
@@ -73,11 +74,14 @@ def _save(path: Path, function: Callable, shape: tuple, dtype, result: str) -> N
         spec = tf.TensorSpec(shape, tf.dtypes.as_dtype(dtype), name='images')
         module.call = tf.function(lambda images: {result: converted(images)}, input_signature=[spec], autograph=False)
         signatures = {'serving_default': module.call.get_concrete_function()}
-        tf.saved_model.save(module, str(path), signatures=signatures)
     except (ValueError, TypeError, NotImplementedError, tf.errors.OpError) as error:
         why = ' '.join(str(error).split())[:300]
         versions = f'TensorFlow {tf.__version__} with JAX {jax.__version__}'
         raise UserError(f'{versions} cannot hold the net: {why}') from error
+    try:
+        tf.saved_model.save(module, str(path), signatures=signatures)
+    except tf.errors.OpError as error:  # 'PATH; No space left on device'
+        raise OSError(error.message.rpartition('; ')[2]) from error
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import safetensors.numpy
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.paths import local
 from cvresearch.interop import deep_compression, foreign, numbers, shards, state_dicts, torch_files, torch_writer
 from cvresearch.interop.archives import open_zip
@@ -99,20 +99,27 @@ def write(
       metadata: text by name, kept beside the tensors (.safetensors alone can hold it).
 
     Raises:
-      UserError: another ending, or the file cannot be written.
+      UserError: another ending.
+      RunError: the file cannot be written; the disk is full.
     """
     path = local(path, 'the weights file')
     if path.suffix.lower() not in WRITERS:
         raise UserError(f'cannot write weights in {str(path)!r}: its name ends in none of {", ".join(WRITERS)}')
     temporary = path.with_name(f'{path.name}.tmp')
     try:
+        temporary.touch()
+        mode = (
+            temporary.stat().st_mode
+        )  # others may read it where they may read other files; safetensors would not let them
         # Safetensors would take the memory of a strided array as it lies.
         arrays = {name: np.asarray(tensor, order='C') for name, tensor in tensors.items()}
         WRITERS[path.suffix.lower()](temporary, arrays, version, metadata)
+        temporary.chmod(mode)
         os.replace(temporary, path)
     except (OSError, safetensors.SafetensorError) as error:
         temporary.unlink(missing_ok=True)
-        raise UserError(f'cannot write {path}: {error}') from error
+        why = getattr(error, 'strerror', None) or ' '.join(str(error).split())
+        raise RunError(f'cannot write {path}: {why}') from error
 
 
 def _format_of(path: Path) -> tuple[str, Callable[[Path], Read]]:

@@ -182,11 +182,23 @@ def arguments_of(name: str) -> dict[str, object]:
     return {key: value for key, value in defaults.items() if key not in given_by_the_program}
 
 
-def _keys(argument: str, default: object) -> dict[str, object]:
-    """Returns the defaults of the keys by which an argument is given: one, or one for each constant of a NormSpec."""
-    if not isinstance(default, NormSpec):
-        return {argument: default}
-    return {f'{argument}_{constant}': value for constant, value in dataclasses.asdict(default).items()}
+def arguments_in(name: str, module: nn.Module) -> dict[str, object]:
+    """Returns the arguments of `build` by which a net differs from its variant, but for `num_classes` and `dtype`.
+
+    Raises:
+      UserError: an unknown name.
+    """
+    values = {}
+    for field in dataclasses.fields(module):
+        values |= _keys(field.name, getattr(module, field.name))
+    return {key: values[key] for key, default in arguments_of(name).items() if values[key] != default}
+
+
+def _keys(argument: str, value: object) -> dict[str, object]:
+    """Returns the keys by which an argument is given, with values: one, or one for each constant of a NormSpec."""
+    if not isinstance(value, NormSpec):
+        return {argument: value}
+    return {f'{argument}_{name}': constant for name, constant in dataclasses.asdict(value).items()}
 
 
 def _with_specs(module: type[nn.Module], by_key: dict[str, Any]) -> dict[str, Any]:

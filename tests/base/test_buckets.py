@@ -88,7 +88,8 @@ def run_folder(place, step, rows=1):
     (place / 'metrics.jsonl').write_text('row\n' * rows)
     (place / f'checkpoints/{step}/state').mkdir(parents=True)
     (place / f'checkpoints/{step}/state/data').write_text(f'of {step}')
-    (place / f'checkpoints/{step}/_CHECKPOINT_METADATA').write_text('x')
+    for name in ('_CHECKPOINT_METADATA', 'commit_success.txt'):  # Orbax's own
+        (place / f'checkpoints/{step}/{name}').write_text('x')
 
 
 def test_a_second_process_is_refused_while_the_first_lives(store, tmp_path):
@@ -167,6 +168,7 @@ def test_a_checkpoint_comes_after_its_rows_and_its_mark_is_last(store):
         run_folder(place, 4)
     writes = [line for line in store.done if 'lock' not in line]
     assert writes[0] == 'write config.json' and writes[-1] == f'write checkpoints/4/{uploads.MARK}'
+    assert writes.index('write checkpoints/4/commit_success.txt') < len(writes) - 1
     assert writes.index('write metrics.jsonl') < writes.index('write checkpoints/4/state/data')
     assert not place.exists()  # nothing stays on a small disk
 

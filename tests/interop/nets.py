@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from cvresearch.base import trees
+from cvresearch.data.preprocessing import Preprocessing
+from cvresearch.interop.classifier import Classifier, Provenance
 from cvresearch.models import registry
 from tests.goldens import seeded
 
@@ -16,8 +18,8 @@ CHEAPEST = tuple(
         for name in sorted(_CATALOGUE, key=lambda n: -(_CATALOGUE[n].macs or 1e12))
     }.values()
 )
-# With 1.0 these amplify rounding: of SENets (the gates) float32 is then 1e-5 to 2e-3 from float64, whoever computes it.
-# The other two then differ by 1.1e-5 and 1.5e-5 between runtimes; they were not compared in float64.
+# With 1.0 these amplify rounding (docs/records/rounding.csv): float32 is then 1e-5 to 2e-3 from float64 of SENets (the
+# gates), 2e-6 to 5e-6 of the other two, whoever computes it, and two runtimes up to 1.5e-5 from each other.
 VARIANCES = {'legacy_se': 2.0, 'mnasnet': 1.4, 'mobilenetv2': 1.4}
 _NAMES = {'scale': 'gamma', 'var': 'moving_variance'}
 
@@ -42,11 +44,20 @@ def seeded_variables(module, shape, variance=1.0):
     return jax.tree_util.tree_map_with_path(leaf, specs)
 
 
-def small_net(name, num_classes=None):
-    """Returns (module, variables, input shape) of a variant."""
+def small_net(name, num_classes=None, variance=None):
+    """Returns (module, variables, input shape) of a variant; the variance is the family's own if None."""
     module, shape = registry.build(name, num_classes), small_shape(name)
-    variance = next((value for start, value in VARIANCES.items() if name.startswith(start)), 1.0)
+    variance = variance or next((value for start, value in VARIANCES.items() if name.startswith(start)), 1.0)
     return module, seeded_variables(module, shape, variance), shape
+
+
+def of_library(name, names=('cat', 'dog', 'é')):
+    """Returns a classifier that computes what a reference does, such as timm/mobilenetv2_035, with seeded weights."""
+    theirs = registry.reference(name)
+    module, shape = registry.build(theirs.variant, len(names), **theirs.arguments), small_shape(theirs.variant)
+    prepared = Preprocessing(crop=32, resize=40, interpolation='bicubic', mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 0.4))
+    variables = jax.tree.map(np.asarray, seeded_variables(module, shape))
+    return Classifier(module, variables, prepared, tuple(names), Provenance('run', 'run:x', theirs.variant, '00'))
 
 
 def logits(module, variables, images):

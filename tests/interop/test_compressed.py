@@ -13,6 +13,7 @@ from cvresearch.models import registry
 from cvresearch.nn.stored import Stored
 from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import kernels, with_kernels
+from tests.interop.nets import CHEAPEST
 
 SIZE = (28, 28, 1)
 
@@ -39,6 +40,16 @@ def test_a_net_comes_back_with_equal_logits_and_its_record(net, tmp_path):
     assert np.array_equal(back.apply(read, images), module.apply(variables, images))
 
 
+@pytest.mark.parametrize('name', ['efficientnet_lite0', 'resnet50', *CHEAPEST])
+def test_any_architecture_is_built_anew_from_its_record(name):
+    wanted = {name: 0.123 for name in registry.arguments_of(name) if name == 'bn_momentum'}
+    module = registry.build(name, 7, **wanted)
+    record = json.loads(json.dumps(compressed.architecture_of(name, module, SIZE)))
+    assert record['arguments'] == wanted
+    back, size = compressed._build(record)
+    assert (back, size) == (module, SIZE)
+
+
 def test_the_record_accounts_for_every_byte(net, tmp_path):
     saved(tmp_path / 'net', *net)
     record = json.loads((tmp_path / 'net' / compressed.RECORD).read_text())
@@ -54,6 +65,14 @@ def test_a_factored_net_comes_back(net, tmp_path):
     images = np.ones((1, *SIZE), np.float32)
     assert read['params']['C5']['first'].shape == (5, 5, 16, 10)
     assert np.array_equal(back.apply(read, images), Stored(module).apply(variables, images))
+
+
+@pytest.mark.parametrize('model', registry.catalogue())
+def test_of_every_net_the_arguments_are_kept_that_differ(model):
+    own = registry.arguments_of(model)
+    changed = {key: value for key, value in {'bn_eps': 0.5, 'bn_momentum': 0.25}.items() if key in own}
+    architecture = compressed.architecture_of(model, registry.build(model, 3, **changed), SIZE)
+    assert architecture['arguments'] == changed
 
 
 def test_an_existing_folder_is_left_alone(net, tmp_path):

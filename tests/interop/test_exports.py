@@ -21,7 +21,7 @@ from cvresearch.engine import classifiers
 from cvresearch.interop import export, exports, weight_files
 from cvresearch.interop.classifier import Classifier, Provenance
 from cvresearch.nn.stored import Stored
-from tests.interop.nets import relative_error, small_net
+from tests.interop.nets import of_library, relative_error, small_net
 
 PREPARED = dict(crop=32, resize=40, interpolation='bicubic', mean=(0.1, 0.5, 0.7), std=(0.2, 0.3, 0.4))
 
@@ -147,17 +147,24 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     assert not os.listdir(tmp_path)
 
 
-@pytest.mark.parametrize('form', ['onnx', 'stablehlo', 'torchvision', 'torchvision.pth'])
-def test_a_file_that_cannot_be_finished_is_not_there(form, weights, tmp_path):
+FULL = {
+    'net.onnx': ('onnx', 'torchvision/shufflenet_v2_x0_5'), 'net.stablehlo': ('stablehlo', 'timm/mobilenetv2_035'),
+    'net.safetensors': ('torchvision', 'torchvision/shufflenet_v2_x0_5'), 'net.pth': ('timm', 'timm/mobilenetv2_035'),
+    'net.h5': ('keras', 'keras/MobileNet_025'), 'folder': ('hub', 'timm/mobilenetv2_035'),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('most', [3_000, 100_000])
+@pytest.mark.parametrize('name', FULL)
+def test_a_file_that_cannot_be_finished_is_not_there(name, most, tmp_path):
     """A limit on the size of files stands for a full disk: writing fails in the middle."""
-    found = classifiers.load(f'file:{weights}#torchvision/shufflenet_v2_x0_5')
-    form, _, ending = form.partition('.')
-    path = tmp_path / f'net.{ending or {"torchvision": "safetensors"}.get(form, form)}'
+    form, reference = FULL[name]
+    found, path = of_library(reference), tmp_path / name
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     jax.config.update('jax_enable_compilation_cache', False)  # its files would be too large too
     try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-        with pytest.raises((RunError, UserError), match='cannot write') as error:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, limits[1]))
+        with pytest.raises(RunError, match='cannot write') as error:
             exports.export(found, form, path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

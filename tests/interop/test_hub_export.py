@@ -80,6 +80,14 @@ def test_the_card_of_a_run_has_results_with_the_number_of_images_and_the_recipe(
     assert json.loads(text.split('```json\n')[1].split('```')[0])['batch_size'] == 64
 
 
+def test_the_card_says_which_weights_of_the_run_these_are():
+    config = hub_export.configuration({'fc.weight': np.zeros((2, 512))}, 'timm/resnet18', PREPARED, 'ab', 'mit')
+    origin = {'step': 40, 'weights': 'ema'}
+    facts = origin | {'facts': origin, 'final': {'test': {'top1': 50.0}, 'test_ema': {'top1': 75.0}}}
+    text = hub_export.card(config, facts, 'mit')
+    assert 'This folder has their average (ema), after step 40.' in text and '| facts |' not in text
+
+
 def test_channels_that_timm_cannot_give_are_refused():
     tensors = {'fc.weight': np.zeros((2, 512))}
     with pytest.raises(UserError, match='BGR'):

@@ -107,7 +107,12 @@ def form(name, data):
     return body
 
 
+def part(header, more='; filename="a.png"'):
+    return f'--x\r\nContent-Disposition: form-data; name="image"{more}\r\n{header}\r\n\r\nx\r\n--x--\r\n'.encode()
+
+
 _, PNG = photograph()
+FORM = {'Content-Type': 'multipart/form-data; boundary=x'}
 BAD = {
     'no body': (400, dict(data=b'', headers={'Content-Type': 'image/png'})),
     'text': (415, dict(data=b'hello', headers={'Content-Type': 'text/plain'})),
@@ -116,6 +121,9 @@ BAD = {
     'too large': (413, dict(data=b'0' * 20_000, headers={'Content-Type': 'image/png'})),
     'another field': (400, dict(data=form('file', b'x'))),
     'a form without an end': (400, dict(data=b'--x', headers={'Content-Type': 'multipart/form-data; boundary=x'})),
+    'not compressed': (400, dict(data=PNG, headers={'Content-Type': 'image/png', 'Content-Encoding': 'gzip'})),
+    'a field in an unknown encoding': (400, dict(data=part('Content-Transfer-Encoding: rot13'), headers=FORM)),
+    'a text in an unknown alphabet': (400, dict(data=part('Content-Type: text/plain; charset=x', ''), headers=FORM)),
     'a form without a boundary': (400, dict(data=b'x', headers={'Content-Type': 'multipart/form-data'})),
 }
 

@@ -5,6 +5,7 @@ That Python needs this project's requirements too. Without any the test is skipp
 
 import importlib.util
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -66,6 +67,20 @@ def test_savedmodel_and_tflite_of_raw_pixels_give_our_logits(tmp_path, capsys):
         assert relative_error(found[name], expected[:count]) <= 1e-5, name
     assert '"a"' in (tmp_path / 'saved' / 'cvresearch.json').read_text()
     assert '"a"' in (tmp_path / 'net.tflite.json').read_text()
+
+
+@pytest.mark.parametrize(('form', 'name'), [('savedmodel', 'saved'), ('tflite', 'net.tflite')])
+def test_a_full_disk_leaves_nothing(form, name, tmp_path, capsys):
+    """A limit on the size of files stands for it."""
+    python = python_with_tensorflow(capsys)
+    run = ROOT / 'tests' / 'engine' / 'data' / 'runs' / 'densenet_one_optimizer_group'
+    words = f'-m cvresearch export --weights run:{run} --to {form} --out {tmp_path / name}'.split()
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (3_000, 3_000))  # noqa: E731
+    environment = {**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}
+    done = subprocess.run([python, *words], capture_output=True, text=True, cwd=ROOT, env=environment, preexec_fn=limit)
+    said = [line for line in done.stderr.splitlines() if line.startswith(('error', 'Traceback'))]
+    assert done.returncode == 1 and len(said) == 1 and said[0].startswith(f'error: cannot write {tmp_path / name}: ')
+    assert not os.listdir(tmp_path)
 
 
 @pytest.mark.skipif(importlib.util.find_spec('tensorflow') is not None, reason='TensorFlow is installed here')

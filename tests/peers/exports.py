@@ -19,6 +19,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 RECORD = ROOT / 'docs' / 'records' / 'exports.csv'
 OUTSIDE = Path(__file__).with_name('outside.py')
+# With the seeded weights of the other columns some values of these are above 65,504, which float16 does not hold.
+SMALLER = {'nasnet': 2.0, 'shufflenet_g3': 2.0}
 FIELDS = ('family', 'net', 'image', 'onnx', 'stablehlo', 'float16', 'custom_calls', 'platforms', 'batch', 'megabytes')
 
 
@@ -70,7 +72,8 @@ def half_of(name: str) -> str:
     from tests.goldens import seeded
     from tests.interop.nets import relative_error, small_net
 
-    module, variables, shape = small_net(name)
+    variance = next((value for start, value in SMALLER.items() if name.startswith(start)), None)
+    module, variables, shape = small_net(name, variance=variance)
     function, spec = inference.function(module, variables), inference.image_spec(shape, raw=False)
     images, found = seeded.image((3, *shape)), []
     for kind in ('float32', 'float16'):
