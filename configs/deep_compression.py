@@ -11,34 +11,37 @@ and then the codes:
         --config.init.weights=run:runs/pruned
     python -m cvresearch compress --weights run:runs/shared --bits 8 --code --out runs/small
 
-`:factored`, in place of `:pruned`, trains the factors of a tenth of the weights; `:student` is a net with a tenth of
-them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
+`:factored`, in place of `:pruned`, trains factors of a tenth of the hidden layers' weights; `:student` is a net with a
+tenth of them, and learns from the large one's logits with --config.distillation.teacher=run:runs/dense.
 
 `:lenet5` is the convolutional net, `:fashion` the other images, as in `configs/deep_compression.py:lenet5,pruned`.
 `launch/deep_compression.py` makes all runs of docs/compression.md.
 
 The recipe is this project's: AdamW and half a cosine, dropout 0.5 in the dense layers, which pruning lowers (equation
 2); the rate is a tenth in retraining, as the paper has it for LeNet, and a hundredth for the shared values, whose
-gradients are sums. Fashion-MNIST is learned from 10,000 images, as many as two cores can do.
+gradients are sums. LeNet-300-100 decays its weights so fast that pixels which are always black keep none; with that the
+first dense layer keeps 5 % where the paper has 8. Both, and 5 bits, were chosen on training digits that were held out
+(launch/compression_choices.py). LeNet-5 has the same share, and the paper's bits. Of Fashion-MNIST LeNet-300-100 learns
+from 10,000 images and LeNet-5 from 4,000, as many as two cores can do.
 
 Expected: files 40 and 39 times smaller at the accuracy of the first run (verified: Han, Mao & Dally, on MNIST).
-Measured here: docs/compression.md, where LeNet-300-100 loses 0.8 points.
+Measured here: docs/compression.md.
 Cost: 120,000 images; all three runs 320,000.
 """
 
 from configs import common
 
-KEPT = {  # of each layer, by Han et al. 2015
-    'mlp_300_100': (('hidden1', 0.92), ('hidden2', 0.91), ('head', 0.74)),
-    'lenet5_caffe': (('conv1', 0.34), ('conv2', 0.88), ('ip1', 0.92), ('head', 0.81)),
+DROPPED = {  # of each layer, by Han et al. 2015, but for the first dense one, where they keep 8 %
+    'mlp_300_100': (('hidden1', 0.95), ('hidden2', 0.91), ('head', 0.74)),
+    'lenet5_caffe': (('conv1', 0.34), ('conv2', 0.88), ('ip1', 0.95), ('head', 0.81)),
 }
-# By the paper 6, and 8 and 5 in LeNet-5. 4 was chosen by the size and the test accuracy of the first seed.
-BITS = 4
+BITS = {'mlp_300_100': (), 'lenet5_caffe': (('conv.*', 8), '.*')}  # 5 where nothing else is said
 
 
 def get_config(arg=''):
     c = common.mnist5k(epochs=30)
     c.augment.shift = 0
+    c.optimizer.weight_decay = 1.0
     c.model = dict(name='mlp_300_100', act='relu', kernel_init='he_normal', dropout=0.3)
     return common.finish(
         c, arg, lenet5=lenet5, fashion=fashion, pruned=pruned, shared=shared, factored=factored, student=student
@@ -47,11 +50,12 @@ def get_config(arg=''):
 
 def lenet5(c):
     c.model = dict(name='lenet5_caffe', dropout=0.5)
+    c.optimizer.weight_decay = 0.01
     c.epochs = 15.0
 
 
 def fashion(c):
-    c.data = dict(name='fashion_mnist', train=10_000)
+    c.data = dict(name='fashion_mnist', train=4_000 if c.model.name == 'lenet5_caffe' else 10_000)
     c.epochs = 1.0 * round(0.7 * c.epochs)
 
 
@@ -61,7 +65,7 @@ def pruned(c):
     c.schedule.peak = 1e-3
     c.compress = dict(
         name='prune',
-        layers=KEPT[c.model.name],
+        layers=DROPPED[c.model.name],
         schedule='iterative',
         rounds=4,
         end_epochs=c.epochs / 2,
@@ -74,14 +78,14 @@ def shared(c):
     c.optimizer.weight_decay = 0.0
     c.schedule.peak = 2e-5
     c.model.dropout = 0.0
-    c.compress = dict(name='share', bits=BITS)
+    c.compress = dict(name='share', bits=5, layers=BITS[c.model.name])
 
 
 def factored(c):
     c.init.head = 'keep'
     c.epochs = 1.0 * round(c.epochs / 3)
     c.schedule.peak = 2e-4
-    c.compress = dict(name='factors', size=0.1)
+    c.compress = dict(name='factors', size=0.1, layers=('hidden.*',))  # of the head it would leave rank 1
 
 
 def student(c):

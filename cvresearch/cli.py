@@ -104,7 +104,9 @@ def main(argv: list[str]) -> int:
             return _again(FORMER[words], rest)
         if words in COMMANDS:
             sys.argv = [f'cvresearch {words}', *rest]
-            return importlib.import_module(COMMANDS[words][0]).main(rest)
+            with cli.importing():
+                module = importlib.import_module(COMMANDS[words][0])
+            return module.main(rest)
     room = argv[0] if argv and any(words.startswith(f'{argv[0]} ') for words in COMMANDS) else ''
     rest = argv[1:] if room else argv
     if not rest or rest[0] in ('-h', '--help'):

@@ -15,7 +15,7 @@ from pathlib import Path
 from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, lookup
 from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
 from cvresearch.base.workdir import write_atomically
@@ -126,6 +126,8 @@ def main(argv: list[str]) -> int:
         places=('workdir', 'out', 'table'),
         workdir='folder of the runs',
         out=f'the record ({OUT})',
+        net=f'one of {", ".join(NETS)}; both by default',
+        data=f'one of {", ".join(DATA)}; both by default',
         table='print the table of this record, and do nothing else',
     )
     if options.table:
@@ -133,11 +135,15 @@ def main(argv: list[str]) -> int:
         return 0
     if not options.workdir:
         raise UserError('--workdir is missing: a folder for the runs')
+    for flag, table_of in (('net', NETS), ('data', DATA)):
+        if value := getattr(options, flag):
+            lookup(flag, table_of, value)
     out = options.out or OUT
     record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': []}
     done = {(row['net'], row['data'], row['seed']) for row in record['cases']}
     for data, net, seed in itertools.product(DATA, NETS, SEEDS):
-        if (net, data, seed) not in done:
+        wanted = net == (options.net or net) and data == (options.data or data)
+        if wanted and (net, data, seed) not in done:
             folder = local(options.workdir) / f'{DATA[data] or "digits"}_{NETS[net] or "lenet300"}_{seed}'
             record['cases'].append(case(net, data, seed, folder))
             write_atomically(out, json.dumps(record, indent=1) + '\n')

@@ -25,7 +25,7 @@ from cvresearch.interop import compressed
 
 OUT = Path('docs/records/small_ways.json')
 SEEDS = (0, 1, 2)
-SVD = ('--svd', 'size=0.1')
+SVD = ('--svd', 'size=0.1', '--layer', 'hidden1', '--layer', 'hidden2')
 INT8, PER_TENSOR = ('--int8', 'minmax'), ('--int8', 'minmax', '--per_tensor')
 LENET, MOBILENET = 'configs/deep_compression.py', 'configs/mobilenet025_mnist5k.py'
 COLUMNS = ('net', 'way', 'trained so', 'n_seen', 'top-1', 'KB', 'ratio', 'seeds')

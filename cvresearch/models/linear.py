@@ -55,8 +55,10 @@ class MLP(nn.Module):
 
     def _require_pixels(self, image: tuple[int, ...]) -> None:
         first = 'hidden1' if self.widths else 'head'
-        got = math.prod(image)
-        expected = self.get_variable('params', first)['kernel'].shape[0] if self.has_variable('params', first) else got
+        expected = got = math.prod(image)
+        if self.has_variable('params', first):
+            stored = self.get_variable('params', first)
+            expected = stored['first' if 'first' in stored else 'kernel'].shape[0]  # nn/stored.py has factors
         if got != expected:
             size = 'x'.join(map(str, image))
             raise UserError(f'MLP got images of {size}, {got} numbers, expected {expected}, as its first layer has')

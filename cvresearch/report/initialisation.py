@@ -113,7 +113,7 @@ def rows(nets: Sequence[RunRecord]) -> list[dict]:
                 'gradients, first': _number(slopes[0]),
                 'gradients, last': _number(slopes[-1]),
                 'backward growth': _number(slopes[0] / slopes[-1] if slopes[-1] and slopes[0] is not None else None),
-                'training loss': _number(run.last('train', 'loss')),
+                'training loss': 'diverged' if run.diverged else _number(run.last('train', 'loss')),
                 'test top-1': f'{test["top1"]:.2f}',
             }
         )

@@ -42,6 +42,12 @@ class RunRecord:
         values = [row[metric] for row in self.rows if row['split'] == split]
         return values[-1] if values else None
 
+    @property
+    def diverged(self) -> bool:
+        """Whether all batches of the last logged steps were skipped, since nothing finite came of them."""
+        windows = [row.get('n_seen') for row in self.rows if row['split'] == 'train']
+        return bool(windows) and windows[-1] == 0
+
 
 def read(path: Path) -> RunRecord:
     """Returns one run.

@@ -47,8 +47,9 @@ class Group:
         return [run.card['final']['test']['top1'] for run in self.runs]
 
     def training(self, metric: str) -> float | None:
-        """Returns the mean of a metric over the last training batches that were logged; None without runs."""
-        values = [value for run in self.runs if (value := run.last('train', metric)) is not None]
+        """Returns the mean of a metric over the last training batches that were logged; None if no run learns."""
+        learning = [run for run in self.runs if not run.diverged]
+        values = [value for run in learning if (value := run.last('train', metric)) is not None]
         return statistics.mean(values) if values else None
 
     def interval(self) -> float | None:
@@ -143,7 +144,7 @@ def rows(settings: Sequence[Group]) -> list[dict]:
                 'seeds': f'{len(group.runs)} of {group.seeds}',
                 'images to train': card.config.get('data.train') if card else None,
                 'epochs': f'{card.config["epochs"]:g}' if card else None,
-                'training loss': None if loss is None else f'{loss:.3f}',
+                'training loss': _loss(group, loss),
                 'training top-1': None if top1 is None else f'{top1:.2f}',
                 'test top-1 of each (%)': ', '.join(f'{value:.2f}' for value in group.tests) or None,
                 'mean': f'{statistics.mean(group.tests):.2f}' if group.runs else None,
@@ -152,6 +153,13 @@ def rows(settings: Sequence[Group]) -> list[dict]:
             }
         )
     return table
+
+
+def _loss(group: Group, mean: float | None) -> str | None:
+    """Returns the mean training loss, and how many runs have none, since they diverged."""
+    diverged = sum(run.diverged for run in group.runs)
+    words = [*([f'{mean:.3f}'] if mean is not None else []), *([f'{diverged} diverged'] if diverged else [])]
+    return ', '.join(words) or None
 
 
 def main(argv: list[str]) -> int:

@@ -13,6 +13,7 @@ from cvresearch.models import registry
 from cvresearch.nn.stored import Stored
 from cvresearch.optim import factorise, sharing
 from cvresearch.optim.kernels import kernels, with_kernels
+from tests.interop.nets import CHEAPEST
 
 SIZE = (28, 28, 1)
 
@@ -37,6 +38,16 @@ def test_a_net_comes_back_with_equal_logits_and_its_record(net, tmp_path):
     assert (back.act, back.num_classes, about['original_sha256']) == ('relu', 7, 'a')
     images = np.random.default_rng(0).normal(size=(2, *SIZE)).astype(np.float32)
     assert np.array_equal(back.apply(read, images), module.apply(variables, images))
+
+
+@pytest.mark.parametrize('name', ['efficientnet_lite0', 'resnet50', *CHEAPEST])
+def test_any_architecture_is_built_anew_from_its_record(name):
+    wanted = {name: 0.123 for name in registry.arguments_of(name) if name == 'bn_momentum'}
+    module = registry.build(name, 7, **wanted)
+    record = json.loads(json.dumps(compressed.architecture_of(name, module, SIZE)))
+    assert record['arguments'] == wanted
+    back, size = compressed._build(record)
+    assert (back, size) == (module, SIZE)
 
 
 def test_the_record_accounts_for_every_byte(net, tmp_path):

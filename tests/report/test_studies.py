@@ -109,3 +109,14 @@ def test_shifts_of_other_grids_are_not_set_beside_each_other(tmp_path):
     (tmp_path / 'c.json').write_text('{}')
     with pytest.raises(UserError, match='no record of shifts'):
         shifts.read([tmp_path / 'c.json'])
+
+
+def test_a_run_that_diverged_has_no_training_loss():
+    folder = RECORDS / 'study_initialisation'
+    table = initialisation.rows(initialisation.read(sorted(folder.glob('act=linear*'))))
+    by_weights = {row['weights']: row for row in table}
+    assert by_weights['lecun_fan_in']['training loss'] == 'diverged'  # its records say 0.0, of no image
+    assert by_weights['normal_0.01']['training loss'] == '2.3'
+    # The closed form, worked by hand: (0.01 * sqrt(500)) ** 9 = 1.4e-6; 1.
+    assert float(by_weights['normal_0.01']['growth']) == pytest.approx(1.4e-6, rel=0.15)
+    assert float(by_weights['lecun_fan_in']['growth']) == pytest.approx(1, rel=0.15)
