@@ -5,7 +5,8 @@ net = cvresearch.load('file:resnet50.safetensors#torchvision/resnet50')     # or
 net.logits(images); net.features(images, ['stage4'])
 module = cvresearch.create_model('resnet50', num_classes=10)                # linen, without weights
 cvresearch.list_models('res*')
-cvresearch.param_groups(module, (224, 224, 3))                              # stem, stages, head: to freeze
+cvresearch.param_groups(module, (224, 224, 3))                              # stem, stages, head
+cvresearch.freeze(module, params, ['stem_.*'])                              # for a loop of your own
 """
 
 import importlib
@@ -18,9 +19,10 @@ _PUBLIC = {
     'create_model': 'cvresearch.models.registry',
     'list_models': 'cvresearch.models.registry',
     'param_groups': 'cvresearch.inspect.groups',
+    'freeze': 'cvresearch.engine.freezing',
     'Classifier': 'cvresearch.interop.classifier',
 }
-__all__ = ['Classifier', 'create_model', 'list_models', 'load', 'param_groups']
+__all__ = ['Classifier', 'create_model', 'freeze', 'list_models', 'load', 'param_groups']
 
 # For `python -m cvresearch.tables` and the like: each former name of a command is a file there.
 __path__.append(f'{__path__[0]}/former')

@@ -3,7 +3,8 @@
 One update (forward, backward, SGD with momentum) on random images already on the device: median
 step time, images/s, multiply-adds/s, time to the first step, memory. With --config instead of
 --model: a recipe's images/s, memory and time to the first step, without and with the compiler's cache, and what the
-loop (stream, logging, progress) adds to its bare step.
+loop (stream, logging, progress) adds to its bare step. With --model and --probe: a whole update beside one in which the
+head alone learns (configs/finetune.py:probe), in turns: time, memory of the compiled step, bytes of AdamW's moments.
 """
 
 import dataclasses
@@ -27,18 +28,22 @@ from cvresearch.base.errors import UserError, lookup
 from cvresearch.engine import augment, steps
 from cvresearch.engine import state as states
 from cvresearch.engine.experiment import DTYPES, Experiment
+from cvresearch.engine.freezing import Freezing, held
 from cvresearch.engine.session import Session
 from cvresearch.inspect import cost
+from cvresearch.inspect.groups import param_groups
 from cvresearch.models import registry
-from cvresearch.nn.stacked import with_stacked
+from cvresearch.nn import overrides
+from cvresearch.nn.stacked import unrolled, with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
+from cvresearch.optim.updates import PLAIN, OptimizerOptions
 from cvresearch.train import Training
 
 TURN = 10  # steps of the loop, then as many bare ones
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class Step:
     """One compiled update of a variant, ready to be timed.
 
@@ -66,11 +71,19 @@ class Step:
         return cls.of_net(with_stacked(registry.build(name, dtype=lookup('dtype', DTYPES, dtype))), shape, batch_size)
 
     @classmethod
-    def of_net(cls, model: nn.Module, shape: tuple[int, int, int], batch_size: int) -> 'Step':
-        """Compiles the update of a net for images (height, width, channels)."""
-        tx = optimizers.make({'name': 'sgd'}, lambda step: 0.01)
+    def of_net(
+        cls,
+        model: nn.Module,
+        shape: tuple[int, int, int],
+        batch_size: int,
+        optimizer: str = 'sgd',
+        options: OptimizerOptions = PLAIN,
+    ) -> 'Step':
+        """Compiles the update of a net for images (height, width, channels), by an optimizer and what is around it."""
+        tx = optimizers.make({'name': optimizer}, lambda step: 0.01, options)
         loss = losses.make({'name': 'softmax_cross_entropy'})
-        train_step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,))
+        learning, recipe = _frozen(model, shape, options)
+        train_step = steps.make_train_step(learning, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
         random = np.random.default_rng(0)
         batch = jax.device_put(
             {
@@ -87,11 +100,70 @@ class Step:
         done = time.perf_counter()
         return cls(model, shape, built - started, done - built, compiled, state, batch)
 
+    @property
+    def moments(self) -> int:
+        """The bytes of what the optimizer keeps."""
+        return sum(leaf.nbytes for leaf in jax.tree.leaves(self._state.opt_state))
+
     def __call__(self) -> float:
         """Makes one update; returns its seconds."""
         start = time.perf_counter()
         self._state = jax.block_until_ready(self.compiled(self._state, self._batch))
         return time.perf_counter() - start
+
+
+def _frozen(model: nn.Module, shape: tuple, options: OptimizerOptions) -> tuple[nn.Module, steps.UpdateOptions]:
+    """Returns the net and the options of its first update, as `Experiment.training_at` has them for a run."""
+    freezing = Freezing(options, 1.0)
+    if not freezing.inference:
+        return model, steps.UpdateOptions()
+    modules = freezing.modules(cost.shapes(model, shape)['params'], 0)
+    recipe = steps.UpdateOptions(never_learns=freezing.never_learns, held=held(modules, freezing))
+    return overrides.frozen_in(model, modules), recipe
+
+
+def probe_benchmark(
+    name: str, batch_size: int = 64, image_size: int | None = None, dtype: str = 'float32', repeats: int = 30
+) -> dict:
+    """Returns the time and memory of a whole update of a variant, and of one in which its head alone learns.
+
+    Both are made by AdamW, as configs/finetune.py has it, in turns in one process. Bytes are exact: XLA's account of
+    the compiled step beside its arguments, and the optimizer's arrays.
+
+    Args:
+      name: of the variant.
+      batch_size: images a step.
+      image_size: height and width; the variant's own by default.
+      dtype: 'float32' or 'bfloat16', of the computation.
+      repeats: pairs timed, after two that are not.
+    """
+    shape = registry.variant(name).input_shape
+    shape = (image_size, image_size, shape[2]) if image_size else shape
+    model = registry.build(name, dtype=lookup('dtype', DTYPES, dtype))
+    below = tuple(group.pattern for group in param_groups(model, shape)[:-1])
+    options = OptimizerOptions(freeze=below, frozen='inference')
+    full = Step.of_net(with_stacked(model), shape, batch_size, 'adamw')
+    probe = Step.of_net(unrolled(model), shape, batch_size, 'adamw', options)
+    seconds = []
+    for number in tqdm(range(repeats + 2), desc=name, leave=False):
+        # In turns, and each as often first: a machine that drifts favours neither.
+        times = {step: step() for step in ((full, probe) if number % 2 else (probe, full))}
+        seconds.append((times[full], times[probe]))
+    seconds = seconds[2:]
+    return dict(
+        model=name,
+        device=jax.devices()[0].device_kind,
+        dtype=dtype,
+        batch_size=batch_size,
+        image_size=shape[0],
+        step_ms=round(1e3 * statistics.median(pair[0] for pair in seconds), 3),
+        probe_ms=round(1e3 * statistics.median(pair[1] for pair in seconds), 3),
+        ratio=round(statistics.median(full_s / probe_s for full_s, probe_s in seconds), 3),
+        temporary_mib=_memory(full.compiled)['temporary_mib'],
+        probe_temporary_mib=_memory(probe.compiled)['temporary_mib'],
+        moments_bytes=full.moments,
+        probe_moments_bytes=probe.moments,
+    )
 
 
 def step_benchmark(
@@ -238,28 +310,34 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=(),
         places=('record',),
-        model='variant whose training step is timed',
+        switches=dict(probe='with --model: beside an update in which the head alone learns'),
+        model='variants whose training step is timed, with commas between',
         config='experiment whose loop is compared with its bare step',
         batch_size='images a step (64)',
         image_size="height and width; the variant's own by default",
         dtype='float32 (default) or bfloat16',
         steps='steps timed (30; of the loop 200, in turns of 10)',
-        format='text (default) or json: one line',
+        format='text (default) or json: one line for each',
         record='file for the record: docs/records/NAME.json',
     )
     numbers = cli.integers(options, 'batch_size', 'image_size', 'steps')
     repeats = numbers.pop('steps', None)
     if bool(options.model) == bool(options.config):
         raise UserError('expected either --model or --config')
+    if options.probe and not options.model:
+        raise UserError('--probe goes with --model: the net whose head alone learns')
     if options.config:
-        result = loop_benchmark(cli.config_of(options), math.ceil((repeats or 200) / TURN))
+        results = [loop_benchmark(cli.config_of(options), math.ceil((repeats or 200) / TURN))]
     else:
-        result = step_benchmark(options.model, **numbers, dtype=options.dtype or 'float32', repeats=repeats or 30)
+        measured = probe_benchmark if options.probe else step_benchmark
+        dtype = options.dtype or 'float32'
+        results = [measured(name, **numbers, dtype=dtype, repeats=repeats or 30) for name in options.model.split(',')]
     if options.record:
-        shown = {key: result[key] for key in result if key == 'ratios'}  # too many for a table
-        row = {key: result[key] for key in result if key not in shown}
-        records.write_measurement(options.record, [row], **shown)
-    print(tables.of_one(result, options.format or 'text'))
+        shown = {key: results[0][key] for key in results[0] if key == 'ratios'}  # too many for a table
+        rows = [{key: result[key] for key in result if key not in shown} for result in results]
+        records.write_measurement(options.record, rows, **shown)
+    for result in results:
+        print(tables.of_one(result, options.format or 'text'))
     return 0
 
 

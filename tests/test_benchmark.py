@@ -3,7 +3,10 @@
 import json
 import time
 
+import pytest
+
 from cvresearch import benchmark
+from cvresearch.base.errors import UserError
 from cvresearch.engine.phases import Phases
 from tests.conftest import SMOKE
 
@@ -23,3 +26,15 @@ def test_what_the_loop_waits_for_is_in_its_share_alone(monkeypatch, capsys, tmp_
     assert found['ratio_interval'][0] <= found['ratio'] <= found['ratio_interval'][1]
     record = json.loads((tmp_path / 'loop.json').read_text())
     assert record['rows'][0]['ratio'] == found['ratio'] and record['ratios'] == found['ratios']
+
+
+def test_a_probes_step_keeps_moments_of_the_head_alone_and_needs_less_memory(capsys):
+    flags = ['--model', 'lenet5', '--probe', '--batch_size', '32', '--steps', '2', '--format', 'json']
+    assert benchmark.main(flags) == 0
+    found = json.loads(capsys.readouterr().out)
+    # LeCun et al. 1998 in the common form: 61,706 parameters, 850 in the head; AdamW keeps two float32 of each,
+    # and counts its updates.
+    assert 0 <= found['moments_bytes'] - 8 * 61_706 < 32 and 0 <= found['probe_moments_bytes'] - 8 * 850 < 32
+    assert found['probe_temporary_mib'] < 0.7 * found['temporary_mib']
+    with pytest.raises(UserError, match='--probe goes with --model'):
+        benchmark.main(['--config', SMOKE, '--probe'])

@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,7 +53,9 @@ def mnist(root: str = '') -> Source:
     return Source(Facts('mnist', tuple('0123456789'), (28, 28, 1), (0.1307,), (0.3081,), _counts(splits)), splits)
 
 
-def fashion_mnist(root: str = '', image_size: int = 28, pad: int = 0, train: int = 60_000) -> Source:
+def fashion_mnist(
+    root: str = '', image_size: int = 28, pad: int = 0, train: int = 60_000, classes: Sequence[int] = ()
+) -> Source:
     """Fashion-MNIST (Xiao et al. 2017, arXiv:1708.07747): 60,000 articles of clothing to train and 10,000 to test.
 
     28x28 pixels, grey, ten classes of 6,000 and 1,000 images. Mean and deviation are of all training images.
@@ -63,6 +66,7 @@ def fashion_mnist(root: str = '', image_size: int = 28, pad: int = 0, train: int
       image_size: side to which the images are resized (bilinear).
       pad: black pixels that are then put on every side.
       train: images to train on, for studies that need not all: the first train / 10 of each class, in file order.
+      classes: numbers of the classes that are kept, which become 0, 1, ... in this order; all ten if empty.
 
     Raises:
       UserError: a file is missing, damaged, or of another data set; an argument out of range.
@@ -81,18 +85,39 @@ def fashion_mnist(root: str = '', image_size: int = 28, pad: int = 0, train: int
         ),
         (DEBIAN,),
     )
+    chosen = _chosen(classes)
     splits['train'] = _first_of_each_class(splits['train'], train // 10)
+    splits = {split: _of_classes(part, chosen) for split, part in splits.items()}
     margins = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     splits = {
         split: dataclasses.replace(part, images=np.pad(resized(part.images, image_size), margins))
         for split, part in splits.items()
     }
     shape = splits['train'].images.shape[1:]
-    return Source(Facts('fashion_mnist', FASHION, shape, (0.2860,), (0.3530,), _counts(splits)), splits)
+    names = tuple(FASHION[number] for number in chosen)
+    return Source(Facts('fashion_mnist', names, shape, (0.2860,), (0.3530,), _counts(splits)), splits)
 
 
 def _counts(splits: dict[str, Arrays]) -> dict[str, int]:
     return {split: len(part) for split, part in splits.items()}
+
+
+def _chosen(classes: Sequence[int]) -> tuple[int, ...]:
+    """Returns the numbers of the classes that are kept."""
+    every = range(len(FASHION))
+    chosen = tuple(classes) or tuple(every)
+    if len(set(chosen)) < max(len(chosen), 2) or not all(number in every for number in chosen):
+        raise UserError(f'config.data.classes is {chosen}; expected two or more different numbers of 0 to 9, or ()')
+    return chosen
+
+
+def _of_classes(part: Arrays, classes: tuple[int, ...]) -> Arrays:
+    if classes == tuple(range(len(FASHION))):
+        return part
+    kept = np.isin(part.labels, classes)
+    number = np.full(len(FASHION), -1, np.int32)
+    number[list(classes)] = np.arange(len(classes))
+    return Arrays(part.images[kept], number[part.labels[kept]])
 
 
 def _first_of_each_class(part: Arrays, count: int) -> Arrays:

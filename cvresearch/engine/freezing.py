@@ -1,11 +1,19 @@
 """What of a net is frozen at a step, and its mode: freeze and frozen of config.updates."""
 
 import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
 
 from cvresearch.base import trees
 from cvresearch.base.errors import UserError
-from cvresearch.nn.overrides import inside
+from cvresearch.nn.overrides import frozen_in, inside, unrolled
+from cvresearch.optim import param_filters
 from cvresearch.optim.updates import OptimizerOptions
+
+LEARNS, FROZEN = 'learns', 'frozen'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,3 +83,32 @@ class Freezing:
 def held(modules: frozenset[str], freezing: Freezing | None = None):
     """Returns whether the leaf of a path, of parameters or statistics, must keep its bits."""
     return lambda path: inside(path, modules) or (freezing is not None and freezing.never_learns(path))
+
+
+def freeze(module: nn.Module, params, patterns: Sequence[str]) -> tuple[nn.Module, Any]:
+    """Returns a net with parts in inference mode, and which parameters learn: to train it in a loop of your own.
+
+    A part that is frozen as a whole normalizes with its running statistics, which stay, and has no dropout. Give the
+    labels to Optax, since `optax.masked` would pass the gradients of the others through:
+
+        module, labels = cvresearch.freeze(net.module, net.variables['params'], ['stem_.*', 'stage1_.*'])
+        tx = optax.partition({'learns': optax.adamw(1e-3), 'frozen': optax.set_to_zero()}, labels)
+
+    Args:
+      module: of `load` or `create_model`.
+      params: its parameters, blocks one by one.
+      patterns: regular expressions for paths of modules, as `param_groups` gives them.
+
+    Returns:
+      (module, labels), labels a tree like `params` of 'learns' and 'frozen'.
+
+    Raises:
+      UserError: a pattern that matches nothing, or nothing that learns.
+    """
+    options = OptimizerOptions(freeze=tuple(patterns), frozen='inference')
+    options.check(params)
+    freezing = Freezing(options, 1.0)
+    freezing.check(params, 1)
+    frozen = param_filters.values(params, lambda path: float(freezing.never_learns(path)))
+    labels = jax.tree.map(lambda one: FROZEN if one else LEARNS, frozen)
+    return frozen_in(unrolled(module), freezing.modules(params, 0)), labels

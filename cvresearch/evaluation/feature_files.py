@@ -9,6 +9,7 @@ papers' layers. The file has the features, and ids, labels, splits, class_names 
 command goes on where a killed one ended.
 """
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ from cvresearch.base.errors import RunError, UserError, lookup
 from cvresearch.base.workdir import cannot_write, write_atomically
 from cvresearch.data import identity, sources
 from cvresearch.data.examples import Source, ids
+from cvresearch.data.preprocessing import Preprocessing
 from cvresearch.engine import classifiers
 from cvresearch.inspect import features
 from cvresearch.interop.classifier import Classifier
@@ -88,6 +90,26 @@ def function(net: Classifier, wanted: Sequence[str]) -> Callable[[jax.Array], di
     return of_pixels
 
 
+def at_size(net: Classifier, side: int) -> Classifier:
+    """Returns a net that is given images of another size; what is cut away around them shrinks or grows with it.
+
+    Args:
+      net: with published weights; a run's images have the size that it was trained for.
+      side: of the net's input, in pixels.
+
+    Raises:
+      UserError: a net of a run.
+    """
+    preparation = net.preprocessing
+    if not isinstance(preparation, Preprocessing):
+        raise UserError(
+            f'{net.provenance.name} is a run, whose images have {preparation.input_shape[0]} pixels; leave the size out'
+        )
+    resize = round(preparation.resize * side / preparation.crop)
+    resized = dataclasses.replace(preparation, crop=side, resize=resize, test_crop=0, test_resize=0)
+    return dataclasses.replace(net, preprocessing=resized)
+
+
 def head_input(net: Classifier, images: jax.Array) -> jax.Array:
     """Returns what the last layer is given, (batch, features), for normalized images."""
     inputs = []
@@ -99,7 +121,8 @@ def head_input(net: Classifier, images: jax.Array) -> jax.Array:
 
     with nn.intercept_methods(note):
         net.apply(net.variables, images)
-    return inputs[-1]
+    # VGG's sliding layers keep a place of size 1 for what slides.
+    return inputs[-1].squeeze(tuple(axis for axis in range(1, inputs[-1].ndim - 1) if inputs[-1].shape[axis] == 1))
 
 
 def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch_size: int = 64) -> Features:
@@ -133,6 +156,7 @@ def extract(net: Classifier, data: dict, wanted: Sequence[str], out: Path, batch
         **net.provenance.record,
         'data': source.facts.name,
         'features': list(wanted),
+        'input_shape': list(net.input_shape),
         'images_sha256': {name: identity.images_sha256(examples) for name, examples in source.splits.items()},
     }
     parts = _parts_of(out, record)
@@ -261,9 +285,12 @@ def main(argv: list[str]) -> int:
         at='layers, with commas between (penultimate)',
         out='the file, .npz or .h5',
         batch_size='images at once (64)',
+        image_size="side of the images that the net sees; the weights' own by default",
         every='of a folder without a test split one image in so many is a test image (5)',
     )
     net = classifiers.load(options.weights)
+    if options.image_size:
+        net = at_size(net, cli.integer('image_size', options.image_size))
     if options.list:
         for name, shape in net.feature_names().items():
             print(f'{name} {"x".join(map(str, shape))}')

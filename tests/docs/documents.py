@@ -33,6 +33,8 @@ ELSEWHERE = {
     'xla_cpu_max_isa': 'the whole suite, three times',
     'gs://BUCKET': 'a bucket; tests/data/test_mirror.py has a server of its own',
     'cvresearch deep_compression': 'hours; launch/deep_compression.py in docs/records/deep_compression.json',
+    'launch.transfer --workdir': 'an hour, and weights of others; tests/launch/test_transfer.py',
+    'cvresearch.benchmark --probe': 'an idle machine; tests/test_benchmark.py',
     'compressed_SqueezeNet.net': 'a file of others; tests/interop/test_real_weights.py',
     '/data/imagenet': 'the images of ImageNet',
     'for kind in snapshots cosine constant': 'hours; a shorter one is docs/tutorials/ensemble.md',

@@ -3,8 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+import cvresearch
 from cvresearch import train
 from cvresearch.base import config as configs
 from cvresearch.base import trees
@@ -142,3 +144,39 @@ def test_dropout_and_stochastic_depth_are_off_in_what_is_frozen(name, arguments,
     assert np.array_equal(*outputs) != random
     if not random:
         assert np.allclose(outputs[0], model.apply(variables, images), atol=1e-5)
+
+
+def test_loop_of_ones_own_with_frozen_parts_keeps_their_bits_and_statistics():
+    module = registry.build('resnet18', 3, stage_sizes=(1,))
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    variables = module.init(jax.random.key(0), images)
+    net, labels = cvresearch.freeze(module, variables['params'], ['stem_.*', 'stage1_.*'])
+    assert {path.split('/')[0] for path, label in trees.named_leaves(labels) if label == 'learns'} == {'head'}
+    tx = optax.partition({'learns': optax.sgd(0.1), 'frozen': optax.set_to_zero()}, labels)
+
+    def loss(params):
+        rest = {'batch_stats': variables['batch_stats']}
+        logits, state = net.apply({'params': params, **rest}, images, train=True, mutable=['batch_stats'])
+        return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.arange(4) % 3).mean(), state
+
+    gradients, state = jax.grad(loss, has_aux=True)(variables['params'])
+    updates, _ = tx.update(gradients, tx.init(variables['params']), variables['params'])
+    before, after = (
+        {'params': x, **y}
+        for x, y in (
+            (variables['params'], variables),
+            (optax.apply_updates(variables['params'], updates), state),
+        )
+    )
+    pairs = zip(trees.named_leaves(before), trees.named_leaves(after), strict=True)
+    changed = {path for (path, old), (_, new) in pairs if not np.array_equal(old, new)}
+    assert changed == {'params/head/bias', 'params/head/kernel'}
+
+
+def test_freeze_refuses_a_pattern_that_matches_nothing_and_a_net_that_learns_nothing():
+    module = registry.build('lenet5', 3)
+    params = module.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32))['params']
+    with pytest.raises(UserError, match=r"updates\.freeze.*'steam.*' matches no parameter"):
+        cvresearch.freeze(module, params, ['steam'])
+    with pytest.raises(UserError, match='freezes every parameter'):
+        cvresearch.freeze(module, params, ['.*'])
