@@ -32,7 +32,7 @@ ELSEWHERE = {
     "pip install -e '.[tests]'": 'what CI runs',
     'xla_cpu_max_isa': 'the whole suite, three times',
     'gs://BUCKET': 'a bucket; tests/data/test_mirror.py has a server of its own',
-    'cvresearch deep_compression': 'hours; launch/deep_compression.py in docs/records/deep_compression.json',
+    'deep_compression --workdir': 'hours; launch/deep_compression.py in docs/records/deep_compression.json',
     'launch.transfer --workdir': 'an hour, and weights of others; tests/launch/test_transfer.py',
     'cvresearch.benchmark --probe': 'an idle machine; tests/test_benchmark.py',
     'compressed_SqueezeNet.net': 'a file of others; tests/interop/test_real_weights.py',
