@@ -276,7 +276,7 @@ class Factors(Compression):
 
     def begun(self, params) -> tuple[dict, dict]:
         leaves = dict(trees.named_leaves(params))
-        bases = {path: factorise.basis(leaves[path], rank) for path, rank in self._ranks(params).items()}
+        bases = {path: factorise.basis(np.asarray(leaves[path]), rank) for path, rank in self._ranks(params).items()}
         memory = {'bases': trees.nested(bases)}
         return self.settled(memory, params), memory
 

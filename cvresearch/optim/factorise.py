@@ -143,7 +143,7 @@ def rank_by_energy(kernel: np.ndarray, share: float, method: str = 'output') -> 
     return min(int(np.searchsorted(energy, share * energy[-1] * (1 - 1e-12))) + 1, len(energy))
 
 
-def rank_by_size(kernel: np.ndarray, share: float, method: str = 'output') -> int:
+def rank_by_size(kernel: np.ndarray | jax.Array, share: float, method: str = 'output') -> int:
     """Returns the largest rank whose factors have at most a share of the kernel's weights, at least 1.
 
     Where strides and padding are 1 and 'SAME', it is the share of the multiply-adds too.

@@ -42,6 +42,7 @@ EXPECTED = {
     'uniform_fan_out': flat(1 / math.sqrt(OUT)),
     'normal_0.01': (0.01, None),
     'normal_0.05': (0.05, None),
+    'normal_1.0': (1.0, None),
     'truncated_normal_0.001': cut(0.001 * CUT),
     'truncated_normal_0.01': cut(0.01 * CUT),
     'truncated_normal_0.09': cut(0.09 * CUT),
