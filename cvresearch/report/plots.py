@@ -79,7 +79,11 @@ def written(draw: Callable[[Axes], None], file: IO, kind: str, width: float = WI
 
 
 def curves(
-    axes: Axes, groups: Mapping[str, Sequence[Sequence[dict]]], split: str = 'test', metric: str = 'top1'
+    axes: Axes,
+    groups: Mapping[str, Sequence[Sequence[dict]]],
+    split: str = 'test',
+    metric: str = 'top1',
+    highest: float | None = None,
 ) -> None:
     """Learning curves: the mean over the seeds or folds, the band from the lowest to the highest.
 
@@ -91,6 +95,7 @@ def curves(
       groups: by name, the rows of metrics.jsonl of each seed.
       split: whose rows.
       metric: of them.
+      highest: the vertical axis goes from 0 to it, and what is above is not seen. If None, it holds everything.
     """
     drawn: dict[str, Artist] = {}
     for i, (name, seeds) in enumerate(groups.items()):
@@ -121,6 +126,8 @@ def curves(
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
     unit = ' (%)' if metric.startswith(('top', 'mAP')) else ''
     axes.set(xlabel='epoch', ylabel=mathtext(f'{split} {metric.replace("top", "top-")}{unit}'))
+    if highest is not None:
+        axes.set_ylim(0, highest)
     legend(axes, drawn)
 
 
