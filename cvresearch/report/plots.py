@@ -99,9 +99,11 @@ def curves(
     """
     drawn: dict[str, Artist] = {}
     for i, (name, seeds) in enumerate(groups.items()):
-        by_epoch = [{row['epoch']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
-        together = zip(*(of_run.values() for of_run in by_epoch), strict=False)
-        complete = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
+        by_epoch = [{row['epoch']: row for row in rows if row['split'] == split} for rows in seeds]
+        complete = {}
+        for together in zip(*(of_run.values() for of_run in by_epoch), strict=False):
+            if values := [row[metric] for row in together if metric in row]:  # none where all batches were skipped
+                complete[statistics.mean(row['epoch'] for row in together)] = values
         if not complete:
             continue
         color = PALETTE[i % len(PALETTE)]
@@ -128,7 +130,7 @@ def curves(
     axes.set(xlabel='epoch', ylabel=mathtext(f'{split} {metric.replace("top", "top-")}{unit}'))
     if highest is not None:
         axes.set_ylim(0, highest)
-    legend(axes, drawn)
+    legend(axes, drawn, **(dict(loc='center left', bbox_to_anchor=(1.0, 0.5)) if len(drawn) > 4 else {}))
 
 
 def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: float) -> None:
