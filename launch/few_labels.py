@@ -7,8 +7,8 @@ Two data sets, four numbers of labels and three seeds, one run after another (co
 labels, the same for every method. Test images choose nothing: the answers are of each run's last average of weights.
 
 Labels alone are trained as all others are, and tuned: of `GRID` the setting that is right most often on 1,000 training
-images that are held out, over the three seeds. The methods have more to set and were not tuned. The same command goes
-on where it was interrupted.
+images that are held out, over the three seeds. UDA is trained with that setting too; the methods have more to set, and
+none was tuned by itself. The same command goes on where it was interrupted.
 """
 
 import itertools
@@ -39,6 +39,7 @@ METHODS = {
     'pseudo_labels': 'pseudo-labels',
     'fixmatch': 'FixMatch',
     'uda': 'UDA',
+    'uda_tuned': 'UDA, at the tuned setting',
     'noisy_student': 'Noisy Student',
     'meta_pseudo_labels': 'Meta Pseudo Labels',
 }
@@ -121,13 +122,18 @@ def tuned(data: str, labels: int, record: dict, seed: int, folder: Path, save) -
     for (number, setting), other in itertools.product(enumerate(GRID), SEEDS):
         entry = {'data': data, 'labels': labels, 'setting': number, 'seed': other}
         if not any(entry.items() <= row.items() for row in record['tuning']):
-            config = _set(data, labels, other, setting, {'minival': str(HELD_OUT)})
+            config = _set(data, labels, '', other, setting, {'minival': str(HELD_OUT)})
             card = study.trained(config, folder / f'tuning{number}_{other}')
             record['tuning'].append(entry | {'top1': card['final']['minival_ema']['top1']})
             save()
-    best = best_setting(record, data, labels)
-    card = study.trained(_set(data, labels, seed, GRID[best], {}), folder / f'tuned_{seed}')
-    return row_of(card, passes(card)) | {'setting': GRID[best]}
+    return at_best(data, labels, '', record, seed, folder / f'tuned_{seed}')
+
+
+def at_best(data: str, labels: int, method: str, record: dict, seed: int, folder: Path) -> dict:
+    """Trains one run with the setting that is best for labels alone; returns its row."""
+    setting = GRID[best_setting(record, data, labels)]
+    card = study.trained(_set(data, labels, method, seed, setting, {}), folder)
+    return row_of(card, passes(card)) | {'setting': setting}
 
 
 def best_setting(record: dict, data: str, labels: int) -> int:
@@ -141,8 +147,8 @@ def _seeds(seed: int) -> dict[str, str]:
     return {'seed': str(seed), 'data.labels_seed': str(seed)}
 
 
-def _set(data: str, labels: int, seed: int, setting: dict, more: dict[str, str]):
-    spec = spec_of(data, labels)
+def _set(data: str, labels: int, method: str, seed: int, setting: dict, more: dict[str, str]):
+    spec = spec_of(data, labels, method)
     epochs = configs.load(spec).epochs * setting['longer']
     length = {key: str(epochs) for key in ('epochs', 'evaluate_every_epochs', 'save_every_epochs')}
     return configs.load(spec, {**_seeds(seed), **length, 'schedule.peak': str(setting['schedule.peak']), **more})
@@ -166,6 +172,8 @@ def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) 
         workdir = cell / f'{method}_{seed}'
         if method == 'tuned':
             row = tuned(data, labels, record, seed, cell, save)
+        elif method == 'uda_tuned':
+            row = at_best(data, labels, 'uda', record, seed, workdir)
         elif method == 'noisy_student':
             row = chained(data, labels, '', seed, workdir)
         elif method == 'meta_pseudo_labels':
