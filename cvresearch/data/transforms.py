@@ -5,6 +5,7 @@ numbers are drawn for a whole batch from the examples' keys, and are the same wh
 """
 
 import dataclasses
+import functools
 import math
 
 import cv2
@@ -117,7 +118,7 @@ class Transform:
         """(height, width, channels) of the result."""
         return self.size, self.size, 3
 
-    @property
+    @functools.cached_property
     def steps(self) -> list[tuple[str, int]]:
         """The steps that are switched on, in order, and how many random numbers each takes."""
         shape = max(self.rotate, self.translate, self.shear, self.stretch) > 0
