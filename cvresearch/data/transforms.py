@@ -189,7 +189,7 @@ class Transform:
 
     def _flip(self, pixels: np.ndarray, u: list[float]) -> None:
         if u[0] < self.flip:
-            cv2.flip(pixels.copy(), 1, dst=pixels)
+            cv2.flip(pixels, 1, dst=pixels)
 
     def _policy(self, pixels: np.ndarray, u: list[float]) -> None:
         pixels[:] = np.asarray(self.policy(Image.fromarray(pixels), u))
