@@ -1,7 +1,8 @@
 """Bytes that a step moves, ours beside plain Flax, by compilers of machines that are not here (docs/speed.md).
 
     python -m tests.peers.compiled                  # every case that is not in the record, stopped before machine code
-    python -m tests.peers.compiled --net resnet50 --machine v5e:1 --code         # with machine code: estimated cycles
+    python -m tests.peers.compiled --machine v5e:1 --code --jobs 2    # with machine code: estimated cycles; minutes
+    python -m tests.peers.compiled --net resnet50 --whose ours        # these anew
     python -m tests.peers.compiled --table
 
 One device, 128 images of 224 pixels, bfloat16, SGD with momentum, batch norm over the batch; the other nets are of
@@ -10,8 +11,10 @@ tests/peers/linen.py. It needs the extra `plan` and no device. Rows go to docs/r
 
 import argparse
 import csv
+import itertools
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 RECORD = Path(__file__).parents[2] / 'docs' / 'records' / 'compiled.csv'
@@ -125,7 +128,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--table', action='store_true', help='print the table of docs/speed.md')
     parser.add_argument('--machine', choices=MACHINES, help='this alone')
     parser.add_argument('--net', choices=NETS, help='this alone, also where it is in the record')
+    parser.add_argument('--whose', choices=WHOSE, help='this alone, also where it is in the record')
     parser.add_argument('--code', action='store_true', help='go on to machine code, which has the cycles; minutes')
+    parser.add_argument('--jobs', type=int, default=1, help='compilers at the same time')
     parser.add_argument('--compile', choices=NETS, help='compile a plain net, and do nothing else')
     options = parser.parse_args(argv)
     if options.compile:
@@ -134,12 +139,21 @@ def main(argv: list[str] | None = None) -> int:
     if options.table:
         print(table())
         return 0
-    known = {(row['machine'], row['net'], row['whose']) for row in _record()}
-    for machine in [options.machine] if options.machine else MACHINES:
-        for net in [options.net] if options.net else NETS:
-            for whose in WHOSE:
-                if options.net or (machine, net, whose) not in known:
-                    keep(case(machine, net, whose, early=not options.code))
+    known = {(row['machine'], row['net'], row['whose']) for row in _record() if row['cycles'] or not options.code}
+    asked = options.net or options.whose
+    wanted = [
+        each
+        for each in itertools.product(
+            [options.machine] if options.machine else MACHINES,
+            [options.net] if options.net else NETS,
+            [options.whose] if options.whose else WHOSE,
+        )
+        if each not in known or (asked and not options.code)
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [pool.submit(case, *each, early=not options.code) for each in wanted]
+        for row in as_completed(running):
+            keep(row.result())
     return 0
 
 
