@@ -1,8 +1,8 @@
 """How right a batch norm's variance is, against float64: python -m tests.peers.moments [--record FILE]
 
 The largest relative error over 64 channels of 50,176 normal numbers each, by |mean| / deviation and by how far the
-centre, which is the running mean, is from the mean: all of it, as in the first steps; a tenth; a thousandth. Of float32,
-and of bfloat16, where what the rounding of the numbers itself did to the variance is beside it.
+centre, which is the running mean, is from the mean: all of it, as in the first steps; a tenth; a thousandth. Of
+float32, and of bfloat16, where what the rounding of the numbers itself did to the variance is beside it.
 """
 
 import argparse
