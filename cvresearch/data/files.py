@@ -124,6 +124,9 @@ class Members:
     def __len__(self) -> int:
         return len(self.names)
 
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {'_open': []}  # another process opens the file itself
+
     def __getitem__(self, index: int) -> Example:
         if not self._open:
             self._open.append(open(self.path, 'rb', buffering=0))
