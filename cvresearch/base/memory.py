@@ -73,10 +73,11 @@ def _huge_pages_are_to_be_asked_for() -> bool:
         return False
     limits = [resource.getrlimit(limit)[0] for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA)]
     try:
-        asked = '[madvise]' in (_TRANSPARENT / 'enabled').read_text()
-        return asked and _OVERCOMMIT.read_text().strip() != '2' and set(limits) == {resource.RLIM_INFINITY}
+        on_advice = '[madvise]' in (_TRANSPARENT / 'enabled').read_text(encoding='ascii')
+        overcommits = _OVERCOMMIT.read_text(encoding='ascii').strip() != '2'
     except OSError:
         return False
+    return on_advice and overcommits and set(limits) == {resource.RLIM_INFINITY}
 
 
 def _ask_for_huge_pages(library: ctypes.CDLL) -> None:

@@ -70,7 +70,7 @@ class Workers:
         images = block.images(shape).copy()
         with self._lock:
             self._blocks.append(block)
-        damaged = {name: reason for _, found in done for name, reason in found.items()}
+        damaged = {name: reason for _, reasons in done for name, reason in reasons.items()}
         return images, np.concatenate([labels for labels, _ in done]), damaged
 
 

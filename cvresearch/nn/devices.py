@@ -4,10 +4,9 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Float
 
-from cvresearch.base import mesh as meshes
 from cvresearch.base.arrays import JaxArray
 
 _MESH = jax.make_user_context(default_value=None)  # what is traced under one mesh is not taken for another
@@ -40,4 +39,4 @@ def whole(x: Float[JaxArray, '*shape']) -> Float[JaxArray, '*shape']:
     current = mesh()
     if current is None or current.size == 1 or platform() != 'tpu':
         return x
-    return jax.lax.with_sharding_constraint(x, meshes.replicated(current))
+    return jax.lax.with_sharding_constraint(x, NamedSharding(current, PartitionSpec()))
