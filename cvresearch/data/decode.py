@@ -152,7 +152,7 @@ def scaled(side: int, factor: int) -> int:
     return -(-side // factor)
 
 
-def _fast(data: bytes, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
+def _fast(data: bytes | bytearray, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
     """Decodes a JPEG of height x width at 1/factor of its size, with the fast inverse transform."""
     return simplejpeg.decode_jpeg(
         data,

@@ -142,8 +142,9 @@ class Pictures:
         keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
         if self.processes > 1:
             images, labels, damaged = self._started_processes().take(self.transform, index, keys)
-            for name, reason in damaged.items() if self.damage else ():
-                self.damage.report(name, reason)
+            if self.damage:
+                for name, reason in damaged.items():
+                    self.damage.report(name, reason)
             return images, labels
         # One array for the batch, into which threads write: to stack images would copy each once more.
         images = np.empty((len(index), *self.transform.shape), np.uint8) if out is None else out

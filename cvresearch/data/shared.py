@@ -112,6 +112,6 @@ def _take(transform, place: str, shape: tuple[int, ...], first: int, index: np.n
         with open(place, 'r+b') as file:
             _worker['memory'][place] = mmap.mmap(file.fileno(), int(np.prod(shape)))
     images = np.frombuffer(_worker['memory'][place], np.uint8).reshape(shape)
-    examples = _worker['examples']
+    examples: Any = _worker['examples']
     _, labels = examples.take(index, keys, images[first : first + len(index)])
     return labels, dict(examples.damage.found) if examples.damage else {}
