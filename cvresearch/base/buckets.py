@@ -90,6 +90,29 @@ class Bucket:
                 files[name] = {'size': int(info['size']), 'tag': _tag(info)}
         return files
 
+    def listing(self, what: str = '') -> dict[str, dict]:
+        """Returns what `files` does, for whoever cannot go on without.
+
+        Args:
+          what: takes the address, for messages.
+
+        Raises:
+          UserError: no such bucket or no right to it, nothing below the address, a name that is none of a file.
+        """
+        subject = f'{what} is {self.address!r}, which' if what else self.address
+        try:
+            files = self.files()
+        except Exception as error:  # each scheme has its own
+            raise UserError(
+                f'{subject} cannot be listed ({reason(error)}); check its name, and that this machine has the right to '
+                'read it'
+            ) from error
+        if strange := next((name for name in files if not is_plain(name)), ''):
+            raise UserError(f'{subject} has an object {strange!r}, which is no name of a file; take it away')
+        if not files:
+            raise UserError(f'{subject} holds no files; expected those of a data set, or a run')
+        return files
+
     def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes:
         """Returns a file's bytes, or those from `start` to `end`; OSError where fewer come."""
 
@@ -175,9 +198,9 @@ def _is_final(error: Exception) -> bool:
     return getattr(error, 'code', None) in (401, 403) or 'Forbidden' in str(error) or 'Credentials' in repr(error)
 
 
-def in_threads(function, items: Iterable) -> list:
+def in_threads(function, items: Iterable, threads: int = THREADS) -> list:
     """Returns what a function gives for each item, several at once; the first error ends it."""
-    with ThreadPoolExecutor(THREADS, 'bucket') as pool:
+    with ThreadPoolExecutor(threads, 'bucket') as pool:
         try:
             return list(pool.map(function, items))
         except BaseException:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cvresearch.base.buckets import Bucket, is_plain, reason
+from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import UserError
 
 THREADS, PIECE = 16, 1 << 24  # files at once; bytes of each in memory
@@ -70,7 +70,7 @@ class Mirror:
 
     def update(self) -> None:
         """Fetches what is missing or changed, removes what is gone; raises as `mirrored`."""
-        listing = self._listing()
+        listing = self._bucket.listing()
         for name in self._here.keys() - listing.keys():
             (self._folder / name).unlink(missing_ok=True)
             del self._here[name]
@@ -92,21 +92,6 @@ class Mirror:
         temporary = self._state / f'{INDEX}.tmp'
         temporary.write_text(lines, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
-
-    def _listing(self) -> dict[str, dict]:
-        """Returns {name below the address: {'size', 'tag'}} of the files there."""
-        try:
-            listing = self._bucket.files()
-        except Exception as error:  # each scheme has its own
-            raise UserError(
-                f'{self._address} cannot be listed ({reason(error)}); check its name, and that this '
-                'machine has the right to read it'
-            ) from error
-        if strange := next((name for name in listing if not is_plain(name)), ''):
-            raise UserError(f'{self._address} has an object {strange!r}, which is no name of a file; take it away')
-        if not listing:
-            raise UserError(f'{self._address} holds no files; expected those of a data set, or a run')
-        return listing
 
     def _has(self, name: str, info: dict) -> bool:
         file = self._folder / name

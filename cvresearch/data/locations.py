@@ -6,11 +6,12 @@ from pathlib import Path
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
+from cvresearch.data.remote import Place, check_local, place
 
 VARIABLE = 'CVRESEARCH_DATA'
 
 
-def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[Path]:
+def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> Sequence[Place]:
     """Returns the folders in which a dataset is looked for.
 
     Args:
@@ -20,10 +21,10 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
         into last.
 
     Raises:
-      UserError: it is no path of this machine.
+      UserError: as `remote.place`.
     """
     if root:
-        return [local(root, 'config.data.root')]
+        return [place(root)]
     parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
     parents += [Path('data'), Path.home() / 'data']
     return list(dict.fromkeys(parent / folder for folder in (name, *also) for parent in parents))
@@ -32,7 +33,7 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
 def find(
     name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
 ) -> Path:
-    """Returns the folder of a dataset.
+    """Returns the folder of a dataset, on this machine.
 
     Args:
       name: of the dataset.
@@ -42,19 +43,27 @@ def find(
       also: as `places` has it.
 
     Raises:
-      UserError: none of the places has one of the alternatives.
+      UserError: none of the places has one of the alternatives; a folder in a bucket.
     """
-    for place in places(name, root, also):
-        if any(all(any(place.glob(entry)) for entry in entries) for entries in needed):
-            return place
-    raise missing(name, root, needed, how, also)
+    return check_local(find_anywhere(name, root, needed, how, also), 'config.data.root')
+
+
+def find_anywhere(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
+) -> Place:
+    """Returns the folder of a dataset, for sources that read it in a bucket too; as `find`."""
+    looked = places(name, root, also)
+    for folder in looked:
+        if any(all(any(folder.glob(entry)) for entry in entries) for entries in needed):
+            return folder
+    raise missing(name, looked, needed, how)
 
 
 def missing(
-    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
+    name: str, places_: Sequence[Place], needed: tuple[tuple[str, ...], ...], how: tuple[str, ...]
 ) -> UserError:
     """Returns what is said where a dataset is not there, on one screen."""
-    looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]
+    looked = [f'    {folder}  ({_state(folder)})' for folder in places_]
     return UserError(
         f'the data of {name!r} is not on this machine',
         details=(
@@ -73,9 +82,9 @@ def missing(
     )
 
 
-def _state(place: Path) -> str:
+def _state(folder: Place) -> str:
     try:
-        names = sorted(entry.name for entry in place.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir())
     except FileNotFoundError:
         return 'no such folder'
     except OSError as error:
