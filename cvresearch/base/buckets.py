@@ -1,8 +1,9 @@
-"""Folders in buckets, gs://BUCKET/PATH and s3://BUCKET/PATH: the one place that knows schemes.
+"""Folders in buckets, gs://, s3:// and az://BUCKET/PATH: the one place that knows schemes.
 
-fsspec does it, with gcsfs or s3fs, which take credentials and addresses from their own environment. A scheme belongs
-here if it can create an object only where there is none (Google's `ifGenerationMatch=0`, S3's `If-None-Match: *`), in
-one step: of two processes one alone succeeds. Writing one object is atomic on both: it is the old one or the new one.
+fsspec does it, with gcsfs, s3fs or adlfs, which take credentials and addresses from their own environment. A scheme
+belongs here if it can create an object only where there is none (Google's `ifGenerationMatch=0`, S3's and Azure's
+`If-None-Match: *`), in one step: of two processes one alone succeeds. Writing one object is atomic on all: it is the
+old one or the new one.
 """
 
 import base64
@@ -20,12 +21,13 @@ from cvresearch.base.paths import ADDRESS
 
 T = TypeVar('T')
 
-PACKAGES = {'gs': 'gcsfs', 's3': 's3fs'}  # by scheme, which is also the name of the extra
+PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs'}  # by scheme, which is also the name of the extra
 # What a bucket answered is not kept: other machines write too. Connections that say nothing are given up and opened
 # again.
 OPTIONS: dict[str, dict] = {
     'gs': {'use_listings_cache': False, 'requests_timeout': 60},
     's3': {'use_listings_cache': False, 'config_kwargs': {'connect_timeout': 10, 'read_timeout': 60}},
+    'az': {'use_listings_cache': False, 'connection_timeout': 10, 'read_timeout': 60},
 }
 THREADS = 8  # files at once
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
@@ -60,7 +62,8 @@ class Bucket:
         path = match[2].strip('/') if match else ''
         if match is None or not is_plain(path):
             raise UserError(
-                f'{what} is {address!r}; expected gs://BUCKET/PATH or s3://BUCKET/PATH, without "..", "." or "//"'
+                f'{what} is {address!r}; expected gs://BUCKET/PATH, s3://BUCKET/PATH or az://CONTAINER/PATH, '
+                'without "..", "." or "//"'
             )
         bucket = cls(f'{match[1]}://{path}', path)
         filesystem(bucket.scheme)
@@ -68,7 +71,7 @@ class Bucket:
 
     @property
     def scheme(self) -> str:
-        """'gs' or 's3'."""
+        """'gs', 's3' or 'az'."""
         return self.address.partition('://')[0]
 
     @property
@@ -152,7 +155,7 @@ def filesystem(scheme: str):
     """Returns the file system of a scheme.
 
     Raises:
-      UserError: its package is not installed.
+      UserError: its package is not installed, or has no credentials.
     """
     # Plain objects serve for all that is done here; gcsfs would ask for the kind of each bucket first.
     os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
@@ -165,6 +168,8 @@ def filesystem(scheme: str):
             f'{scheme}:// needs the package {PACKAGES[scheme]}, which is not installed: '
             f'pip install "cvresearch[{scheme}]"'
         ) from error
+    except Exception as error:  # Azure's asks for credentials at once
+        raise UserError(f'{scheme}:// cannot be used ({reason(error)}); see its package {PACKAGES[scheme]}') from error
 
 
 def is_plain(path: str) -> bool:

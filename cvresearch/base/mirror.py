@@ -43,9 +43,7 @@ def mirrored(
       UserError: no such bucket or no right to it, the disk is too small, or files could not be fetched (the same
         command goes on).
     """
-    folder = place / bucket.scheme / bucket.path
-    # Apart from the files, where a reader would count them among what it leaves out.
-    state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
+    folder, state = _places(bucket, place)
     try:
         for directory in (folder, state):
             directory.mkdir(parents=True, exist_ok=True)
@@ -56,6 +54,18 @@ def mirrored(
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this machine may be at it: then all is there afterwards
         Mirror(bucket, folder, state, setting, chosen, quiet).update()
     return folder
+
+
+def missing(bucket: Bucket, place: Path) -> int:
+    """Returns how many bytes of a bucket's folder `mirrored` would fetch; nothing is written."""
+    there = Mirror(bucket, *_places(bucket, place), '', dict, quiet=True)
+    return sum(info['size'] for name, info in bucket.listing().items() if not there.has(name, info))
+
+
+def _places(bucket: Bucket, place: Path) -> tuple[Path, Path]:
+    """Returns the folder of the copy, and that of its state: apart, for a reader would count it as left out."""
+    state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
+    return place / bucket.scheme / bucket.path, state
 
 
 class Mirror:
@@ -75,7 +85,7 @@ class Mirror:
             (self._folder / name).unlink(missing_ok=True)
             del self._here[name]
         chosen = self._chosen(listing)
-        wanted = {name: info for name, info in chosen.items() if not self._has(name, info)}
+        wanted = {name: info for name, info in chosen.items() if not self.has(name, info)}
         size = sum(info['size'] for info in wanted.values())
         free = shutil.disk_usage(self._folder).free - ROOM
         if size > free:
@@ -93,7 +103,8 @@ class Mirror:
         temporary.write_text(lines, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
 
-    def _has(self, name: str, info: dict) -> bool:
+    def has(self, name: str, info: dict) -> bool:
+        """Whether a file is here as the bucket has it."""
         file = self._folder / name
         return self._here.get(name) == info and file.is_file() and file.stat().st_size == info['size']
 

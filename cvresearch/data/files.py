@@ -132,15 +132,13 @@ def list_tar(path: Place) -> Listing:
     under the tar's path, size and time of change (in a bucket, its mark there). In a bucket all of the tar is read for
     it, many pieces at once.
     """
-    stamp = hashlib.sha256(_mark(path).encode()).hexdigest()[:16]
-    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch'
-    kept = folder / f'{path.name}.{stamp}.npz'
+    kept = _kept(path)
     if kept.exists():
         with np.load(kept, allow_pickle=False) as arrays:
             return Listing(**{**arrays, 'cut': tuple(map(str, arrays['cut']))})
     listing = _read_headers(path)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_name(f'{kept.name}.{os.getpid()}.tmp')
         with open(temporary, 'wb') as file:
             np.savez(file, **{**dataclasses.asdict(listing), 'cut': np.array(listing.cut, dtype=np.str_)})
@@ -148,6 +146,17 @@ def list_tar(path: Place) -> Listing:
     except OSError:
         pass  # a home that cannot be written costs the minute again, no more
     return listing
+
+
+def is_listed(path: Place) -> bool:
+    """Whether the listing of a tar is kept on this machine, so that `list_tar` reads nothing of the tar."""
+    return _kept(path).exists()
+
+
+def _kept(path: Place) -> Path:
+    stamp = hashlib.sha256(_mark(path).encode()).hexdigest()[:16]
+    folder = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch'
+    return folder / f'{path.name}.{stamp}.npz'
 
 
 def _mark(path: Place) -> str:

@@ -8,6 +8,12 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.paths import local
 
 
+def missing(address: str, cache: Path) -> int:
+    """Returns how many bytes of a folder in a bucket are not in its copy below `cache` yet; errors as of `mirrored`."""
+    bucket = Bucket.of(address, 'config.data.root')
+    return mirror.missing(bucket, cache)
+
+
 def mirrored(address: str, cache: str, what: str = 'config.data.root') -> Path:
     """Returns the folder of this machine that holds what is in a bucket, after fetching what is missing.
 

@@ -5,15 +5,19 @@ import threading
 import time
 from pathlib import Path
 
+import cv2
 import fsspec
+import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
+from ml_collections import ConfigDict
 
 from cvresearch.base import at_hand, buckets, lease, mirror, staging, track, uploads
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.lease import Lease, LostError
-from cvresearch.engine import doctor
+from cvresearch.data import mirror as data_mirror
+from cvresearch.engine import doctor_buckets
 from cvresearch.report import tables as report_tables
 
 ADDRESS = 'gs://lab/runs/a'
@@ -309,11 +313,11 @@ def test_a_folder_of_this_machine_is_given_as_it_is(tmp_path):
 
 @pytest.mark.parametrize('address', ['gs://lab/../x', 'gs://lab//x', 's3://./x'])
 def test_addresses_that_lead_elsewhere_are_refused(address):
-    with pytest.raises(UserError, match='expected gs://BUCKET/PATH or s3://BUCKET/PATH'):
+    with pytest.raises(UserError, match='expected gs://BUCKET/PATH, s3://BUCKET/PATH or az://CONTAINER/PATH'):
         Bucket.of(address)
 
 
-@pytest.mark.parametrize(('scheme', 'package'), [('gs', 'gs'), ('s3', 's3')])
+@pytest.mark.parametrize(('scheme', 'package'), [('gs', 'gs'), ('s3', 's3'), ('az', 'az')])
 def test_a_scheme_without_its_package_says_which_extra(scheme, package, monkeypatch):
     def absent(scheme, **options):
         raise ImportError('no such package')
@@ -368,16 +372,40 @@ def test_what_reads_nothing_of_buckets_says_so(store):
 
 def test_the_doctor_tries_a_bucket_and_leaves_nothing(store):
     copies = []
-    (verdict,) = doctor._bucket(ADDRESS, copies)
-    assert verdict[0] == doctor.OK and 'has 0 files' in verdict[1] and copies == [] and Bucket.of(ADDRESS).files() == {}
+    (verdict,) = doctor_buckets.workdir(ADDRESS, copies)
+    assert (
+        verdict[0] == doctor_buckets.OK
+        and 'has 0 files' in verdict[1]
+        and copies == []
+        and Bucket.of(ADDRESS).files() == {}
+    )
     with opened() as place:
         run_folder(place, 4)
     quietly(Bucket.of(ADDRESS))
-    assert [verdict for verdict, _ in doctor._bucket(ADDRESS, copies)] == [doctor.OK, doctor.WARNING]
+    assert [verdict for verdict, _ in doctor_buckets.workdir(ADDRESS, copies)] == [
+        doctor_buckets.OK,
+        doctor_buckets.WARNING,
+    ]
     assert (copies[0] / 'config.json').exists()
 
 
 def test_the_doctor_finds_a_store_that_writes_over_what_is_there(store, monkeypatch):
     monkeypatch.setattr(Bucket, 'create', lambda self, name, data: self.write(name, data) or True)
-    ((verdict, text),) = doctor._bucket(ADDRESS, [])
-    assert verdict == doctor.WRONG and 'two processes could write one run' in text
+    ((verdict, text),) = doctor_buckets.workdir(ADDRESS, [])
+    assert verdict == doctor_buckets.WRONG and 'two processes could write one run' in text
+
+
+def test_the_doctor_asks_for_data_and_fetches_none(store, tmp_path):
+    for number in range(24):
+        image = np.random.default_rng(number).integers(0, 256, (9, 10, 3), np.uint8)
+        store.pipe_file(f'lab/pets/{"ab"[number % 2]}/{number}.png', cv2.imencode('.png', image)[1].tobytes())
+    spec = {'name': 'image_folder', 'root': 'gs://lab/pets', 'cache': str(tmp_path / 'cache')}
+    config = ConfigDict({'data': spec, 'minival': 0})
+    ((verdict, text),) = doctor_buckets.data(config.data)
+    assert verdict == doctor_buckets.OK and '24 files' in text and f'still to come to {tmp_path / "cache"}' in text
+    asked, images = doctor_buckets.asking(config)
+    assert asked.data.cache == '' and images is None and not (tmp_path / 'cache').exists()
+    config.data.name = 'mnist'
+    assert doctor_buckets.asking(config) == (None, None)
+    data_mirror.mirrored('gs://lab/pets', str(tmp_path / 'cache'))
+    assert doctor_buckets.asking(config)[0].data.cache  # nothing is to be fetched any more
