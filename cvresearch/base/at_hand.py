@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cvresearch.base import mirror, uploads
 from cvresearch.base.buckets import Bucket
-from cvresearch.base.paths import is_bucket, local
+from cvresearch.base.paths import SCHEMES, is_bucket, local
 
 VARIABLE = 'CVRESEARCH_STAGING'
 
@@ -20,6 +20,15 @@ def root() -> Path:
     if place := os.environ.get(VARIABLE):
         return local(place, VARIABLE).absolute()
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
+
+
+def meant(path: Path) -> str:
+    """Returns the address of which a folder of this machine is the stand-in; of any other folder its path."""
+    try:
+        scheme, *parts = path.absolute().relative_to(root()).parts
+    except ValueError:
+        return str(path)
+    return f'{scheme}://{"/".join(parts)}' if scheme in SCHEMES and parts else str(path)
 
 
 def read(path: str | Path, what: str = '', records: bool = False) -> Path:

@@ -40,7 +40,7 @@ def workdir(address: str, copies: list[Path]) -> Iterator[Verdict]:
     yield OK, f'{address} has {len(found):,} files; it is listed, written, read and cleared, {seconds:.2f} s a request'
     if lease.in_use(bucket):
         yield WARNING, f'{address} is in use by another process, or one that died had it: see docs/buckets.md'
-    if uploads.FIRST in found:
+    if {*uploads.RUN} & {*found}:
         copies.append(at_hand.read(address, records=True))
 
 

@@ -5,19 +5,15 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
 import fsspec
-import numpy as np
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
-from ml_collections import ConfigDict
 
-from cvresearch.base import at_hand, buckets, lease, mirror, staging, track, uploads
+from cvresearch.base import at_hand, buckets, lease, mirror, staging, uploads
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.lease import Lease, LostError
-from cvresearch.data import mirror as data_mirror
-from cvresearch.engine import doctor_buckets
+from cvresearch.base.paths import local
 from cvresearch.report import tables as report_tables
 
 ADDRESS = 'gs://lab/runs/a'
@@ -365,47 +361,7 @@ def test_of_a_run_that_goes_on_whole_checkpoints_are_read(store):
     assert not (folder / 'checkpoints/4/state/data').exists() and not (folder / 'lock').exists()
 
 
-def test_what_reads_nothing_of_buckets_says_so(store):
-    with pytest.raises(UserError, match='this is not done in buckets'):
-        track.main(['gs://lab/runs/a', '--to', 'mlflow'])
-
-
-def test_the_doctor_tries_a_bucket_and_leaves_nothing(store):
-    copies = []
-    (verdict,) = doctor_buckets.workdir(ADDRESS, copies)
-    assert (
-        verdict[0] == doctor_buckets.OK
-        and 'has 0 files' in verdict[1]
-        and copies == []
-        and Bucket.of(ADDRESS).files() == {}
-    )
-    with opened() as place:
-        run_folder(place, 4)
-    quietly(Bucket.of(ADDRESS))
-    assert [verdict for verdict, _ in doctor_buckets.workdir(ADDRESS, copies)] == [
-        doctor_buckets.OK,
-        doctor_buckets.WARNING,
-    ]
-    assert (copies[0] / 'config.json').exists()
-
-
-def test_the_doctor_finds_a_store_that_writes_over_what_is_there(store, monkeypatch):
-    monkeypatch.setattr(Bucket, 'create', lambda self, name, data: self.write(name, data) or True)
-    ((verdict, text),) = doctor_buckets.workdir(ADDRESS, [])
-    assert verdict == doctor_buckets.WRONG and 'two processes could write one run' in text
-
-
-def test_the_doctor_asks_for_data_and_fetches_none(store, tmp_path):
-    for number in range(24):
-        image = np.random.default_rng(number).integers(0, 256, (9, 10, 3), np.uint8)
-        store.pipe_file(f'lab/pets/{"ab"[number % 2]}/{number}.png', cv2.imencode('.png', image)[1].tobytes())
-    spec = {'name': 'image_folder', 'root': 'gs://lab/pets', 'cache': str(tmp_path / 'cache')}
-    config = ConfigDict({'data': spec, 'minival': 0})
-    ((verdict, text),) = doctor_buckets.data(config.data)
-    assert verdict == doctor_buckets.OK and '24 files' in text and f'still to come to {tmp_path / "cache"}' in text
-    asked, images = doctor_buckets.asking(config)
-    assert asked.data.cache == '' and images is None and not (tmp_path / 'cache').exists()
-    config.data.name = 'mnist'
-    assert doctor_buckets.asking(config) == (None, None)
-    data_mirror.mirrored('gs://lab/pets', str(tmp_path / 'cache'))
-    assert doctor_buckets.asking(config)[0].data.cache  # nothing is to be fetched any more
+@pytest.mark.parametrize('address', ['gs://lab/out', 'sftp://lab/out', 'abfs://lab/out', 'hdfs://lab/out'])
+def test_what_reads_nothing_of_buckets_and_other_schemes_are_refused_by_name(address):
+    with pytest.raises(UserError, match=f"--out is '{address}'; .* runs and data can lie in gs://, s3://, az://"):
+        local(address, '--out')
