@@ -31,6 +31,7 @@ OPTIONS: dict[str, dict] = {
 }
 THREADS = 8  # files at once
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
+PATIENCE_SECONDS = 180.0  # after which there is no further try: of a server that never answers each takes a minute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,12 +185,12 @@ def reason(error: BaseException) -> str:
 
 def patiently(request: Callable[[], T], tries: int | None = None) -> T:
     """Returns what a request gives; tries again what the network or the load of the server may have caused."""
-    pause = PAUSE_SECONDS
+    pause, until = PAUSE_SECONDS, time.monotonic() + max(PATIENCE_SECONDS, 30.0 * (tries or 0))
     for last in range((tries or TRIES) - 1, -1, -1):
         try:
             return request()
         except Exception as error:
-            if not last or _is_final(error):
+            if not last or _is_final(error) or time.monotonic() > until:
                 raise
         time.sleep(pause)
         pause *= 2

@@ -5,6 +5,7 @@ compared, and renamed. A copy that was interrupted goes on where it was, also wi
 machine share it. What has changed in the bucket is fetched anew, what is gone there is removed here.
 """
 
+import collections
 import fcntl
 import hashlib
 import json
@@ -21,7 +22,7 @@ from tqdm import tqdm
 from cvresearch.base.buckets import Bucket, reason
 from cvresearch.base.errors import UserError
 
-THREADS, PIECE = 16, 1 << 24  # files at once; bytes of each in memory
+THREADS, PIECE = 16, 1 << 24  # requests at once; bytes of each
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a file; before the second, twice as long before each further one
 ROOM = 1 << 28  # bytes that a disk is to have left
 INDEX = 'index.jsonl'
@@ -110,9 +111,9 @@ class Mirror:
 
     def _fetch_all(self, wanted: dict[str, dict], size: int) -> None:
         bar = tqdm(total=size, unit='B', unit_scale=True, desc=self._address, leave=False, disable=self._quiet or None)
-        pool = ThreadPoolExecutor(THREADS, 'mirror')
+        pool, ahead = ThreadPoolExecutor(THREADS, 'mirror'), max(1, THREADS // len(wanted))
         with open(self._state / INDEX, 'a', encoding='utf-8') as index, bar:
-            tasks = {pool.submit(self._fetch, name, info): name for name, info in wanted.items()}
+            tasks = {pool.submit(self._fetch, name, info, ahead): name for name, info in wanted.items()}
             try:
                 for task in as_completed(tasks):
                     name = tasks[task]
@@ -129,15 +130,15 @@ class Mirror:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, name: str, info: dict) -> None:
-        """Fetches one file; a connection that breaks, or bytes that are others than the bucket's, are tried again."""
+    def _fetch(self, name: str, info: dict, ahead: int) -> None:
+        """Fetches one file, by so many requests at once; a connection that breaks, or other bytes, are tried again."""
         file, pause, seen = self._folder / name, PAUSE_SECONDS, set()
         file.parent.mkdir(parents=True, exist_ok=True)
         of = hashlib.sha256(json.dumps([name, info]).encode()).hexdigest()[:16]
         part = self._state / f'{of}.part'  # of this content: what is in it already is the file's beginning
         for tries in range(1, TRIES + 1):
             try:
-                self._fetch_rest(name, info['size'], part)
+                self._fetch_rest(name, info['size'], part, ahead)
                 _check(part, info, seen)
                 os.replace(part, file)
                 return
@@ -147,12 +148,23 @@ class Mirror:
             time.sleep(pause)
             pause *= 2
 
-    def _fetch_rest(self, name: str, size: int, part: Path) -> None:
+    def _fetch_rest(self, name: str, size: int, part: Path, ahead: int) -> None:
+        def piece(start: int) -> bytes:
+            return self._bucket.read(name, start, min(start + PIECE, size), tries=1)  # `_fetch` tries again
+
         with open(part, 'ab') as file:
-            while (start := file.tell()) < size:
-                end = min(start + PIECE, size)
-                data = self._bucket.read(name, start, end, tries=1)  # `_fetch` tries again
-                file.write(data)
+            starts = range(file.tell(), size, PIECE)
+            if ahead == 1 or len(starts) == 1:
+                file.writelines(map(piece, starts))
+                return
+            with ThreadPoolExecutor(ahead, 'pieces') as pool:  # in their order, so that what is there is a beginning
+                waiting: collections.deque = collections.deque()
+                for start in starts:
+                    waiting.append(pool.submit(piece, start))
+                    if len(waiting) == ahead:
+                        file.write(waiting.popleft().result())
+                for task in waiting:
+                    file.write(task.result())
 
     def _index(self) -> dict[str, dict]:
         """Returns what was fetched so far; a last line that is half written is left out."""

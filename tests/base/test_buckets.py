@@ -323,6 +323,29 @@ def test_a_scheme_without_its_package_says_which_extra(scheme, package, monkeypa
         Bucket.of(f'{scheme}://lab/run')
 
 
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    asked = []
+
+    def silent():
+        asked.append(time.sleep(0.05))
+        raise TimeoutError
+
+    monkeypatch.setattr(buckets, 'PATIENCE_SECONDS', 0.12)
+    monkeypatch.setattr(buckets, 'PAUSE_SECONDS', 0.0)
+    with pytest.raises(TimeoutError):
+        buckets.patiently(silent)
+    assert 1 < len(asked) < buckets.TRIES
+
+
+def test_a_scheme_that_has_no_credentials_says_so(monkeypatch):
+    def without(scheme, **options):
+        raise ValueError('unable to connect to account for Must provide either a connection_string or account_name')
+
+    monkeypatch.setattr(fsspec, 'filesystem', without)
+    with pytest.raises(UserError, match=r'az:// cannot be used \(ValueError: unable to connect .*package adlfs'):
+        Bucket.of('az://lab/run')
+
+
 def test_a_bucket_that_is_not_there_is_one_line(store, monkeypatch):
     def absent(*arguments, **options):
         raise FileNotFoundError('The specified bucket does not exist')
