@@ -36,7 +36,7 @@ class Line(threading.Thread):
         super().__init__(name='line', daemon=True)
         self._to, self._random, self._kinds = to, random.Random(seed), kinds
         self._turn, self._creating = threading.Lock(), threading.Lock()
-        self.share, self.down, self.requests, self.counts = share, False, 0, dict.fromkeys(FAULTS, 0)
+        self.share, self.down, self.requests, self.counts = share, False, 0, dict.fromkeys((*FAULTS, *kinds), 0)
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=64)
         self.port = self._listening.getsockname()[1]
         self.start()
@@ -66,8 +66,9 @@ class Line(threading.Thread):
             raise OSError('dropped')
         if fault == 'delay':
             time.sleep(self._random.uniform(0.2, 2.0))
-        if fault in ('429', '503'):
-            near.sendall(f'HTTP/1.1 {fault} Busy\r\nContent-Length: 4\r\nRetry-After: 0\r\n\r\nbusy'.encode())
+        if fault.isdigit():
+            said = 'Forbidden' if fault == '403' else 'Busy'
+            near.sendall(f'HTTP/1.1 {fault} {said}\r\nContent-Length: 4\r\nRetry-After: 0\r\n\r\nbusy'.encode())
             return
         answer = self._conditional(head, body)
         if fault == 'lost answer':

@@ -1,16 +1,23 @@
-"""A run in a bucket of a real server on this machine, and a second process that wants it too."""
+"""Buckets of real servers on this machine: a run, a second process that wants it too, hosts, data, what is refused."""
 
 import importlib.util
 import json
+import logging
+import socket
 import subprocess
 import sys
+import urllib.request
 
+import numpy as np
 import pytest
 
-from cvresearch.base import at_hand, lease
+from cvresearch.base import at_hand, buckets, lease
 from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import UserError
 from cvresearch.base.records import read_card
+from cvresearch.data import identity, mirror, sources
 from tests import bucket_run, bucket_servers, test_hosts
+from tests.data.photographs import ilsvrc
 
 COMMAND = (sys.executable, '-m', 'tests.bucket_run', 'null', '--config', 'tests/kill_config.py:plain', '--workdir')
 
@@ -19,6 +26,62 @@ def needs(scheme):
     missing = [name for name in bucket_servers.PACKAGES[scheme] if importlib.util.find_spec(name) is None]
     if missing:
         pytest.skip(f'{", ".join(missing)} not installed: runs in {scheme}:// are not tested against a server')
+
+
+@pytest.fixture(params=['gs', 's3'])
+def served(request, monkeypatch, tmp_path):
+    """Returns a function that starts a server, and gives the scheme and the line to it."""
+    needs(request.param)
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.setattr(buckets, 'PAUSE_SECONDS', 0.01)
+
+    def start(**faults):
+        server = bucket_servers.server(request.param, **faults)
+        line, environment = server.__enter__()
+        request.addfinalizer(lambda: server.__exit__(None, None, None))
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        type(buckets.filesystem(request.param)).clear_instance_cache()
+        return request.param, line
+
+    return start
+
+
+def test_data_are_read_in_place_and_copied_through_a_line_that_fails(served, tmp_path):
+    scheme, line = served(seed=3, kinds=('drop', 'truncate', '503'))
+    address, disk, knobs = f'{scheme}://lab/data', tmp_path / 'disk', {'crop': {'name': 'resize', 'size': 8}}
+    ilsvrc(disk)
+    for file in disk.iterdir():
+        Bucket.of(address).send(file.name, file)
+    line.share = 0.2
+    transform = {'train': knobs, 'eval': knobs}
+    there, here = (sources.load({'name': 'imagenet', 'root': r}, transform=transform) for r in (address, str(disk)))
+    assert identity.of(there) == identity.of(here)
+    for name, split in here.splits.items():
+        index = np.arange(len(split))
+        images = [parts[name].take(index, index.astype(np.uint64))[0] for parts in (there.splits, here.splits)]
+        assert np.array_equal(*images)
+    copy = mirror.mirrored(address, str(tmp_path / 'copies'))
+    assert {file.name: file.read_bytes() for file in copy.iterdir()} == {f.name: f.read_bytes() for f in disk.iterdir()}
+    assert sum(line.counts.values()) > 0
+
+
+def test_a_bucket_that_is_not_there_or_not_ours_is_one_line(served):
+    scheme, line = served(kinds=('403',))
+    with pytest.raises(UserError, match=f'{scheme}://none/x cannot be listed [(]FileNotFoundError'):
+        Bucket.of(f'{scheme}://none/x').listing()
+    line.share = 1.0
+    with pytest.raises(UserError, match=f'{scheme}://lab/x cannot be listed .*Forbidden'):
+        Bucket.of(f'{scheme}://lab/x').listing()
+
+
+def test_a_process_that_dies_in_a_request_holds_up_no_other(served):
+    scheme, line = served()
+    with socket.create_connection(('127.0.0.1', line.port)) as dying:
+        target = '/upload/storage/v1/b/lab/o?uploadType=media&name=x' if scheme == 'gs' else '/lab/x'
+        dying.sendall(f'PUT {target} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nhalf'.encode())
+    urllib.request.urlopen(f'http://127.0.0.1:{line.port}/{"storage/v1/b/lab/o" if scheme == "gs" else ""}', timeout=10)
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ old one or the new one.
 import base64
 import contextlib
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -29,6 +30,7 @@ OPTIONS: dict[str, dict] = {
     's3': {'use_listings_cache': False, 'config_kwargs': {'connect_timeout': 10, 'read_timeout': 60}},
     'az': {'use_listings_cache': False, 'connection_timeout': 10, 'read_timeout': 60},
 }
+LOGGERS = ('gcsfs', 's3fs', 'azure')
 THREADS = 8  # files at once
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
 PATIENCE_SECONDS = 180.0  # after which there is no further try: of a server that never answers each takes a minute
@@ -160,6 +162,9 @@ def filesystem(scheme: str):
     """
     # Plain objects serve for all that is done here; gcsfs would ask for the kind of each bucket first.
     os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
+    for name in LOGGERS:  # they print a traceback of each request that failed, which is tried again, or told in a line
+        if not (logger := logging.getLogger(name)).level:
+            logger.setLevel(logging.CRITICAL)
     try:
         import fsspec
 

@@ -113,7 +113,7 @@ def test_what_was_interrupted_goes_on_within_a_file(bucket, tmp_path, monkeypatc
 def test_the_pieces_of_a_large_file_come_at_once_and_in_their_order(bucket, tmp_path, monkeypatch):
     content, together = {'train.tar': os.urandom(8 * 1000 + 7)}, threading.Barrier(3, timeout=10)
     bucket.put_all(content, 'lab/one')
-    bucket.spoil = [lambda data: together.wait() and data or data] * 3 + [None, fails]
+    bucket.spoil = [lambda data: (together.wait(), data)[1]] * 3 + [None, fails]
     assert held(mirror.mirrored('s3://lab/one', str(tmp_path))) == content
 
 
