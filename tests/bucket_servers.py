@@ -6,6 +6,9 @@ name, or gets a 412.
 """
 
 import contextlib
+import logging
+import multiprocessing
+import os
 import random
 import re
 import socket
@@ -28,6 +31,7 @@ class Line(threading.Thread):
     Attributes:
       share: of the requests that are spoilt; set at any time.
       down: nothing gets through at all.
+      latency: seconds that every request takes longer.
       counts: how many were spoilt, by fault.
       requests: how many there were.
     """
@@ -36,7 +40,8 @@ class Line(threading.Thread):
         super().__init__(name='line', daemon=True)
         self._to, self._random, self._kinds = to, random.Random(seed), kinds
         self._turn, self._creating = threading.Lock(), threading.Lock()
-        self.share, self.down, self.requests, self.counts = share, False, 0, dict.fromkeys((*FAULTS, *kinds), 0)
+        self.share, self.down, self.latency = share, False, 0.0
+        self.requests, self.counts = 0, dict.fromkeys((*FAULTS, *kinds), 0)
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=64)
         self.port = self._listening.getsockname()[1]
         self.start()
@@ -64,6 +69,7 @@ class Line(threading.Thread):
                 self.counts[fault] += 1
         if self.down or fault == 'drop':
             raise OSError('dropped')
+        time.sleep(self.latency)
         if fault == 'delay':
             time.sleep(self._random.uniform(0.2, 2.0))
         if fault.isdigit():
@@ -176,3 +182,26 @@ def server(scheme: str, **faults) -> Iterator[tuple[Line, dict[str, str]]]:
         yield line, environment
     finally:
         started.stop()
+
+
+@contextlib.contextmanager
+def elsewhere(scheme: str, latency: float = 0.0) -> Iterator[dict[str, str]]:
+    """Starts a server and a line in a process of its own, on the last of the cores; yields the environment."""
+    processes = multiprocessing.get_context('spawn')
+    here, there = processes.Pipe()
+    process = processes.Process(target=_serve, args=(scheme, latency, there))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send('over')
+        process.join()
+
+
+def _serve(scheme: str, latency: float, pipe) -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
+    with server(scheme) as (line, environment):
+        line.latency = latency
+        pipe.send(environment)
+        pipe.recv()
