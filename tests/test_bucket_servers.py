@@ -28,6 +28,13 @@ def needs(scheme):
         pytest.skip(f'{", ".join(missing)} not installed: runs in {scheme}:// are not tested against a server')
 
 
+def reach(scheme, environment, monkeypatch):
+    """Lets this process, and those that it starts, take a server for the cloud."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    type(buckets.filesystem(scheme)).clear_instance_cache()  # its instance leads to the server before
+
+
 @pytest.fixture(params=['gs', 's3'])
 def served(request, monkeypatch, tmp_path):
     """Returns a function that starts a server, and gives the scheme and the line to it."""
@@ -40,9 +47,7 @@ def served(request, monkeypatch, tmp_path):
         server = bucket_servers.server(request.param, **faults)
         line, environment = server.__enter__()
         request.addfinalizer(lambda: server.__exit__(None, None, None))
-        for name, value in environment.items():
-            monkeypatch.setenv(name, value)
-        type(buckets.filesystem(request.param)).clear_instance_cache()
+        reach(request.param, environment, monkeypatch)
         return request.param, line
 
     return start
@@ -91,8 +96,7 @@ def test_a_run_lies_in_its_bucket_and_a_second_process_is_refused(scheme, tmp_pa
     needs(scheme)
     address = f'{scheme}://lab/runs/a'
     with bucket_servers.server(scheme) as (_, environment):
-        for name, value in {**environment, 'CVRESEARCH_STAGING': str(tmp_path / 'staging')}.items():
-            monkeypatch.setenv(name, value)
+        reach(scheme, environment | {at_hand.VARIABLE: str(tmp_path / 'staging')}, monkeypatch)
         bucket = Bucket.of(address)
         (tmp_path / 'lock').touch()
         held = lease.Lease.take(bucket, tmp_path / 'lock')
@@ -112,8 +116,7 @@ def test_a_run_lies_in_its_bucket_and_a_second_process_is_refused(scheme, tmp_pa
 def test_two_hosts_on_one_bucket_leave_what_they_leave_on_a_disk(tmp_path, monkeypatch):
     needs('s3')
     with bucket_servers.server('s3') as (_, environment):
-        for name, value in {**environment, 'CVRESEARCH_STAGING': str(tmp_path / 'staging')}.items():
-            monkeypatch.setenv(name, value)
+        reach('s3', environment | {at_hand.VARIABLE: str(tmp_path / 'staging')}, monkeypatch)
         for place in ('s3://lab/runs/hosts', tmp_path / 'disk'):
             found = test_hosts.ends(test_hosts.run_on(2, place, '--config.mesh.data=2'))
             assert [code for code, _ in found] == [0, 0], found
