@@ -1,10 +1,11 @@
-"""A hook of MkDocs: on the site, links to what is in the repository and not in docs/ become plain text."""
+"""Hooks of MkDocs: links out of the site become plain text, and short code within a sentence is marked for site.css."""
 
 import re
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 OUT = ('records', 'tables')  # left out of the site, see mkdocs.yml
+SHORT = 36  # characters, which a phone has room for
 
 
 def on_page_markdown(markdown: str, page, **_) -> str:
@@ -17,3 +18,8 @@ def on_page_markdown(markdown: str, page, **_) -> str:
         return match[0] if inside else match[1]
 
     return re.sub(r'(?<!!)\[([^\]]*)\]\((?!https?:|#)([^)#]*)(?:#[^)]*)?\)', link, markdown)
+
+
+def on_page_content(html: str, **_) -> str:
+    """Returns a page's HTML in which short code, of one line and without attributes, has the class `short`."""
+    return re.sub(rf'<code>([^<\n]{{1,{SHORT}}})</code>', r'<code class="short">\1</code>', html)

@@ -129,6 +129,15 @@ class Laboratory:
         return self.candidate('compound', *(round(c**phi, 4) for c in (best.alpha, best.beta, best.gamma)))
 
 
+def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """Returns the candidates without those that round to the net of an earlier one."""
+    kept: list[Candidate] = []
+    for candidate in candidates:
+        if candidate.setting not in [one.setting for one in kept]:
+            kept.append(candidate)
+    return kept
+
+
 def settings_of(candidates: Sequence[Candidate], seeds: int) -> list[dict]:
     """Returns the sweep: every candidate with every seed."""
     return [{**candidate.setting, 'seed': seed} for candidate in candidates for seed in range(seeds)]
@@ -194,7 +203,7 @@ def main(argv: list[str]) -> int:
     lookup('format', tables.STYLES, style)
     lab = Laboratory(configs.load(options.config, options.overrides))
     singles = [lab.single(kind, budget) for kind in ('depth', 'width', 'resolution')]
-    candidates = [lab.base, *singles, *lab.grid(budget, tolerance)]
+    candidates = distinct([lab.base, *singles, *lab.grid(budget, tolerance)])
     folder = options.workdir.absolute()
     settings = settings_of(candidates, seeds)
     overrides = {key: text for key, text in options.overrides.items() if key not in settings[0]}  # the base's, scaled

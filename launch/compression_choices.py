@@ -11,16 +11,14 @@ on where it was interrupted.
 import json
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
-from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
 from cvresearch.base.records import read_metrics
-from cvresearch.base.workdir import write_atomically
 from cvresearch.compress import __main__ as program
 from cvresearch.interop import compressed
+from launch import study
 
 CONFIG = 'configs/deep_compression.py'
 OUT = Path('docs/records/compression_choices.json')
@@ -58,8 +56,7 @@ def case(fold: int, decay: float, kept: tuple, bits: int | None, folder: Path) -
 def stage(variant: str, workdir: Path, fold: int, more: dict[str, str]) -> tuple[str, dict]:
     """Trains a stage without a fold of the training images; returns its name, and what it says of that fold."""
     held_out = {'seed': str(fold), 'data.folds': str(FOLDS), 'data.fold': str(fold)}
-    if train.run(configs.load(CONFIG + variant, {**held_out, **ALIKE, **more}), workdir):
-        raise UserError(f'{workdir} was stopped; the same command goes on')
+    study.trained(configs.load(CONFIG + variant, {**held_out, **ALIKE, **more}), workdir)
     rows = [row for row in read_metrics(workdir / 'metrics.jsonl') if row['split'] == 'minival']
     return f'run:{workdir}', rows[-1]
 
@@ -87,27 +84,15 @@ def table(record: dict) -> str:
     return tables.render(rows, COLUMNS, 'markdown')
 
 
+def fill(record: dict, folder: Path, _: SimpleNamespace, save: study.Save) -> None:
+    """Makes the record anew; stages that are trained already are not trained again."""
+    record['rows'] = [case(fold, *setting, folder) for setting in SETTINGS for fold in range(TRIED)]
+    save()
+
+
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its table."""
-    options = cli.parse(
-        argv,
-        __doc__,
-        required=(),
-        places=('workdir', 'out', 'table'),
-        workdir='folder of the runs',
-        out=f'the record ({OUT})',
-        table='print the table of this record, and do nothing else',
-    )
-    if options.table:
-        print(table(json.loads(options.table.read_text(encoding='utf-8'))))
-        return 0
-    if not options.workdir:
-        raise UserError('--workdir is missing: a folder for the runs')
-    folder = local(options.workdir)
-    rows = [case(fold, *setting, folder) for setting in SETTINGS for fold in range(TRIED)]
-    write_atomically(options.out or OUT, json.dumps({'rows': rows}, indent=1) + '\n')
-    print(table({'rows': rows}))
-    return 0
+    return study.run(argv, __doc__, OUT, fill, table)
 
 
 if __name__ == '__main__':

@@ -11,17 +11,15 @@ import itertools
 import json
 import statistics
 from pathlib import Path
+from types import SimpleNamespace
 
-from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
 from cvresearch.base.records import read_card
-from cvresearch.base.workdir import write_atomically
 from cvresearch.compress import __main__ as program
 from cvresearch.evaluation import measure
 from cvresearch.interop import compressed
+from launch import study
 
 CONFIG = 'configs/deep_compression.py'
 OUT = Path('docs/records/deep_compression.json')
@@ -62,8 +60,7 @@ def case(net: str, data: str, seed: int, folder: Path) -> dict:
         workdir = folder / (stage or 'dense')
         spec = f'{CONFIG}:{",".join(filter(None, (NETS[net], DATA[data], stage)))}'
         start = {'init.weights': f'run:{before}'} if before else {}
-        if train.run(configs.load(spec, {'seed': str(seed), **start}), workdir):
-            raise UserError(f'{workdir} was stopped; the same command goes on')
+        study.trained(configs.load(spec, {'seed': str(seed), **start}), workdir)
         row[stage or 'dense'] = measured(f'run:{workdir}')
         before = workdir
     row |= {key: read_card(folder / 'pruned')['compression'][key] for key in ('weights', 'nonzero', 'layers')}
@@ -99,8 +96,8 @@ def table(record: dict) -> str:
                 'net': net,
                 'images': data,
                 'n_seen': f'{of[0]["dense"]["n_seen"]:,}',
-                'top-1': _spread(of, 'dense'),
-                **{stage: _spread(of, stage) for stage in ('pruned', 'shared', 'coded')},
+                'top-1': _top1(of, 'dense'),
+                **{stage: _top1(of, stage) for stage in ('pruned', 'shared', 'coded')},
                 'kept': f'{kept:.1%}',
                 'KB': f'{size / 1000:.1f}',
                 'ratio': f'{of[0]["original_bytes"] / size:.1f}',
@@ -112,43 +109,24 @@ def table(record: dict) -> str:
     return tables.render(rows, COLUMNS, 'markdown')
 
 
-def _spread(rows: list[dict], stage: str) -> str:
-    values = [row[stage]['top1'] for row in rows]
-    return f'{statistics.mean(values):.2f}' + (f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else '')
+def _top1(rows: list[dict], stage: str) -> str | None:
+    return study.spread([row[stage]['top1'] for row in rows])
+
+
+def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) -> None:
+    """Makes what is missing of the record; `save` is called after each net."""
+    rows = record.setdefault('cases', [])
+    done = {(row['net'], row['data'], row['seed']) for row in rows}
+    for data, net, seed in itertools.product(DATA, NETS, SEEDS):
+        wanted = net == (chosen.net or net) and data == (chosen.data or data)
+        if wanted and (net, data, seed) not in done:
+            rows.append(case(net, data, seed, folder / f'{DATA[data] or "digits"}_{NETS[net] or "lenet300"}_{seed}'))
+            save()
 
 
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its table."""
-    options = cli.parse(
-        argv,
-        __doc__,
-        required=(),
-        places=('workdir', 'out', 'table'),
-        workdir='folder of the runs',
-        out=f'the record ({OUT})',
-        net=f'one of {", ".join(NETS)}; both by default',
-        data=f'one of {", ".join(DATA)}; both by default',
-        table='print the table of this record, and do nothing else',
-    )
-    if options.table:
-        print(table(json.loads(options.table.read_text(encoding='utf-8'))))
-        return 0
-    if not options.workdir:
-        raise UserError('--workdir is missing: a folder for the runs')
-    for flag, table_of in (('net', NETS), ('data', DATA)):
-        if value := getattr(options, flag):
-            lookup(flag, table_of, value)
-    out = options.out or OUT
-    record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': []}
-    done = {(row['net'], row['data'], row['seed']) for row in record['cases']}
-    for data, net, seed in itertools.product(DATA, NETS, SEEDS):
-        wanted = net == (options.net or net) and data == (options.data or data)
-        if wanted and (net, data, seed) not in done:
-            folder = local(options.workdir) / f'{DATA[data] or "digits"}_{NETS[net] or "lenet300"}_{seed}'
-            record['cases'].append(case(net, data, seed, folder))
-            write_atomically(out, json.dumps(record, indent=1) + '\n')
-    print(table(record))
-    return 0
+    return study.run(argv, __doc__, OUT, fill, table, {'net': NETS, 'data': DATA})
 
 
 if __name__ == '__main__':

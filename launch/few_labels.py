@@ -7,8 +7,8 @@ Two data sets, four numbers of labels and three seeds, one run after another (co
 labels, the same for every method. Test images choose nothing: the answers are of each run's last average of weights.
 
 Labels alone are trained as all others are, and tuned: of `GRID` the setting that is right most often on 1,000 training
-images that are held out, over the three seeds. The methods have more to set and were not tuned. The same command goes
-on where it was interrupted.
+images that are held out, over the three seeds. UDA is trained with that setting too; the methods have more to set, and
+none was tuned by itself. The same command goes on where it was interrupted.
 """
 
 import itertools
@@ -16,19 +16,14 @@ import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from types import SimpleNamespace
 
 from scipy import stats
 
-from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
-from cvresearch.base.records import read_card
-from cvresearch.base.workdir import write_atomically
 from cvresearch.evaluation import label
-from launch import chain
+from launch import chain, study
 from launch.plan import SweepRun
 
 CONFIG = 'configs/few_labels.py'
@@ -44,6 +39,7 @@ METHODS = {
     'pseudo_labels': 'pseudo-labels',
     'fixmatch': 'FixMatch',
     'uda': 'UDA',
+    'uda_tuned': 'UDA, at the tuned setting',
     'noisy_student': 'Noisy Student',
     'meta_pseudo_labels': 'Meta Pseudo Labels',
 }
@@ -64,13 +60,6 @@ PASSES = {
 def spec_of(data: str, labels: int, method: str = '') -> str:
     """Returns the experiment, as --config has it."""
     return f'{CONFIG}:{",".join(filter(None, (DATA[data], LABELS[labels], method)))}'
-
-
-def trained(config, workdir: Path) -> dict:
-    """Returns the card of a run, trained to its end."""
-    if train.run(config, workdir):
-        raise UserError(f'{workdir} was stopped; the same command goes on')
-    return cast(dict, read_card(workdir))
 
 
 def passes(card: dict) -> int:
@@ -94,7 +83,7 @@ def row_of(card: dict, images: int) -> dict:
 
 def single(data: str, labels: int, method: str, seed: int, folder: Path) -> dict:
     """Trains one run; returns its row."""
-    card = trained(configs.load(spec_of(data, labels, method), _seeds(seed)), folder)
+    card = study.trained(configs.load(spec_of(data, labels, method), _seeds(seed)), folder)
     return row_of(card, passes(card))
 
 
@@ -106,7 +95,7 @@ def chained(data: str, labels: int, method: str, seed: int, folder: Path) -> dic
         command = chain.labelling(run)
         if command and not Path(run.config.unlabelled.labels).exists():
             label.main(command[command.index('label') + 1 :])
-        card = trained(run.config, run.workdir)
+        card = study.trained(run.config, run.workdir)
         images += passes(card) + (_labelled(run) if command else 0)
         rows.append(row_of(card, images))
     total = {key: sum(row[key] for row in rows) for key in ('updates', 'seconds')}
@@ -133,13 +122,18 @@ def tuned(data: str, labels: int, record: dict, seed: int, folder: Path, save) -
     for (number, setting), other in itertools.product(enumerate(GRID), SEEDS):
         entry = {'data': data, 'labels': labels, 'setting': number, 'seed': other}
         if not any(entry.items() <= row.items() for row in record['tuning']):
-            config = _set(data, labels, other, setting, {'minival': str(HELD_OUT)})
-            card = trained(config, folder / f'tuning{number}_{other}')
+            config = _set(data, labels, '', other, setting, {'minival': str(HELD_OUT)})
+            card = study.trained(config, folder / f'tuning{number}_{other}')
             record['tuning'].append(entry | {'top1': card['final']['minival_ema']['top1']})
             save()
-    best = best_setting(record, data, labels)
-    card = trained(_set(data, labels, seed, GRID[best], {}), folder / f'tuned_{seed}')
-    return row_of(card, passes(card)) | {'setting': GRID[best]}
+    return at_best(data, labels, '', record, seed, folder / f'tuned_{seed}')
+
+
+def at_best(data: str, labels: int, method: str, record: dict, seed: int, folder: Path) -> dict:
+    """Trains one run with the setting that is best for labels alone; returns its row."""
+    setting = GRID[best_setting(record, data, labels)]
+    card = study.trained(_set(data, labels, method, seed, setting, {}), folder)
+    return row_of(card, passes(card)) | {'setting': setting}
 
 
 def best_setting(record: dict, data: str, labels: int) -> int:
@@ -153,30 +147,33 @@ def _seeds(seed: int) -> dict[str, str]:
     return {'seed': str(seed), 'data.labels_seed': str(seed)}
 
 
-def _set(data: str, labels: int, seed: int, setting: dict, more: dict[str, str]):
-    spec = spec_of(data, labels)
+def _set(data: str, labels: int, method: str, seed: int, setting: dict, more: dict[str, str]):
+    spec = spec_of(data, labels, method)
     epochs = configs.load(spec).epochs * setting['longer']
     length = {key: str(epochs) for key in ('epochs', 'evaluate_every_epochs', 'save_every_epochs')}
     return configs.load(spec, {**_seeds(seed), **length, 'schedule.peak': str(setting['schedule.peak']), **more})
 
 
-def fill(record: dict, folder: Path, save, only: str = '') -> None:
+def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) -> None:
     """Makes what is missing of the record, cell by cell; `save` is called after each run.
 
     Args:
       record: to be filled.
       folder: of the runs.
+      chosen: its `data` is the one of `DATA` to be made; if None, both are.
       save: keeps the record.
-      only: of `DATA`, the one to be made; if empty, both are.
     """
-    done = {(row['data'], row['labels'], row['method'], row['seed']) for row in record['cases']}
+    cases, _ = record.setdefault('cases', []), record.setdefault('tuning', [])
+    done = {(row['data'], row['labels'], row['method'], row['seed']) for row in cases}
     for (data, labels), seed, method in itertools.product(CELLS, SEEDS, METHODS):
-        if (data, labels, method, seed) in done or only not in ('', data):
+        if (data, labels, method, seed) in done or data != (chosen.data or data):
             continue
         cell = folder / f'{DATA[data] or "digits"}_{labels}'
         workdir = cell / f'{method}_{seed}'
         if method == 'tuned':
             row = tuned(data, labels, record, seed, cell, save)
+        elif method == 'uda_tuned':
+            row = at_best(data, labels, 'uda', record, seed, workdir)
         elif method == 'noisy_student':
             row = chained(data, labels, '', seed, workdir)
         elif method == 'meta_pseudo_labels':
@@ -185,7 +182,7 @@ def fill(record: dict, folder: Path, save, only: str = '') -> None:
             row = single(data, labels, '', seed, cell / f'noisy_student_{seed}' / 'generation0')
         else:
             row = single(data, labels, method, seed, workdir)
-        record['cases'].append({'data': data, 'labels': labels, 'method': method, 'seed': seed, **row})
+        cases.append({'data': data, 'labels': labels, 'method': method, 'seed': seed, **row})
         save()
 
 
@@ -251,10 +248,8 @@ def winners(record: dict) -> str:
 
 
 def _spread(values: list[float]) -> str | None:
-    if not values:
-        return None
-    deviation = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.2f}{deviation}' + ('' if len(values) == len(SEEDS) else f' ({len(values)})')
+    text = study.spread(values)
+    return text if text is None or len(values) == len(SEEDS) else f'{text} ({len(values)})'
 
 
 def draw(record: dict, path: Path) -> None:
@@ -285,38 +280,14 @@ def draw(record: dict, path: Path) -> None:
     plt.close(figure)
 
 
+def table(record: dict) -> str:
+    """Returns the tables of a record: the answers of all methods, and which of them wins."""
+    return f'{answers(record)}\n\n{winners(record)}'
+
+
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its tables and draws it."""
-    options = cli.parse(
-        argv,
-        __doc__,
-        required=(),
-        places=('workdir', 'out', 'table', 'picture'),
-        workdir='folder of the runs',
-        out=f'the record ({OUT})',
-        table='print the tables of this record, and train nothing',
-        picture='draw it too, into this PNG',
-        data=f'make these images alone: {" or ".join(DATA)}',
-    )
-    if options.data:
-        lookup('data', DATA, options.data)
-    if not (options.table or options.workdir):
-        raise UserError('--workdir is missing: a folder for the runs')
-    out = options.table or options.out or OUT
-    if options.table and not out.exists():
-        raise UserError(f'--table is {out}, and nothing is there; expected the record of this command')
-    record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'cases': [], 'tuning': []}
-    if not options.table:
-        fill(
-            record,
-            local(options.workdir),
-            lambda: write_atomically(out, json.dumps(record, indent=1) + '\n'),
-            options.data or '',
-        )
-    print(answers(record), winners(record), sep='\n\n')
-    if options.picture:
-        draw(record, options.picture)
-    return 0
+    return study.run(argv, __doc__, OUT, fill, table, {'data': DATA}, draw)
 
 
 if __name__ == '__main__':

@@ -13,15 +13,13 @@ import json
 import statistics
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
-from cvresearch import train
 from cvresearch.base import cli, tables
 from cvresearch.base import config as configs
-from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
-from cvresearch.base.workdir import write_atomically
 from cvresearch.compress import __main__ as program
 from cvresearch.interop import compressed
+from launch import study
 
 OUT = Path('docs/records/small_ways.json')
 SEEDS = (0, 1, 2)
@@ -61,8 +59,7 @@ NETS = {'LeNet-300-100': lenet, 'MobileNet': mobilenet}
 
 def trained(config: str, workdir: Path, seed: int, more: dict[str, str] | None = None) -> str:
     """Trains a net if it is not; returns its name."""
-    if train.run(configs.load(config, {'seed': str(seed), **(more or {})}), workdir):
-        raise UserError(f'{workdir} was stopped; the same command goes on')
+    study.trained(configs.load(config, {'seed': str(seed), **(more or {})}), workdir)
     return f'run:{workdir}'
 
 
@@ -82,18 +79,17 @@ def table(record: dict) -> str:
         sorted(record['rows'], key=lambda row: row['order']), key=lambda row: row['order'][:2]
     ):
         of = list(group)
-        values, size = [row['top1'] for row in of], statistics.mean(row['bytes'] for row in of)
+        size = statistics.mean(row['bytes'] for row in of)
         before = statistics.mean(
             row['bytes'] for row in record['rows'] if row['net'] == of[0]['net'] and row['way'] == 'float32'
         )
-        deviation = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
         rows.append(
             {
                 'net': of[0]['net'],
                 'way': of[0]['way'],
                 'trained so': 'yes' if of[0]['trained so'] else 'no',
                 'n_seen': f'{of[0]["n_seen"]:,}',
-                'top-1': f'{statistics.mean(values):.2f}{deviation}',
+                'top-1': study.spread([row['top1'] for row in of]),
                 'KB': f'{size / 1000:.1f}',
                 'ratio': f'{before / size:.1f}',
                 'seeds': len(of),
@@ -102,37 +98,21 @@ def table(record: dict) -> str:
     return tables.render(rows, COLUMNS, 'markdown')
 
 
+def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) -> None:
+    """Makes what is missing of the record; `save` is called after each net."""
+    rows = record.setdefault('rows', [])
+    for seed, (position, name) in itertools.product(SEEDS, enumerate(NETS)):
+        done = [row for row in rows if (row['net'], row['seed']) == (name, seed)]
+        if done or name != (chosen.net or name):
+            continue
+        ways = enumerate(NETS[name](seed, folder / f'{name}_{seed}'))
+        rows += [{'order': [position, at, seed], 'net': name, 'seed': seed, **row} for at, row in ways]
+        save()
+
+
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its table."""
-    options = cli.parse(
-        argv,
-        __doc__,
-        required=(),
-        places=('workdir', 'out', 'table'),
-        workdir='folder of the runs',
-        out=f'the record ({OUT})',
-        net=f'one of {", ".join(NETS)}; all by default',
-        table='print the table of this record, and do nothing else',
-    )
-    if options.table:
-        print(table(json.loads(options.table.read_text(encoding='utf-8'))))
-        return 0
-    if not options.workdir:
-        raise UserError('--workdir is missing: a folder for the runs')
-    if options.net:
-        lookup('net', NETS, options.net)
-    out = options.out or OUT
-    record = json.loads(out.read_text(encoding='utf-8')) if out.exists() else {'rows': []}
-    for seed, (position, name) in itertools.product(SEEDS, enumerate(NETS)):
-        done = [row for row in record['rows'] if (row['net'], row['seed']) == (name, seed)]
-        if done or name != (options.net or name):
-            continue
-        folder = local(options.workdir) / f'{name}_{seed}'
-        rows = enumerate(NETS[name](seed, folder))
-        record['rows'] += [{'order': [position, at, seed], 'net': name, 'seed': seed, **row} for at, row in rows]
-        write_atomically(out, json.dumps(record, indent=1) + '\n')
-    print(table(record))
-    return 0
+    return study.run(argv, __doc__, OUT, fill, table, {'net': NETS})
 
 
 if __name__ == '__main__':

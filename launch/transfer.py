@@ -20,7 +20,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cvresearch import train
 from cvresearch.base import cli, records, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
@@ -29,6 +28,7 @@ from cvresearch.base.records import read_card, read_measurement
 from cvresearch.data import examples, sources
 from cvresearch.engine import classifiers
 from cvresearch.evaluation import feature_files, probes
+from launch import study
 from launch.transfer_cells import CELLS, EARLIER, FEATURES, LINEAR, METHODS, NETS, STRENGTHS, Cell
 
 OUT = Path('docs/records/transfer.json')
@@ -85,8 +85,7 @@ def tuned(name: str, cell: Cell, method: str, seed: int, setup: Setup) -> dict:
 def _train(spec: str, overrides: dict, workdir: Path) -> None:
     if (card := read_card(workdir)) and card['status'] == 'finished':
         return
-    if train.run(configs.load(spec, overrides), workdir):
-        raise UserError(f'{workdir} was stopped; the same command goes on')
+    study.trained(configs.load(spec, overrides), workdir)
 
 
 def linear(cell: Cell, method: str, seed: int, setup: Setup) -> dict:
@@ -193,10 +192,7 @@ def table(rows: list[dict], costs: bool = False) -> str:
 
 
 def _spread(rows: list[dict]) -> str | None:
-    values = [row['top1'] for row in rows]
-    if not values:
-        return None
-    return f'{statistics.mean(values):.1f}' + (f' ± {statistics.stdev(values):.1f}' if len(values) > 1 else '')
+    return study.spread([row['top1'] for row in rows], 1)
 
 
 def _cost(rows: list[dict]) -> str | None:

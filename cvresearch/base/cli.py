@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import io
+import math
 import os
 import select
 import signal
@@ -152,6 +153,21 @@ def integer(flag: str, text: str, least: int = 1) -> int:
     if not text.isdecimal() or int(text) < least:
         raise UserError(f'--{flag} is {text!r}; expected a whole number of at least {least}')
     return int(text)
+
+
+def positive(flag: str, text: str) -> float:
+    """Returns the number above 0 that a flag has.
+
+    Raises:
+      UserError: it has none.
+    """
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise UserError(f'--{flag} is {text!r}; expected a number above 0')
+    return value
 
 
 def integers(options: SimpleNamespace, *flags: str) -> dict[str, int]:

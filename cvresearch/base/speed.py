@@ -109,7 +109,7 @@ class Speed:
         self._clock, self._batch_size, self._devices, self._peak = clock, batch_size, devices, peak
         self._flops_of, self._first = flops, start + FIRST_STEPS
         self._since: tuple[float, float] | None = None
-        self._done = 0.0
+        self._steps, self._done = 0, 0.0
         self.rate, self.wait, self.mfu = 0.0, 0.0, None
 
     def step(self, step: int) -> None:
@@ -118,16 +118,26 @@ class Speed:
             self._since = (self._clock.training, self._clock.waited)
         if self._since is None or step == self._first:
             return
-        seconds = self._clock.training - self._since[0]
+        self._steps = step - self._first
         if self._peak:
             self._done += self._flops_of(step - 1)
+        self._measure()
+
+    def _measure(self) -> None:
+        if self._since is None or not self._steps:
+            return
+        seconds = self._clock.training - self._since[0]
         if seconds > 0:
-            self.rate = (step - self._first) / seconds
+            self.rate = self._steps / seconds
             self.wait = (self._clock.waited - self._since[1]) / seconds
             self.mfu = self._done / seconds / (self._peak * len(self._devices)) if self._peak else None
 
     def values(self) -> dict[str, float]:
-        """Returns what is known, by the names of `records.SPEED`; memory is the most that a device of this host had."""
+        """Returns what is known, by the names of `records.SPEED`; memory is the most that a device of this host had.
+
+        Asked for where the device is idle: then the last steps, which were dispatched before, are in the time too.
+        """
+        self._measure()
         peaks = [
             stats['peak_bytes_in_use']
             for device in self._devices

@@ -147,13 +147,13 @@ def main(argv: list[str]) -> int:
     if options.out and options.out.exists():
         raise UserError(f'--out is {options.out}, which exists; name another file')
     features = feature_files.load(Path(local(options.rest[0], 'the file of features')))
-    strengths = [_number('strengths', text) for text in options.strengths.split(',')] if options.strengths else None
+    tried = options.strengths.split(',') if options.strengths else []
     record = probe(
         features,
         options.at or next(iter(features.values)),
         options.method or 'logistic',
-        strengths,
-        _number('held_out', options.held_out or '0.2'),
+        [cli.positive('strengths', text) for text in tried] or None,
+        cli.positive('held_out', options.held_out or '0.2'),
         cli.integer('seed', options.seed or '0', least=0),
         options.unit_length,
     )
@@ -161,13 +161,3 @@ def main(argv: list[str]) -> int:
         write_atomically(options.out, json.dumps(record, indent=2) + '\n')
     print(json.dumps(record))
     return 0
-
-
-def _number(flag: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float('inf'):
-        raise UserError(f'--{flag} has {text!r}; expected a number above 0')
-    return value

@@ -29,7 +29,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.models.names import Names, within
+from cvresearch.models.names import Names, timm_inverted, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.activations import activation
 from cvresearch.nn.channels import scaled_channels
@@ -306,32 +306,7 @@ _TORCHVISION = Names(
         },
     ),
 )
-_TIMM = Names(
-    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within(
-        'stage1_block{j}/',
-        'blocks.0.{j}.',
-        {
-            'depthwise_bn': 'bn1',
-            'project_conv': 'conv_pw',
-            'project_bn': 'bn2',
-        },
-    ),
-    within(
-        'stage{i}_block{j}/',
-        'blocks.{i-1}.{j}.',
-        {
-            'expand_conv': 'conv_pw',
-            'expand_bn': 'bn1',
-            'depthwise_conv': 'conv_dw',
-            'depthwise_bn': 'bn2',
-            'se_reduce': 'se.conv_reduce',
-            'se_expand': 'se.conv_expand',
-            'project_conv': 'conv_pwl',
-            'project_bn': 'bn3',
-        },
-    ),
-)
+_TIMM = timm_inverted('se')
 _KERAS = Names(
     {'last_conv': 'top_conv', 'last_bn': 'top_bn', 'head': 'predictions', 'stem_{layer}': 'stem_{layer}'},
     within(

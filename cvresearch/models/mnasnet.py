@@ -24,7 +24,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.models.names import Names, within
+from cvresearch.models.names import Names, timm_inverted, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
@@ -212,32 +212,7 @@ _TORCHVISION_NAMES = Names(
         },
     ),
 )
-_TIMM_NAMES = Names(
-    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within(
-        'stage1_block{j}/',
-        'blocks.0.{j}.',
-        {
-            'depthwise_bn': 'bn1',
-            'project_conv': 'conv_pw',
-            'project_bn': 'bn2',
-        },
-    ),
-    within(
-        'stage{i}_block{j}/',
-        'blocks.{i-1}.{j}.',
-        {
-            'expand_conv': 'conv_pw',
-            'expand_bn': 'bn1',
-            'depthwise_conv': 'conv_dw',
-            'depthwise_bn': 'bn2',
-            'squeeze_reduce': 'se.conv_reduce',
-            'squeeze_expand': 'se.conv_expand',
-            'project_conv': 'conv_pwl',
-            'project_bn': 'bn3',
-        },
-    ),
-)
+_TIMM_NAMES = timm_inverted()
 
 _AS_TORCH = dict(padding='torch', bn_eps=1e-5, bn_unbiased=True)
 

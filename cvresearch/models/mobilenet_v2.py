@@ -21,7 +21,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from cvresearch.models.names import Names, within
+from cvresearch.models.names import Names, timm_inverted, within
 from cvresearch.models.variant import Reference, Variant
 from cvresearch.nn.channels import scaled_channels
 from cvresearch.nn.initializers import initializer
@@ -167,31 +167,7 @@ _TORCHVISION = Names(
         for number, block in enumerate(_OTHERS, 2)
     ),
 )
-_TIMM = Names(
-    {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
-    within(
-        _FIRST,
-        'blocks.0.0.',
-        {
-            'depthwise_conv': 'conv_dw',
-            'depthwise_bn': 'bn1',
-            'project_conv': 'conv_pw',
-            'project_bn': 'bn2',
-        },
-    ),
-    within(
-        'stage{i}_block{j}/',
-        'blocks.{i-1}.{j}.',
-        {
-            'expand_conv': 'conv_pw',
-            'expand_bn': 'bn1',
-            'depthwise_conv': 'conv_dw',
-            'depthwise_bn': 'bn2',
-            'project_conv': 'conv_pwl',
-            'project_bn': 'bn3',
-        },
-    ),
-)
+_TIMM = timm_inverted()
 _LAYERS = {'{layer}_conv': '{layer}', '{layer}_bn': '{layer}_BN'}
 _KERAS = Names(
     {

@@ -58,6 +58,40 @@ def numbered(beginnings: Iterable[str]) -> dict[str, str]:
     }
 
 
+def timm_inverted(squeeze: str = 'squeeze') -> Names:
+    """Returns timm's names of nets of inverted residuals (its `efficientnet.py`), whose first stage expands nothing.
+
+    Args:
+      squeeze: how our names of the two layers of squeeze-and-excitation begin.
+    """
+    return Names(
+        {'stem_conv': 'conv_stem', 'stem_bn': 'bn1', 'last_conv': 'conv_head', 'last_bn': 'bn2', 'head': 'classifier'},
+        within(
+            'stage1_block{j}/',
+            'blocks.0.{j}.',
+            {
+                'depthwise_bn': 'bn1',
+                'project_conv': 'conv_pw',
+                'project_bn': 'bn2',
+            },
+        ),
+        within(
+            'stage{i}_block{j}/',
+            'blocks.{i-1}.{j}.',
+            {
+                'expand_conv': 'conv_pw',
+                'expand_bn': 'bn1',
+                'depthwise_conv': 'conv_dw',
+                'depthwise_bn': 'bn2',
+                f'{squeeze}_reduce': 'se.conv_reduce',
+                f'{squeeze}_expand': 'se.conv_expand',
+                'project_conv': 'conv_pwl',
+                'project_bn': 'bn3',
+            },
+        ),
+    )
+
+
 def _pattern(ours: str) -> re.Pattern[str]:
     def group(field: re.Match[str]) -> str:
         return f'(?P<{field[1]}>' + (r'\d+)' if len(field[1]) == 1 else r'\w+)')

@@ -64,7 +64,8 @@ def total(so_far: dict | None, sums: Sums) -> dict:
 
 
 def means(sums: Sums | dict) -> dict[str, float]:
-    """Returns the mean loss, the accuracies in percent, and `n_seen`, as Python numbers."""
-    count = int(sums['count'])
+    """Returns the mean loss, the accuracies in percent, and `n_seen`, as Python numbers; no means of no image."""
     scale = {'loss': 1.0, 'top1': 100.0, 'top5': 100.0}
-    return {name: float(sums[name]) * scale[name] / max(count, 1) for name in NAMES} | {'n_seen': count}
+    if not (count := int(sums['count'])):
+        return {'n_seen': 0}
+    return {name: float(sums[name]) * scale[name] / count for name in NAMES} | {'n_seen': count}

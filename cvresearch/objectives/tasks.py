@@ -61,11 +61,13 @@ def _sums(
 
 
 def _means(sums: Sums | dict) -> dict[str, float]:
-    count, hits = int(sums['count']), float(sums['hits'])
+    if not (count := int(sums['count'])):
+        return {'n_seen': 0}
+    hits = float(sums['hits'])
     said_or_had = 2 * hits + float(sums['errors'])
     return {
-        'loss': float(sums['loss']) / max(count, 1),
-        'exact_match': 100 * float(sums['exact']) / max(count, 1),
+        'loss': float(sums['loss']) / count,
+        'exact_match': 100 * float(sums['exact']) / count,
         'micro_f1': 100 * 2 * hits / max(said_or_had, 1),
         'n_seen': count,
     }

@@ -6,7 +6,6 @@ run fits has dashes; a recipe of ours that fits no row has a line of its own, an
 
 import csv
 import functools
-import json
 import math
 import statistics
 import tomllib
@@ -17,7 +16,7 @@ from cvresearch.models import registry
 from cvresearch.report import runs
 from cvresearch.report.compare import Cell, Table, notes, paper_cell
 from cvresearch.report.published import HERE, SINGLE, Figure, Line
-from cvresearch.report.results import Measured, Result, measured
+from cvresearch.report.results import Measured, Result, by_recipe, measured
 
 COLUMNS = (
     'net',
@@ -91,7 +90,7 @@ def compare(name: str, results: Sequence[Result], unmeasured: bool = True) -> tu
     data, absent = _benchmarks()[name]['data'], _benchmarks()[name]['absent']
     on_data = [result for result in results if result.data == data and result.views == SINGLE]
     rows: list[Row] = []
-    for recipe in _by_recipe(on_data):
+    for recipe in by_recipe(on_data):
         fitting = [line for line in lines(name) if fits(line, recipe[0], absent)]
         rows += [(line, recipe) for line in fitting] or [(None, recipe)]
     with_runs = {id(line) for line, _ in rows}
@@ -115,13 +114,6 @@ def fits(line: Line, result: Result, absent: dict[str, object]) -> bool:
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
-
-
-def _by_recipe(results: Sequence[Result]) -> list[list[Result]]:
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(json.dumps(result.recipe(), sort_keys=True, default=str), []).append(result)
-    return [sorted(group, key=lambda result: result.config['seed']) for group in groups.values()]
 
 
 def _row(line: Line | None, recipe: Sequence[Result]) -> tuple[Cell, ...]:

@@ -2,13 +2,13 @@
 
 "AI and efficiency" (Hernandez & Brown 2020, arXiv:2005.04305) in small: training compute is 3 x multiply-adds x images,
 a multiply-add counted once, up to the first evaluation at which a run has the level; by default the level is what
---reference, lenet5, has at its end, mean over its seeds. One row for each recipe, seeds together; `density` is top-1
-per million parameters (Canziani et al. 2017, arXiv:1605.07678, figure 10). Below it stands OpenAI's own table.
+--reference, lenet5, has at its end, mean over the seeds of its best recipe. One row for each recipe, seeds together;
+`density` is top-1 per million parameters (Canziani et al. 2017, arXiv:1605.07678, figure 10). Below it stands OpenAI's
+own table.
 `cvresearch report plots balls --runs RUN... --x latency_ms` draws accuracy against cost, measured or counted.
 """
 
 import csv
-import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ from cvresearch.base import cli, tables
 from cvresearch.base.errors import UserError
 from cvresearch.report import ours, runs
 from cvresearch.report.published import HERE
-from cvresearch.report.results import Result, take
+from cvresearch.report.results import Result, by_recipe, take
 
 PASSES = 3  # a forward and a backward pass, in forward passes
 COLUMNS = (
@@ -28,16 +28,16 @@ PUBLISHED = {'net': 'net', 'level': 'level', 'teraflop_s_days': 'teraflop/s-days
 
 
 def level_of(results: Sequence[Result], reference: str) -> float:
-    """Returns the mean top-1 of the runs of a net, percent.
+    """Returns the mean top-1 of the runs of a net, percent; of several recipes, the best one's.
 
     Raises:
       UserError: none is of that net.
     """
-    values = [result.values['top1'] for result in results if result.model == reference]
-    if not values:
+    recipes = by_recipe([result for result in results if result.model == reference])
+    if not recipes:
         there = ', '.join(sorted({result.model for result in results}))
         raise UserError(f'none of the runs is of {reference}; give --level, or --reference as one of {there}')
-    return statistics.mean(values)
+    return max(statistics.mean(result.values['top1'] for result in recipe) for recipe in recipes)
 
 
 def reached(result: Result, level: float) -> tuple[int, float] | None:
@@ -54,11 +54,8 @@ def rows(results: Sequence[Result], level: float) -> list[dict]:
 
     Where several recipes train one net, each has a row. Means are over the seeds that reach the level.
     """
-    groups: dict[str, list[Result]] = {}
-    for result in results:
-        groups.setdefault(json.dumps(result.recipe(), sort_keys=True, default=str), []).append(result)
     table = []
-    for group in groups.values():
+    for group in by_recipe(results):
         first, top1 = group[0], statistics.mean(result.values['top1'] for result in group)
         macs = ours.macs(first)
         there = [place for result in group if (place := reached(result, level))]

@@ -93,7 +93,8 @@ def _balls(options: SimpleNamespace):
 
 def _curves(options: SimpleNamespace):
     groups = {name: [run.rows for run in group] for name, group in runs.by_recipe(_runs(options)).items()}
-    return lambda axes: plots.curves(axes, groups, options.split or 'test', options.metric or 'top1')
+    highest = cli.positive('highest', options.highest) if options.highest else None
+    return lambda axes: plots.curves(axes, groups, options.split or 'test', options.metric or 'top1', highest)
 
 
 def _schedule(options: SimpleNamespace):
@@ -216,6 +217,7 @@ def main(argv: list[str]) -> int:
         size='area of balls: params (default) or as --x',
         split='test (default), minival or train',
         metric='top1 (default), top5 or loss; of layers: activations (default) or gradients',
+        highest='of curves, the vertical axis goes from 0 to it; by default it holds everything',
         width='inches; 3.4, a column, by default',
         height='inches; 2.4 by default',
     )

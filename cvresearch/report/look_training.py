@@ -114,7 +114,7 @@ def _told_apart(records: Sequence[runs.RunRecord]) -> list[str]:
 def surface(net: Classifier, options: SimpleNamespace) -> None:
     """Draws the loss around a net's parameters, along two filter-normalised directions (Li et al. 2018)."""
     number = cli.integer('points', options.points, least=3) if options.points else PLACES
-    reach = _positive('reach', options.reach) if options.reach else REACH
+    reach = cli.positive('reach', options.reach) if options.reach else REACH
     limit = cli.integer('limit', options.limit) if options.limit else IMAGES
     batches, split = _labelled(net, options, limit)
     task = MULTI if net.multi_label else SINGLE
@@ -166,16 +166,6 @@ def _named_data(options: SimpleNamespace) -> dict | None:
         return None
     defaults = {'every': 1} if options.data == 'image_folder' else {}
     return {'name': options.data, **defaults, **({'root': options.root} if options.root else {})}
-
-
-def _positive(flag: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise UserError(f'--{flag} is {text!r}; expected a number above 0')
-    return value
 
 
 def answered(kind: str, names: Sequence[str], options: SimpleNamespace) -> None:

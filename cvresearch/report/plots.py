@@ -79,7 +79,11 @@ def written(draw: Callable[[Axes], None], file: IO, kind: str, width: float = WI
 
 
 def curves(
-    axes: Axes, groups: Mapping[str, Sequence[Sequence[dict]]], split: str = 'test', metric: str = 'top1'
+    axes: Axes,
+    groups: Mapping[str, Sequence[Sequence[dict]]],
+    split: str = 'test',
+    metric: str = 'top1',
+    highest: float | None = None,
 ) -> None:
     """Learning curves: the mean over the seeds or folds, the band from the lowest to the highest.
 
@@ -91,12 +95,15 @@ def curves(
       groups: by name, the rows of metrics.jsonl of each seed.
       split: whose rows.
       metric: of them.
+      highest: the vertical axis goes from 0 to it, and what is above is not seen. If None, it holds everything.
     """
     drawn: dict[str, Artist] = {}
     for i, (name, seeds) in enumerate(groups.items()):
-        by_epoch = [{row['epoch']: row for row in rows if row['split'] == split and metric in row} for rows in seeds]
-        together = zip(*(of_run.values() for of_run in by_epoch), strict=False)
-        complete = {statistics.mean(row['epoch'] for row in rows): [row[metric] for row in rows] for rows in together}
+        by_epoch = [{row['epoch']: row for row in rows if row['split'] == split} for rows in seeds]
+        complete = {}
+        for together in zip(*(of_run.values() for of_run in by_epoch), strict=False):
+            if values := [row[metric] for row in together if metric in row]:  # none where all batches were skipped
+                complete[statistics.mean(row['epoch'] for row in together)] = values
         if not complete:
             continue
         color = PALETTE[i % len(PALETTE)]
@@ -121,7 +128,9 @@ def curves(
         raise UserError(f'no run has rows of {split} {metric}; nothing to draw')
     unit = ' (%)' if metric.startswith(('top', 'mAP')) else ''
     axes.set(xlabel='epoch', ylabel=mathtext(f'{split} {metric.replace("top", "top-")}{unit}'))
-    legend(axes, drawn)
+    if highest is not None:
+        axes.set_ylim(0, highest)
+    legend(axes, drawn, **(dict(loc='center left', bbox_to_anchor=(1.0, 0.5)) if len(drawn) > 4 else {}))
 
 
 def schedule(axes: Axes, rates: Mapping[str, Sequence[float]], steps_per_epoch: float) -> None:

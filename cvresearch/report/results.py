@@ -230,3 +230,11 @@ def assign(lines: Sequence[Line], results: Sequence[Result]) -> tuple[list[list[
                 'they disagree on the protocol; leave the run out'
             )
     return of_lines, strangers
+
+
+def by_recipe(results: Sequence[Result]) -> list[list[Result]]:
+    """Returns the results of each recipe, in the order of their seeds."""
+    groups: dict[str, list[Result]] = {}
+    for result in results:
+        groups.setdefault(json.dumps(result.recipe(), sort_keys=True, default=str), []).append(result)
+    return [sorted(group, key=lambda result: result.config['seed']) for group in groups.values()]

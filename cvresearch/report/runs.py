@@ -16,6 +16,7 @@ from cvresearch.base.records import metric_of, read_card
 
 REPEATS = ('seed', 'data.fold')  # runs that differ in these alone are one setting, told by mean and deviation
 UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)  # what damaged JSON leads to
+MEANS = ('loss', 'top1', 'top5', 'exact_match', 'micro_f1')  # of the images of a row
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,7 @@ class RunRecord:
     def last(self, split: str, metric: str = '') -> float | None:
         """Returns the last value of a metric ('': what nets are judged by), None before the split is evaluated."""
         metric = metric or metric_of(self.rows)
-        values = [row[metric] for row in self.rows if row['split'] == split]
+        values = [row[metric] for row in self.rows if row['split'] == split and metric in row]
         return values[-1] if values else None
 
     @property
@@ -60,11 +61,16 @@ def read(path: Path) -> RunRecord:
         raise UserError(f'{path} has no runs in it, and is none itself (it has no config.json)')
     metrics = path / 'metrics.jsonl'
     lines = metrics.read_text(encoding='utf-8').splitlines(keepends=True) if metrics.exists() else []
-    rows = [json.loads(line) for line in lines if line.endswith('\n')]
+    rows = [_of_images(json.loads(line)) for line in lines if line.endswith('\n')]
     card = path / 'run.json'
     config = configs.from_json((path / 'config.json').read_text(encoding='utf-8'))
     written = dict(json.loads(card.read_text(encoding='utf-8'))) if card.exists() else {}
     return RunRecord(path.resolve().name, configs.flatten(config), written, rows, config)
+
+
+def _of_images(row: dict) -> dict:
+    """Returns a row without its means where they are of no image: older versions wrote 0.0 for them."""
+    return {key: value for key, value in row.items() if key not in MEANS or row.get('n_seen') != 0}
 
 
 def refuse_multi_label(path: Path, card: dict) -> None:

@@ -42,6 +42,15 @@ def test_rates_are_of_the_steps_after_the_first_ones():
     assert speed.text() == '10.0 steps/s, 320 images/s, 25 % waiting for data, MFU 10.0 %'
 
 
+def test_steps_that_were_dispatched_and_not_yet_done_are_in_the_time_once_the_device_is_idle():
+    clock = Ticking()
+    speed = Speed(clock, 0, 32, [jax.devices()[0]])
+    for step in (2, 3, 4, 5, 6):
+        speed.step(step)  # dispatched at once
+    clock.step = 4  # and done 0.4 s later
+    assert speed.values()['steps_per_second'] == 10.0
+
+
 def test_operations_of_an_update_are_six_a_multiply_add():
     # 784 * 10 multiply-adds an image; with sharpness-aware minimisation two gradients.
     model = registry.build('softmax_regression')

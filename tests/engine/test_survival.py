@@ -117,6 +117,7 @@ def test_skipped_batches_are_counted_and_a_stop_among_them_changes_nothing(smoke
     logged = {row['step']: row for row in rows(tmp_path / 'alone') if row['split'] == 'train'}
     assert [logged[step]['skipped'] for step in range(1, 9)] == [0, 0, 1, 2, 2, 2, 2, 2]
     assert [logged[step]['n_seen'] for step in range(1, 9)] == [64, 64, 0, 0, 64, 64, 64, 64]
+    assert ['loss' in logged[step] for step in range(1, 9)] == [bool(logged[step]['n_seen']) for step in range(1, 9)]
     with monkeypatch.context() as patch:
         at_step(patch, 3)
         assert train.run(smoke(**SKIP), tmp_path / 'run') == PREEMPTED

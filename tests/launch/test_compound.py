@@ -59,6 +59,11 @@ def test_resnets_are_scaled_by_their_layers_and_width(lab):
     assert 2.2 * 1.5**2 / 1.5 < net.macs / lab.base.macs < 2.5 * 1.5**2
 
 
+def test_a_compound_that_rounds_to_another_net_is_left_out(lab):
+    alone, rounded = lab.candidate('resolution', 1.0, 1.0, 1.4), lab.candidate('compound', 1.1, 1.0, 1.4)
+    assert rounded.setting == alone.setting and compound.distinct([lab.base, alone, rounded]) == [lab.base, alone]
+
+
 def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
     """The runs are written by hand: the second candidate is the best."""
     monkeypatch.setattr(

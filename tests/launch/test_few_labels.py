@@ -1,11 +1,12 @@
 """The table of few labels: what it says of a record, by hand, and a small one made, stopped and gone on with."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 
 from cvresearch.base.errors import UserError
-from launch import few_labels
+from launch import few_labels, study
 
 
 def record(**top1):
@@ -49,8 +50,8 @@ def test_a_small_record_is_made_whole_and_nothing_of_it_twice(tmp_path, monkeypa
     monkeypatch.setattr(few_labels, 'GRID', [{'schedule.peak': 0.1, 'longer': 1}, {'schedule.peak': 0.2, 'longer': 3}])
     methods = ('supervised', 'tuned', 'noisy_student', 'meta_pseudo_labels')
     monkeypatch.setattr(few_labels, 'METHODS', {name: few_labels.METHODS[name] for name in methods})
-    made, kept = {'cases': [], 'tuning': []}, []
-    few_labels.fill(made, tmp_path / 'runs', lambda: kept.append(copy.deepcopy(made)))
+    made, kept, both = {}, [], SimpleNamespace(data=None)
+    few_labels.fill(made, tmp_path / 'runs', both, lambda: kept.append(copy.deepcopy(made)))
     rows = {row['method']: row for row in made['cases']}
     assert list(rows) == list(methods) and len(kept) == 2 + 4 and kept[-1] == made
     assert rows['supervised']['top1'] == rows['noisy_student']['generations'][0]
@@ -59,8 +60,8 @@ def test_a_small_record_is_made_whole_and_nothing_of_it_twice(tmp_path, monkeypa
     assert rows['supervised']['images'] == 32 and rows['noisy_student']['images'] == 32 + 4 * 24 + 96
     assert rows['meta_pseudo_labels']['images'] == 4 * (8 + 32 + 2 * 24) + 32
     assert rows['tuned']['setting'] == few_labels.GRID[few_labels.best_setting(made, 'digits', 100)]
-    monkeypatch.setattr(few_labels, 'trained', lambda *_: pytest.fail('trained again'))
-    few_labels.fill(made, tmp_path / 'runs', lambda: None)
+    monkeypatch.setattr(study, 'trained', lambda *_: pytest.fail('trained again'))
+    few_labels.fill(made, tmp_path / 'runs', both, lambda: None)
 
 
 @pytest.mark.parametrize(

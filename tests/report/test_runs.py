@@ -8,7 +8,7 @@ import pytest
 
 from cvresearch import evaluate
 from cvresearch.base.errors import UserError
-from cvresearch.report import figures, ours, published, results, sweep_page, tables
+from cvresearch.report import figures, ours, published, results, runs, sweep_page, tables
 from cvresearch.report.published import Figure, Line
 
 RECORD = Path('docs/records/lenet5_mnist5k_seed0').absolute()
@@ -67,6 +67,14 @@ def test_where_no_run_is_left_that_is_an_error_with_all_reasons(folder):
     with pytest.raises(UserError, match='none of the 2 paths') as error:
         tables.main(['--runs', 'sweep.json', 'running'])
     assert error.value.code == 2 and len(error.value.details) == 2
+
+
+def test_rows_of_no_image_have_no_means_whatever_an_older_version_wrote(folder):
+    row = {'step': 9000, 'epoch': 40.0, 'split': 'train', 'loss': 0.0, 'top1': 0.0, 'top5': 0.0, 'n_seen': 0}
+    with open('seed=0,a/metrics.jsonl', 'a', encoding='utf-8') as file:
+        file.write(json.dumps(row) + '\n')
+    run = runs.read(Path('seed=0,a'))
+    assert run.diverged and 0 < run.last('train', 'loss') < 1
 
 
 def test_a_run_given_twice_by_any_path_counts_once_and_that_is_said(folder, capsys):

@@ -84,6 +84,11 @@ def test_compute_to_a_level_is_three_passes_over_the_images_up_to_it():
     assert never['reached by'] == '0 of 1' and never['compute'] is None
 
 
+def test_the_level_of_a_net_is_its_best_recipes():
+    both = results.take([RECORDS / f'fashion_{name}_seed0' for name in ('d2l_lenet', 'lenet5')])
+    assert efficiency.level_of(both, 'lenet5') == both[1].values['top1'] > both[0].values['top1']
+
+
 def test_openais_table_has_its_44_times():
     found = {row['net']: row for row in efficiency.published() if row['level'].startswith('79.1')}
     base = float(found['AlexNet']['teraflop/s-days'])
