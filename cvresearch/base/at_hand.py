@@ -4,31 +4,16 @@ Mirrors, and the folders with which runs work (staging.py), lie in `CVRESEARCH_S
 """
 
 import functools
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from cvresearch.base import mirror, uploads
 from cvresearch.base.buckets import Bucket
-from cvresearch.base.paths import SCHEMES, is_bucket, local
+from cvresearch.base.paths import STAGING as VARIABLE
+from cvresearch.base.paths import is_bucket, local
+from cvresearch.base.paths import staging as root
 
-VARIABLE = 'CVRESEARCH_STAGING'
-
-
-def root() -> Path:
-    """Returns the folder of all that stands for folders in buckets."""
-    if place := os.environ.get(VARIABLE):
-        return local(place, VARIABLE).absolute()
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
-
-
-def meant(path: Path) -> str:
-    """Returns the address of which a folder of this machine is the stand-in; of any other folder its path."""
-    try:
-        scheme, *parts = path.absolute().relative_to(root()).parts
-    except ValueError:
-        return str(path)
-    return f'{scheme}://{"/".join(parts)}' if scheme in SCHEMES and parts else str(path)
+__all__ = ['VARIABLE', 'read', 'read_all', 'root']
 
 
 def read(path: str | Path, what: str = '', records: bool = False) -> Path:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, reason
 from cvresearch.base.paths import ADDRESS
 
 T = TypeVar('T')
@@ -116,7 +116,7 @@ class Bucket:
         if strange := next((name for name in files if not is_plain(name)), ''):
             raise UserError(f'{subject} has an object {strange!r}, which is no name of a file; take it away')
         if not files:
-            raise UserError(f'{subject} holds no files; expected those of a data set, or a run')
+            raise UserError(f'{subject} holds no files; expected a data set, or a run')
         return files
 
     def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes:
@@ -181,11 +181,6 @@ def filesystem(scheme: str):
 def is_plain(path: str) -> bool:
     """Whether a path leads nowhere else."""
     return not any(part in ('', '.', '..') for part in path.split('/'))
-
-
-def reason(error: BaseException) -> str:
-    """Returns what a server or its package said, on one line."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
 
 
 def patiently(request: Callable[[], T], tries: int | None = None) -> T:

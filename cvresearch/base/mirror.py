@@ -19,8 +19,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cvresearch.base.buckets import Bucket, reason
-from cvresearch.base.errors import UserError
+from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import UserError, reason
 
 THREADS, PIECE = 16, 1 << 24  # requests at once; bytes of each
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a file; before the second, twice as long before each further one
@@ -64,7 +64,7 @@ def missing(bucket: Bucket, place: Path) -> int:
 
 
 def _places(bucket: Bucket, place: Path) -> tuple[Path, Path]:
-    """Returns the folder of the copy, and that of its state: apart, for a reader would count it as left out."""
+    """Returns the folder of the copy, and one for its state: apart, for a reader would count it as left out."""
     state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
     return place / bucket.scheme / bucket.path, state
 

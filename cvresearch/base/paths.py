@@ -8,6 +8,7 @@ from pathlib import Path
 from cvresearch.base.errors import UserError
 
 # Of buckets in which runs and data can lie; what they need is in buckets.py.
+STAGING = 'CVRESEARCH_STAGING'
 SCHEMES = ('gs', 's3', 'az')
 ADDRESS = re.compile(rf'({"|".join(SCHEMES)})://(.+)')
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
@@ -83,3 +84,19 @@ def existing(path: Path) -> Path:
     while not path.is_dir() and path != path.parent:
         path = path.parent
     return path
+
+
+def staging() -> Path:
+    """Returns the folder of all that stands for folders in buckets."""
+    if place := os.environ.get(STAGING):
+        return local(place, STAGING).absolute()
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
+
+
+def meant(path: Path) -> str:
+    """Returns the address for which a folder of this machine stands while a run writes it; else the path."""
+    try:
+        scheme, *parts = path.absolute().relative_to(staging()).parts
+    except ValueError:
+        return str(path)
+    return f'{scheme}://{"/".join(parts)}' if scheme in SCHEMES and parts else str(path)

@@ -23,8 +23,8 @@ import jax
 
 from cvresearch.base import hosts, lease, mirror, uploads
 from cvresearch.base.at_hand import VARIABLE, read, root
-from cvresearch.base.buckets import Bucket, reason
-from cvresearch.base.errors import RunError, UserError
+from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import RunError, UserError, reason
 from cvresearch.base.paths import is_bucket
 from cvresearch.base.preemption import Preemption
 
@@ -41,7 +41,7 @@ def opened(workdir: str | Path, extend: bool = False, marks: tuple[str, ...] = u
     Args:
       workdir: as typed.
       extend: a finished run is to be trained on.
-      marks: names of which a folder that is not empty must have one.
+      marks: names; a folder that is not empty must have one.
 
     Raises:
       UserError: no such bucket or no right to it, another process has the run, the folder holds something else.

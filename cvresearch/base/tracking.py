@@ -19,9 +19,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TextIO
 
-from cvresearch.base import at_hand, plugins, trackers
 from cvresearch.base import config as configs
+from cvresearch.base import plugins, trackers
 from cvresearch.base.overrides import flatten
+from cvresearch.base.paths import meant
 from cvresearch.base.records import named, read_card
 from cvresearch.base.workdir import write_atomically
 
@@ -70,7 +71,7 @@ class Tracking:
                 process.kill()
                 code = process.wait()
             if code:
-                run = at_hand.meant(self._path)
+                run = meant(self._path)
                 print(
                     f'warning: the tracker {name} has not taken all of {run}; to send the rest: '
                     f'cvresearch track {run} --to {name}',

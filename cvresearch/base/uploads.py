@@ -18,7 +18,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cvresearch.base.buckets import Bucket, in_threads, reason
+from cvresearch.base.buckets import Bucket, in_threads
+from cvresearch.base.errors import reason
 from cvresearch.base.lease import FOLDER, Lease, LostError
 
 PASS_SECONDS = 5.0  # between two looks at the folder

@@ -4,12 +4,12 @@ import dataclasses
 import hashlib
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from cvresearch.base.buckets import in_threads
 from cvresearch.base.errors import UserError
 from cvresearch.data.examples import Example, Index
 from cvresearch.data.names import hidden, is_image, printable
@@ -186,7 +186,8 @@ def _read_headers(path: Place) -> Listing:
             tar = os.fsencode(member.name)
             return [(os.fsencode(Path(m.name).name), tar, at, m.size) for m, at in members], cut_inside
 
-    read = in_threads(inside, outer, READERS) if isinstance(path, Remote) else list(map(inside, outer))
+    with ThreadPoolExecutor(READERS if isinstance(path, Remote) else 1) as pool:
+        read = list(pool.map(inside, outer))
     # A header may say any size: no more is read than there is.
     rows = [(name, tar, at, min(size, max(end - at, 0))) for part, _ in read for name, tar, at, size in part]
     rows = [row for row in rows if is_image(row[0]) and not hidden(row[0])]

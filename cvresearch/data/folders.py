@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.data import lists, locations, remote
+from cvresearch.data import lists, locations
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source, Subset
 from cvresearch.data.files import Files, Part
 from cvresearch.data.layouts import of_folder
@@ -74,7 +74,7 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
 
 
 def _place(root: str) -> Place:
-    if root and (place := remote.place(root)).is_dir():
+    if root and (place := locations.place(root)).is_dir():
         return place
     how = ('lay the images there, in a folder for each class',)
     return locations.find_anywhere('image_folder', root, (('*/*',),), how)

@@ -4,11 +4,21 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
-from cvresearch.data.remote import Place, check_local, place
+from cvresearch.base.paths import is_bucket, local
+from cvresearch.data.remote import Place, Remote
 
 VARIABLE = 'CVRESEARCH_DATA'
+
+
+def place(address: str | Path, what: str = 'config.data.root') -> Place:
+    """Returns the folder or file that a user means, in a bucket or on this machine.
+
+    Raises:
+      UserError: as `Remote.of` and `paths.local`.
+    """
+    return Remote.of(Bucket.of(str(address), what), what) if is_bucket(address) else local(address, what)
 
 
 def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> Sequence[Place]:
@@ -21,7 +31,7 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> Sequen
         into last.
 
     Raises:
-      UserError: as `remote.place`.
+      UserError: as `place`.
     """
     if root:
         return [place(root)]
@@ -45,7 +55,13 @@ def find(
     Raises:
       UserError: none of the places has one of the alternatives; a folder in a bucket.
     """
-    return check_local(find_anywhere(name, root, needed, how, also), 'config.data.root')
+    folder = find_anywhere(name, root, needed, how, also)
+    if isinstance(folder, Remote):
+        raise UserError(
+            f'config.data.root is {root!r}, which is not read in place; set config.data.cache to a folder of this '
+            'machine that is to hold its copy'
+        )
+    return folder
 
 
 def find_anywhere(

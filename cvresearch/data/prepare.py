@@ -19,9 +19,9 @@ from tqdm import tqdm
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import FAILED, UserError, lookup
-from cvresearch.data import decode, files, folders, imagenet, survey, walk
+from cvresearch.data import decode, files, folders, imagenet, locations, survey, walk
 from cvresearch.data.names import printable
-from cvresearch.data.remote import THREADS, Place, Remote, place
+from cvresearch.data.remote import THREADS, Place, Remote
 
 CHUNK = 256  # files a task
 SHOWN = 5  # examples of each complaint
@@ -193,7 +193,7 @@ def main(argv: list[str]) -> int:
     if len(options.rest) > 1:
         raise UserError(f'expected one folder or list, got {" ".join(options.rest)}')
     every, style = cli.integer('every', options.every) if options.every else 1, options.format or 'text'
-    folder = place(options.rest[0], 'the folder') if options.rest else None
+    folder = locations.place(options.rest[0], 'the folder') if options.rest else None
     if options.root and not (folder and folder.is_file()):
         raise UserError(f'--root is of a list; expected a file, got {folder or "none"}')
     if folder and not folder.exists():

@@ -4,15 +4,24 @@ import dataclasses
 import fnmatch
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from cvresearch.base.buckets import Bucket, reason
-from cvresearch.base.errors import RunError, UserError
-from cvresearch.base.paths import is_bucket, local
+from cvresearch.base.errors import RunError, reason
 
 TRIES = 10  # of a request: four minutes without an answer end a run
 THREADS = 64  # read and decode at once: they wait for the network most of the time
 PIECE = 1 << 22  # bytes of a tar read at once
+
+
+class Bucket(Protocol):
+    """What is asked of a folder in a bucket (`base/buckets.py`)."""
+
+    @property
+    def address(self) -> str: ...
+
+    def listing(self, what: str = '') -> dict[str, dict]: ...
+
+    def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,23 +39,23 @@ class Remote:
     below: str = ''
 
     @classmethod
-    def of(cls, address: str, what: str = 'config.data.root') -> 'Remote':
+    def of(cls, bucket: Bucket, what: str = '') -> 'Remote':
         """Lists a folder.
 
         Args:
-          address: 'gs://BUCKET/PATH'.
-          what: takes it, for messages.
+          bucket: the folder.
+          what: takes its address, for messages.
 
         Raises:
-          UserError: no such bucket or no right to it, nothing there, as `Bucket.of`.
+          UserError: no such bucket or no right to it, nothing there.
         """
-        bucket, tree = Bucket.of(address, what), {}
+        tree = _Folder()
         for name, info in bucket.listing(what).items():
             folder, parts = tree, name.split('/')
             for part in parts[:-1]:
                 folder = folder.setdefault(part, _Folder())
             folder[parts[-1]] = info
-        return cls(bucket, _Folder(tree))
+        return cls(bucket, tree)
 
     def __truediv__(self, name: str) -> 'Remote':
         tree, below = self.tree, self.below
@@ -172,22 +181,3 @@ class Opened:
 
 
 Place = Path | Remote
-
-
-def place(address: str | Path, what: str = 'config.data.root') -> Place:
-    """Returns the folder or file that a user means, in a bucket or on this machine.
-
-    Raises:
-      UserError: as `Remote.of` and `paths.local`.
-    """
-    return Remote.of(str(address), what) if is_bucket(address) else local(address, what)
-
-
-def check_local(path: Place, what: str) -> Path:
-    """Returns a path of this machine; UserError for one in a bucket, which must be copied first."""
-    if isinstance(path, Remote):
-        raise UserError(
-            f'{what} is {str(path)!r}, which is not read in place; set config.data.cache to a folder of this machine '
-            'that is to hold its copy'
-        )
-    return path

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from cvresearch.base.errors import UserError
-from cvresearch.data import remote
+from cvresearch.data import locations
 from cvresearch.data.examples import Encoded, Example, Examples, Source, Subset, Unlabelled, ids, labels_of
 from cvresearch.data.files import Files, Members, list_tar
 from cvresearch.data.policies import Policy
@@ -85,7 +85,7 @@ def images(root: str = '') -> Encoded:
     """
     if not root:
         raise UserError('config.unlabelled.root is empty; expected a folder of images, or a tar')
-    place = remote.place(root, 'config.unlabelled.root')
+    place = locations.place(root, 'config.unlabelled.root')
     expected = 'expected a folder of images, or a tar'
     if not place.exists():
         raise UserError(f'config.unlabelled.root is {root}, and nothing is there; {expected}')

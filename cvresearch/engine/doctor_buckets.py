@@ -9,14 +9,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from cvresearch.base import at_hand, lease, mirror, uploads
-from cvresearch.base.buckets import Bucket, reason
-from cvresearch.base.errors import UserError
+from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import UserError, reason
 from cvresearch.base.paths import existing, is_bucket, local
-from cvresearch.data import files, sources
+from cvresearch.data import files, locations, sources
 from cvresearch.data.examples import Source
 from cvresearch.data.imagenet import TRAIN_TAR, VALIDATION_TAR
 from cvresearch.data.mirror import missing
-from cvresearch.data.remote import Remote
 from cvresearch.engine.verdicts import OK, WARNING, WRONG, Verdict
 
 GIB = 2**30
@@ -27,7 +26,7 @@ def workdir(address: str, copies: list[Path]) -> Iterator[Verdict]:
     bucket, name = Bucket.of(address, 'workdir'), f'doctor-{uuid.uuid4().hex}'
     start = time.perf_counter()
     try:
-        found = bucket.files()
+        files_there = bucket.files()
         created, again = bucket.create(name, b'1'), bucket.create(name, b'2')
         same = bucket.read(name) == b'1'
         bucket.remove([name])
@@ -37,10 +36,13 @@ def workdir(address: str, copies: list[Path]) -> Iterator[Verdict]:
     if not created or again or not same:
         yield WRONG, f'{address} writes an object where there is one already: two processes could write one run'
         return
-    yield OK, f'{address} has {len(found):,} files; it is listed, written, read and cleared, {seconds:.2f} s a request'
+    yield (
+        OK,
+        f'{address} has {len(files_there):,} files; it can be written, {seconds:.2f} s a request',
+    )
     if lease.in_use(bucket):
         yield WARNING, f'{address} is in use by another process, or one that died had it: see docs/buckets.md'
-    if {*uploads.RUN} & {*found}:
+    if {*uploads.RUN} & {*files_there}:
         copies.append(at_hand.read(address, records=True))
 
 
@@ -84,13 +86,13 @@ def asking(config: ConfigDict) -> tuple[ConfigDict | None, Source | None]:
         return config, None
     if not sources.reads_in_place(config.data):
         return None, None
-    asked = ConfigDict(config.to_dict(), convert_dict=True)
-    with asked.unlocked():
-        asked.data.cache = ''
-    root = Remote.of(asked.data.root)
+    without = ConfigDict(config.to_dict(), convert_dict=True)
+    with without.unlocked():
+        without.data.cache = ''
+    root = locations.place(without.data.root)
     tars = [root / name for name in (TRAIN_TAR, VALIDATION_TAR) if (root / name).exists()]
     if all(map(files.is_listed, tars)):
-        return asked, None
-    if asked.data.name != 'imagenet':
+        return without, None
+    if without.data.name != 'imagenet':
         return None, None
-    return asked, sources.without_images(asked.data, asked.minival, asked.transform)
+    return without, sources.without_images(without.data, without.minival, without.transform)

@@ -5,7 +5,7 @@ import pytest
 
 from cvresearch.base import buckets
 from cvresearch.base.errors import RunError, UserError
-from cvresearch.data import files, identity, prepare, remote, sources
+from cvresearch.data import files, identity, locations, prepare, remote, sources
 from tests.data.photographs import ilsvrc, jpeg, unpacked
 from tests.data.test_mirror import Bucket
 
@@ -125,6 +125,6 @@ def test_a_tar_in_a_bucket_that_ends_early_is_told(bucket, tmp_path):
     path = tmp_path / 'ILSVRC2012_img_train.tar'
     path.write_bytes(path.read_bytes()[:9000])
     bucket.put_all({'a.tar': path.read_bytes()}, 'lab/tars')
-    here, there = files.list_tar(path), files.list_tar(remote.Remote.of('s3://lab/tars') / 'a.tar')
+    here, there = files.list_tar(path), files.list_tar(locations.place('s3://lab/tars') / 'a.tar')
     assert there.names.tolist() == here.names.tolist() and there.sizes.tolist() == here.sizes.tolist()
     assert len(there.cut) == len(here.cut) > 0

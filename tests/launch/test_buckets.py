@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from cvresearch.base import at_hand, track, trackers, uploads
+from cvresearch.base import at_hand, paths, track, trackers, uploads
 from cvresearch.base import config as configs
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import UserError
@@ -42,7 +42,7 @@ def test_a_run_in_a_bucket_is_tracked_later_and_each_row_comes_once(store, monke
     row = {'epoch': 0, 'split': 'test', 'loss': 1.0}
     with opened() as place:
         run_folder(place, 4)
-        assert at_hand.meant(place) == ADDRESS and at_hand.meant(Path('/other')) == '/other'
+        assert paths.meant(place) == ADDRESS and paths.meant(Path('/other')) == '/other'
         (place / 'metrics.jsonl').write_text(''.join(json.dumps({'step': step, **row}) + '\n' for step in (2, 4)))
     for _ in range(2):
         assert track.main([ADDRESS, '--to', 'noting']) == 0

@@ -61,7 +61,7 @@ def _plain(bucket: Bucket, to: Path) -> None:
 
 
 def _in_place(bucket: Bucket) -> None:
-    folder = remote.Remote.of(bucket.address)
+    folder = remote.Remote.of(bucket)
     pieces = [(folder / name, at) for name, info in bucket.files().items() for at in range(0, info['size'], SIZE)]
     with ThreadPoolExecutor(remote.THREADS) as pool:
         list(pool.map(lambda piece: piece[0].read(piece[1], piece[1] + SIZE), pieces))
