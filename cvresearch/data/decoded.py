@@ -150,11 +150,14 @@ class Pictures:
         images = np.empty((len(index), *self.transform.shape), np.uint8) if out is None else out
         numbers = self.transform.draw(keys)
 
+        # More threads than cores wait for images of a bucket: each task is small, so that all of them wait at once.
+        chunk = CHUNK if self.threads <= (os.cpu_count() or 1) else max(1, min(CHUNK, len(index) // self.threads))
+
         def work(start: int) -> list:
-            stop = min(start + CHUNK, len(index))
+            stop = min(start + chunk, len(index))
             return [self._one(int(index[row]), numbers[row], images[row]) for row in range(start, stop)]
 
-        chunks = self._started().map(work, range(0, len(index), CHUNK))
+        chunks = self._started().map(work, range(0, len(index), chunk))
         labels = np.array([label for chunk in chunks for label in chunk])
         return images, labels.astype(np.float32 if np.issubdtype(labels.dtype, np.floating) else np.int32)
 

@@ -9,7 +9,7 @@ import numpy as np
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 from cvresearch.base.paths import is_bucket, local
-from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
+from cvresearch.data import folds, given_labels, identity, mirror, policies, remote, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500, two_moons
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
@@ -44,6 +44,9 @@ SOURCES = {
     'image_folder': image_folder,
     'tfds': tfds,
 }
+# Those that read a `root` in a bucket where it is; of others it is copied first.
+IN_PLACE = ('imagenet', 'imagenet_v2', 'imagenet_real', 'imagenet_a', 'imagenet_r', 'image_folder')
+FOLDERS = ('root', 'data_dir')  # arguments that are folders of data
 MOST_NAMES = 20  # of classes, in a line
 HOST: dict[str, Any] = dict(
     most_damaged=0.001, threads=0, processes=1
@@ -76,7 +79,7 @@ def load(
         (1: this one does it). All take `folds` and `fold`: into how many parts the training images are
         divided (0: none), and which of them is 'minival' (folds.py); `labels` and `labels_seed`: how many of the
         training images keep their labels (0: all), and which draw of them (unlabelled.py); and `cache`, the folder of
-        this machine to which a `root` in a bucket is copied first (mirror.py).
+        this machine to which a folder in a bucket is copied first (mirror.py); if '', it is read in place (remote.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
@@ -95,8 +98,11 @@ def load(
     check_arguments('data', every, EVERY)
     cache, divided = every.pop('cache'), every
     arguments = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
-    if is_bucket(str(arguments.get('root', ''))):
-        arguments['root'] = str(mirror.mirrored(arguments['root'], cache))
+    for key in [key for key in FOLDERS if is_bucket(str(arguments.get(key, '')))]:
+        if cache or not reads_in_place(spec):
+            arguments[key] = str(mirror.mirrored(arguments[key], cache, f'config.data.{key}'))
+        else:
+            host['threads'] = host['threads'] or remote.THREADS
     source = construct('data', table(), arguments)
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
@@ -131,6 +137,11 @@ def load(
     if host_keys := [key for key in HOST if key in spec]:
         raise UserError(f'data {spec["name"]!r} takes no argument {host_keys[0]!r}; it has no images to decode')
     return source
+
+
+def reads_in_place(spec) -> bool:
+    """Whether the source that a config's `data` names can read its images in a bucket, without a copy."""
+    return spec['name'] in IN_PLACE and not spec.get('list')
 
 
 def told(source: Source) -> list[str]:
