@@ -225,10 +225,10 @@ def answers(record: dict) -> str:
 
 def winners(record: dict) -> str:
     """Returns the table of which method has the best mean in each cell, and by how much, with 95 % intervals."""
-    rows = []
+    rows, methods = [], {row['method'] for row in record['cases']}
     for data, labels in itertools.product(DATA, LABELS):
         cell = {name: of for name, of in of_cell(record, data, labels).items() if len(of) == len(SEEDS)}
-        if len(cell) < len(METHODS):
+        if len(cell) < len(methods):
             continue
         means = {name: statistics.mean(row['top1'] for row in of.values()) for name, of in cell.items()}
         best, second, *_ = sorted(means, key=lambda name: -means[name])

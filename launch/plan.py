@@ -18,6 +18,7 @@ from cvresearch.base.paths import local
 from cvresearch.base.records import METRICS, judged, metric_of
 
 OWN = '.launch'  # the launcher's folder in the sweep's: logs, locks, scripts
+MANIFEST = 'sweep.json'
 LONGEST_NAME = 180  # bytes; file systems take 255
 
 
@@ -178,7 +179,7 @@ def write_manifest(folder: Path, spec: str, overrides: Mapping[str, str | None],
         'overrides': dict(overrides),
         'runs': [{'name': run.name, **run.setting} for run in runs],
     }
-    workdir.write_atomically(folder / 'sweep.json', json.dumps(manifest, indent=2, default=str) + '\n')
+    workdir.write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2, default=str) + '\n')
 
 
 def _named(spec: str, settings: Sequence[sweeps.Setting]) -> Iterator[tuple[str, sweeps.Setting]]:

@@ -1,9 +1,9 @@
 """Runs an experiment's sweep: python -m launch.sweep --config configs/X.py --workdir DIR [--on local] [--jobs 2].
 
-Each setting of the config's `sweep()` trains in DIR/NAME, named by what differs. The same command
-again skips what is finished and continues the rest. With --extend and a larger --config.epochs, runs that are there are
-trained on, also finished ones. `--on print` prints the commands, `--dry-run`
-what a backend would do, `--status` where each run stands.
+Each setting of the config's `sweep()` trains in DIR/NAME, named by what differs. The same command again skips what is
+finished and continues the rest. DIR may be gs://BUCKET/PATH. With --extend and a larger --config.epochs, runs that are
+there are trained on, also finished ones. `--on print` prints the commands, `--dry-run` what a backend would do,
+`--status` where each run stands.
 """
 
 import dataclasses
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
-from cvresearch.base import cli, sweeps
+from cvresearch.base import at_hand, cli, sweeps
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, check_arguments, lookup
+from cvresearch.base.paths import is_bucket
 from cvresearch.base.values import parse
 from launch import kubernetes, local, plan, progress, slurm, tpu
 
@@ -98,6 +99,8 @@ BACKENDS: dict[str, Callable[[Order], int]] = {
     'print': on_print,
 }
 
+HERE = (on_local, on_population)  # processes of this machine
+
 
 def _made(kind: type, order: Order):
     check_arguments('--with', order.settings, {field.name: field.default for field in dataclasses.fields(kind)})
@@ -141,22 +144,37 @@ def main(argv: list[str]) -> int:
         __doc__,
         required=('config', 'workdir'),
         places=('workdir',),
+        buckets=('workdir',),
         switches=dict(
             dry_run='print what would be run, and run nothing',
             status='print where each run stands',
             extend='train runs that are there on to a larger --config.epochs, also finished ones',
         ),
         config='experiment file with a sweep(), with :ARGUMENT after its name where it takes one',
-        workdir='folder of the sweep; each run has a folder in it',
+        workdir='folder of the sweep, also in a bucket; each run has a folder in it',
         on=f'{", ".join(BACKENDS)}; local by default',
         jobs='runs at a time; 1 by default',
         **{'with': 'settings of the backend, "zone=us-west4-a spot=true"; for slurm, options of sbatch'},
     )
-    jobs = cli.integer('jobs', options.jobs) if options.jobs else 1
     backend = lookup('backend --on', BACKENDS, options.on or 'local')
     configs.load(options.config, options.overrides)  # says what is wrong with the experiment itself
-    wanted = configs.sweep_of(options.config)
-    folder = options.workdir.absolute()
+    if not is_bucket(options.workdir):
+        return _run(options, backend, options.workdir.absolute())
+    if options.status:
+        return _run(options, backend, at_hand.read(options.workdir, '--workdir', records=True))
+    if backend not in HERE or options.dry_run:
+        raise UserError(
+            f'--workdir is {options.workdir!r}: a sweep in a bucket is run by one machine, --on local or population, '
+            'and not --dry-run; for others, or to see the commands, name a folder of this machine'
+        )
+    from cvresearch.base import staging  # JAX
+
+    with staging.opened(options.workdir, marks=(plan.MANIFEST, plan.OWN)) as folder:
+        return _run(options, backend, Path(folder))
+
+
+def _run(options: SimpleNamespace, backend: Callable[[Order], int], folder: Path) -> int:
+    wanted, jobs = configs.sweep_of(options.config), cli.integer('jobs', options.jobs) if options.jobs else 1
     if options.extend and (isinstance(wanted, sweeps.Search) or backend is on_population):
         what = 'a search' if isinstance(wanted, sweeps.Search) else 'a population'
         raise UserError(f'--extend is not for {what}; extend each run by cvresearch.main --extend')

@@ -61,6 +61,7 @@ def case(number: int, seed: int, alone: kill_runs.Left, folder: Path) -> dict:
     feature, address = FEATURES[number // 6 % len(FEATURES)], f'{scheme}://lab/runs/case{number}'
     kills = planned(number, seed) if 'kills' in kind else []
     row = dict(case=number, scheme=scheme, kind=kind, feature=feature, kills=[], machines=1)
+    row |= dict(revision=kill_matrix._revision())
     with server(scheme, seed=number, share=SHARE if 'faults' in kind else 0.0) as (line, environment):
         if 'faults' in kind:
             threading.Thread(target=_outages, args=(line,), daemon=True).start()

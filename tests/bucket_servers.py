@@ -6,6 +6,9 @@ name, or gets a 412.
 """
 
 import contextlib
+import logging
+import multiprocessing
+import os
 import random
 import re
 import socket
@@ -28,6 +31,7 @@ class Line(threading.Thread):
     Attributes:
       share: of the requests that are spoilt; set at any time.
       down: nothing gets through at all.
+      latency: seconds that every request takes longer.
       counts: how many were spoilt, by fault.
       requests: how many there were.
     """
@@ -36,7 +40,8 @@ class Line(threading.Thread):
         super().__init__(name='line', daemon=True)
         self._to, self._random, self._kinds = to, random.Random(seed), kinds
         self._turn, self._creating = threading.Lock(), threading.Lock()
-        self.share, self.down, self.requests, self.counts = share, False, 0, dict.fromkeys(FAULTS, 0)
+        self.share, self.down, self.latency = share, False, 0.0
+        self.requests, self.counts = 0, dict.fromkeys((*FAULTS, *kinds), 0)
         self._listening = socket.create_server(('127.0.0.1', 0), backlog=64)
         self.port = self._listening.getsockname()[1]
         self.start()
@@ -64,10 +69,12 @@ class Line(threading.Thread):
                 self.counts[fault] += 1
         if self.down or fault == 'drop':
             raise OSError('dropped')
+        time.sleep(self.latency)
         if fault == 'delay':
             time.sleep(self._random.uniform(0.2, 2.0))
-        if fault in ('429', '503'):
-            near.sendall(f'HTTP/1.1 {fault} Busy\r\nContent-Length: 4\r\nRetry-After: 0\r\n\r\nbusy'.encode())
+        if fault.isdigit():
+            said = 'Forbidden' if fault == '403' else 'Busy'
+            near.sendall(f'HTTP/1.1 {fault} {said}\r\nContent-Length: 4\r\nRetry-After: 0\r\n\r\nbusy'.encode())
             return
         answer = self._conditional(head, body)
         if fault == 'lost answer':
@@ -131,10 +138,13 @@ def _body(stream, head: bytes) -> bytes:
         name, _, value = line.partition(b':')
         headers[name.strip().lower()] = value.strip()
     if b'content-length' in headers:
-        return stream.read(int(headers[b'content-length']))
+        body = stream.read(size := int(headers[b'content-length']))
+        if len(body) < size:  # its process was killed; Google's emulator would wait for the rest, and serve nobody
+            raise OSError('half a request')
+        return body
     parts = []
     if headers.get(b'transfer-encoding', b'').lower() == b'chunked':
-        while size := int(stream.readline().split(b';')[0], 16):
+        while size := int(stream.readline().split(b';')[0], 16):  # ValueError at the end of a half one
             parts.append(stream.read(size))
             stream.readline()
         stream.readline()
@@ -172,3 +182,26 @@ def server(scheme: str, **faults) -> Iterator[tuple[Line, dict[str, str]]]:
         yield line, environment
     finally:
         started.stop()
+
+
+@contextlib.contextmanager
+def elsewhere(scheme: str, latency: float = 0.0) -> Iterator[dict[str, str]]:
+    """Starts a server and a line in a process of its own, on the last of the cores; yields the environment."""
+    processes = multiprocessing.get_context('spawn')
+    here, there = processes.Pipe()
+    process = processes.Process(target=_serve, args=(scheme, latency, there))
+    process.start()
+    try:
+        yield here.recv()
+    finally:
+        here.send('over')
+        process.join()
+
+
+def _serve(scheme: str, latency: float, pipe) -> None:
+    os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    logging.getLogger('werkzeug').setLevel(logging.ERROR)
+    with server(scheme) as (line, environment):
+        line.latency = latency
+        pipe.send(environment)
+        pipe.recv()

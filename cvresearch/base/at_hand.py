@@ -4,22 +4,16 @@ Mirrors, and the folders with which runs work (staging.py), lie in `CVRESEARCH_S
 """
 
 import functools
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
 from cvresearch.base import mirror, uploads
 from cvresearch.base.buckets import Bucket
+from cvresearch.base.paths import STAGING as VARIABLE
 from cvresearch.base.paths import is_bucket, local
+from cvresearch.base.paths import staging as root
 
-VARIABLE = 'CVRESEARCH_STAGING'
-
-
-def root() -> Path:
-    """Returns the folder of all that stands for folders in buckets."""
-    if place := os.environ.get(VARIABLE):
-        return local(place, VARIABLE).absolute()
-    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
+__all__ = ['VARIABLE', 'read', 'read_all', 'root']
 
 
 def read(path: str | Path, what: str = '', records: bool = False) -> Path:

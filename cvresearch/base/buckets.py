@@ -1,13 +1,15 @@
-"""Folders in buckets, gs://BUCKET/PATH and s3://BUCKET/PATH: the one place that knows schemes.
+"""Folders in buckets, gs://, s3:// and az://BUCKET/PATH: the one place that knows schemes.
 
-fsspec does it, with gcsfs or s3fs, which take credentials and addresses from their own environment. A scheme belongs
-here if it can create an object only where there is none (Google's `ifGenerationMatch=0`, S3's `If-None-Match: *`), in
-one step: of two processes one alone succeeds. Writing one object is atomic on both: it is the old one or the new one.
+fsspec does it, with gcsfs, s3fs or adlfs, which take credentials and addresses from their own environment. A scheme
+belongs here if it can create an object only where there is none (Google's `ifGenerationMatch=0`, S3's and Azure's
+`If-None-Match: *`), in one step: of two processes one alone succeeds. Writing one object is atomic on all: it is the
+old one or the new one.
 """
 
 import base64
 import contextlib
 import dataclasses
+import logging
 import os
 import time
 from collections.abc import Callable, Iterable
@@ -15,20 +17,23 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
-from cvresearch.base.errors import UserError
+from cvresearch.base.errors import UserError, reason
 from cvresearch.base.paths import ADDRESS
 
 T = TypeVar('T')
 
-PACKAGES = {'gs': 'gcsfs', 's3': 's3fs'}  # by scheme, which is also the name of the extra
+PACKAGES = {'gs': 'gcsfs', 's3': 's3fs', 'az': 'adlfs'}  # by scheme, which is also the name of the extra
 # What a bucket answered is not kept: other machines write too. Connections that say nothing are given up and opened
 # again.
 OPTIONS: dict[str, dict] = {
     'gs': {'use_listings_cache': False, 'requests_timeout': 60},
     's3': {'use_listings_cache': False, 'config_kwargs': {'connect_timeout': 10, 'read_timeout': 60}},
+    'az': {'use_listings_cache': False, 'connection_timeout': 10, 'read_timeout': 60},
 }
+LOGGERS = ('gcsfs', 's3fs', 'azure')
 THREADS = 8  # files at once
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a request; before the second, twice as long before each further one
+PATIENCE_SECONDS = 180.0  # after which there is no further try: of a server that never answers each takes a minute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +65,8 @@ class Bucket:
         path = match[2].strip('/') if match else ''
         if match is None or not is_plain(path):
             raise UserError(
-                f'{what} is {address!r}; expected gs://BUCKET/PATH or s3://BUCKET/PATH, without "..", "." or "//"'
+                f'{what} is {address!r}; expected gs://BUCKET/PATH, s3://BUCKET/PATH or az://CONTAINER/PATH, '
+                'without "..", "." or "//"'
             )
         bucket = cls(f'{match[1]}://{path}', path)
         filesystem(bucket.scheme)
@@ -68,7 +74,7 @@ class Bucket:
 
     @property
     def scheme(self) -> str:
-        """'gs' or 's3'."""
+        """'gs', 's3' or 'az'."""
         return self.address.partition('://')[0]
 
     @property
@@ -88,6 +94,29 @@ class Bucket:
             name = key.removeprefix(self.path).lstrip('/')
             if name and not key.endswith('/'):  # what consoles put for a folder
                 files[name] = {'size': int(info['size']), 'tag': _tag(info)}
+        return files
+
+    def listing(self, what: str = '') -> dict[str, dict]:
+        """Returns what `files` does, for whoever cannot go on without.
+
+        Args:
+          what: takes the address, for messages.
+
+        Raises:
+          UserError: no such bucket or no right to it, nothing below the address, a name that is none of a file.
+        """
+        subject = f'{what} is {self.address!r}, which' if what else self.address
+        try:
+            files = self.files()
+        except Exception as error:  # each scheme has its own
+            raise UserError(
+                f'{subject} cannot be listed ({reason(error)}); check its name, and that this machine has the right to '
+                'read it'
+            ) from error
+        if strange := next((name for name in files if not is_plain(name)), ''):
+            raise UserError(f'{subject} has an object {strange!r}, which is no name of a file; take it away')
+        if not files:
+            raise UserError(f'{subject} holds no files; expected a data set, or a run')
         return files
 
     def read(self, name: str, start: int | None = None, end: int | None = None, tries: int | None = None) -> bytes:
@@ -129,10 +158,13 @@ def filesystem(scheme: str):
     """Returns the file system of a scheme.
 
     Raises:
-      UserError: its package is not installed.
+      UserError: its package is not installed, or has no credentials.
     """
     # Plain objects serve for all that is done here; gcsfs would ask for the kind of each bucket first.
     os.environ.setdefault('GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT', 'false')
+    for name in LOGGERS:  # they print a traceback of each request that failed, which is tried again, or told in a line
+        if not (logger := logging.getLogger(name)).level:
+            logger.setLevel(logging.CRITICAL)
     try:
         import fsspec
 
@@ -142,6 +174,8 @@ def filesystem(scheme: str):
             f'{scheme}:// needs the package {PACKAGES[scheme]}, which is not installed: '
             f'pip install "cvresearch[{scheme}]"'
         ) from error
+    except Exception as error:  # Azure's asks for credentials at once
+        raise UserError(f'{scheme}:// cannot be used ({reason(error)}); see its package {PACKAGES[scheme]}') from error
 
 
 def is_plain(path: str) -> bool:
@@ -149,19 +183,14 @@ def is_plain(path: str) -> bool:
     return not any(part in ('', '.', '..') for part in path.split('/'))
 
 
-def reason(error: BaseException) -> str:
-    """Returns what a server or its package said, on one line."""
-    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'
-
-
 def patiently(request: Callable[[], T], tries: int | None = None) -> T:
     """Returns what a request gives; tries again what the network or the load of the server may have caused."""
-    pause = PAUSE_SECONDS
+    pause, until = PAUSE_SECONDS, time.monotonic() + max(PATIENCE_SECONDS, 30.0 * (tries or 0))
     for last in range((tries or TRIES) - 1, -1, -1):
         try:
             return request()
         except Exception as error:
-            if not last or _is_final(error):
+            if not last or _is_final(error) or time.monotonic() > until:
                 raise
         time.sleep(pause)
         pause *= 2
@@ -175,9 +204,9 @@ def _is_final(error: Exception) -> bool:
     return getattr(error, 'code', None) in (401, 403) or 'Forbidden' in str(error) or 'Credentials' in repr(error)
 
 
-def in_threads(function, items: Iterable) -> list:
+def in_threads(function, items: Iterable, threads: int = THREADS) -> list:
     """Returns what a function gives for each item, several at once; the first error ends it."""
-    with ThreadPoolExecutor(THREADS, 'bucket') as pool:
+    with ThreadPoolExecutor(threads, 'bucket') as pool:
         try:
             return list(pool.map(function, items))
         except BaseException:

@@ -127,3 +127,8 @@ def check_arguments(what: str, arguments: Mapping, defaults: Mapping) -> None:
                 f'{what}: {argument} is {value!r} ({got.__name__}); expected {expected.__name__}, '
                 f'such as {defaults[argument]!r}'
             )
+
+
+def reason(error: BaseException) -> str:
+    """Returns what a server or its package said, on one line."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:300]}'

@@ -5,6 +5,7 @@ compared, and renamed. A copy that was interrupted goes on where it was, also wi
 machine share it. What has changed in the bucket is fetched anew, what is gone there is removed here.
 """
 
+import collections
 import fcntl
 import hashlib
 import json
@@ -18,10 +19,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cvresearch.base.buckets import Bucket, is_plain, reason
-from cvresearch.base.errors import UserError
+from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import UserError, reason
 
-THREADS, PIECE = 16, 1 << 24  # files at once; bytes of each in memory
+THREADS, PIECE = 16, 1 << 24  # requests at once; bytes of each
 TRIES, PAUSE_SECONDS = 6, 0.5  # of a file; before the second, twice as long before each further one
 ROOM = 1 << 28  # bytes that a disk is to have left
 INDEX = 'index.jsonl'
@@ -43,9 +44,7 @@ def mirrored(
       UserError: no such bucket or no right to it, the disk is too small, or files could not be fetched (the same
         command goes on).
     """
-    folder = place / bucket.scheme / bucket.path
-    # Apart from the files, where a reader would count them among what it leaves out.
-    state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
+    folder, state = _places(bucket, place)
     try:
         for directory in (folder, state):
             directory.mkdir(parents=True, exist_ok=True)
@@ -56,6 +55,18 @@ def mirrored(
         fcntl.flock(lock, fcntl.LOCK_EX)  # another process of this machine may be at it: then all is there afterwards
         Mirror(bucket, folder, state, setting, chosen, quiet).update()
     return folder
+
+
+def missing(bucket: Bucket, place: Path) -> int:
+    """Returns how many bytes of a bucket's folder `mirrored` would fetch; nothing is written."""
+    there = Mirror(bucket, *_places(bucket, place), '', dict, quiet=True)
+    return sum(info['size'] for name, info in bucket.listing().items() if not there.has(name, info))
+
+
+def _places(bucket: Bucket, place: Path) -> tuple[Path, Path]:
+    """Returns the folder of the copy, and one for its state: apart, for a reader would count it as left out."""
+    state = place / '.mirror' / hashlib.sha256(bucket.address.encode()).hexdigest()[:16]
+    return place / bucket.scheme / bucket.path, state
 
 
 class Mirror:
@@ -70,12 +81,12 @@ class Mirror:
 
     def update(self) -> None:
         """Fetches what is missing or changed, removes what is gone; raises as `mirrored`."""
-        listing = self._listing()
+        listing = self._bucket.listing()
         for name in self._here.keys() - listing.keys():
             (self._folder / name).unlink(missing_ok=True)
             del self._here[name]
         chosen = self._chosen(listing)
-        wanted = {name: info for name, info in chosen.items() if not self._has(name, info)}
+        wanted = {name: info for name, info in chosen.items() if not self.has(name, info)}
         size = sum(info['size'] for info in wanted.values())
         free = shutil.disk_usage(self._folder).free - ROOM
         if size > free:
@@ -93,30 +104,16 @@ class Mirror:
         temporary.write_text(lines, encoding='utf-8')
         os.replace(temporary, self._state / INDEX)
 
-    def _listing(self) -> dict[str, dict]:
-        """Returns {name below the address: {'size', 'tag'}} of the files there."""
-        try:
-            listing = self._bucket.files()
-        except Exception as error:  # each scheme has its own
-            raise UserError(
-                f'{self._address} cannot be listed ({reason(error)}); check its name, and that this '
-                'machine has the right to read it'
-            ) from error
-        if strange := next((name for name in listing if not is_plain(name)), ''):
-            raise UserError(f'{self._address} has an object {strange!r}, which is no name of a file; take it away')
-        if not listing:
-            raise UserError(f'{self._address} holds no files; expected those of a data set, or a run')
-        return listing
-
-    def _has(self, name: str, info: dict) -> bool:
+    def has(self, name: str, info: dict) -> bool:
+        """Whether a file is here as the bucket has it."""
         file = self._folder / name
         return self._here.get(name) == info and file.is_file() and file.stat().st_size == info['size']
 
     def _fetch_all(self, wanted: dict[str, dict], size: int) -> None:
         bar = tqdm(total=size, unit='B', unit_scale=True, desc=self._address, leave=False, disable=self._quiet or None)
-        pool = ThreadPoolExecutor(THREADS, 'mirror')
+        pool, ahead = ThreadPoolExecutor(THREADS, 'mirror'), max(1, THREADS // len(wanted))
         with open(self._state / INDEX, 'a', encoding='utf-8') as index, bar:
-            tasks = {pool.submit(self._fetch, name, info): name for name, info in wanted.items()}
+            tasks = {pool.submit(self._fetch, name, info, ahead): name for name, info in wanted.items()}
             try:
                 for task in as_completed(tasks):
                     name = tasks[task]
@@ -133,15 +130,15 @@ class Mirror:
             finally:
                 pool.shutdown(cancel_futures=True)
 
-    def _fetch(self, name: str, info: dict) -> None:
-        """Fetches one file; a connection that breaks, or bytes that are others than the bucket's, are tried again."""
+    def _fetch(self, name: str, info: dict, ahead: int) -> None:
+        """Fetches one file, by so many requests at once; a connection that breaks, or other bytes, are tried again."""
         file, pause, seen = self._folder / name, PAUSE_SECONDS, set()
         file.parent.mkdir(parents=True, exist_ok=True)
         of = hashlib.sha256(json.dumps([name, info]).encode()).hexdigest()[:16]
         part = self._state / f'{of}.part'  # of this content: what is in it already is the file's beginning
         for tries in range(1, TRIES + 1):
             try:
-                self._fetch_rest(name, info['size'], part)
+                self._fetch_rest(name, info['size'], part, ahead)
                 _check(part, info, seen)
                 os.replace(part, file)
                 return
@@ -151,12 +148,23 @@ class Mirror:
             time.sleep(pause)
             pause *= 2
 
-    def _fetch_rest(self, name: str, size: int, part: Path) -> None:
+    def _fetch_rest(self, name: str, size: int, part: Path, ahead: int) -> None:
+        def piece(start: int) -> bytes:
+            return self._bucket.read(name, start, min(start + PIECE, size), tries=1)  # `_fetch` tries again
+
         with open(part, 'ab') as file:
-            while (start := file.tell()) < size:
-                end = min(start + PIECE, size)
-                data = self._bucket.read(name, start, end, tries=1)  # `_fetch` tries again
-                file.write(data)
+            starts = range(file.tell(), size, PIECE)
+            if ahead == 1 or len(starts) == 1:
+                file.writelines(map(piece, starts))
+                return
+            with ThreadPoolExecutor(ahead, 'pieces') as pool:  # in their order, so that what is there is a beginning
+                waiting: collections.deque = collections.deque()
+                for start in starts:
+                    waiting.append(pool.submit(piece, start))
+                    if len(waiting) == ahead:
+                        file.write(waiting.popleft().result())
+                for task in waiting:
+                    file.write(task.result())
 
     def _index(self) -> dict[str, dict]:
         """Returns what was fetched so far; a last line that is half written is left out."""

@@ -8,13 +8,15 @@ from pathlib import Path
 from cvresearch.base.errors import UserError
 
 # Of buckets in which runs and data can lie; what they need is in buckets.py.
-ADDRESS = re.compile(r'(gs|s3)://(.+)')
+STAGING = 'CVRESEARCH_STAGING'
+SCHEMES = ('gs', 's3', 'az')
+ADDRESS = re.compile(rf'({"|".join(SCHEMES)})://(.+)')
 SCHEME = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*)://')
-_BUCKETS = re.compile(r'(gs|s3|file|hdfs|https?):/')  # a Path has made one slash of two
+_BUCKETS = re.compile(r'(gs|s3|az|abfss?|file|hdfs|https?):/')  # a Path has made one slash of two
 
 
 def is_bucket(path: str | Path) -> bool:
-    """Whether a text is the address of a folder in a bucket, gs://BUCKET/PATH or s3://BUCKET/PATH."""
+    """Whether a text is the address of a folder in a bucket, gs://BUCKET/PATH, s3://BUCKET/PATH or az://CONTAINER/PATH."""
     return isinstance(path, str) and ADDRESS.fullmatch(path) is not None
 
 
@@ -35,7 +37,7 @@ def local(path: str | Path, what: str = '') -> Path:
             f'write {re.sub("^file:/+", "/", text)}'
             if match[1].lower() == 'file'
             else 'this is not done in buckets: name a local folder and copy it afterwards, or mount the bucket; '
-            'runs and data can lie in gs:// and s3://'
+            f'runs and data can lie in {"://, ".join(SCHEMES)}://'
         )
         raise UserError(f'{subject}; expected a path on this machine, without {match[1]}:// ({hint})')
     if text.startswith('./'):  # a name that begins with ~ or gs: would lose what protects it
@@ -74,3 +76,27 @@ def once(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     first: dict[str, Path] = {}
     again = [path for path in paths if first.setdefault(os.path.realpath(path), path) is not path]
     return list(first.values()), again
+
+
+def existing(path: Path) -> Path:
+    """Returns a folder, or the nearest above it that exists."""
+    path = path.absolute()
+    while not path.is_dir() and path != path.parent:
+        path = path.parent
+    return path
+
+
+def staging() -> Path:
+    """Returns the folder of all that stands for folders in buckets."""
+    if place := os.environ.get(STAGING):
+        return local(place, STAGING).absolute()
+    return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'cvresearch' / 'buckets'
+
+
+def meant(path: Path) -> str:
+    """Returns the address for which a folder of this machine stands while a run writes it; else the path."""
+    try:
+        scheme, *parts = path.absolute().relative_to(staging()).parts
+    except ValueError:
+        return str(path)
+    return f'{scheme}://{"/".join(parts)}' if scheme in SCHEMES and parts else str(path)

@@ -23,8 +23,8 @@ import jax
 
 from cvresearch.base import hosts, lease, mirror, uploads
 from cvresearch.base.at_hand import VARIABLE, read, root
-from cvresearch.base.buckets import Bucket, reason
-from cvresearch.base.errors import RunError, UserError
+from cvresearch.base.buckets import Bucket
+from cvresearch.base.errors import RunError, UserError, reason
 from cvresearch.base.paths import is_bucket
 from cvresearch.base.preemption import Preemption
 
@@ -32,8 +32,8 @@ QUIETLY = 1 << 24  # bytes that are fetched without a progress bar
 
 
 @contextlib.contextmanager
-def opened(workdir: str | Path, extend: bool = False) -> Iterator[str | Path]:
-    """Gives the folder of this machine that a run is to write for the length of the block.
+def opened(workdir: str | Path, extend: bool = False, marks: tuple[str, ...] = uploads.RUN) -> Iterator[str | Path]:
+    """Gives the folder of this machine that a run, or a sweep, is to write for the length of the block.
 
     For a folder of this machine that is the one, and nothing more is done. For one in a bucket its files are here when
     the block begins, and all that is written has come there when it ends.
@@ -41,6 +41,7 @@ def opened(workdir: str | Path, extend: bool = False) -> Iterator[str | Path]:
     Args:
       workdir: as typed.
       extend: a finished run is to be trained on.
+      marks: names; a folder that is not empty must have one.
 
     Raises:
       UserError: no such bucket or no right to it, another process has the run, the folder holds something else.
@@ -58,7 +59,7 @@ def opened(workdir: str | Path, extend: bool = False) -> Iterator[str | Path]:
     if not extend and _is_finished(bucket):
         yield read(bucket.address, records=True)
         return
-    with _staged(bucket) as place:
+    with _staged(bucket, marks) as place:
         yield place
 
 
@@ -72,15 +73,15 @@ def _is_finished(bucket: Bucket) -> bool:
 
 
 @contextlib.contextmanager
-def _staged(bucket: Bucket) -> Iterator[Path]:
+def _staged(bucket: Bucket, marks: tuple[str, ...]) -> Iterator[Path]:
     place, state = root() / bucket.scheme / bucket.path, root() / '.state' / _digest(bucket.address)
     with contextlib.ExitStack() as closing:
         right = _claimed(bucket, place, state, closing)
         try:
-            if not (current := _is_current(right, place, state)):
-                _fetch(bucket, place, state)
+            if not (current := _is_current(right, place, state, marks)):
+                _fetch(bucket, place, state, marks)
             (state / 'holder.json').write_text(json.dumps({'id': right.id}), encoding='utf-8')
-            sending = uploads.Uploads(place, bucket, right, state / 'held', uploads.told, fetched=not current)
+            sending = uploads.Uploads(place, bucket, right, state / 'held', uploads.told, not current, marks)
         except BaseException as error:
             _given_back(right, is_run=True)
             if isinstance(error, Exception) and not isinstance(error, UserError):
@@ -89,9 +90,9 @@ def _staged(bucket: Bucket) -> Iterator[Path]:
         try:
             yield place
         except BaseException:
-            _ended(bucket, place, right, sending, failed=True)
+            _ended(bucket, place, right, sending, marks, failed=True)
             raise
-        _ended(bucket, place, right, sending, failed=False)
+        _ended(bucket, place, right, sending, marks, failed=False)
 
 
 def _claimed(bucket: Bucket, place: Path, state: Path, closing: contextlib.ExitStack) -> lease.Lease:
@@ -118,9 +119,9 @@ def _claimed(bucket: Bucket, place: Path, state: Path, closing: contextlib.ExitS
         raise _cannot(bucket, error) from error
 
 
-def _is_current(right: lease.Lease, place: Path, state: Path) -> bool:
+def _is_current(right: lease.Lease, place: Path, state: Path, marks: tuple[str, ...]) -> bool:
     """Whether the folder of this machine is at least as new as the bucket: it was written by the last that had it."""
-    if not right.before or not (place / uploads.FIRST).exists():
+    if not right.before or not _is_marked(place, marks):
         return False
     try:
         return json.loads((state / 'holder.json').read_text(encoding='utf-8'))['id'] == right.before
@@ -128,17 +129,22 @@ def _is_current(right: lease.Lease, place: Path, state: Path) -> bool:
         return False
 
 
-def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
+def _is_marked(place: Path, marks: tuple[str, ...]) -> bool:
+    return any((place / name).exists() for name in marks)
+
+
+def _fetch(bucket: Bucket, place: Path, state: Path, marks: tuple[str, ...]) -> None:
     """Makes the folder what the bucket holds, but for checkpoints that are not whole there."""
     (state / 'holder.json').unlink(missing_ok=True)
     shutil.rmtree(place)
     place.mkdir()
     files = uploads.of_runs(bucket.files())
     strange = sorted({name.partition('/')[0] for name in files})
-    if strange and uploads.FIRST not in strange:
+    if strange and not {*marks} & {*strange}:
+        what = 'run' if marks == uploads.RUN else 'sweep'
         raise UserError(
-            f'workdir {bucket.address} is not empty and holds no run (it has {", ".join(strange[:5])}); choose another '
-            '--workdir'
+            f'workdir {bucket.address} is not empty and holds no {what} (it has {", ".join(strange[:5])}); choose '
+            'another --workdir'
         )
     if strange:
         index = state / 'fetched'
@@ -148,7 +154,14 @@ def _fetch(bucket: Bucket, place: Path, state: Path) -> None:
         mirror.Mirror(bucket, place, index, VARIABLE, uploads.of_runs, size < QUIETLY).update()
 
 
-def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Uploads, failed: bool) -> None:
+def _ended(
+    bucket: Bucket,
+    place: Path,
+    right: lease.Lease,
+    sending: uploads.Uploads,
+    marks: tuple[str, ...],
+    failed: bool,
+) -> None:
     """Brings the rest, and gives the run back."""
     try:
         with Preemption():  # a signal does not end it, but for a second Ctrl-C
@@ -159,7 +172,7 @@ def _ended(bucket: Bucket, place: Path, right: lease.Lease, sending: uploads.Upl
             raise
         print(f'error: {error}', file=sys.stderr)
         return
-    _given_back(right, is_run=(place / uploads.FIRST).exists())
+    _given_back(right, is_run=_is_marked(place, marks))
     if not sending.error:
         shutil.rmtree(place, ignore_errors=True)  # the disks of such machines are small
         print(f'{bucket.address} has all of it', flush=True)

@@ -5,8 +5,10 @@ TRACKERS = {'mine': Mine}. It works in a process of its own (tracking.py), so it
 is tried again.
 """
 
+import csv
 import dataclasses
 import importlib.util
+import io
 import os
 import shutil
 import time
@@ -16,10 +18,11 @@ from typing import Protocol, runtime_checkable
 
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.records import scalars
+from cvresearch.base.records import read_metrics, scalars
 
 PROJECT = 'cvresearch'  # of Weights & Biases, and MLflow's experiment, where the environment names none
 FILES = ('config.json', 'run.json', '*.png', '*.svg', '*.jpg')  # of the workdir that a tracker keeps at the end
+TABLE = 'evaluations'
 _PARAMS, _METRICS, _CHARACTERS = 100, 1000, 6000  # that MLflow takes at once; of a parameter
 
 
@@ -46,6 +49,13 @@ class Tracked:
     def files(self) -> list[Path]:
         """Returns the files that are worth keeping, those that are there."""
         return [file for pattern in FILES for file in sorted(self.path.glob(pattern))]
+
+    def table(self) -> tuple[list[str], list[list]]:
+        """Returns all evaluations as a table: the names of its columns, and its rows."""
+        rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] != 'train']
+        plain = [{key: value for key, value in row.items() if isinstance(value, int | float | str)} for row in rows]
+        columns = list(dict.fromkeys(key for row in plain for key in row))
+        return columns, [[row.get(column) for column in columns] for row in plain]
 
 
 class Tracker(Protocol):
@@ -121,7 +131,12 @@ class WandB:
         self._taken += len(rows)
 
     def end(self, card: dict) -> None:
-        """Writes the card into the summary, keeps the files, and ends the session."""
+        """Writes the card and the table of evaluations into the summary, keeps the files, and ends the session."""
+        import wandb  # pyright: ignore[reportMissingImports]  # an extra
+
+        columns, rows = self._of.table()
+        if rows:
+            self._run.summary.update({TABLE: wandb.Table(columns=columns, data=rows)})
         self._run.summary.update({'card': {key: value for key, value in card.items() if key != 'dataset'}})
         for file in self._of.files():
             copy = shutil.copy(file, self._run.dir)
@@ -166,7 +181,11 @@ class MLflow:
             self._client.log_batch(self._id, metrics=metrics[start : start + _METRICS])
 
     def end(self, card: dict) -> None:
-        """Keeps the files as artifacts and ends the run."""
+        """Keeps the files, and the table of evaluations, as artifacts and ends the run."""
+        columns, rows = self._of.table()
+        table = io.StringIO()
+        csv.writer(table).writerows([columns, *rows])
+        self._client.log_text(self._id, table.getvalue(), f'{TABLE}.csv')
         for file in self._of.files():
             self._client.log_artifact(self._id, str(file))
         self._client.set_tag(self._id, 'status', card.get('status', ''))

@@ -22,6 +22,7 @@ from typing import TextIO
 from cvresearch.base import config as configs
 from cvresearch.base import plugins, trackers
 from cvresearch.base.overrides import flatten
+from cvresearch.base.paths import meant
 from cvresearch.base.records import named, read_card
 from cvresearch.base.workdir import write_atomically
 
@@ -70,9 +71,10 @@ class Tracking:
                 process.kill()
                 code = process.wait()
             if code:
+                run = meant(self._path)
                 print(
-                    f'warning: the tracker {name} has not taken all of {self._path}; to send the rest: '
-                    f'cvresearch track {self._path} --to {name}',
+                    f'warning: the tracker {name} has not taken all of {run}; to send the rest: '
+                    f'cvresearch track {run} --to {name}',
                     file=sys.stderr,
                 )
 
@@ -131,11 +133,16 @@ def send(
                 time.sleep(POLL_SECONDS)
 
 
+def state_file(path: Path, name: str) -> Path:
+    """Returns the file that says how far a tracker is with a run."""
+    return path / 'trackers' / f'{name}.json'
+
+
 class State:
     """How far a tracker is with a run, in a file: a resumed run rewinds, and writes the same rows again."""
 
     def __init__(self, path: Path, name: str):
-        self._file = path / 'trackers' / f'{name}.json'
+        self._file = state_file(path, name)
         known = json.loads(self._file.read_text(encoding='utf-8')) if self._file.exists() else {}
         self.id, self.taken = known.get('id') or uuid.uuid4().hex[:12], known.get('taken', 0)
         self._step, self._at_step = known.get('step', -1), known.get('at_step', [])

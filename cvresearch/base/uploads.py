@@ -18,17 +18,18 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from cvresearch.base.buckets import Bucket, in_threads, reason
+from cvresearch.base.buckets import Bucket, in_threads
+from cvresearch.base.errors import reason
 from cvresearch.base.lease import FOLDER, Lease, LostError
 
 PASS_SECONDS = 5.0  # between two looks at the folder
 MOST_SECONDS = 60.0  # between two tries where the bucket cannot be written
 END_SECONDS = 300.0  # for which the end of a run is tried
 MARK = 'whole.txt'  # of a checkpoint, in the bucket alone; Orbax's own mark is a file of it like any other
-FIRST = 'config.json'  # a folder without it holds no run
+RUN = ('config.json',)  # a folder without it holds no run
 # Folders that are whole or nothing, and what is not for others: locks, and what is being written or deleted.
 _UNITS = re.compile(r'(?:.*/)?(?:checkpoints|snapshots)/\d+')
-_OWN = re.compile(r'(.*/)?lock|.*\.tmp|(.*/)?[^/]*(orbax-checkpoint-tmp|\.deleting).*')
+_OWN = re.compile(r'(.*/)?lock|.*\.(tmp|lock)|(.*/)?[^/]*(orbax-checkpoint-tmp|\.deleting).*')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +69,14 @@ class Uploads(threading.Thread):
     """Keeps a folder of a bucket as the folder of this machine is."""
 
     def __init__(
-        self, folder: Path, bucket: Bucket, lease: Lease, held: Path, say: Callable[[str], None], fetched: bool
+        self,
+        folder: Path,
+        bucket: Bucket,
+        lease: Lease,
+        held: Path,
+        say: Callable[[str], None],
+        fetched: bool,
+        marks: tuple[str, ...] = RUN,
     ):
         """Begins; errors of the server are raised as they come.
 
@@ -79,9 +87,11 @@ class Uploads(threading.Thread):
           held: a folder beside `folder` on the same disk, where a checkpoint stays while it is sent.
           say: is told in one line when the bucket cannot be written, and when it can be again.
           fetched: the folder has just been taken from the bucket.
+          marks: names that come before all others, since they say what the folder is.
         """
         super().__init__(name='uploads', daemon=True)
         self._folder, self._bucket, self._lease, self._held, self._say = folder, bucket, lease, held, say
+        self._marks = marks
         # Files as they were when they were sent, and checkpoints; of what the bucket holds in halves, no true mark.
         self._sent: dict[str, tuple] = {}
         self._units: dict[str, Unit] = {}
@@ -136,7 +146,8 @@ class Uploads(threading.Thread):
         units = self._whole_units()  # before anything else is read: what belongs to them is in the files by now
         files = self._files()
         new = [name for name, state in files.items() if self._sent.get(name) != state]
-        for names in ([name for name in new if name == FIRST], [name for name in new if name != FIRST]):
+        for first in (True, False):
+            names = [name for name in new if (name.partition('/')[0] in self._marks) == first]
             in_threads(lambda name: self._send(name, files[name]), names)
         for unit in units:
             if self._units.get(unit.name) != unit:

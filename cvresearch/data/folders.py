@@ -8,17 +8,16 @@ import hashlib
 import os
 import unicodedata
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from cvresearch.base.errors import UserError, lookup
-from cvresearch.base.paths import local
 from cvresearch.data import lists, locations
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source, Subset
 from cvresearch.data.files import Files, Part
 from cvresearch.data.layouts import of_folder
 from cvresearch.data.names import printable
+from cvresearch.data.remote import Place
 from cvresearch.data.walk import LeftOut
 
 KEY = b'cvresearch: the test split of a folder'
@@ -74,11 +73,11 @@ def image_folder(root: str = '', every: int = 5, list: str = '', by: str = 'name
     return Source(facts, splits, True, lines)
 
 
-def _place(root: str) -> Path:
-    if root and (place := local(root, 'config.data.root')).is_dir():
+def _place(root: str) -> Place:
+    if root and (place := locations.place(root)).is_dir():
         return place
     how = ('lay the images there, in a folder for each class',)
-    return locations.find('image_folder', root, (('*/*',),), how)
+    return locations.find_anywhere('image_folder', root, (('*/*',),), how)
 
 
 def _classes(parts: dict[str, Part]) -> tuple[str, ...]:

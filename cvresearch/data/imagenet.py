@@ -11,6 +11,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.data import files, locations, walk
 from cvresearch.data.examples import IMAGENET_MEAN, IMAGENET_STD, Facts, Source
 from cvresearch.data.preprocessing import imagenet_classes
+from cvresearch.data.remote import Place
 
 TRAIN, VALIDATION = 1_281_167, 50_000
 TRAIN_TAR, VALIDATION_TAR = 'ILSVRC2012_img_train.tar', 'ILSVRC2012_img_val.tar'
@@ -58,7 +59,7 @@ def imagenet(root: str = '') -> Source:
     In `root`: the two original tars, read in place, or train/<wnid>/*.JPEG and val/ with the files or with a
     folder for each class. Examples are in the order of class and file name in either.
     """
-    place = locations.find('imagenet', root, NEEDED, HOW)
+    place = locations.find_anywhere('imagenet', root, NEEDED, HOW)
     train = of_train_tar(place / TRAIN_TAR) if (place / TRAIN_TAR).exists() else of_class_folders(place / 'train')
     tar = place / VALIDATION_TAR
     test = of_validation_tar(tar) if tar.exists() else of_validation_folder(place / 'val')
@@ -71,7 +72,7 @@ def imagenet_real(root: str = '') -> Source:
     `root` is ImageNet's, with the paper's real.json beside it. Labels are int32 (n, most), filled up with -1; an
     image without any is not counted in the paper's accuracy.
     """
-    place = locations.find(
+    place = locations.find_anywhere(
         'imagenet',
         root,
         ((VALIDATION_TAR, 'real.json'), ('val/*', 'real.json')),
@@ -102,7 +103,7 @@ def imagenet_v2(root: str = '', variant: str = 'matched-frequency') -> Source:
       variant: 'matched-frequency', 'threshold0.7' or 'top-images', (the second also as 'threshold-0.7').
     """
     name = f'imagenetv2-{variant}-format-val'
-    place = locations.find(
+    place = locations.find_anywhere(
         'imagenet_v2', root, ((f'{name}/*',),), (f'unpack {name}.tar.gz of github.com/modestyachts/ImageNetV2 there',)
     )
     folders = sorted(walk.folders_in(place / name), key=int)
@@ -125,12 +126,12 @@ def imagenet_r(root: str = '') -> Source:
 
 
 def _some_classes(name: str, root: str, how: str, count: int) -> Source:
-    test = of_class_folders(locations.find(name, root, (('n*/*',),), (how,)), full_ids=True)
+    test = of_class_folders(locations.find_anywhere(name, root, (('n*/*',),), (how,)), full_ids=True)
     classes = tuple(int(label) for label in np.unique(test.labels))
     return Source(facts(name, counts=dict(test=count), classes=classes), dict(test=test), True)
 
 
-def of_class_folders(root: Path, full_ids: bool = False) -> files.Files:
+def of_class_folders(root: Place, full_ids: bool = False) -> files.Files:
     """Returns the files in folders named by WordNet id, in the order of class and file name.
 
     Raises:
@@ -142,7 +143,7 @@ def of_class_folders(root: Path, full_ids: bool = False) -> files.Files:
     return files.Files(root, folders, folder, names, labels, full_ids)
 
 
-def of_train_tar(path: Path) -> files.Members:
+def of_train_tar(path: Place) -> files.Members:
     """Returns the members of the training tar, which holds a tar for each class; order as of the folders."""
     listing = files.list_tar(path)
     order = np.lexsort((listing.names, listing.tars))
@@ -151,7 +152,7 @@ def of_train_tar(path: Path) -> files.Members:
     return files.Members(path, listing.names[order], listing.offsets[order], listing.sizes[order], labels[which[order]])
 
 
-def of_validation_tar(path: Path) -> files.Members:
+def of_validation_tar(path: Place) -> files.Members:
     """Returns the members of the validation tar, in the order of their names."""
     listing = files.list_tar(path)
     if listing.cut:
@@ -162,7 +163,7 @@ def of_validation_tar(path: Path) -> files.Members:
     return files.Members(path, names, listing.offsets[order], listing.sizes[order], labels)
 
 
-def of_validation_folder(root: Path) -> files.Files:
+def of_validation_folder(root: Place) -> files.Files:
     """Returns the validation files, in one folder or in one for each class, in the order of their names."""
     folders = tuple(name for name in walk.folders_in(root) if name.startswith('n'))
     if folders:
@@ -184,7 +185,7 @@ def _numbers(names: np.ndarray) -> np.ndarray:
     return numbers
 
 
-def _label(wnid: str, found_in: Path) -> int:
+def _label(wnid: str, found_in: Place) -> int:
     try:
         return wnids().index(wnid)
     except ValueError:

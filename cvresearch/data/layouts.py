@@ -1,18 +1,18 @@
 """How a person's folder is laid out: which folders are splits, and which are classes."""
 
 import os
-from pathlib import Path
 
 from cvresearch.base.errors import UserError
 from cvresearch.data import walk
 from cvresearch.data.files import Part
 from cvresearch.data.names import ROLES, printable
+from cvresearch.data.remote import Place
 from cvresearch.data.walk import LeftOut
 
 LISTED = 'a CSV list of path and label (config.data.list) says it too'
 
 
-def of_folder(place: Path, left_out: LeftOut) -> tuple[dict[str, Part], list[str]]:
+def of_folder(place: Place, left_out: LeftOut) -> tuple[dict[str, Part], list[str]]:
     """Returns {'train', 'test', 'val': images}, as far as there are any, and lines that say how they were found.
 
     Args:
@@ -49,7 +49,7 @@ def _told(left_out: LeftOut) -> str:
     return '; '.join(left_out.lines()) or 'nothing else'
 
 
-def _split_folders(place: Path, folders: list[str]) -> dict[str, str]:
+def _split_folders(place: Place, folders: list[str]) -> dict[str, str]:
     """Returns {role: folder} of the folders that are splits, going by their names and by what is in them.
 
     A folder train/ is a split if it holds folders, else it is a class (there are trains on photographs). Beside class
@@ -91,7 +91,7 @@ def _split_folders(place: Path, folders: list[str]) -> dict[str, str]:
     return splits
 
 
-def _split(folder: Path, role: str, left_out: LeftOut, notes: list[str]) -> Part | None:
+def _split(folder: Place, role: str, left_out: LeftOut, notes: list[str]) -> Part | None:
     """Returns the images of a split's folder; None, and a line, where it has none in folders of classes."""
     part = _part(folder, walk.folders_in(folder, left_out), left_out)
     loose = walk.images_in(folder, left_out)
@@ -105,7 +105,7 @@ def _split(folder: Path, role: str, left_out: LeftOut, notes: list[str]) -> Part
     return part
 
 
-def _part(root: Path, folders: list[str], left_out: LeftOut) -> Part | None:
+def _part(root: Place, folders: list[str], left_out: LeftOut) -> Part | None:
     """Returns the images of class folders, None where there are none; folders without an image are no classes."""
     folders_kept, names = [], []
     for name in folders:
@@ -120,7 +120,7 @@ def _part(root: Path, folders: list[str], left_out: LeftOut) -> Part | None:
     return Part(printable(str(root)), root, tuple(folders_kept), folder, packed, folder, tuple(folders_kept))
 
 
-def _check_depth(place: Path, part: Part) -> None:
+def _check_depth(place: Place, part: Part) -> None:
     """Raises UserError where the only folder is no class, but the data set within another folder, as zips have it."""
     if len(part.classes) != 1:
         return

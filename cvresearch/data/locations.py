@@ -4,13 +4,24 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
+from cvresearch.base.paths import is_bucket, local
+from cvresearch.data.remote import Place, Remote
 
 VARIABLE = 'CVRESEARCH_DATA'
 
 
-def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[Path]:
+def place(address: str | Path, what: str = 'config.data.root') -> Place:
+    """Returns the folder or file that a user means, in a bucket or on this machine.
+
+    Raises:
+      UserError: as `Remote.of` and `paths.local`.
+    """
+    return Remote.of(Bucket.of(str(address), what), what) if is_bucket(address) else local(address, what)
+
+
+def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> Sequence[Place]:
     """Returns the folders in which a dataset is looked for.
 
     Args:
@@ -20,10 +31,10 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
         into last.
 
     Raises:
-      UserError: it is no path of this machine.
+      UserError: as `place`.
     """
     if root:
-        return [local(root, 'config.data.root')]
+        return [place(root)]
     parents = [local(os.environ[VARIABLE], VARIABLE)] if os.environ.get(VARIABLE) else []
     parents += [Path('data'), Path.home() / 'data']
     return list(dict.fromkeys(parent / folder for folder in (name, *also) for parent in parents))
@@ -32,7 +43,7 @@ def places(name: str, root: str = '', also: Sequence[str | Path] = ()) -> list[P
 def find(
     name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
 ) -> Path:
-    """Returns the folder of a dataset.
+    """Returns the folder of a dataset, on this machine.
 
     Args:
       name: of the dataset.
@@ -42,19 +53,33 @@ def find(
       also: as `places` has it.
 
     Raises:
-      UserError: none of the places has one of the alternatives.
+      UserError: none of the places has one of the alternatives; a folder in a bucket.
     """
-    for place in places(name, root, also):
-        if any(all(any(place.glob(entry)) for entry in entries) for entries in needed):
-            return place
-    raise missing(name, root, needed, how, also)
+    folder = find_anywhere(name, root, needed, how, also)
+    if isinstance(folder, Remote):
+        raise UserError(
+            f'config.data.root is {root!r}, which is not read in place; set config.data.cache to a folder of this '
+            'machine that is to hold its copy'
+        )
+    return folder
+
+
+def find_anywhere(
+    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
+) -> Place:
+    """Returns the folder of a dataset, for sources that read it in a bucket too; as `find`."""
+    looked = places(name, root, also)
+    for folder in looked:
+        if any(all(any(folder.glob(entry)) for entry in entries) for entries in needed):
+            return folder
+    raise missing(name, looked, needed, how)
 
 
 def missing(
-    name: str, root: str, needed: tuple[tuple[str, ...], ...], how: tuple[str, ...], also: Sequence[str | Path] = ()
+    name: str, places_: Sequence[Place], needed: tuple[tuple[str, ...], ...], how: tuple[str, ...]
 ) -> UserError:
     """Returns what is said where a dataset is not there, on one screen."""
-    looked = [f'    {place}  ({_state(place)})' for place in places(name, root, also)]
+    looked = [f'    {folder}  ({_state(folder)})' for folder in places_]
     return UserError(
         f'the data of {name!r} is not on this machine',
         details=(
@@ -73,9 +98,9 @@ def missing(
     )
 
 
-def _state(place: Path) -> str:
+def _state(folder: Place) -> str:
     try:
-        names = sorted(entry.name for entry in place.iterdir())
+        names = sorted(entry.name for entry in folder.iterdir())
     except FileNotFoundError:
         return 'no such folder'
     except OSError as error:

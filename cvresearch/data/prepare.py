@@ -1,7 +1,8 @@
 """Checks images before a run: cvresearch data prepare FOLDER|LIST.csv [--every 100] [--format json].
 
 FOLDER is any that `image_folder` reads (a folder for each class; train/ and test/ or val/), or a copy of ILSVRC2012:
-its two tars, or train/ and val/ as unpacked. A LIST has a path and a label a line, below --root or the list's folder.
+its two tars, or train/ and val/ as unpacked. It may lie in a bucket (gs://BUCKET/PATH), where it is read in place. A
+LIST has a path and a label a line, below --root or the list's folder.
 Nothing is written or converted. On one screen: counts, classes, sizes and modes, files that cannot be decoded, the
 same image in several splits, what is suspicious. All files are read; with --every N one in N.
 
@@ -18,9 +19,9 @@ from tqdm import tqdm
 
 from cvresearch.base import cli, tables
 from cvresearch.base.errors import FAILED, UserError, lookup
-from cvresearch.base.paths import local
-from cvresearch.data import decode, files, folders, imagenet, survey, walk
+from cvresearch.data import decode, files, folders, imagenet, locations, survey, walk
 from cvresearch.data.names import printable
+from cvresearch.data.remote import THREADS, Place, Remote
 
 CHUNK = 256  # files a task
 SHOWN = 5  # examples of each complaint
@@ -160,20 +161,20 @@ def _content(row, split: str, ids_of: dict[str, list[str]], every: int) -> None:
         )
 
 
-def is_ilsvrc(place: Path) -> bool:
+def is_ilsvrc(folder: Place) -> bool:
     """Whether a folder is a copy of ILSVRC2012, whole or not, rather than images with some of its classes."""
-    if any((place / tar).exists() for tar in (imagenet.TRAIN_TAR, imagenet.VALIDATION_TAR)):
+    if any((folder / tar).exists() for tar in (imagenet.TRAIN_TAR, imagenet.VALIDATION_TAR)):
         return True
-    train = place / 'train'
+    train = folder / 'train'
     return train.is_dir() and len({*imagenet.wnids()} & {*walk.folders_in(train)}) > MANY
 
 
-def _of_folder(place: Path, root: Path | None, every: int, style: str) -> int:
+def _of_folder(where: Place, root: Path | None, every: int, style: str) -> int:
     write = lookup('format', {'text': survey.as_text, 'json': lambda report, _: json.dumps(report, indent=1)}, style)
-    listed, folder = (str(place), root or '') if place.is_file() else ('', place)
+    listed, folder = (str(where), root or '') if where.is_file() else ('', where)
     source = folders.image_folder(str(folder), list=listed)
-    report = survey.survey(source, every)
-    print(write(report, printable(str(place))))
+    report = survey.survey(source, every, threads=THREADS if isinstance(where, Remote) else 0)
+    print(write(report, printable(str(where))))
     return 0 if report['would_run'] else FAILED
 
 
@@ -192,7 +193,7 @@ def main(argv: list[str]) -> int:
     if len(options.rest) > 1:
         raise UserError(f'expected one folder or list, got {" ".join(options.rest)}')
     every, style = cli.integer('every', options.every) if options.every else 1, options.format or 'text'
-    folder = local(options.rest[0]) if options.rest else None
+    folder = locations.place(options.rest[0], 'the folder') if options.rest else None
     if options.root and not (folder and folder.is_file()):
         raise UserError(f'--root is of a list; expected a file, got {folder or "none"}')
     if folder and not folder.exists():

@@ -9,7 +9,7 @@ import numpy as np
 from cvresearch.base import plugins
 from cvresearch.base.errors import UserError, check_arguments, construct, lookup
 from cvresearch.base.paths import is_bucket, local
-from cvresearch.data import folds, given_labels, identity, mirror, policies, transforms, unlabelled
+from cvresearch.data import folds, given_labels, identity, mirror, policies, remote, transforms, unlabelled
 from cvresearch.data.bundled import digits, fake, fake_photographs, mnist5k, mnist500, two_moons
 from cvresearch.data.decoded import Damage, Pictures
 from cvresearch.data.examples import Arrays, Encoded, Examples, Facts, Source, Subset, Unlabelled
@@ -44,8 +44,13 @@ SOURCES = {
     'image_folder': image_folder,
     'tfds': tfds,
 }
+# Those that read a `root` in a bucket where it is; of others it is copied first.
+IN_PLACE = ('imagenet', 'imagenet_v2', 'imagenet_real', 'imagenet_a', 'imagenet_r', 'image_folder')
+FOLDERS = ('root', 'data_dir')  # arguments that are folders of data
 MOST_NAMES = 20  # of classes, in a line
-HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of encoded images, beside their own
+HOST: dict[str, Any] = dict(
+    most_damaged=0.001, threads=0, processes=1
+)  # of all sources of encoded images, beside their own
 EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
 # that a net has given them.
@@ -69,11 +74,12 @@ def load(
 
     Args:
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
-        `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
-        decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
+        `most_damaged`, the share of training images above which damage stops a run (0.001), `threads`, that
+        decode (0: one for each core), and `processes`, among which they and Python's work for training are shared
+        (1: this one does it). All take `folds` and `fold`: into how many parts the training images are
         divided (0: none), and which of them is 'minival' (folds.py); `labels` and `labels_seed`: how many of the
         training images keep their labels (0: all), and which draw of them (unlabelled.py); and `cache`, the folder of
-        this machine to which a `root` in a bucket is copied first (mirror.py).
+        this machine to which a folder in a bucket is copied first (mirror.py); if '', it is read in place (remote.py).
       minival: how many training images to hold out, evenly over the split, as the split
         'minival' on which the best checkpoint is chosen.
       transform: a config's `transform`: the knobs `train` and `eval`, for sources of encoded images.
@@ -92,8 +98,11 @@ def load(
     check_arguments('data', every, EVERY)
     cache, divided = every.pop('cache'), every
     arguments = {key: value for key, value in spec.items() if key not in (*HOST, *EVERY)}
-    if is_bucket(str(arguments.get('root', ''))):
-        arguments['root'] = str(mirror.mirrored(arguments['root'], cache))
+    for key in [key for key in FOLDERS if is_bucket(str(arguments.get(key, '')))]:
+        if cache or not reads_in_place(spec):
+            arguments[key] = str(mirror.mirrored(arguments[key], cache, f'config.data.{key}'))
+        else:
+            host['threads'] = host['threads'] or remote.THREADS
     source = construct('data', table(), arguments)
     if class_names is not None:
         same = identity.same_names(source.facts.class_names, class_names)
@@ -128,6 +137,11 @@ def load(
     if host_keys := [key for key in HOST if key in spec]:
         raise UserError(f'data {spec["name"]!r} takes no argument {host_keys[0]!r}; it has no images to decode')
     return source
+
+
+def reads_in_place(spec) -> bool:
+    """Whether the source that a config's `data` names can read its images in a bucket, without a copy."""
+    return spec['name'] in IN_PLACE and not spec.get('list')
 
 
 def told(source: Source) -> list[str]:
@@ -251,8 +265,10 @@ def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
     return {'train': Subset(train, kept), 'minival': Subset(train, held), 'test': splits['test']}
 
 
-def _decoded(source: Source, transform, most_damaged: float, threads: int) -> Source:
+def _decoded(source: Source, transform, most_damaged: float, threads: int, processes: int) -> Source:
     """Returns the source with images of one size: of the training crop, or of the evaluation's."""
+    if processes < 1:
+        raise UserError(f'config.data.processes is {processes}; expected at least 1, this process alone')
     for part in ('train', 'eval'):
         if part not in transform:
             raise UserError(f'config.transform has no {part!r}; data {source.facts.name!r} needs the knobs of both')
@@ -263,16 +279,20 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
     for name, encoded in source.splits.items():
         training = name == 'train'
         splits[name] = Pictures(
-            encoded, transform_of['train' if training else 'eval'], damage if training else None, threads
+            encoded,
+            transform_of['train' if training else 'eval'],
+            damage if training else None,
+            threads,
+            processes if training else 1,
         )
     if without is not None:
-        without = Pictures(without, transform_of['train'], damage, threads)
+        without = Pictures(without, transform_of['train'], damage, threads, processes)
     size = transform_of['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
     return dataclasses.replace(source, facts=facts, splits=splits, unlabelled=without)
 
 
-def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int) -> Source:
+def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int, processes: int) -> Source:
     """Returns the source with the pixels that a net sees."""
     facts = dataclasses.replace(source.facts, image_shape=preparation.input_shape)
     if source.encoded:

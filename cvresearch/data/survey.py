@@ -58,13 +58,14 @@ class Look(NamedTuple):
     wrong: str = ''
 
 
-def survey(source: Source, every: int = 1, most_damaged: float = 0.001) -> dict:
+def survey(source: Source, every: int = 1, most_damaged: float = 0.001, threads: int = 0) -> dict:
     """Returns a report on a source of encoded images, which JSON can hold.
 
     Args:
       source: of files; labels are places in its class names.
       every: one file in so many is looked at.
       most_damaged: share of the training images above which damage stops a run (config.data.most_damaged).
+      threads: that read and decode; 0 for one a core.
 
     Returns:
       classes; notes: what was left out, and how the data were split; splits: for each its counts, sizes, modes,
@@ -75,7 +76,7 @@ def survey(source: Source, every: int = 1, most_damaged: float = 0.001) -> dict:
       RunError: memory is lacking.
     """
     names = source.facts.class_names
-    looks = {split: look_all(examples, every) for split, examples in source.splits.items()}
+    looks = {split: look_all(examples, every, threads) for split, examples in source.splits.items()}
     splits = {split: _of_split(source.splits[split], looks[split], names) for split in looks}
     shared = _shared(looks)
     report = {'classes': list(names), 'every': every, 'notes': list(source.notes), 'splits': splits}
@@ -84,9 +85,9 @@ def survey(source: Source, every: int = 1, most_damaged: float = 0.001) -> dict:
     return report | {'warnings': warnings, 'would_run': not report['problems']}
 
 
-def look_all(examples: Encoded, every: int = 1) -> list[Look]:
+def look_all(examples: Encoded, every: int = 1, threads: int = 0) -> list[Look]:
     """Returns what the files of a split are, one in `every`, with a bar of progress on standard error."""
-    threads = len(os.sched_getaffinity(0))
+    threads = threads or len(os.sched_getaffinity(0))
 
     def some(start: int) -> list[Look]:
         stop = min(start + CHUNK * every, len(examples))

@@ -8,17 +8,17 @@ labels of a seed are among its 600.
 import dataclasses
 import hashlib
 import unicodedata
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from cvresearch.base.errors import UserError
-from cvresearch.base.paths import local
+from cvresearch.data import locations
 from cvresearch.data.examples import Encoded, Example, Examples, Source, Subset, Unlabelled, ids, labels_of
 from cvresearch.data.files import Files, Members, list_tar
 from cvresearch.data.policies import Policy
 from cvresearch.data.prng import normals, uniforms
+from cvresearch.data.remote import Place
 from cvresearch.data.walk import LeftOut, images_below, packed
 
 KEY = b'cvresearch: labels that are used'
@@ -85,7 +85,7 @@ def images(root: str = '') -> Encoded:
     """
     if not root:
         raise UserError('config.unlabelled.root is empty; expected a folder of images, or a tar')
-    place = local(root, 'config.unlabelled.root')
+    place = locations.place(root, 'config.unlabelled.root')
     expected = 'expected a folder of images, or a tar'
     if not place.exists():
         raise UserError(f'config.unlabelled.root is {root}, and nothing is there; {expected}')
@@ -169,12 +169,12 @@ def _hash(name: str, seed: int) -> int:
     return int.from_bytes(hashlib.blake2b(text, digest_size=8, key=KEY).digest(), 'big')
 
 
-def _of_folder(root: Path) -> Files:
+def _of_folder(root: Place) -> Files:
     folder, names = packed([images_below(root, LeftOut(root))])
     return Files(root, ('',), folder, names, np.full(len(names), -1, np.int32))
 
 
-def _of_tar(path: Path) -> Members:
+def _of_tar(path: Place) -> Members:
     listing = list_tar(path)
     order = np.lexsort((listing.names, listing.tars))
     return Members(

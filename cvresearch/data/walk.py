@@ -2,29 +2,41 @@
 
 The rule is torchvision's ImageFolder's where it has one: a folder's class has the image files at any depth below it,
 links are followed, a file is an image by the ending of its name in any case. Beyond it: more endings; hidden entries
-and what systems leave behind are no images; a link that leads back into itself is not followed.
+and what systems leave behind are no images; a link that leads back into itself is not followed. Folders in buckets
+have no links.
 """
 
 import glob
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import numpy as np
 
 from cvresearch.base.errors import UserError
 from cvresearch.data.names import ENDINGS, hidden, is_image, printable
+from cvresearch.data.remote import Place, Remote
+
+
+class _Listed:
+    """An entry of a folder in a bucket, as `os.DirEntry` is one of a folder of this machine."""
+
+    def __init__(self, place: Remote):
+        self.name, self.path = os.fsencode(place.name), place
+        self.is_dir, self.is_file = place.is_dir, place.is_file
+
+
+Entry = os.DirEntry | _Listed
 
 
 class LeftOut:
     """What was left out of a dataset: counted by reason, with the first of each."""
 
-    def __init__(self, root: Path):
+    def __init__(self, root: Place):
         self._root = os.fsencode(root)
         self.counts: dict[str, int] = {}
         self._first: dict[str, str] = {}
 
-    def note(self, reason: str, path: bytes | Path) -> None:
+    def note(self, reason: str, path: bytes | Place) -> None:
         """Counts an entry."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self._first.setdefault(reason, printable(os.path.relpath(os.fsencode(path), self._root)))
@@ -40,14 +52,14 @@ class LeftOut:
         return (f'left out: {"; ".join(parts)}',)
 
 
-def folders_in(root: Path, left_out: LeftOut | None = None) -> list[str]:
+def folders_in(root: Place, left_out: LeftOut | None = None) -> list[str]:
     """Returns the names of the folders in `root`, sorted; hidden ones are left out.
 
     Raises:
       UserError: `root` cannot be read.
     """
     names = []
-    for entry in _entries(os.fsencode(root)):
+    for entry in _entries(root):
         if not _is_folder(entry):
             continue
         if hidden(entry.name):
@@ -58,24 +70,24 @@ def folders_in(root: Path, left_out: LeftOut | None = None) -> list[str]:
     return sorted(names)
 
 
-def images_in(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
+def images_in(root: Place, left_out: LeftOut | None = None) -> list[bytes]:
     """Returns the names of the image files that lie directly in `root`, sorted.
 
     Raises:
       UserError: `root` cannot be read.
     """
-    return sorted(_images(_entries(os.fsencode(root)), left_out))
+    return sorted(_images(_entries(root), left_out))
 
 
-def images_below(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
+def images_below(root: Place, left_out: LeftOut | None = None) -> list[bytes]:
     """Returns the paths of all image files at any depth below `root`, relative to it, sorted.
 
     Raises:
       UserError: one of the folders cannot be read.
     """
-    top, paths = os.fsencode(root), []
+    paths: list[bytes] = []
     # By identity, not by path: a link may lead back to a folder under another name.
-    waiting = [(top, b'', frozenset([_identity(top)]))]
+    waiting: list[tuple[bytes | Place, bytes, frozenset]] = [(root, b'', frozenset([_identity(root)]))]
     while waiting:
         path, prefix, above = waiting.pop()
         entries = _entries(path)
@@ -94,7 +106,7 @@ def images_below(root: Path, left_out: LeftOut | None = None) -> list[bytes]:
     return sorted(paths)
 
 
-def list_folders(root: Path, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def list_folders(root: Place, folders: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """Returns which folder each image file is in, int32 (n,), and its name, bytes (n,), sorted within each folder."""
     return packed([images_in(root / folder) for folder in folders])
 
@@ -106,7 +118,7 @@ def packed(names: Sequence[list[bytes]]) -> tuple[np.ndarray, np.ndarray]:
     return np.repeat(np.arange(len(names), dtype=np.int32), counts), np.concatenate([np.zeros(0, 'S1'), *arrays])
 
 
-def _images(entries: Iterable[os.DirEntry], left_out: LeftOut | None) -> list[bytes]:
+def _images(entries: Iterable[Entry], left_out: LeftOut | None) -> list[bytes]:
     names = []
     for entry in entries:
         if _is_folder(entry):
@@ -125,24 +137,29 @@ def _images(entries: Iterable[os.DirEntry], left_out: LeftOut | None) -> list[by
     return names
 
 
-def _entries(path: bytes) -> list[os.DirEntry]:
+def _entries(path: bytes | Place) -> Sequence[Entry]:
+    if isinstance(path, Remote):
+        return [_Listed(place) for place in path.iterdir()]
     try:
-        with os.scandir(path) as entries:
+        with os.scandir(os.fsencode(path)) as entries:
             return list(entries)
     except OSError as error:
         raise UserError(
-            f'the folder {printable(path)} cannot be read ({error.strerror or error}); mend that, or take it away'
+            f'the folder {printable(os.fsencode(path))} cannot be read ({error.strerror or error}); mend that, '
+            'or take it away'
         ) from error
 
 
-def _is_folder(entry: os.DirEntry) -> bool:
+def _is_folder(entry: Entry) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link to itself
         return False
 
 
-def _identity(path: bytes) -> tuple[int, int]:
+def _identity(path: bytes | Place) -> object:
+    if isinstance(path, Remote):
+        return str(path)
     status = os.stat(path)
     return status.st_dev, status.st_ino
 

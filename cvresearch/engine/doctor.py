@@ -1,8 +1,9 @@
 """Says whether a run would start on this machine: cvresearch doctor [--config FILE] [--workdir DIR].
 
 One line for each thing that a run needs: versions, devices, memory, disk, clock, compile cache; with --config also its
-data, its net, and whether both fit; with --hosts, on every host at once, the network to host 0, and that all hosts have
-the same versions, time and data. Nothing is left behind but what JAX compiled.
+data, its net, and whether both fit (of a bucket a few images are read, and nothing is copied); with --hosts, on every
+host at once, the network to host 0, and that all hosts have the same versions, time and data. Nothing is left behind
+but what JAX compiled.
 
 The exit code is 0 where a run would start, 1 where it would not, 2 for a command that is wrong.
 """
@@ -17,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
@@ -25,13 +25,14 @@ from pathlib import Path
 import numpy as np
 from ml_collections import ConfigDict
 
-from cvresearch.base import at_hand, cli, cluster, compile_cache, installation, lease, uploads
-from cvresearch.base.buckets import Bucket, reason
+from cvresearch.base import at_hand, cli, cluster, compile_cache, installation
 from cvresearch.base.errors import FAILED, UserError
-from cvresearch.base.paths import is_bucket
+from cvresearch.base.paths import existing, is_bucket
 from cvresearch.data.decoded import Pictures
+from cvresearch.data.examples import Source
+from cvresearch.engine import doctor_buckets
+from cvresearch.engine.verdicts import OK, WARNING, WRONG, Verdict
 
-OK, WARNING, WRONG = 'ok', 'warning', 'WRONG'
 PYTHON = (3, 11)
 MIB, GIB = 2**20, 2**30
 LITTLE_DISK, LITTLE_MEMORY = 1 * GIB, 2 * GIB
@@ -52,7 +53,6 @@ print(json.dumps({
 }))
 """
 PROBE_SECONDS = 180
-Verdict = tuple[str, str]  # OK, WARNING or WRONG; and what was found, what is expected, what to do
 
 
 class Report:
@@ -100,15 +100,20 @@ def main(argv: list[str]) -> int:
     workdir, disk = options.workdir, options.workdir or Path.cwd()
     if is_bucket(workdir):
         copies: list[Path] = []
-        report.check('bucket', _bucket, workdir, copies)
+        report.check('bucket', doctor_buckets.workdir, workdir, copies)
         workdir, disk = copies[0] if copies else None, at_hand.root()
     report.check('disk', _disk, disk)
-    if config and is_bucket(str(config.data.get('root', ''))):
-        report.check('data', _listed, config.data.root)
+    source = None
+    if config and doctor_buckets.folders(config.data):
+        report.check('data', doctor_buckets.data, config.data)
+        if report.well:
+            config, source = doctor_buckets.asking(config)
+            if config is None:
+                report.check('run', lambda: [(WARNING, 'it was not tried: its data come to this machine first')])
     report.check('clock', _clock)
     report.check('cache', _cache)
     if report.well and (config or hosts > 1):  # otherwise JAX may not start here
-        _try(report, config, workdir, hosts, host, coordinator, patience)
+        _try(report, config, source, workdir, hosts, host, coordinator, patience)
     print('A run would start here.' if report.well else 'A run would not start here: see the lines with WRONG.')
     return 0 if report.well else FAILED
 
@@ -186,7 +191,7 @@ def _memory() -> Iterator[Verdict]:
 
 
 def _disk(workdir: Path) -> Iterator[Verdict]:
-    folder = _existing(workdir)
+    folder = existing(workdir)
     try:
         with tempfile.NamedTemporaryFile(dir=folder, prefix='.doctor-') as file:
             file.write(b'1')
@@ -202,37 +207,6 @@ def _disk(workdir: Path) -> Iterator[Verdict]:
     yield (OK, text) if free >= LITTLE_DISK else (WARNING, f'{text}; expected {LITTLE_DISK / GIB:.0f} or more')
     if abs(behind) > SKEW_SECONDS:
         yield WARNING, f"the clock of the file server of {folder} is {behind:+.0f} s from this machine's"
-
-
-def _bucket(address: str, copies: list[Path]) -> Iterator[Verdict]:
-    """Tries all that a run does there, with an object that is deleted again; puts a copy of the run into `copies`."""
-    bucket, name = Bucket.of(address, 'workdir'), f'doctor-{uuid.uuid4().hex}'
-    start = time.perf_counter()
-    try:
-        files = bucket.files()
-        created, again = bucket.create(name, b'1'), bucket.create(name, b'2')
-        same = bucket.read(name) == b'1'
-        bucket.remove([name])
-    except Exception as error:  # each scheme has its own
-        raise UserError(f'{address} cannot be used ({reason(error)}); check its name and your rights') from error
-    seconds = (time.perf_counter() - start) / 5
-    if not created or again or not same:
-        yield WRONG, f'{address} writes an object where there is one already: two processes could write one run'
-        return
-    yield OK, f'{address} has {len(files):,} files; it is listed, written, read and cleared, {seconds:.2f} s a request'
-    if lease.in_use(bucket):
-        yield WARNING, f'{address} is in use by another process, or one that died had it: see docs/buckets.md'
-    if uploads.FIRST in files:
-        copies.append(at_hand.read(address, records=True))
-
-
-def _listed(address: str) -> Iterator[Verdict]:
-    try:
-        files = Bucket.of(address, 'config.data.root').files()
-    except Exception as error:
-        raise UserError(f'config.data.root is {address!r}, and cannot be listed ({reason(error)})') from error
-    size = sum(info['size'] for info in files.values())
-    yield (OK if files else WRONG), f'{address} has {len(files):,} files, {size / GIB:,.1f} GiB'
 
 
 def _clock() -> Iterator[Verdict]:
@@ -251,7 +225,7 @@ def _cache() -> Iterator[Verdict]:
         yield WARNING, 'JAX_ENABLE_COMPILATION_CACHE is off: every start compiles anew'
     elif '://' in place:
         yield WARNING, f'{place} is no folder of this machine, and was not tried'
-    elif not os.access(_existing(Path(place)), os.W_OK):
+    elif not os.access(existing(Path(place)), os.W_OK):
         yield WARNING, f'{place} cannot be written: every start compiles anew; set {compile_cache.VARIABLE}'
     else:
         files = [file.stat().st_size for file in Path(place).glob('*') if file.is_file()]
@@ -261,6 +235,7 @@ def _cache() -> Iterator[Verdict]:
 def _try(
     report: Report,
     config: ConfigDict | None,
+    source: Source | None,
     workdir: Path | None,
     hosts: int,
     host: int,
@@ -275,7 +250,7 @@ def _try(
         if hosts > 1:
             report.check('hosts', _hosts, hosts)
         if config is not None:
-            report.check('run', _run, config, workdir, experiments)
+            report.check('run', _run, config, source, workdir, experiments)
             # All hosts together, or none: the others would wait for one that could not.
             if total(len(experiments)) == hosts:
                 report.check('data', _data, experiments[0], workdir)
@@ -302,8 +277,11 @@ def _hosts(hosts: int) -> Iterator[Verdict]:
         yield WARNING, f'the clock is {behind:+.0f} s from that of host 0'
 
 
-def _run(config: ConfigDict, workdir: Path | None, experiments: list) -> Iterator[Verdict]:
-    """Yields whether the net, its data and the run's folder go together; puts the experiment into `experiments`."""
+def _run(config: ConfigDict, source: Source | None, workdir: Path | None, experiments: list) -> Iterator[Verdict]:
+    """Yields whether the net, its data and the run's folder go together.
+
+    Puts the experiment into `experiments`, unless its images are counted alone (`source`).
+    """
     import jax
 
     from cvresearch.base import hosts
@@ -315,7 +293,7 @@ def _run(config: ConfigDict, workdir: Path | None, experiments: list) -> Iterato
         folders.check_config(workdir, config)
         if folders.in_use(workdir):
             raise UserError(f'workdir {workdir} is in use by another process; wait for it or choose another --workdir')
-    experiment = Experiment.from_config(config)
+    experiment = Experiment.from_config(config, source)
     experiment.plan.check_batch()
     steps, size = experiment.plan.steps, config.batch_size
     yield OK, f'{config.model.name}, {steps:,} steps of {size} images on a mesh of {dict(experiment.mesh.shape)}'
@@ -323,10 +301,11 @@ def _run(config: ConfigDict, workdir: Path | None, experiments: list) -> Iterato
         yield WARNING, too_large
     checkpoint = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(experiment.abstract_state()))
     # The new one is written before the oldest is dropped.
-    needed, free = checkpoint * (config.keep + 1), shutil.disk_usage(_existing(workdir or Path.cwd())).free
+    needed, free = checkpoint * (config.keep + 1), shutil.disk_usage(existing(workdir or Path.cwd())).free
     text = f'{config.keep + 1} checkpoints of {checkpoint / MIB:,.1f} MiB, and {free / MIB:,.0f} MiB free'
     yield (WRONG if free < checkpoint else WARNING if free < needed else OK), text
-    experiments.append(experiment)
+    if source is None:
+        experiments.append(experiment)
 
 
 def _data(experiment, workdir: Path | None) -> Iterator[Verdict]:
@@ -354,11 +333,3 @@ def _data(experiment, workdir: Path | None) -> Iterator[Verdict]:
         if seconds > SLOW_SECONDS:
             yield WARNING, f'{name}: {len(index)} images took {seconds:.1f} s to read'
     yield OK, f'{source.facts.name}: {counts} images; {TRIED} of each were read'
-
-
-def _existing(path: Path) -> Path:
-    """Returns a folder, or the nearest above it that exists."""
-    path = path.absolute()
-    while not path.is_dir() and path != path.parent:
-        path = path.parent
-    return path

@@ -9,11 +9,11 @@ import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
-from cvresearch.base import at_hand, buckets, lease, mirror, staging, track, uploads
+from cvresearch.base import at_hand, buckets, lease, mirror, staging, uploads
 from cvresearch.base.buckets import Bucket
 from cvresearch.base.errors import RunError, UserError
 from cvresearch.base.lease import Lease, LostError
-from cvresearch.engine import doctor
+from cvresearch.base.paths import local
 from cvresearch.report import tables as report_tables
 
 ADDRESS = 'gs://lab/runs/a'
@@ -309,11 +309,11 @@ def test_a_folder_of_this_machine_is_given_as_it_is(tmp_path):
 
 @pytest.mark.parametrize('address', ['gs://lab/../x', 'gs://lab//x', 's3://./x'])
 def test_addresses_that_lead_elsewhere_are_refused(address):
-    with pytest.raises(UserError, match='expected gs://BUCKET/PATH or s3://BUCKET/PATH'):
+    with pytest.raises(UserError, match='expected gs://BUCKET/PATH, s3://BUCKET/PATH or az://CONTAINER/PATH'):
         Bucket.of(address)
 
 
-@pytest.mark.parametrize(('scheme', 'package'), [('gs', 'gs'), ('s3', 's3')])
+@pytest.mark.parametrize(('scheme', 'package'), [('gs', 'gs'), ('s3', 's3'), ('az', 'az')])
 def test_a_scheme_without_its_package_says_which_extra(scheme, package, monkeypatch):
     def absent(scheme, **options):
         raise ImportError('no such package')
@@ -321,6 +321,29 @@ def test_a_scheme_without_its_package_says_which_extra(scheme, package, monkeypa
     monkeypatch.setattr(fsspec, 'filesystem', absent)
     with pytest.raises(UserError, match=rf'pip install "cvresearch\[{package}\]"'):
         Bucket.of(f'{scheme}://lab/run')
+
+
+def test_a_server_that_never_answers_is_given_up(monkeypatch):
+    asked = []
+
+    def silent():
+        asked.append(time.sleep(0.05))
+        raise TimeoutError
+
+    monkeypatch.setattr(buckets, 'PATIENCE_SECONDS', 0.12)
+    monkeypatch.setattr(buckets, 'PAUSE_SECONDS', 0.0)
+    with pytest.raises(TimeoutError):
+        buckets.patiently(silent)
+    assert 1 < len(asked) < buckets.TRIES
+
+
+def test_a_scheme_that_has_no_credentials_says_so(monkeypatch):
+    def without(scheme, **options):
+        raise ValueError('unable to connect to account for Must provide either a connection_string or account_name')
+
+    monkeypatch.setattr(fsspec, 'filesystem', without)
+    with pytest.raises(UserError, match=r'az:// cannot be used \(ValueError: unable to connect .*package adlfs'):
+        Bucket.of('az://lab/run')
 
 
 def test_a_bucket_that_is_not_there_is_one_line(store, monkeypatch):
@@ -361,23 +384,7 @@ def test_of_a_run_that_goes_on_whole_checkpoints_are_read(store):
     assert not (folder / 'checkpoints/4/state/data').exists() and not (folder / 'lock').exists()
 
 
-def test_what_reads_nothing_of_buckets_says_so(store):
-    with pytest.raises(UserError, match='this is not done in buckets'):
-        track.main(['gs://lab/runs/a', '--to', 'mlflow'])
-
-
-def test_the_doctor_tries_a_bucket_and_leaves_nothing(store):
-    copies = []
-    (verdict,) = doctor._bucket(ADDRESS, copies)
-    assert verdict[0] == doctor.OK and 'has 0 files' in verdict[1] and copies == [] and Bucket.of(ADDRESS).files() == {}
-    with opened() as place:
-        run_folder(place, 4)
-    quietly(Bucket.of(ADDRESS))
-    assert [verdict for verdict, _ in doctor._bucket(ADDRESS, copies)] == [doctor.OK, doctor.WARNING]
-    assert (copies[0] / 'config.json').exists()
-
-
-def test_the_doctor_finds_a_store_that_writes_over_what_is_there(store, monkeypatch):
-    monkeypatch.setattr(Bucket, 'create', lambda self, name, data: self.write(name, data) or True)
-    ((verdict, text),) = doctor._bucket(ADDRESS, [])
-    assert verdict == doctor.WRONG and 'two processes could write one run' in text
+@pytest.mark.parametrize('address', ['gs://lab/out', 'sftp://lab/out', 'abfs://lab/out', 'hdfs://lab/out'])
+def test_what_reads_nothing_of_buckets_and_other_schemes_are_refused_by_name(address):
+    with pytest.raises(UserError, match=f"--out is '{address}'; .* runs and data can lie in gs://, s3://, az://"):
+        local(address, '--out')

@@ -81,14 +81,13 @@ def test_what_is_no_path_of_this_machine_is_refused_before_anything_is_made(text
     monkeypatch.chdir(tmp_path)
     uses = [
         lambda: claim(text, config).__enter__(),
-        lambda: locations.places('mnist', text),
         lambda: weight_files.read(text),
         lambda: configs.load(f'{text}/x.py:smoke'),
         lambda: cli.parse(['--out', text], '', places=('out',), out=''),
         lambda: cli.parse(['--runs', 'a', '--runs', text], '', places=('runs',), repeated=('runs',), runs=''),
     ]
-    if not paths.is_bucket(text):  # a run in a bucket is read
-        uses.append(lambda: Run.open(text))
+    if not paths.is_bucket(text):  # runs and data in a bucket are read
+        uses += [lambda: Run.open(text), lambda: locations.places('mnist', text)]
     for use in uses:
         with pytest.raises(UserError, match=r'this machine|no user') as error:
             use()

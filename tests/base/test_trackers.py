@@ -203,6 +203,8 @@ def test_wandb_offline_has_both_sessions_in_its_files(run):
     }
     assert config['batch_size'] == json.loads((RECORD / 'config.json').read_text())['batch_size']
     assert {file.name for file in run.glob('wandb/*/files/*.json')} >= {'run.json', 'config.json'}
+    tables = sorted(run.glob('wandb/*/files/media/table/evaluations*.json'), key=lambda file: file.stat().st_mtime)
+    assert len(json.loads(tables[-1].read_text())['data']) == sum(row['split'] != 'train' for row in rows)
 
 
 def test_mlflow_with_sqlite_has_both_sessions_as_one_run(run, lab):
@@ -229,4 +231,6 @@ print(json.dumps({
             expected.setdefault(name, []).append([row['step'], value])
     assert found['history'] == expected and found['status'] == 'FINISHED' and found['name'] == 'run'
     assert found['tags']['seed'] == '0' and found['params']['batch_size'] == '64'
-    assert {'run.json', 'config.json'} <= {*found['files']}
+    assert {'run.json', 'config.json', 'evaluations.csv'} <= {*found['files']}
+    (evaluations,) = lab.rglob('evaluations.csv')
+    assert evaluations.read_text().count(',test,') == sum(row['split'] == 'test' for row in rows)

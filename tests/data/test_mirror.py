@@ -110,6 +110,13 @@ def test_what_was_interrupted_goes_on_within_a_file(bucket, tmp_path, monkeypatc
     assert (tmp_path / 's3/lab/photos/0.tar').read_bytes() == bucket.cat_file('lab/photos/0.tar')
 
 
+def test_the_pieces_of_a_large_file_come_at_once_and_in_their_order(bucket, tmp_path, monkeypatch):
+    content, together = {'train.tar': os.urandom(8 * 1000 + 7)}, threading.Barrier(3, timeout=10)
+    bucket.put_all(content, 'lab/one')
+    bucket.spoil = [lambda data: (together.wait(), data)[1]] * 3 + [None, fails]
+    assert held(mirror.mirrored('s3://lab/one', str(tmp_path))) == content
+
+
 def test_an_object_whose_mark_only_looks_like_an_md5_is_taken(bucket, tmp_path, monkeypatch):
     monkeypatch.setattr(buckets, '_tag', lambda info: 'a' * 32)  # encrypted by a key of KMS
     assert held(mirror.mirrored(ADDRESS, str(tmp_path))) == CONTENT

@@ -5,8 +5,6 @@ Each is done many times against a server on this machine (bucket_servers.py), an
 threads took: that alone can keep a step waiting. The server is another process.
 """
 
-import logging
-import multiprocessing
 import os
 import time
 from pathlib import Path
@@ -57,26 +55,14 @@ def _milliseconds(act, times: int = TIMES) -> float:
     return (time.process_time() - start) / times * 1000
 
 
-def _serve(scheme: str, pipe) -> None:
-    logging.getLogger('werkzeug').setLevel(logging.ERROR)
-    with bucket_servers.server(scheme) as (_, environment):
-        pipe.send(environment)
-        pipe.recv()
-
-
 def main(argv: list[str]) -> int:
     """Prints the table; returns the exit code."""
     options = cli.parse(argv, __doc__, required=(), places=('record',), record='file for the record, JSON')
-    rows, processes = [], multiprocessing.get_context('spawn')
+    rows = []
     for scheme in bucket_servers.PACKAGES:
-        here, there = processes.Pipe()
-        server = processes.Process(target=_serve, args=(scheme, there))
-        server.start()
-        with TemporaryDirectory() as folder:
-            os.environ |= {**here.recv(), at_hand.VARIABLE: folder}
+        with bucket_servers.elsewhere(scheme) as environment, TemporaryDirectory() as folder:
+            os.environ |= {**environment, at_hand.VARIABLE: folder}
             rows.append(measure(scheme, Path(folder)))
-        here.send('over')
-        server.join()
     print(tables.render(rows, COLUMNS, 'text'))
     if options.record:
         write_measurement(options.record, rows)
