@@ -100,3 +100,18 @@ def test_controls_of_another_cost_are_refused(tmp_path):
     (tmp_path / 'average.json').write_text('{}')
     with pytest.raises(UserError, match='another cost'):
         ensembles.read([tmp_path])
+
+
+@pytest.mark.parametrize('keys', [('controls', 1), ('controls', 1, 'snapshots')], ids=['one control', 'no snapshots'])
+def test_a_control_that_is_missing_or_kept_no_snapshots_is_named(tmp_path, keys):
+    for seed in (0, 1):
+        one = record(seed, 95, 95, 95)
+        holder = one
+        for key in keys[:-1]:
+            holder = holder[key]
+        del holder[keys[-1]]
+        (tmp_path / str(seed)).mkdir()
+        (tmp_path / str(seed) / 'ensemble.json').write_text(json.dumps(one))
+        (tmp_path / str(seed) / 'average.json').write_text(json.dumps(result(90)))
+    with pytest.raises(UserError, match='a constant rate that keeps snapshots'):
+        ensembles.read([tmp_path / '0', tmp_path / '1'])

@@ -22,8 +22,8 @@ def read(folders: list[str | Path]) -> list[dict]:
     """Returns the records of the seeds, in their order, each with `average`, the record of the averaged weights.
 
     Raises:
-      UserError: a folder without them; controls of another cost; seeds with another number of snapshots, or
-        evaluated on different images.
+      UserError: a folder without them; controls of another cost, fewer than two, or the second without snapshots; seeds
+        with another number of snapshots, or evaluated on different images.
     """
     records_of = runs.take(folders, _record)
     for folder, record in records_of:
@@ -38,6 +38,11 @@ def read(folders: list[str | Path]) -> list[dict]:
         raise UserError('the seeds were evaluated on different images (images_sha256); nothing can be compared')
     if len({(len(r['members']), len(r['controls'])) for r in records}) != 1:
         raise UserError('expected seeds with equally many snapshots and controls')
+    if any(len(record['controls']) < 2 or 'snapshots' not in record['controls'][1] for record in records):
+        raise UserError(
+            'expected two controls of each seed: one cosine, and a constant rate that keeps snapshots '
+            '(--config.snapshot_every_epochs)'
+        )
     return sorted(records, key=lambda record: record['members'][0]['seed'])
 
 

@@ -22,7 +22,7 @@ from cvresearch.base.errors import UserError
 from tests.docs import pages
 
 SMALL = ['--config.max_steps=2', '--config.log_every_steps=1']
-CYCLES = ['--config.epochs=2', '--config.schedule.t_0_epochs=1']  # an ensemble needs the ends of two
+CYCLES = ['--config.epochs=2', '--config.snapshot_every_epochs=1']  # an ensemble needs the ends of two
 WORDS = {'cvresearch.main': 'train', 'cvresearch.benchmark': 'benchmark'}
 LARGE = ('imagenet', 'fashion_mnist', 'cifar10')  # which their `:smoke` replaces by a few images
 CLUSTERS = ('slurm', 'tpu', 'kubernetes')
@@ -98,7 +98,9 @@ def _trained_shortly(argv: list[str]) -> list[str]:
     config = configs.load(argv[at])
     if config.data.name in LARGE and 'smoke' not in given:
         argv = [*argv[:at], f'{file}:{given},smoke' if given else f'{file}:smoke', *argv[at + 1 :]]
-    return [*argv, *(CYCLES[: 1 + (config.schedule.name == 'sgdr')] if 'configs/snapshots' in file else SMALL)]
+    if 'configs/snapshots' in file:
+        return [*argv, *CYCLES, *(['--config.schedule.t_0_epochs=1'] if config.schedule.name == 'sgdr' else [])]
+    return [*argv, *SMALL]
 
 
 def _without(argv: list[str], *flags: str) -> list[str]:
