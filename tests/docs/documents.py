@@ -73,7 +73,15 @@ CHECKED = {
     'xla_cpu_max_isa': 'the whole suite, three times',
 }
 # Documents whose blocks have not been run in their present form: a row in the record takes one off.
-WAITING = ()
+WAITING = (
+    'docs/ensembles.md',
+    'docs/evidence/ladder.md',
+    'docs/evidence/transfer.md',
+    'docs/experiments.md',
+    'docs/observing.md',
+    'docs/sweeps.md',
+    'docs/unlabelled.md',
+)
 GIVEN = {  # what a reader fills in
     'NAME': 'file:resnet18.pth#torchvision/resnet18',
     'PHOTOGRAPH.jpg FOLDER': 'IMAGE.png PHOTOS',
