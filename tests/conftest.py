@@ -14,6 +14,9 @@ from tests import shapes
 shapes.check()  # before what it checks is imported
 
 from cvresearch.base import config as configs
+from cvresearch.base.memory import keep_freed_pages
+
+keep_freed_pages()  # as every command does
 
 SMOKE = 'configs/lenet5_fake.py:smoke'
 

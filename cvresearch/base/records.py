@@ -299,7 +299,8 @@ def write_measurement(path: Path, rows: list[dict], **facts) -> None:
         'python': sys.version.split()[0],
         'packages': {name: version for name in (*PACKAGES, *PEERS) if (version := _version(name))},
         'devices': [device.device_kind for device in jax.devices()],
-        'processor': _processor(),
+        'processor': _of_processor('model name'),
+        'instruction_set': _instruction_set(),
         'cores': len(os.sched_getaffinity(0)),
     }
     write_atomically(path, json.dumps(about | facts | {'rows': rows}, indent=1) + '\n')
@@ -317,10 +318,16 @@ def read_measurement(path: Path) -> list[dict]:
         raise UserError(f'{path} holds no record of a measurement ({type(error).__name__}: {error})') from error
 
 
-def _processor() -> str:
-    """Returns the processor's name, where the system tells."""
+def _of_processor(field: str) -> str:
+    """Returns what the system tells of the processor, '' where it does not."""
     lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines() if Path('/proc/cpuinfo').exists() else []
-    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), '')
+    return next((line.split(':', 1)[1].strip() for line in lines if line.startswith(field)), '')
+
+
+def _instruction_set() -> str:
+    """Returns the widest vectors that the processor computes with, on which speed depends as much as on its name."""
+    flags = _of_processor('flags').split()
+    return next((name for flag, name in (('avx512f', 'AVX-512'), ('avx2', 'AVX2')) if flag in flags), '')
 
 
 def named(split: str, weights: str) -> str:

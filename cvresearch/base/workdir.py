@@ -27,6 +27,7 @@ FREE = (
     'data.cache',
     'data.data_dir',
     'data.threads',
+    'data.processes',
     'plugins',
 )
 LENGTH = ('epochs', 'max_steps')  # keys that say how long a run is: it may go on with larger ones, if it is told to

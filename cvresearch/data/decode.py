@@ -98,7 +98,10 @@ def _refuse_large(known: Header, data: bytes) -> None:
             f'{size} of {known.cost} bytes each to decode; at most {MOST_BYTES >> 20} MiB are taken: make it smaller'
         )
     if known.plain_jpeg:
-        bound = CODED * len(data) if b'\xff\xc9' not in data and b'\xff\xca' not in data else pixels
+        bound = CODED * len(data)
+        # Searching all of the bytes takes longer than anything else that is not decoding: only where it decides.
+        if pixels > bound and (b'\xff\xc9' in data or b'\xff\xca' in data):  # arithmetic coding has no such bound
+            bound = pixels
     else:
         # A PNG's bits a pixel, by its depth and type of colour.
         channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(data[25], 1) if data[:4] == b'\x89PNG' and len(data) > 25 else 0
@@ -128,14 +131,9 @@ def decode(data: bytes, known: Header, least: tuple[int, int] | None = None, bot
         try:
             if least is None:
                 return simplejpeg.decode_jpeg(data, 'RGB')
-            factor = max(
-                f
-                for f in (1, 2, 4, 8)
-                if f == 1
-                or all(
-                    scaled(side, f) >= enough for side, enough in zip((known.height, known.width), least, strict=True)
-                )
-            )
+            factor, (rows, columns) = 8, least
+            while factor > 1 and (scaled(known.height, factor) < rows or scaled(known.width, factor) < columns):
+                factor //= 2
             pixels = None if bottom is None else _upper_part(data, known, factor, bottom)
             return pixels if pixels is not None else _fast(data, known.height, known.width, factor)
         except ValueError:  # also what is only odd: Pillow decides
@@ -154,7 +152,7 @@ def scaled(side: int, factor: int) -> int:
     return -(-side // factor)
 
 
-def _fast(data: bytes, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
+def _fast(data: bytes | bytearray, height: int, width: int, factor: int, out: np.ndarray | None = None) -> np.ndarray:
     """Decodes a JPEG of height x width at 1/factor of its size, with the fast inverse transform."""
     return simplejpeg.decode_jpeg(
         data,
@@ -178,7 +176,8 @@ def _upper_part(data: bytes, known: Header, factor: int, bottom: int) -> np.ndar
     place = _height_of_sequential(data) if rows < known.height else None
     if place is None or struct.unpack_from('>HH', data, place) != (known.height, known.width):
         return None
-    shorter = b''.join((data[:place], struct.pack('>H', rows), data[place + 2 :]))
+    shorter = bytearray(data)
+    struct.pack_into('>H', shorter, place, rows)
     out = np.empty((scaled(rows, factor), scaled(known.width, factor), 3), np.uint8)
     try:
         return _fast(shorter, rows, known.width, factor, out)

@@ -1,6 +1,7 @@
 """Encoded examples as images of one size: decoded and transformed by threads, damage handled."""
 
 import errno
+import functools
 import json
 import os
 import threading
@@ -17,6 +18,7 @@ from cvresearch.data.decode import DamagedError
 from cvresearch.data.examples import Encoded, Example, Index, Subset, ids, labels_of
 from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
+from cvresearch.data.shared import Workers
 
 CHUNK = 16  # images a task: fewer cost more in handing over, more leave threads idle at the end of a batch
 TRIES = 100  # replacements of one damaged example, and each may be damaged too
@@ -85,10 +87,18 @@ class Pictures:
     reported; one of a split for evaluation is an error, since evaluation leaves nothing out.
     """
 
-    def __init__(self, encoded: Encoded, transform: Prepares, damage: Damage | None = None, threads: int = 0):
+    def __init__(
+        self,
+        encoded: Encoded,
+        transform: Prepares,
+        damage: Damage | None = None,
+        threads: int = 0,
+        processes: int = 1,
+    ):
         self.encoded, self.transform, self.damage = encoded, transform, damage
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads, self.processes = threads or len(os.sched_getaffinity(0)), processes
         self._pool: ThreadPoolExecutor | None = None
+        self._workers: Workers | None = None
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -107,26 +117,37 @@ class Pictures:
 
     def with_transform(self, transform: Prepares) -> 'Pictures':
         """Returns the same examples under another transform; damage is counted together."""
-        other = Pictures(self.encoded, transform, self.damage, self.threads)
+        other = Pictures(self.encoded, transform, self.damage, self.threads, self.processes)
         # One pool for both: the threads of two would wait for the same cores.
-        other._pool = self._started()
+        if self.processes > 1:
+            other._workers = self._started_processes()
+        else:
+            other._pool = self._started()
         return other
 
     def part(self, index: np.ndarray) -> 'Pictures':
         """Returns the examples at `index`, decoded in the same way."""
         return Pictures(Subset(self.encoded, index), self.transform, self.damage, self.threads)
 
-    def take(self, index: np.ndarray, keys: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    def take(
+        self, index: np.ndarray, keys: np.ndarray | None = None, out: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Returns images, uint8 (batch, height, width, channels), and labels, int32 (batch,) or (batch, most).
 
-        Labels that are distributions are float32 (batch, classes).
+        Labels that are distributions are float32 (batch, classes). Images are written into `out`, if there is one.
 
         Raises:
           RunError: too many training images are damaged, or one to be evaluated is; memory is lacking.
         """
         keys = example_keys(0, np.zeros(len(index)), index) if keys is None else keys
+        if self.processes > 1:
+            images, labels, damaged = self._started_processes().take(self.transform, index, keys)
+            if self.damage:
+                for name, reason in damaged.items():
+                    self.damage.report(name, reason)
+            return images, labels
         # One array for the batch, into which threads write: to stack images would copy each once more.
-        images = np.empty((len(index), *self.transform.shape), np.uint8)
+        images = np.empty((len(index), *self.transform.shape), np.uint8) if out is None else out
         numbers = self.transform.draw(keys)
 
         # More threads than cores wait for images of a bucket: each task is small, so that all of them wait at once.
@@ -166,6 +187,18 @@ class Pictures:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.threads, 'decode')
         return self._pool
+
+    def _started_processes(self) -> Workers:
+        if self._workers is None:
+            threads = max(self.threads // self.processes, 1)
+            make = functools.partial(_of_worker, self.encoded, self.damage is not None, threads)
+            self._workers = Workers(make, self.processes)
+        return self._workers
+
+
+def _of_worker(encoded: Encoded, may_be_damaged: bool, threads: int, transform: Prepares) -> Pictures:
+    """Returns the examples as a worker has them, which counts all damage and leaves what that means to the run."""
+    return Pictures(encoded, transform, Damage(1.0, len(encoded)) if may_be_damaged else None, threads)
 
 
 def is_lack_of_memory(error: Exception) -> bool:

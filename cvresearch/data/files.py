@@ -1,12 +1,13 @@
 """Image files where they lie: in folders, or inside tars that are read in place; on a disk, or in a bucket."""
 
 import dataclasses
+import functools
 import hashlib
 import os
 import tarfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 
@@ -42,8 +43,18 @@ class Files:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Example:
-        path = self.root / self.folders[self.folder[index]] / os.fsdecode(self.names[index])
-        return Example(path.read_bytes(), self.labels[index], self.ids([index])[0])
+        folder, name = self._folders[self.folder[index]], self.names[index]
+        text = printable(name)
+        return Example(read(folder.path + name), self.labels[index], folder.prefix + text)
+
+    @functools.cached_property
+    def _folders(self) -> list['_Folder']:
+        """What is the same for all files of a folder: they are many, and Python's lock is held for each."""
+        named = self.full_ids and self.folders != ('',)
+        return [
+            _Folder(os.fsencode(self.root / folder) + b'/', f'{printable(folder)}/' if named else '')
+            for folder in self.folders
+        ]
 
     def ids(self, index: Index) -> list[str]:
         """Returns the ids of the files at `index`."""
@@ -52,6 +63,27 @@ class Files:
             return names
         folders = (printable(self.folders[of]) for of in self.folder[np.asarray(index)])
         return [f'{folder}/{name}' for folder, name in zip(folders, names, strict=True)]
+
+
+class _Folder(NamedTuple):
+    path: bytes
+    prefix: str  # of the ids
+
+
+def read(path: bytes) -> bytes:
+    """Returns the bytes of a file; a third of the time that Python's own files take to be opened and closed."""
+    number = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        size = os.fstat(number).st_size
+        data = os.read(number, size + 1)
+        while len(data) != size:  # a slow disk gives less at once; some files do not know their size
+            more = os.read(number, 1 << 20)
+            if not more:
+                break
+            data += more
+        return data
+    finally:
+        os.close(number)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +127,9 @@ class Members:
 
     def __len__(self) -> int:
         return len(self.names)
+
+    def __getstate__(self) -> dict:
+        return self.__dict__ | {'_open': []}  # another process opens the file itself
 
     def __getitem__(self, index: int) -> Example:
         if isinstance(self.path, Remote):

@@ -48,7 +48,9 @@ SOURCES = {
 IN_PLACE = ('imagenet', 'imagenet_v2', 'imagenet_real', 'imagenet_a', 'imagenet_r', 'image_folder')
 FOLDERS = ('root', 'data_dir')  # arguments that are folders of data
 MOST_NAMES = 20  # of classes, in a line
-HOST: dict[str, Any] = dict(most_damaged=0.001, threads=0)  # of all sources of encoded images, beside their own
+HOST: dict[str, Any] = dict(
+    most_damaged=0.001, threads=0, processes=1
+)  # of all sources of encoded images, beside their own
 EVERY: dict[str, Any] = dict(folds=0, fold=0, labels=0, labels_seed=0, cache='')  # of every source
 # Of the images without labels, wherever they come from: how many for each with a label, their strong view, and labels
 # that a net has given them.
@@ -72,8 +74,9 @@ def load(
 
     Args:
       spec: `name` and the arguments of that source's constructor. Sources of encoded images also take
-        `most_damaged`, the share of training images above which damage stops a run (0.001), and `threads`, that
-        decode (0: one for each core). All take `folds` and `fold`: into how many parts the training images are
+        `most_damaged`, the share of training images above which damage stops a run (0.001), `threads`, that
+        decode (0: one for each core), and `processes`, among which they and Python's work for training are shared
+        (1: this one does it). All take `folds` and `fold`: into how many parts the training images are
         divided (0: none), and which of them is 'minival' (folds.py); `labels` and `labels_seed`: how many of the
         training images keep their labels (0: all), and which draw of them (unlabelled.py); and `cache`, the folder of
         this machine to which a folder in a bucket is copied first (mirror.py); if '', it is read in place (remote.py).
@@ -262,8 +265,10 @@ def _held_out(splits: dict[str, Examples], minival: int) -> dict[str, Examples]:
     return {'train': Subset(train, kept), 'minival': Subset(train, held), 'test': splits['test']}
 
 
-def _decoded(source: Source, transform, most_damaged: float, threads: int) -> Source:
+def _decoded(source: Source, transform, most_damaged: float, threads: int, processes: int) -> Source:
     """Returns the source with images of one size: of the training crop, or of the evaluation's."""
+    if processes < 1:
+        raise UserError(f'config.data.processes is {processes}; expected at least 1, this process alone')
     for part in ('train', 'eval'):
         if part not in transform:
             raise UserError(f'config.transform has no {part!r}; data {source.facts.name!r} needs the knobs of both')
@@ -274,16 +279,20 @@ def _decoded(source: Source, transform, most_damaged: float, threads: int) -> So
     for name, encoded in source.splits.items():
         training = name == 'train'
         splits[name] = Pictures(
-            encoded, transform_of['train' if training else 'eval'], damage if training else None, threads
+            encoded,
+            transform_of['train' if training else 'eval'],
+            damage if training else None,
+            threads,
+            processes if training else 1,
         )
     if without is not None:
-        without = Pictures(without, transform_of['train'], damage, threads)
+        without = Pictures(without, transform_of['train'], damage, threads, processes)
     size = transform_of['train'].size
     facts = dataclasses.replace(source.facts, image_shape=(size, size, 3))
     return dataclasses.replace(source, facts=facts, splits=splits, unlabelled=without)
 
 
-def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int) -> Source:
+def _prepared(source: Source, preparation: Preparation, most_damaged: float, threads: int, processes: int) -> Source:
     """Returns the source with the pixels that a net sees."""
     facts = dataclasses.replace(source.facts, image_shape=preparation.input_shape)
     if source.encoded:

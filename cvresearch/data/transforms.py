@@ -5,6 +5,7 @@ numbers are drawn for a whole batch from the examples' keys, and are the same wh
 """
 
 import dataclasses
+import functools
 import math
 
 import cv2
@@ -117,7 +118,7 @@ class Transform:
         """(height, width, channels) of the result."""
         return self.size, self.size, 3
 
-    @property
+    @functools.cached_property
     def steps(self) -> list[tuple[str, int]]:
         """The steps that are switched on, in order, and how many random numbers each takes."""
         shape = max(self.rotate, self.translate, self.shear, self.stretch) > 0
@@ -188,7 +189,7 @@ class Transform:
 
     def _flip(self, pixels: np.ndarray, u: list[float]) -> None:
         if u[0] < self.flip:
-            cv2.flip(pixels.copy(), 1, dst=pixels)
+            cv2.flip(pixels, 1, dst=pixels)
 
     def _policy(self, pixels: np.ndarray, u: list[float]) -> None:
         pixels[:] = np.asarray(self.policy(Image.fromarray(pixels), u))

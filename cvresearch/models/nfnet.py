@@ -31,6 +31,7 @@ from jax import lax
 
 from cvresearch.models.names import Names, within
 from cvresearch.models.variant import Reference, Variant
+from cvresearch.nn import devices
 from cvresearch.nn.channels import require_channels
 from cvresearch.nn.conv import Conv, conv2d
 from cvresearch.nn.initializers import initializer
@@ -139,7 +140,7 @@ class StandardisedConv(nn.Module):
             scaled = jnp.maximum(fan_in * variance, self.eps)
         kernel = (kernel - jnp.mean(rows, axis=0)) * (lax.rsqrt(scaled) * gain)
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        return conv2d(x, kernel, strides=self.strides, groups=self.groups) + bias
+        return conv2d(x, devices.whole(kernel), strides=self.strides, groups=self.groups) + bias
 
 
 class NFBlock(nn.Module):

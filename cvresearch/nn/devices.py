@@ -4,7 +4,10 @@ import contextlib
 from collections.abc import Iterator
 
 import jax
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Float
+
+from cvresearch.base.arrays import JaxArray
 
 _MESH = jax.make_user_context(default_value=None)  # what is traced under one mesh is not taken for another
 
@@ -26,3 +29,14 @@ def platform() -> str:
     """Returns 'cpu', 'gpu' or 'tpu': of the mesh that is traced for, or of JAX's own devices."""
     current = mesh()
     return current.devices.flat[0].platform if current else jax.default_backend()
+
+
+def whole(x: Float[JaxArray, '*shape']) -> Float[JaxArray, '*shape']:
+    """Returns an array, and its gradient, whole on every device of a TPU's mesh; as it is elsewhere.
+
+    For what is computed of parameters: XLA would compute it divided, as their gradients are, and gather it at each use.
+    """
+    current = mesh()
+    if current is None or current.size == 1 or platform() != 'tpu':
+        return x
+    return jax.lax.with_sharding_constraint(x, NamedSharding(current, PartitionSpec()))

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import JaxArray
 from cvresearch.nn import devices
+from cvresearch.nn.remat import kept, named
 
 # Of |mean - centre| / deviation, over which float32 has two passes: the variance is then right to 1e-4.
 FAR = 32.0
@@ -43,9 +44,9 @@ def moments(
 
 
 def _two_passes(x: jax.Array, axes: tuple[int, ...], keepdims: bool) -> tuple[jax.Array, jax.Array]:
-    mean = jnp.mean(x, axes, keepdims=keepdims)
+    mean = kept(jnp.mean(x, axes, keepdims=keepdims))
     centred = x - (mean if keepdims else jnp.expand_dims(mean, axes))
-    return mean, jnp.mean(jnp.square(centred), axes, keepdims=keepdims)
+    return mean, kept(jnp.mean(jnp.square(centred), axes, keepdims=keepdims))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2, 3, 4))
@@ -62,7 +63,7 @@ def _moments(x, centre, axes, keepdims, rounded):
 
 @_moments.defjvp
 def _moments_jvp(axes, keepdims, rounded, primals, tangents):
-    x, mean, var = primals[0], *_moments(*primals, axes, keepdims, rounded)
+    x, mean, var = primals[0], *map(named, _moments(*primals, axes, keepdims, rounded))
     # Moving the mean does not move the variance: that term is left out.
     centred = x - (mean if keepdims else jnp.expand_dims(mean, axes))
     d_mean = jnp.mean(tangents[0], axes, keepdims=keepdims)

@@ -6,7 +6,7 @@ import dataclasses
 import flax.linen as nn
 import jax
 
-from cvresearch.nn import stacked, stochastic_depth
+from cvresearch.nn import remat, stacked, stochastic_depth
 from cvresearch.nn.norms import BatchNorm, Normalization
 
 
@@ -17,7 +17,8 @@ class Net(nn.Module):
       model: the net.
       norm: what its batch norms do.
       remat: in the backward pass compute each block (a module of the net that has modules of its own) anew from
-        its input, instead of keeping its values. Blocks that nn/stacked.py repeats see to it themselves.
+        its input, instead of keeping its values; statistics and gates are kept (nn/remat.py). Blocks that
+        nn/stacked.py repeats see to it themselves.
       frozen: paths of modules that train as they are evaluated: with the running statistics of norms, which stay, and
         without dropout and stochastic depth. Dropout belongs to the layer before it. Blocks must be one by one.
     """
@@ -69,7 +70,7 @@ class Net(nn.Module):
                 return call(*arguments, **keywords)
             in_block = True
             try:
-                return nn.remat(type(module).__call__)(module, *arguments, **keywords)
+                return remat.rematerialised(type(module).__call__)(module, *arguments, **keywords)
             finally:
                 in_block = False
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images
+from cvresearch.nn.remat import kept
 
 
 def squeeze_excitation(
@@ -25,8 +26,8 @@ def squeeze_excitation(
       (batch, height, width, channels), the channels times 0 to 1.
     """
     with jax.named_scope('squeeze'):
-        means = jnp.mean(x, axis=(1, 2))[:, None, None, :]
-    return x * nn.sigmoid(expand(act(reduce(means))))
+        means = kept(jnp.mean(x, axis=(1, 2)))[:, None, None, :]
+    return x * kept(nn.sigmoid(expand(act(reduce(means)))))
 
 
 class SqueezeExcitation(nn.Module):

@@ -27,6 +27,7 @@ from jaxtyping import Float, Shaped
 
 from cvresearch.base.arrays import JaxArray
 from cvresearch.base.trees import STACKED
+from cvresearch.nn.remat import KEEP, marked, rematerialised
 
 FEWEST = 3  # blocks that are scanned: fewer take longer to compile in a loop than one after another, and longer to run
 
@@ -72,7 +73,7 @@ def repeat(
         _initialize(parent, block, names, entry if stacked and scan else None, keys, x, per_block)
     if scan:
         return _scanned(parent, block, names, entry, keys, x, per_block, remat)
-    run = nn.remat(_call) if remat else _call
+    run = rematerialised(_call) if remat else _call
     for j, name in enumerate(names):
         scope = _scope(parent).push(name)
         scope.rngs = {stream: LazyRng.create(key[j]) for stream, key in keys.items()}
@@ -234,7 +235,7 @@ def _scanned(parent: nn.Module, block, names: list[str], entry: str, keys, x, pe
         return module.apply(variables, x, *arguments, rngs=keys, mutable=mutable)
 
     # Inside a scan the compiler cannot undo it by sharing values, so the guard against that would only cost.
-    body = jax.checkpoint(body, prevent_cse=False) if remat else body
+    body = jax.checkpoint(marked(body), prevent_cse=False, policy=KEEP) if remat else body
     x, changed = lax.scan(body, x, (variables, keys, per_block))
     if not parent.is_initializing():
         for collection, tree in changed.items():

@@ -1,5 +1,9 @@
-"""Whether a process has an accelerator: by its devices, not by what is installed."""
+"""Whether a process has an accelerator, by its devices and not by what is installed; and the pages of its heap."""
 
+import os
+import resource
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -47,3 +51,31 @@ def test_an_accelerator_is_one_that_is_there(host, plugins, device, expected):
 def test_what_jax_is_told_to_take_counts(host, platforms, expected):
     host(('xla_cuda13',), 'nvidia0', platforms)
     assert memory.has_accelerator() is expected
+
+
+# The flags of the heap's addresses; hg: huge pages are asked for.
+HEAP = """
+from cvresearch.base import memory
+assert memory.keep_freed_pages()
+flags, heap = [], False
+for line in open('/proc/self/smaps'):
+    heap = '[heap]' in line if '-' in line.split()[0] else heap
+    if heap and line.startswith('VmFlags:'):
+        flags += line.split()
+print('huge' if 'hg' in flags else 'small')
+"""
+
+
+@pytest.mark.skipif(
+    not memory._huge_pages_are_to_be_asked_for(), reason='NOT TESTED: huge pages, which this system does not give'
+)
+@pytest.mark.parametrize(
+    ('variable', 'limit', 'expected'), [('', 0, 'huge'), ('0', 0, 'small'), ('', 1 << 40, 'small')]
+)
+def test_the_heap_lies_in_huge_pages_unless_it_is_told_not_to(variable, limit, expected):
+    limited = (lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))) if limit else None
+    environment = os.environ | {memory.HUGE_PAGES: variable}
+    done = subprocess.run(
+        [sys.executable, '-c', HEAP], env=environment, preexec_fn=limited, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected

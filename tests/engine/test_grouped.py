@@ -1,18 +1,22 @@
 """No device computes another's images: the update of every family with grouped convolutions, compiled for 8 devices."""
 
 import contextlib
+import re
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import cvresearch
 from cvresearch.base import mesh as meshes
 from cvresearch.engine import ahead
 from cvresearch.engine.experiment import Experiment
 from cvresearch.inspect import hlo
 from cvresearch.nn import devices
 from cvresearch.nn.conv import conv2d, plain_lowering
+from tests.interop.nets import CHEAPEST, small_shape
 
 ONE_EACH = '(1, 1, 1, 1)'
 NETS = {
@@ -36,14 +40,32 @@ def gathered(text: str, batch: int) -> list[str]:
     return [str(shape) for shape in shapes if len(shape) > 2 and batch in shape]
 
 
+def gathers(smoke, net, batch, **settings):
+    """Returns what the update of a net sends of images, compiled for 8 devices."""
+    settings = dict(data__channels=3, augment__shift=0) | settings
+    experiment = Experiment.from_config(smoke(mesh__data=8, model__name=net, batch_size=batch, **settings))
+    with plain_lowering():
+        step = experiment.train_step().lower(experiment.abstract_state(), ahead.batch_of(experiment))
+    return gathered(step.compile(QUICK).as_text(), batch)
+
+
 @pytest.mark.parametrize('net', NETS)
 @pytest.mark.parametrize('batch', [24, pytest.param(8, marks=pytest.mark.slow)])
 def test_no_family_gathers_images(smoke, net, batch):
-    config = smoke(mesh__data=8, model__name=net, data__channels=3, augment__shift=0, batch_size=batch, **NETS[net])
-    experiment = Experiment.from_config(config)
-    with plain_lowering():
-        step = experiment.train_step().lower(experiment.abstract_state(), ahead.batch_of(experiment))
-    assert not gathered(step.compile(QUICK).as_text(), batch)
+    assert not gathers(smoke, net, batch, **NETS[net])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('net', [name for name in CHEAPEST if name not in NETS])
+def test_no_other_family_gathers_images(smoke, net):
+    size, _, channels = small_shape(net)
+    assert not gathers(smoke, net, 24, data__image_size=size, data__channels=channels)
+
+
+def test_every_convolution_goes_through_the_one_that_divides_the_batch():
+    written = re.compile(r'lax\.conv|nn\.Conv\(|nn\.ConvLocal')
+    files = {path.name for path in Path(cvresearch.__path__[0]).rglob('*.py') if written.search(path.read_text())}
+    assert files <= {'conv_primitives.py', 'conv_cpu.py', 'stored.py'}  # stored: inference in eight bits
 
 
 # Depthwise convolutions GPUs divide by themselves.

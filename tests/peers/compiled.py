@@ -1,7 +1,8 @@
 """Bytes that a step moves, ours beside plain Flax, by compilers of machines that are not here (docs/speed.md).
 
     python -m tests.peers.compiled                  # every case that is not in the record, stopped before machine code
-    python -m tests.peers.compiled --net resnet50 --machine v5e:1 --code         # with machine code: estimated cycles
+    python -m tests.peers.compiled --machine v5e:1 --code --jobs 2    # with machine code: estimated cycles; minutes
+    python -m tests.peers.compiled --net resnet50 --whose ours        # these anew
     python -m tests.peers.compiled --table
 
 One device, 128 images of 224 pixels, bfloat16, SGD with momentum, batch norm over the batch; the other nets are of
@@ -10,8 +11,10 @@ tests/peers/linen.py. It needs the extra `plan` and no device. Rows go to docs/r
 
 import argparse
 import csv
+import itertools
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 RECORD = Path(__file__).parents[2] / 'docs' / 'records' / 'compiled.csv'
@@ -33,7 +36,7 @@ ALIKE = {
     'optimizer.momentum': '0.9',
     'optimizer.weight_decay': '1e-4',
 }
-FIELDS = ('machine', 'net', 'whose', 'hbm', 'padded', 'temporaries', 'cycles', 'compile_s')
+FIELDS = ('machine', 'net', 'whose', 'hbm', 'padded', 'temporaries', 'cycles', 'scalar_cycles', 'compile_s')
 
 
 def case(machine: str, net: str, whose: str, early: bool) -> dict:
@@ -50,7 +53,8 @@ def case(machine: str, net: str, whose: str, early: bool) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, '-m', 'tests.peers.compiled', '--compile', net, '--machine', machine]
             compiled = ahead.compile_by(command, Path(folder), target, early)
-    moved = traffic.traffic(hlo.parse(compiled.text), on_chip=target.chip.platform == 'tpu')
+    program = hlo.parse(compiled.text)
+    moved = traffic.traffic(program, on_chip=target.chip.platform == 'tpu')
     return dict(
         machine=machine,
         net=net,
@@ -59,8 +63,18 @@ def case(machine: str, net: str, whose: str, early: bool) -> dict:
         padded=round(moved.padded / IMAGES),
         temporaries=compiled.temporaries,
         cycles=round(moved.cycles / IMAGES) if moved.cycles else '',
+        scalar_cycles=scalar_cycles(program) if moved.cycles else '',
         compile_s=round(compiled.seconds),
     )
+
+
+def scalar_cycles(program) -> int:
+    """Returns the cycles of a step that compute single numbers: keys of random numbers, the check of what is finite."""
+    from cvresearch.inspect import hlo, traffic
+
+    instructions = program.computations[program.entry].values()
+    alone = [each for each in instructions if [array.shape for array in hlo.arrays(each.type)] == [()]]
+    return sum(int(found[1]) for each in alone if (found := traffic.CYCLES.search(each.text)))
 
 
 def compile_plain(net: str, machine: str) -> None:
@@ -89,8 +103,8 @@ def table() -> str:
     rows = {(row['machine'], row['net'], row['whose']): row for row in _record()}
     lines = [
         '| machine | net | HBM MB, ours | plain Flax | ratio | temporaries GB, ours | plain Flax '
-        '| kcycles, ours | plain Flax |',
-        '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+        '| kcycles, ours | plain Flax | of single numbers, a step |',
+        '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
     for machine in MACHINES:
         for net in NETS:
@@ -99,7 +113,8 @@ def table() -> str:
                 ours, plain = (float(row['hbm']) / 1e6 for row in pair)
                 memory = [f'{float(row["temporaries"]) / 1e9:.2f}' for row in pair]
                 cycles = [f'{float(row["cycles"]) / 1e3:,.0f}' if row['cycles'] else '-' for row in pair]
-                cells = [machine, net, f'{ours:.1f}', f'{plain:.1f}', f'{ours / plain:.3f}', *memory, *cycles]
+                alone = f'{float(pair[0]["scalar_cycles"]) / 1e3:,.0f}' if pair[0].get('scalar_cycles') else '-'
+                cells = [machine, net, f'{ours:.1f}', f'{plain:.1f}', f'{ours / plain:.3f}', *memory, *cycles, alone]
                 lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
@@ -125,7 +140,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument('--table', action='store_true', help='print the table of docs/speed.md')
     parser.add_argument('--machine', choices=MACHINES, help='this alone')
     parser.add_argument('--net', choices=NETS, help='this alone, also where it is in the record')
+    parser.add_argument('--whose', choices=WHOSE, help='this alone, also where it is in the record')
     parser.add_argument('--code', action='store_true', help='go on to machine code, which has the cycles; minutes')
+    parser.add_argument('--jobs', type=int, default=1, help='compilers at the same time')
     parser.add_argument('--compile', choices=NETS, help='compile a plain net, and do nothing else')
     options = parser.parse_args(argv)
     if options.compile:
@@ -134,12 +151,21 @@ def main(argv: list[str] | None = None) -> int:
     if options.table:
         print(table())
         return 0
-    known = {(row['machine'], row['net'], row['whose']) for row in _record()}
-    for machine in [options.machine] if options.machine else MACHINES:
-        for net in [options.net] if options.net else NETS:
-            for whose in WHOSE:
-                if options.net or (machine, net, whose) not in known:
-                    keep(case(machine, net, whose, early=not options.code))
+    known = {(row['machine'], row['net'], row['whose']) for row in _record() if row['cycles'] or not options.code}
+    asked = options.net or options.whose
+    wanted = [
+        each
+        for each in itertools.product(
+            [options.machine] if options.machine else MACHINES,
+            [options.net] if options.net else NETS,
+            [options.whose] if options.whose else WHOSE,
+        )
+        if each not in known or (asked and not options.code)
+    ]
+    with ThreadPoolExecutor(options.jobs) as pool:
+        running = [pool.submit(case, *each, early=not options.code) for each in wanted]
+        for row in as_completed(running):
+            keep(row.result())
     return 0
 
 

@@ -32,8 +32,10 @@ def _layers(dtype, train: bool, momentum: float, epsilon: float):
 
 
 class ResNet50(nn.Module):
-    """Bottlenecks of 3, 4, 6 and 3 a stage."""
+    """Bottlenecks of 3, 4, 6 and 3 a stage; with 32 groups of 128 channels at first, ResNeXt-50 32x4d."""
 
+    width: int = 64
+    groups: int = 1
     num_classes: int = 1000
     dtype: jnp.dtype = jnp.bfloat16
 
@@ -45,8 +47,9 @@ class ResNet50(nn.Module):
         for i, blocks in enumerate((3, 4, 6, 3)):
             for j in range(blocks):
                 strides = (2, 2) if i and not j else (1, 1)
-                y = nn.relu(norm()(conv(64 << i, (1, 1))(x)))
-                y = nn.relu(norm()(conv(64 << i, (3, 3), strides)(y)))
+                y = nn.relu(norm()(conv(self.width << i, (1, 1))(x)))
+                y = conv(self.width << i, (3, 3), strides, feature_group_count=self.groups)(y)
+                y = nn.relu(norm()(y))
                 y = norm(scale_init=nn.initializers.zeros_init())(conv(256 << i, (1, 1))(y))
                 if x.shape != y.shape:
                     x = norm()(conv(256 << i, (1, 1), strides)(x))
@@ -95,6 +98,7 @@ class Inverted(nn.Module):
 
 NETS: dict[str, Callable[[], nn.Module]] = {
     'resnet50': ResNet50,
+    'resnext50_32x4d': lambda: ResNet50(width=128, groups=32),
     'efficientnet_b0': Inverted,
     'mobilenetv2_100': lambda: Inverted(V2, 0.0, nn.relu6, 0.0),
 }
