@@ -7,8 +7,8 @@ Two data sets, four numbers of labels and three seeds, one run after another (co
 labels, the same for every method. Test images choose nothing: the answers are of each run's last average of weights.
 
 Labels alone are trained as all others are, and tuned: of `GRID` the setting that is right most often on 1,000 training
-images that are held out, over the three seeds. UDA is trained with that setting too; the methods have more to set, and
-none was tuned by itself. The same command goes on where it was interrupted.
+images that are held out, over the three seeds. Each method is trained as its file has it and with that setting; it has
+more to set, and none was tuned by itself. The same command goes on where it was interrupted.
 """
 
 import itertools
@@ -39,10 +39,12 @@ METHODS = {
     'pseudo_labels': 'pseudo-labels',
     'fixmatch': 'FixMatch',
     'uda': 'UDA',
-    'uda_tuned': 'UDA, at the tuned setting',
     'noisy_student': 'Noisy Student',
     'meta_pseudo_labels': 'Meta Pseudo Labels',
 }
+SET = {f'{name}_set': f'{METHODS[name]}, that setting' for name in METHODS if name not in ('supervised', 'tuned')}
+ALL = METHODS | SET
+CHAINS = {'noisy_student': '', 'meta_pseudo_labels': 'meta_pseudo_labels'}  # and the argument of their file
 HELD_OUT = 1000
 GRID = [{'schedule.peak': rate, 'longer': times} for times in (1, 3) for rate in (1e-3, 3e-3)]
 # Images that go through a net in an update, training or not: for one with a label, and for one without. Consistency
@@ -81,16 +83,17 @@ def row_of(card: dict, images: int) -> dict:
     }
 
 
-def single(data: str, labels: int, method: str, seed: int, folder: Path) -> dict:
-    """Trains one run; returns its row."""
-    card = study.trained(configs.load(spec_of(data, labels, method), _seeds(seed)), folder)
-    return row_of(card, passes(card))
+def single(data: str, labels: int, method: str, seed: int, folder: Path, setting: dict | None = None) -> dict:
+    """Trains one run, as its file has it or with a setting of `GRID`; returns its row."""
+    overrides = _set(data, labels, seed, setting) if setting else _seeds(seed)
+    card = study.trained(configs.load(spec_of(data, labels, method), overrides), folder)
+    return row_of(card, passes(card)) | ({'setting': setting} if setting else {})
 
 
-def chained(data: str, labels: int, method: str, seed: int, folder: Path) -> dict:
+def chained(data: str, labels: int, method: str, seed: int, folder: Path, setting: dict | None = None) -> dict:
     """Trains a chain; returns the row of its last generation, with the answers of each and the cost of all."""
     images, rows = 0, []
-    overrides: dict[str, str | None] = {**_seeds(seed)}
+    overrides: dict[str, str | None] = {**(_set(data, labels, seed, setting) if setting else _seeds(seed))}
     for run in chain.generations(spec_of(data, labels, method), overrides, folder):
         command = chain.labelling(run)
         if command and not Path(run.config.unlabelled.labels).exists():
@@ -99,6 +102,7 @@ def chained(data: str, labels: int, method: str, seed: int, folder: Path) -> dic
         images += passes(card) + (_labelled(run) if command else 0)
         rows.append(row_of(card, images))
     total = {key: sum(row[key] for row in rows) for key in ('updates', 'seconds')}
+    total |= {'setting': setting} if setting else {}
     return rows[-1] | total | {'generations': [row['top1'] for row in rows]}
 
 
@@ -108,32 +112,15 @@ def _labelled(run: SweepRun) -> int:
     return json.loads(record.read_text(encoding='utf-8'))['images']
 
 
-def tuned(data: str, labels: int, record: dict, seed: int, folder: Path, save) -> dict:
-    """Trains on labels alone with the best setting of `GRID`; returns the row.
-
-    Args:
-      data: of `DATA`.
-      labels: of `LABELS`.
-      record: whose `tuning` is filled.
-      seed: of the run and of its labels.
-      folder: of the runs of the cell.
-      save: called when the record has grown.
-    """
-    for (number, setting), other in itertools.product(enumerate(GRID), SEEDS):
-        entry = {'data': data, 'labels': labels, 'setting': number, 'seed': other}
+def tune(data: str, labels: int, record: dict, folder: Path, save: study.Save) -> None:
+    """Fills `record['tuning']` for a cell: labels alone with each setting of `GRID`, on held-out training images."""
+    for (number, setting), seed in itertools.product(enumerate(GRID), SEEDS):
+        entry = {'data': data, 'labels': labels, 'setting': number, 'seed': seed}
         if not any(entry.items() <= row.items() for row in record['tuning']):
-            config = _set(data, labels, '', other, setting, {'minival': str(HELD_OUT)})
-            card = study.trained(config, folder / f'tuning{number}_{other}')
+            overrides = _set(data, labels, seed, setting) | {'minival': str(HELD_OUT)}
+            card = study.trained(configs.load(spec_of(data, labels), overrides), folder / f'tuning{number}_{seed}')
             record['tuning'].append(entry | {'top1': card['final']['minival_ema']['top1']})
             save()
-    return at_best(data, labels, '', record, seed, folder / f'tuned_{seed}')
-
-
-def at_best(data: str, labels: int, method: str, record: dict, seed: int, folder: Path) -> dict:
-    """Trains one run with the setting that is best for labels alone; returns its row."""
-    setting = GRID[best_setting(record, data, labels)]
-    card = study.trained(_set(data, labels, method, seed, setting, {}), folder)
-    return row_of(card, passes(card)) | {'setting': setting}
 
 
 def best_setting(record: dict, data: str, labels: int) -> int:
@@ -147,11 +134,10 @@ def _seeds(seed: int) -> dict[str, str]:
     return {'seed': str(seed), 'data.labels_seed': str(seed)}
 
 
-def _set(data: str, labels: int, method: str, seed: int, setting: dict, more: dict[str, str]):
-    spec = spec_of(data, labels, method)
-    epochs = configs.load(spec).epochs * setting['longer']
+def _set(data: str, labels: int, seed: int, setting: dict) -> dict[str, str]:
+    epochs = configs.load(spec_of(data, labels)).epochs * setting['longer']
     length = {key: str(epochs) for key in ('epochs', 'evaluate_every_epochs', 'save_every_epochs')}
-    return configs.load(spec, {**_seeds(seed), **length, 'schedule.peak': str(setting['schedule.peak']), **more})
+    return {**_seeds(seed), **length, 'schedule.peak': str(setting['schedule.peak'])}
 
 
 def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) -> None:
@@ -160,30 +146,29 @@ def fill(record: dict, folder: Path, chosen: SimpleNamespace, save: study.Save) 
     Args:
       record: to be filled.
       folder: of the runs.
-      chosen: its `data` is the one of `DATA` to be made; if None, both are.
+      chosen: its `data` and `method` are of `DATA` and `ALL`; where one is None, all are made.
       save: keeps the record.
     """
     cases, _ = record.setdefault('cases', []), record.setdefault('tuning', [])
     done = {(row['data'], row['labels'], row['method'], row['seed']) for row in cases}
-    for (data, labels), seed, method in itertools.product(CELLS, SEEDS, METHODS):
-        if (data, labels, method, seed) in done or data != (chosen.data or data):
-            continue
-        cell = folder / f'{DATA[data] or "digits"}_{labels}'
-        workdir = cell / f'{method}_{seed}'
-        if method == 'tuned':
-            row = tuned(data, labels, record, seed, cell, save)
-        elif method == 'uda_tuned':
-            row = at_best(data, labels, 'uda', record, seed, workdir)
-        elif method == 'noisy_student':
-            row = chained(data, labels, '', seed, workdir)
-        elif method == 'meta_pseudo_labels':
-            row = chained(data, labels, method, seed, workdir)
-        elif method == 'supervised':  # the teacher of Noisy Student's first generation, too
-            row = single(data, labels, '', seed, cell / f'noisy_student_{seed}' / 'generation0')
-        else:
-            row = single(data, labels, method, seed, workdir)
-        cases.append({'data': data, 'labels': labels, 'method': method, 'seed': seed, **row})
-        save()
+    for group, (data, labels), seed in itertools.product((METHODS, SET), CELLS, SEEDS):
+        for name in group:
+            if (data, labels, name, seed) in done or data != (chosen.data or data) or name != (chosen.method or name):
+                continue
+            cell = folder / f'{DATA[data] or "digits"}_{labels}'
+            method, setting = name.removesuffix('_set'), None
+            if name == 'tuned' or name in SET:
+                tune(data, labels, record, cell, save)
+                setting = GRID[best_setting(record, data, labels)]
+            if method in CHAINS:
+                row = chained(data, labels, CHAINS[method], seed, cell / f'{name}_{seed}', setting)
+            elif method == 'supervised':  # the teacher of Noisy Student's first generation, too
+                row = single(data, labels, '', seed, cell / f'noisy_student_{seed}' / 'generation0')
+            else:
+                of_file = '' if method == 'tuned' else method
+                row = single(data, labels, of_file, seed, cell / f'{name}_{seed}', setting)
+            cases.append({'data': data, 'labels': labels, 'method': name, 'seed': seed, **row})
+            save()
 
 
 def of_cell(record: dict, data: str, labels: int) -> dict[str, dict[int, dict]]:
@@ -212,7 +197,7 @@ def _difference(first: dict[int, dict], second: dict[int, dict]) -> str | None:
 def answers(record: dict) -> str:
     """Returns the table of top-1 in percent, mean and deviation over the seeds, by method and number of labels."""
     rows = []
-    for data, (method, name) in itertools.product(DATA, METHODS.items()):
+    for data, (method, name) in itertools.product(DATA, ALL.items()):
         cells = {labels: list(of_cell(record, data, labels).get(method, {}).values()) for labels in LABELS}
         if any(cells.values()):
             images = statistics.mean(row['images'] for of in cells.values() for row in of)
@@ -224,11 +209,14 @@ def answers(record: dict) -> str:
 
 
 def winners(record: dict) -> str:
-    """Returns the table of which method has the best mean in each cell, and by how much, with 95 % intervals."""
-    rows, methods = [], {row['method'] for row in record['cases']}
+    """Returns the table of which method has the best mean in each cell, and by how much, with 95 % intervals.
+
+    A cell has a line once `METHODS` are all there; of `SET` those count that are.
+    """
+    rows = []
     for data, labels in itertools.product(DATA, LABELS):
         cell = {name: of for name, of in of_cell(record, data, labels).items() if len(of) == len(SEEDS)}
-        if len(cell) < len(methods):
+        if not METHODS.keys() <= cell.keys():
             continue
         means = {name: statistics.mean(row['top1'] for row in of.values()) for name, of in cell.items()}
         best, second, *_ = sorted(means, key=lambda name: -means[name])
@@ -237,9 +225,9 @@ def winners(record: dict) -> str:
             {
                 'images': data,
                 'labels': labels,
-                'best': METHODS[best],
+                'best': ALL[best],
                 'top-1': f'{means[best]:.2f} ± {half:.2f}',
-                'second': METHODS[second],
+                'second': ALL[second],
                 'above it': _difference(cell[best], cell[second]),
                 'above labels alone, tuned': None if best == 'tuned' else _difference(cell[best], cell['tuned']),
             }
@@ -253,23 +241,25 @@ def _spread(values: list[float]) -> str | None:
 
 
 def draw(record: dict, path: Path) -> None:
-    """Draws mean top-1 by the number of labels, a line for each method; cells with all seeds alone."""
+    """Draws mean top-1 by the number of labels, cells with all seeds alone: a line for each method as its file has it,
+    dotted, and one in its colour with the setting that labels alone are tuned to."""
     import matplotlib
 
     matplotlib.use('agg')
     import matplotlib.pyplot as plt
 
+    colors = {name: f'C{i}' for i, name in enumerate(('supervised', *SET))} | {'tuned': 'C0'}
     figure, axes = plt.subplots(1, len(DATA), figsize=(9, 3.6), constrained_layout=True)
     for axis, data in zip(axes, DATA, strict=True):
-        for method, name in METHODS.items():
-            points = {
-                labels: [row['top1'] for row in of_cell(record, data, labels).get(method, {}).values()]
-                for labels in LABELS
-            }
-            if points := {labels: values for labels, values in points.items() if len(values) == len(SEEDS)}:
-                style = '--' if method in ('supervised', 'tuned') else '-'
-                means = [statistics.mean(values) for values in points.values()]
-                axis.plot(list(points), means, f'o{style}', markersize=3.5, label=name)
+        for method, name in ALL.items():
+            rows = {labels: of_cell(record, data, labels).get(method, {}).values() for labels in LABELS}
+            whole = {labels: of for labels, of in rows.items() if len(of) == len(SEEDS)}
+            means = {labels: statistics.mean(row['top1'] for row in of) for labels, of in whole.items()}
+            if means:
+                tuned = method == 'tuned' or method in SET
+                color = colors.get(method) or colors[f'{method}_set']
+                style = dict(linestyle='-', label=name) if tuned else dict(linestyle=':')
+                axis.plot(list(means), list(means.values()), 'o', markersize=3.5, color=color, **style)
         axis.set(title=data, xscale='log', xlabel='labels', xlim=(80, 3750))
         axis.set_xticks(list(LABELS), [f'{labels:,}' for labels in LABELS])
         axis.minorticks_off()
@@ -287,7 +277,7 @@ def table(record: dict) -> str:
 
 def main(argv: list[str]) -> int:
     """Makes what is missing of the record, or prints its tables and draws it."""
-    return study.run(argv, __doc__, OUT, fill, table, {'data': DATA}, draw)
+    return study.run(argv, __doc__, OUT, fill, table, {'data': DATA, 'method': ALL}, draw)
 
 
 if __name__ == '__main__':

@@ -50,16 +50,21 @@ def test_a_small_record_is_made_whole_and_nothing_of_it_twice(tmp_path, monkeypa
     monkeypatch.setattr(few_labels, 'GRID', [{'schedule.peak': 0.1, 'longer': 1}, {'schedule.peak': 0.2, 'longer': 3}])
     methods = ('supervised', 'tuned', 'noisy_student', 'meta_pseudo_labels')
     monkeypatch.setattr(few_labels, 'METHODS', {name: few_labels.METHODS[name] for name in methods})
-    made, kept, both = {}, [], SimpleNamespace(data=None)
+    monkeypatch.setattr(few_labels, 'SET', {'meta_pseudo_labels_set': ''})
+    made, kept, both = {}, [], SimpleNamespace(data=None, method=None)
     few_labels.fill(made, tmp_path / 'runs', both, lambda: kept.append(copy.deepcopy(made)))
     rows = {row['method']: row for row in made['cases']}
-    assert list(rows) == list(methods) and len(kept) == 2 + 4 and kept[-1] == made
+    assert list(rows) == [*methods, 'meta_pseudo_labels_set'] and len(kept) == 2 + 5 and kept[-1] == made
     assert rows['supervised']['top1'] == rows['noisy_student']['generations'][0]
     assert [len(rows[name]['generations']) for name in ('noisy_student', 'meta_pseudo_labels')] == [2, 2]
     # Four updates of 8; a student's have 16 others, and its teacher answered to all 96; its student's last are alone.
     assert rows['supervised']['images'] == 32 and rows['noisy_student']['images'] == 32 + 4 * 24 + 96
     assert rows['meta_pseudo_labels']['images'] == 4 * (8 + 32 + 2 * 24) + 32
-    assert rows['tuned']['setting'] == few_labels.GRID[few_labels.best_setting(made, 'digits', 100)]
+    assert (
+        rows['tuned']['setting']
+        == rows['meta_pseudo_labels_set']['setting']
+        == few_labels.GRID[few_labels.best_setting(made, 'digits', 100)]
+    )
     monkeypatch.setattr(study, 'trained', lambda *_: pytest.fail('trained again'))
     few_labels.fill(made, tmp_path / 'runs', both, lambda: None)
 
