@@ -19,7 +19,7 @@ from cvresearch.nn.moments import moments
 
 @dataclasses.dataclass(frozen=True)
 class Normalization:
-    """What the batch norms of a net do, where that is not plain batch norm; see `Net` in whole.py.
+    """What the batch norms of a net do, where that is not plain batch norm; see `Net` in overrides.py.
 
     Attributes:
       kind: 'batch_norm'; 'batch_renorm' (Ioffe 2017, arXiv:1702.03275); 'group_norm' (Wu & He 2018,

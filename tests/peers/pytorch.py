@@ -248,20 +248,19 @@ def main() -> None:
                     found.setdefault((each['net'], each['batch']), []).append(each)
                     print(each, file=sys.stderr, flush=True)
             rows = [row_of(rounds) for rounds in found.values()]
-            mean = (
-                {batch: geometric_mean(rows, batch) for batch in BATCHES} if options.inference else geometric_mean(rows)
-            )
+            rows += [mean_of(rows, batch) for batch in (BATCHES if options.inference else (None,))]
             if options.record:
-                facts = dict(rounds=number + 1, geometric_mean=mean, load_average=os.getloadavg())
-                records.write_measurement(options.record, rows, **facts)
+                records.write_measurement(options.record, rows, rounds=number + 1, load_average=os.getloadavg())
     print(tables.render(rows, tuple(rows[0]), options.format))
-    print(f'geometric mean: {mean}; jax {jax.__version__}, torch {torch.__version__}')
+    print(f'jax {jax.__version__}, torch {torch.__version__}')
 
 
-def geometric_mean(rows: list[dict], batch: int | None = None) -> float:
-    """Returns the geometric mean of the ratios, of batches of one size or of all."""
-    logs = [math.log(row['ratio']) for row in rows if batch in (None, row['batch'])]
-    return round(math.exp(statistics.fmean(logs)), 3)
+def mean_of(rows: list[dict], batch: int | None) -> dict:
+    """Returns a row with the geometric means of the ratios, of batches of one size or of all."""
+    rows = [row for row in rows if 'geometric' not in row['net'] and batch in (None, row['batch'])]
+    mean = lambda key: round(math.exp(statistics.fmean(math.log(row[key]) for row in rows)), 2)  # noqa: E731
+    blank = dict.fromkeys(rows[0], '')
+    return blank | dict(net='geometric mean', batch=batch or '') | {k: mean(k) for k in ('ratio', 'least', 'largest')}
 
 
 if __name__ == '__main__':
