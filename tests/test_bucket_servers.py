@@ -72,6 +72,13 @@ def test_data_are_read_in_place_and_copied_through_a_line_that_fails(served, tmp
     assert sum(line.counts.values()) > 0
 
 
+def test_an_object_has_the_bytes_that_were_written_whatever_its_last_ones_are(served):
+    bucket = Bucket.of(f'{served()[0]}://lab/bytes')
+    for end in (b'\r', b'\n', b'\r\n', b' ', b'\0', b'-'):
+        bucket.write('x', b'ab' + end)
+        assert bucket.read('x') == b'ab' + end and bucket.files()['x']['size'] == 2 + len(end)
+
+
 def test_a_bucket_that_is_not_there_or_not_ours_is_one_line(served):
     scheme, line = served(kinds=('403',))
     with pytest.raises(UserError, match=f'{scheme}://none/x cannot be listed [(]FileNotFoundError'):

@@ -52,7 +52,7 @@ class Tracked:
 
     def table(self) -> tuple[list[str], list[list]]:
         """Returns all evaluations as a table: the names of its columns, and its rows."""
-        rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] != 'train']
+        rows = [row for row in read_metrics(self.path / 'metrics.jsonl') if row['split'] != 'train' and 'loss' in row]
         plain = [{key: value for key, value in row.items() if isinstance(value, int | float | str)} for row in rows]
         columns = list(dict.fromkeys(key for row in plain for key in row))
         return columns, [[row.get(column) for column in columns] for row in plain]

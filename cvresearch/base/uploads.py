@@ -182,8 +182,10 @@ class Uploads(threading.Thread):
 
         in_threads(send, sizes)
         self._bucket.remove(there.keys() - sizes.keys())
-        if {name: info['size'] for name, info in self._bucket.files(unit.name).items()} != sizes:
-            raise OSError(f'{unit.name} has not come as it was sent')
+        come = {name: info['size'] for name, info in self._bucket.files(unit.name).items()}
+        if strange := sorted(come.items() ^ sizes.items()):
+            name = strange[0][0]
+            raise OSError(f'{name} has {come.get(name)} bytes there, and has {sizes.get(name)} here')
         self._lease.check()
         self._bucket.write(f'{unit.name}/{MARK}', f'{len(sizes)} files'.encode())
         self._units[unit.name] = unit

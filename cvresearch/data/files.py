@@ -43,8 +43,11 @@ class Files:
         return len(self.names)
 
     def __getitem__(self, index: int) -> Example:
-        folder, name = self._folders[self.folder[index]], self.names[index]
-        text = printable(name)
+        name = self.names[index]
+        if isinstance(self.root, Remote):
+            place = self.root / self.folders[self.folder[index]] / os.fsdecode(name)
+            return Example(place.read_bytes(), self.labels[index], self.ids([index])[0])
+        folder, text = self._folders[self.folder[index]], printable(name)
         return Example(read(folder.path + name), self.labels[index], folder.prefix + text)
 
     @functools.cached_property
