@@ -1,5 +1,7 @@
 """Data in buckets that are read in place, beside the same on the disk; a bucket in memory fails where it is told to."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,8 @@ def test_what_is_read_in_place_is_what_a_disk_has(form, bucket, tmp_path, monkey
         sources.load({'name': name, 'root': root}, transform=TRANSFORM) for root in ('s3://lab/data', str(disk))
     )
     assert shown(there) == shown(here) and there.notes == here.notes
+    elsewhere = pickle.loads(pickle.dumps(there.splits['train'].encoded))  # as for another process that decodes
+    assert elsewhere[1].image == there.splits['train'][1].image
 
 
 def test_the_headers_of_a_tar_are_read_once_a_machine(bucket, tmp_path):

@@ -1,7 +1,6 @@
 """How fast data of a bucket come to this machine: python -m tests.peers.mirror_speed --record FILE.
 
-The mirror of `data.cache`, and what is read in place, beside a plain copy (one file after another) and fsspec's own
-`get`. The server is on this machine, and every request takes `LATENCY` longer, as one over a network does.
+The mirror of `data.cache`, and what is read in place, beside a plain copy, one file after another. The server is on this machine, and every request takes `LATENCY` longer, as one over a network does.
 """
 
 import os
@@ -47,7 +46,6 @@ def _ways(bucket: Bucket, to: Path) -> dict[str, float]:
 
     return {
         'plain copy': _seconds(lambda: _plain(bucket, to / 'plain')),
-        "fsspec's get": _seconds(lambda: bucket.store.get(f'{bucket.path}/', str(to / 'get'), recursive=True)),
         'mirror': _seconds(mirrored),
         'mirror, all there': _seconds(mirrored),
         'read in place': _seconds(lambda: _in_place(bucket)),
