@@ -59,7 +59,7 @@ RECORDED = {
     'tests.bucket_faults': 'bucket_faults.json',
     'tests.peers.bucket_cost': 'bucket_cost.json',
     'tests.engine.mesh_curves': 'mesh_curves.json',
-    'tests/peers/pytorch.py': 'speed.json',
+    'tests/peers/pytorch.py': 'speed_plain.json',
     'tests.peers.first_step': 'first_step.json',
     'tests.kill_matrix': 'kill_matrix.json',
 }
