@@ -1,6 +1,7 @@
 """How fast data of a bucket come to this machine: python -m tests.peers.mirror_speed --record FILE.
 
-The mirror of `data.cache`, and what is read in place, beside a plain copy, one file after another. The server is on this machine, and every request takes `LATENCY` longer, as one over a network does.
+The mirror of `data.cache`, and what is read in place, beside a plain copy, one file after another. The server is on
+this machine, and every request takes `LATENCY` longer, as one over a network does.
 """
 
 import os
