@@ -42,7 +42,7 @@ WIRE = {
     'all-to-all': lambda n: (n - 1) / n,
     'collective-permute': lambda n: 1,
 }
-CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
+_CYCLES = re.compile(r'"estimated_cycles":"?(\d+)')
 _CHANNEL = re.compile(r'channel_id=(\d+)')
 _PARAMETER = re.compile(r'parameter\((\d+)\)')
 
@@ -102,7 +102,7 @@ def traffic(program: Program, on_chip: bool) -> Traffic:
             elif instruction.op == 'call':
                 moved = of(instruction.called[0])
             else:
-                estimate = CYCLES.search(instruction.text)
+                estimate = _CYCLES.search(instruction.text)
                 bytes_moved = _moved(program, computation, instruction, on_chip)
                 moved = *bytes_moved, int(estimate[1]) if estimate else 0
             hbm, padded, cycles = hbm + moved[0] * times, padded + moved[1] * times, cycles + moved[2] * times

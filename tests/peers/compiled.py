@@ -36,7 +36,7 @@ ALIKE = {
     'optimizer.momentum': '0.9',
     'optimizer.weight_decay': '1e-4',
 }
-FIELDS = ('machine', 'net', 'whose', 'hbm', 'padded', 'temporaries', 'cycles', 'scalar_cycles', 'compile_s')
+FIELDS = ('machine', 'net', 'whose', 'hbm', 'padded', 'temporaries', 'cycles', 'compile_s')
 
 
 def case(machine: str, net: str, whose: str, early: bool) -> dict:
@@ -53,8 +53,7 @@ def case(machine: str, net: str, whose: str, early: bool) -> dict:
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, '-m', 'tests.peers.compiled', '--compile', net, '--machine', machine]
             compiled = ahead.compile_by(command, Path(folder), target, early)
-    program = hlo.parse(compiled.text)
-    moved = traffic.traffic(program, on_chip=target.chip.platform == 'tpu')
+    moved = traffic.traffic(hlo.parse(compiled.text), on_chip=target.chip.platform == 'tpu')
     return dict(
         machine=machine,
         net=net,
@@ -63,18 +62,8 @@ def case(machine: str, net: str, whose: str, early: bool) -> dict:
         padded=round(moved.padded / IMAGES),
         temporaries=compiled.temporaries,
         cycles=round(moved.cycles / IMAGES) if moved.cycles else '',
-        scalar_cycles=scalar_cycles(program) if moved.cycles else '',
         compile_s=round(compiled.seconds),
     )
-
-
-def scalar_cycles(program) -> int:
-    """Returns the cycles of a step that compute single numbers: keys of random numbers, the check of what is finite."""
-    from cvresearch.inspect import hlo, traffic
-
-    instructions = program.computations[program.entry].values()
-    alone = [each for each in instructions if [array.shape for array in hlo.arrays(each.type)] == [()]]
-    return sum(int(found[1]) for each in alone if (found := traffic.CYCLES.search(each.text)))
 
 
 def compile_plain(net: str, machine: str) -> None:
@@ -103,8 +92,8 @@ def table() -> str:
     rows = {(row['machine'], row['net'], row['whose']): row for row in _record()}
     lines = [
         '| machine | net | HBM MB, ours | plain Flax | ratio | temporaries GB, ours | plain Flax '
-        '| kcycles, ours | plain Flax | of single numbers, a step |',
-        '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
+        '| kcycles, ours | plain Flax |',
+        '| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |',
     ]
     for machine in MACHINES:
         for net in NETS:
@@ -113,8 +102,7 @@ def table() -> str:
                 ours, plain = (float(row['hbm']) / 1e6 for row in pair)
                 memory = [f'{float(row["temporaries"]) / 1e9:.2f}' for row in pair]
                 cycles = [f'{float(row["cycles"]) / 1e3:,.0f}' if row['cycles'] else '-' for row in pair]
-                alone = f'{float(pair[0]["scalar_cycles"]) / 1e3:,.0f}' if pair[0].get('scalar_cycles') else '-'
-                cells = [machine, net, f'{ours:.1f}', f'{plain:.1f}', f'{ours / plain:.3f}', *memory, *cycles, alone]
+                cells = [machine, net, f'{ours:.1f}', f'{plain:.1f}', f'{ours / plain:.3f}', *memory, *cycles]
                 lines.append(f'| {" | ".join(cells)} |')
     return '\n'.join(lines)
 
