@@ -249,23 +249,23 @@ def draw(record: dict, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     colors = {name: f'C{i}' for i, name in enumerate(('supervised', *SET))} | {'tuned': 'C0'}
-    figure, axes = plt.subplots(1, len(DATA), figsize=(9, 3.6), constrained_layout=True)
+    figure, axes = plt.subplots(1, len(DATA), figsize=(10, 3.4), constrained_layout=True)
     for axis, data in zip(axes, DATA, strict=True):
         for method, name in ALL.items():
             rows = {labels: of_cell(record, data, labels).get(method, {}).values() for labels in LABELS}
-            whole = {labels: of for labels, of in rows.items() if len(of) == len(SEEDS)}
-            means = {labels: statistics.mean(row['top1'] for row in of) for labels, of in whole.items()}
+            by_labels = {labels: of for labels, of in rows.items() if len(of) == len(SEEDS)}
+            means = {labels: statistics.mean(row['top1'] for row in of) for labels, of in by_labels.items()}
             if means:
                 tuned = method == 'tuned' or method in SET
                 color = colors.get(method) or colors[f'{method}_set']
-                style = dict(linestyle='-', label=name) if tuned else dict(linestyle=':')
-                axis.plot(list(means), list(means.values()), 'o', markersize=3.5, color=color, **style)
+                style = '-' if tuned else ':'
+                axis.plot(list(means), list(means.values()), f'o{style}', markersize=3.5, color=color, label=name)
         axis.set(title=data, xscale='log', xlabel='labels', xlim=(80, 3750))
         axis.set_xticks(list(LABELS), [f'{labels:,}' for labels in LABELS])
         axis.minorticks_off()
         axis.grid(alpha=0.3)
     axes[0].set_ylabel('test top-1, %')
-    axes[0].legend(fontsize=8)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc='outside right center', fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
 
