@@ -23,7 +23,7 @@ SIX = {  # experiment, what is changed in it, and the images that a device has b
     'resnext50': ('configs/resnext50_32x4d.py', {}, {'v5e:16x16': 64, 'h100:8': 64}),
     'densenet121': ('configs/densenet121.py', {}, {'v5e:16x16': 64, 'h100:8': 64}),
     'efficientnet_b0': ('configs/efficientnet_b0.py', {}, {'v5e:16x16': 128, 'h100:8': 128}),
-    'mobilenetv2': ('configs/mobilenetv2_100.py', {}, {'v5e:16x16': 128, 'h100:8': 128}),
+    'mobilenetv2': ('configs/mobilenetv2_100.py', {'batch_norm.group_size': 128}, {'v5e:16x16': 128, 'h100:8': 128}),
     'nfnet_f0_remat': (F0, {'remat': True}, {'v5e:16x16': 16, 'h100:8': 16}),
 }
 LARGE = {
