@@ -48,7 +48,8 @@ class Files:
             place = self.root / self.folders[self.folder[index]] / os.fsdecode(name)
             return Example(place.read_bytes(), self.labels[index], self.ids([index])[0])
         folder, text = self._folders[self.folder[index]], printable(name)
-        return Example(read(folder.path + name), self.labels[index], folder.prefix + text)
+        path = name if name.startswith(b'/') else folder.path + name  # a list may have whole paths
+        return Example(read(path), self.labels[index], folder.prefix + text)
 
     @functools.cached_property
     def _folders(self) -> list['_Folder']:
