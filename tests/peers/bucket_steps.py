@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 
-from cvresearch.base import at_hand, cli, tables
+from cvresearch.base import at_hand, buckets, cli, tables
+from cvresearch.base.paths import is_bucket
 from cvresearch.base.records import read_metrics, write_measurement
 from cvresearch.base.workdir import write_atomically
 from tests import bucket_servers
@@ -48,6 +49,8 @@ def _trained(workdir: str, environment: dict[str, str]) -> dict:
     )
     seconds, environ = time.perf_counter() - start, dict(os.environ)
     os.environ |= environment
+    if is_bucket(workdir):  # the last instance leads to the server before
+        type(buckets.filesystem(workdir.partition(':')[0])).clear_instance_cache()
     try:
         rows = read_metrics(at_hand.read(workdir, records=True) / 'metrics.jsonl')
     finally:
