@@ -58,6 +58,8 @@ RECORDED = {
     'launch.few_labels': 'few_labels.json',
     'tests.bucket_faults': 'bucket_faults.json',
     'tests.peers.bucket_cost': 'bucket_cost.json',
+    'tests.peers.bucket_steps': 'bucket_steps.json',
+    'tests.peers.mirror_speed': 'mirror_speed.json',
     'tests.engine.mesh_curves': 'mesh_curves.json',
     'tests/peers/pytorch.py': 'speed_plain.json',
     'tests.peers.first_step': 'first_step.json',
