@@ -74,8 +74,6 @@ CHECKED = {
     'tensorboard --logdir': 'needs another program, which does not end',
     'xla_cpu_max_isa': 'the whole suite, three times',
 }
-# Documents whose blocks have not been run in their present form: a row in the record takes one off.
-WAITING = ('docs/evidence/transfer.md',)
 GIVEN = {  # what a reader fills in
     'NAME': 'file:resnet18.pth#torchvision/resnet18',
     'PHOTOGRAPH.jpg FOLDER': 'IMAGE.png PHOTOS',
