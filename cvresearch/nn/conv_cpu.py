@@ -17,14 +17,16 @@ Sums are in another order, so results differ by rounding. 16-bit floats are comp
 import dataclasses
 import functools
 import math
-import operator
-from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from cvresearch.nn import conv_cut as cutting
+from cvresearch.nn import conv_depthwise as depthwise
+from cvresearch.nn import conv_kernels as kernels
 
 Images = Float[Array, 'batch height width channels']
 Maps = Float[Array, 'batch rows columns features']
@@ -33,7 +35,7 @@ Kernel = Float[Array, 'kernel_height kernel_width depth features']
 DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
 UNROLLED_PARTS = 8
 THIN = 32  # numbers under the kernel up to which they are written out for every place
-LOW_MAP = 8  # rows up to which kernel gradients treat images as a whole
+FEW_PLACES = 4  # places for each feature below which it costs more to turn a kernel than to use it
 NARROW = 64  # channels below which XLA's library leaves cores idle
 WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
@@ -62,13 +64,13 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
     if window.groups > 1:
         if kernel.shape[2] > 1:
             return _grouped(forward, x, kernel, window)
-        return _depthwise(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
+        return depthwise.forward(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
         return jnp.einsum('nhwc,co->nhwo', _strided(x, window.strides), kernel[0, 0])
     if _is_thin(x, window):
-        product = kernel.reshape(-1, kernel.shape[3]).T @ _met(x, window)
+        product = kernel.reshape(-1, kernel.shape[3]).T @ cutting.met(x, window)
         return product.reshape(-1, x.shape[0], *window.output).transpose(1, 2, 3, 0)
     return _dense(x, kernel, window.strides, window.padding, window.dilation)
 
@@ -82,7 +84,7 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     if window.groups > 1 and kernel.shape[2] > 1:
         return _grouped(input_gradient, g, kernel, window)
     if window.groups > 1:
-        result = _phases(_depthwise_full, g, kernel, window)
+        result = _phases(depthwise.full, g, kernel, window)
         return result.reshape(*result.shape[:3], channels, -1).sum(-1) if result.shape[-1] != channels else result
     if _is_whole(window):
         return (g[:, 0, 0] @ kernel.reshape(-1, kernel.shape[3]).T).reshape(len(g), *window.image, channels)
@@ -103,15 +105,15 @@ def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     if window.groups > 1:
         if x.shape[-1] > window.groups:
             return _grouped_kernel_gradient(x, g, window)
-        return _depthwise_kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
+        return depthwise.kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1).T @ g[:, 0, 0]).reshape(*window.size, x.shape[-1], -1)
     if _is_product(window):
         x, g = (array.reshape(-1, array.shape[-1]) for array in (_strided(x, window.strides), g))
         return (x.T @ g)[None, None]
     if _is_thin(x, window):
-        return (_met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
-    return _dense_kernel_gradient(x, g, window)
+        return (cutting.met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
+    return kernels.dense(x, g, window)
 
 
 def _is_product(window) -> bool:
@@ -135,25 +137,6 @@ def _strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
 def _repeat(x: jax.Array, times: int) -> jax.Array:
     """Repeats each channel, so that a depthwise convolution has one feature a channel."""
     return x if times == 1 else jnp.repeat(x, times, axis=-1)
-
-
-def _written(x: jax.Array) -> jax.Array:
-    """Returns x itself, computed before what uses it and not again within each use."""
-    return lax.optimization_barrier(x)
-
-
-def _pad(x: jax.Array, padding) -> jax.Array:
-    """Pads, or crops where a number is negative."""
-    if not any(map(any, padding)):
-        return x
-    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in padding), (0, 0, 0)])
-
-
-def _taps(x: jax.Array, window, row: int, column: int) -> jax.Array:
-    """Returns the pixels of the padded x that one tap of the kernel meets, (batch, *window.output, channels)."""
-    start = (row * window.dilation[0], column * window.dilation[1])
-    stop = [at + (n - 1) * step + 1 for at, n, step in zip(start, window.output, window.strides, strict=True)]
-    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.strides, 1))
 
 
 # Dense.
@@ -184,19 +167,31 @@ def _by_products(x: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(x.shape[1:3], padding, (rows, columns), strict=True))
     if channels >= 4 * features:
         parts = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
-        parts = _pad(_written(parts), padding)
+        parts = cutting.pad(cutting.written(parts), padding)
         met = [parts[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
     else:
-        x = _pad(x, padding)
-        x = _written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
-        parts = _written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
+        x = cutting.pad(x, padding)
+        x = cutting.written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
+        parts = cutting.written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
         met = [parts[:, i : i + height] for i in range(rows)]
-    return _sum(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
+    return cutting.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
 def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     """Convolves with the kernel turned by 180 degrees and its channels and features exchanged."""
-    return _dense(g, lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2), padding=padding)
+    if math.prod(g.shape[:3]) < FEW_PLACES * kernel.shape[3]:
+        return _by_parts(g, kernel, padding)
+    return _dense(g, cutting.written(lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2)), padding=padding)
+
+
+def _by_parts(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
+    """Returns the same as one product with the kernel as it is: where maps are low, to turn it is most of the work."""
+    rows, columns, channels, features = kernel.shape
+    height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(g.shape[1:3], padding, (rows, columns), strict=True))
+    parts = cutting.pad(cutting.written(g @ kernel.reshape(-1, features).T), padding)
+    taps = [(i, j) for i in range(rows) for j in range(columns)]
+    met = [parts[:, rows - 1 - i :, columns - 1 - j :][:, :height, :width] for i, j in taps]
+    return cutting.total(part[..., k * channels : (k + 1) * channels] for k, part in enumerate(met))
 
 
 def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
@@ -224,126 +219,7 @@ def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
     # Rows that no window met, after the last, are zeros.
     axes = zip(window.image, window.padding, x.shape[1:3], strict=True)
-    return _pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
-
-
-def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the kernel gradient as matrix products of what the kernel's columns meet with the gradient."""
-    if x.shape[-1] > g.shape[-1] and window.strides == window.dilation == (1, 1):
-        # The fewer channels are those to be shifted: image and gradient exchange their parts.
-        padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
-        turned = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
-        return lax.rev(_kernel_rows(g, x, turned), (0, 1)).transpose(0, 1, 3, 2)
-    return _kernel_rows(x, g, window)
-
-
-def _kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns a product of what the kernel's columns meet with the gradient for each row of the kernel.
-
-    What a row meets is cut out of the left factor, or the gradient is padded to where the row begins, which is
-    cheaper unless the map is low.
-    """
-    if window.strides[0] > 1:
-        return _strided_kernel_rows(x, g, window)
-    left = _turned_columns(x, window)
-    columns, channels, _, height, _ = left.shape
-    high, features = g.shape[1], g.shape[-1]
-
-    def product(i: int) -> jax.Array:
-        if high > LOW_MAP and height < 2 * high:
-            right = _written(_pad(g, [(i, height - high - i), (0, 0)]))
-            return left.reshape(columns * channels, -1) @ right.reshape(-1, features)
-        return _written(left[:, :, :, i : i + high].reshape(columns * channels, -1)) @ g.reshape(-1, features)
-
-    return jnp.stack([product(i) for i in _starts(window, 0)]).reshape(*window.size, channels, features)
-
-
-def _strided_kernel_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the same, with channels last: where most pixels are passed over it costs less to cut than to turn.
-
-    In a loop, where XLA has no fast product with a left factor to be turned, strided convolutions are not found.
-    """
-    columns = jnp.concatenate(_cut(_written(_pad(x, window.padding)), window, 2), axis=-1)
-    rows = [_written(row).reshape(-1, columns.shape[-1]) for row in _cut(_written(columns), window, 1)]
-    return jnp.stack([_product(row, g.reshape(-1, g.shape[-1])) for row in rows]).reshape(*window.size, x.shape[-1], -1)
-
-
-def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Returns left.T @ right, the wider of the two on the right."""
-    return left.T @ right if left.shape[1] <= right.shape[1] else (right.T @ left).T
-
-
-def _starts(window, axis: int) -> range:
-    """Returns where the kernel's rows (axis 0) or columns (axis 1) begin, in pixels."""
-    return range(0, window.size[axis] * window.dilation[axis], window.dilation[axis])
-
-
-def _cut(x: jax.Array, window, axis: int) -> list[jax.Array]:
-    """Returns what each row (axis 1 of the padded images) or column (axis 2) of the kernel meets."""
-    stride = window.strides[axis - 1]
-    reach = (window.output[axis - 1] - 1) * stride + 1
-    return [lax.slice_in_dim(x, i, i + reach, stride, axis) for i in _starts(window, axis - 1)]
-
-
-def _turned_columns(x: jax.Array, window) -> jax.Array:
-    """Returns what each column of the kernel meets, (columns, channels, batch, padded height, output width)."""
-    x = _written(_pad(_written(x), window.padding).transpose(3, 0, 1, 2))
-    reach = (window.output[1] - 1) * window.strides[1] + 1
-    return _written(jnp.stack([x[..., j : j + reach : window.strides[1]] for j in _starts(window, 1)]))
-
-
-def _met(x: jax.Array, window) -> jax.Array:
-    """Returns what the kernel meets, (taps * channels, batch * output height * output width); no strides."""
-    x = _turned_columns(x, window)
-    rows = jnp.stack([x[:, :, :, i : i + window.output[0]] for i in _starts(window, 0)])
-    return _written(rows).reshape(-1, math.prod(rows.shape[3:]))
-
-
-# Depthwise: x and the kernel have as many channels as there are features.
-
-
-def _depthwise(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    x = _written(_pad(x, window.padding))
-    return _sum(_taps(x, window, i, j) * kernel[i, j, 0] for i, j in np.ndindex(window.size))
-
-
-def _depthwise_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
-    g = _written(_pad(g, padding))
-    height, width = (n - k + 1 for n, k in zip(g.shape[1:3], kernel.shape[:2], strict=True))
-    return _sum(
-        g[:, i : i + height, j : j + width] * kernel[kernel.shape[0] - 1 - i, kernel.shape[1] - 1 - j, 0]
-        for i, j in np.ndindex(kernel.shape[:2])
-    )
-
-
-def _sum(terms: Iterable[jax.Array]) -> jax.Array:
-    return functools.reduce(operator.add, terms)
-
-
-def _depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Sums products of shifted images and the gradient, image by image: so they stay in the cache."""
-    x = _written(_pad(x, window.padding))
-    taps = list(np.ndindex(window.size))
-
-    def products(x, g):
-        return [_taps(x[None], window, i, j)[0] * g for i, j in taps]
-
-    if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > LOW_MAP:
-
-        def add_sums(total, pair):
-            terms, zeros = products(*pair), [np.zeros((), x.dtype)] * len(taps)
-            sums = lax.reduce(terms, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1))
-            return total + jnp.stack(sums), None
-
-        total, _ = lax.scan(add_sums, jnp.zeros_like(g, shape=(len(taps), g.shape[-1])), (x, g))
-    else:  # many taps: sums of whole images, added up at the end
-
-        def add_images(totals, pair):
-            return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
-
-        totals, _ = lax.scan(add_images, [jnp.zeros_like(g[0])] * len(taps), (x, g))
-        total = jnp.stack([tap.sum((0, 1)) for tap in totals])
-    return total.reshape(*window.size, 1, g.shape[-1])
+    return cutting.pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
 
 
 # Grouped: dense convolutions over as many groups at once as fill DENSE_CHANNELS.

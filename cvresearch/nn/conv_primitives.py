@@ -20,7 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from cvresearch.base.arrays import Images, Kernel, Maps
-from cvresearch.nn import conv_cpu
+from cvresearch.nn import conv_cpu, conv_cut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,7 +104,14 @@ def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> 
             of_one = functools.partial(rule, window=window)
             return over(of_one, left, right) if members else of_one(left, right)
 
-        return mlir.lower_fun(function, multiple_results=False)
+        lower = mlir.lower_fun(function, multiple_results=False)
+
+        def lowering(context, *operands, **fixed):
+            # A context of one device, or of a part of a mesh within `jax.shard_map`, has no such number.
+            with conv_cut.divided(getattr(context.module_context.axis_context, 'num_devices', 1) > 1):
+                return lower(context, *operands, **fixed)
+
+        return lowering
 
     def batched(operands, axes, *, window, members):
         size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)

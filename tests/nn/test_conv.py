@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
+from cvresearch.nn import conv_cut
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
@@ -189,3 +190,27 @@ def test_over_eight_devices(image, size, arguments, how):
         given = x, kernel
     found, expected = jax.jit(jax.grad(divided, (0, 1)))(*given), jax.jit(jax.grad(loss, (0, 1)))(x, kernel)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3), found, expected)
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS[2:4])
+def test_kernel_gradients_of_some_images_at_a_time(image, size, arguments, monkeypatch):
+    monkeypatch.setattr(conv_cut, 'AT_ONCE', 1)
+    rng = np.random.default_rng(0)
+
+    def gradient(function):
+        return jax.jit(jax.grad(lambda k: jnp.sum(jnp.sin(function(x, k, **arguments)))))
+
+    with jax.enable_x64(True):
+        x, kernel = rng.standard_normal((6, *image[1:])), rng.standard_normal(size)
+        assert 'while' in gradient(conv2d).lower(kernel).as_text()
+        np.testing.assert_allclose(gradient(conv2d)(kernel), gradient(operation)(kernel), rtol=1e-10, atol=1e-10)
+
+
+def test_a_batch_over_devices_is_not_cut(monkeypatch):
+    monkeypatch.setattr(conv_cut, 'AT_ONCE', 1)
+    mesh = make_mesh()
+    images = jax.ShapeDtypeStruct((16, 12, 12, 8), np.float32, sharding=by_example(mesh))
+    kernel = jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32, sharding=replicated(mesh))
+    program = jax.jit(jax.grad(lambda k, x: jnp.sum(jnp.sin(conv2d(x, k))))).lower(kernel, images).compile().as_text()
+    assert 'all-reduce' in program
+    assert 'while' not in program and 'all-gather' not in program

@@ -1,0 +1,96 @@
+"""Images cut as a kernel meets them, and batches cut so that what is written out stays in the cache: for `conv_cpu`."""
+
+import contextlib
+import contextvars
+import functools
+import math
+import operator
+from collections.abc import Callable, Iterable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+AT_ONCE = 1 << 19  # numbers to be written out at once: 2 MiB, what the caches of two cores hold
+
+_DIVIDED = contextvars.ContextVar('divided', default=False)
+
+
+def written(x: jax.Array) -> jax.Array:
+    """Returns x itself, computed before what uses it and not again within each use."""
+    return lax.optimization_barrier(x)
+
+
+def pad(x: jax.Array, padding) -> jax.Array:
+    """Pads images, or crops them where a number is negative."""
+    if not any(map(any, padding)):
+        return x
+    return lax.pad(x, np.zeros((), x.dtype), [(0, 0, 0), *((*pair, 0) for pair in padding), (0, 0, 0)])
+
+
+def starts(window, axis: int) -> range:
+    """Returns where the kernel's rows (axis 0) or columns (axis 1) begin, in pixels."""
+    return range(0, window.size[axis] * window.dilation[axis], window.dilation[axis])
+
+
+def cut(x: jax.Array, window, axis: int) -> list[jax.Array]:
+    """Returns what each row (axis 1 of the padded images) or column (axis 2) of the kernel meets."""
+    stride = window.strides[axis - 1]
+    reach = (window.output[axis - 1] - 1) * stride + 1
+    return [lax.slice_in_dim(x, i, i + reach, stride, axis) for i in starts(window, axis - 1)]
+
+
+def met(x: jax.Array, window) -> jax.Array:
+    """Returns all that a kernel without strides meets, (taps * channels, batch * output height * output width)."""
+    x = written(pad(written(x), window.padding).transpose(3, 0, 1, 2))
+    columns = written(jnp.stack([x[..., j : j + window.output[1]] for j in starts(window, 1)]))
+    rows = jnp.stack([columns[:, :, :, i : i + window.output[0]] for i in starts(window, 0)])
+    return written(rows).reshape(-1, math.prod(rows.shape[3:]))
+
+
+def taps(x: jax.Array, window, row: int, column: int) -> jax.Array:
+    """Returns the pixels of the padded x that one tap of the kernel meets, (batch, *window.output, channels)."""
+    start = (row * window.dilation[0], column * window.dilation[1])
+    stop = [at + (n - 1) * step + 1 for at, n, step in zip(start, window.output, window.strides, strict=True)]
+    return lax.slice(x, (0, *start, 0), (x.shape[0], *stop, x.shape[3]), (1, *window.strides, 1))
+
+
+def total(terms: Iterable[jax.Array]) -> jax.Array:
+    """Returns the sum of arrays, in their order."""
+    return functools.reduce(operator.add, terms)
+
+
+@contextlib.contextmanager
+def divided(over_devices: bool) -> Iterator[None]:
+    """Within it, batches stay whole if they lie on several devices: to cut them would move images between devices."""
+    token = _DIVIDED.set(over_devices)
+    try:
+        yield
+    finally:
+        _DIVIDED.reset(token)
+
+
+def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int) -> jax.Array:
+    """Returns function(x, g), a sum over the images, computed for some of them at a time.
+
+    Args:
+      function: from images and the gradients of their maps to an array.
+      x: images; the first axis is the batch.
+      g: the gradients.
+      numbers: that the function writes out for one image.
+    """
+    parts = _parts(x, numbers), _parts(g, numbers)
+    if len(parts[0]) == 1:
+        return function(x, g)
+    shape = jax.eval_shape(function, *(part[0] for part in parts)).shape
+    return lax.scan(lambda sums, part: (sums + function(*part), None), jnp.zeros_like(g, shape=shape), parts)[0]
+
+
+def _parts(x: jax.Array, numbers: int) -> jax.Array:
+    """Returns (parts, images, ...) with about AT_ONCE numbers a part; one part if no divisor of the batch suits."""
+    most = max(1, AT_ONCE // numbers)
+    count = max(n for n in range(1, min(most, len(x)) + 1) if len(x) % n == 0)
+    if _DIVIDED.get() or 4 * count < min(most, len(x)):
+        count = len(x)
+    return x.reshape(-1, count, *x.shape[1:])
