@@ -73,13 +73,20 @@ def _kernel_shape(x, g, window: Window) -> tuple[int, ...]:
 
 
 def _plain_input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
-    image = jax.ShapeDtypeStruct(_image_shape(g, kernel, window), g.dtype)
-    return jax.linear_transpose(lambda x: plain(x, kernel, window), image)(g)[0]
+    return jax.linear_transpose(lambda x: plain(x, kernel, window), _like(g, _image_shape(g, kernel, window)))(g)[0]
 
 
 def _plain_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
-    kernel = jax.ShapeDtypeStruct(_kernel_shape(x, g, window), x.dtype)
-    return jax.linear_transpose(lambda k: plain(x, k, window), kernel)(g)[0]
+    return jax.linear_transpose(lambda k: plain(x, k, window), _like(x, _kernel_shape(x, g, window)))(g)[0]
+
+
+def _like(x: jax.Array, shape: tuple[int, ...]) -> jax.Array | jax.ShapeDtypeStruct:
+    """Returns what stands for an array of a shape, different on each device within `jax.shard_map` if x is.
+
+    Of an array that is the same on all devices the transpose would be a sum over them.
+    """
+    varies = jax.typeof(x).manual_axis_type.varying
+    return jnp.zeros_like(x, shape=shape) if varies else jax.ShapeDtypeStruct(shape, x.dtype)
 
 
 def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> Primitive:

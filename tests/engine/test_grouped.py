@@ -88,3 +88,13 @@ def test_a_grouped_convolution_and_its_gradients_stay_on_their_devices(lowering,
     assert not gathered(compiled.as_text(), 16)
     for ours, theirs in zip(compiled(x, kernel), jax.jit(jax.grad(loss, (0, 1)))(x, kernel), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_on_gpus_only_the_gradient_of_the_kernel_is_summed_over_devices():
+    mesh = meshes.make_mesh(8)
+    images = jax.ShapeDtypeStruct((16, 8, 8, 8), np.float32, sharding=meshes.by_example(mesh))
+    kernel = jax.ShapeDtypeStruct((3, 3, 2, 8), np.float32, sharding=meshes.replicated(mesh))
+    with devices.traced_for(mesh):
+        traced = jax.jit(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k, groups=4))), (0, 1))).trace(images, kernel)
+        program = traced.lower(lowering_platforms=('cuda',)).as_text()
+    assert re.findall(r'all_reduce.*?}\) : \((tensor<.*?>)\)', program, re.DOTALL) == ['tensor<3x3x2x8xf32>']
