@@ -16,9 +16,10 @@ from collections.abc import Callable, Sequence
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from cvresearch.base import cli, tables
+from cvresearch.base import cli, outputs, tables
 from cvresearch.base import config as configs
 from cvresearch.base.errors import UserError, lookup
+from cvresearch.base.records import write_measurement
 from cvresearch.data import sources
 from cvresearch.inspect import cost
 from cvresearch.models import registry
@@ -184,7 +185,7 @@ def main(argv: list[str]) -> int:
         argv,
         __doc__,
         required=('config', 'workdir'),
-        places=('workdir',),
+        places=('workdir', 'out'),
         switches=dict(dry_run='print the table without training'),
         config='experiment of the base net; its data have an image_size',
         workdir='folder of the sweep',
@@ -194,7 +195,10 @@ def main(argv: list[str]) -> int:
         phi='powers of the chosen compound that are printed; 3 by default',
         jobs='runs at a time; 1 by default',
         format='text (default), markdown, csv or latex',
+        out='file for the record of the table',
     )
+    if options.out:
+        outputs.check_place(options.out)
     budget, tolerance = _number('budget', options.budget, 2.0, 1.2), _number('tolerance', options.tolerance, 0.1, 0.0)
     seeds, phi, jobs = (
         cli.integer(name, getattr(options, name) or usual) for name, usual in dict(seeds='1', phi='3', jobs='1').items()
@@ -212,7 +216,10 @@ def main(argv: list[str]) -> int:
     if not options.dry_run:
         plan.write_manifest(folder, options.config, overrides, runs)
         code = local.Local(runs, jobs).go()
-    print(tables.render(table(lab, candidates, runs, seeds), COLUMNS, style))
+    rows = table(lab, candidates, runs, seeds)
+    if options.out:
+        write_measurement(options.out, rows, budget=budget)
+    print(tables.render(rows, COLUMNS, style))
     compounds = [(c, runs[i * seeds : (i + 1) * seeds]) for i, c in enumerate(candidates) if c.kind == 'compound']
     leader = progress.best([run for _, runs_of in compounds for run in runs_of])
     if leader:

@@ -87,7 +87,8 @@ def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
 
     monkeypatch.setattr(compound.local, 'Local', Finished)
     arguments = ['--config', 'configs/resnet8_mnist5k.py', '--config.data.image_size=28', '--format', 'csv']
-    assert compound.main([*arguments, '--workdir', str(tmp_path / 's'), '--phi', '2']) == 0
+    out = tmp_path / 'compound.json'
+    assert compound.main([*arguments, '--workdir', str(tmp_path / 's'), '--phi', '2', '--out', str(out)]) == 0
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
     assert [(r[0], r[6]) for r in rows[1:7]] == [
         ('base', '90.00'),
@@ -98,6 +99,7 @@ def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
         ('compound', '94.00'),
     ]
     assert [r[1:4] for r in rows[8:]] == [['1.0', '1.2', '1.2'], ['1.0', '1.44', '1.44']]
+    assert [row['top-1'] for row in json.loads(out.read_text())['rows']] == [r[6] for r in rows[1:7]]
 
 
 @pytest.mark.parametrize(
