@@ -4,8 +4,9 @@
 
 Each distinct convolution of a net (tests/peers/pytorch.py has the nets and their sizes) runs as a program of its own,
 in turns with PyTorch's, and counts as often as the net has it. A row of the table joins those of one kernel on maps of
-one size. What a step takes beyond its convolutions is norms, activations and the update; within a step they are fused
-with what stands around them, so a sum of layers is not a step. Needs PyTorch; run it on an idle machine.
+one size; small ones come together. What a step takes beyond its convolutions is norms, activations and the update.
+Within a step they are fused with what stands around them, and several run at a time, so a sum of layers is not a step.
+Needs PyTorch; run it on an idle machine.
 """
 
 import argparse
@@ -32,6 +33,7 @@ from tests.peers.pytorch import NETS, in_turns
 
 DIRECTIONS = {'forward': forward_p, 'input': input_gradient_p, 'kernel': kernel_gradient_p}
 IMAGE_CHANNELS = 3  # a convolution of at most so many needs no gradient for its input
+LEAST = 0.06  # of the time of a net's convolutions: rows with less come together in one
 
 
 def convolutions(name: str) -> collections.Counter:
@@ -91,7 +93,7 @@ def _torch(x: jax.Array, k: jax.Array, g: jax.Array, window: Window, direction: 
 
 def rows_of(name: str) -> list[dict]:
     """Returns a row for each kernel and size of map, and one for all: milliseconds a step, ours and PyTorch's."""
-    found: dict[tuple, collections.Counter] = {}
+    found: dict[tuple[str, int | str], collections.Counter] = {}
     for (image, kernel, window), count in convolutions(name).items():
         row = found.setdefault(_kind(kernel, window), collections.Counter())
         row['layers'] += count
@@ -101,8 +103,15 @@ def rows_of(name: str) -> list[dict]:
             for who, spent in zip(('ours', 'pytorch'), milliseconds(image, kernel, window, direction), strict=True):
                 row[f'{direction}_{who}_ms'] += count * spent
         print(name, image, kernel, window.strides, file=sys.stderr, flush=True)
-    found[('all', '')] = sum(found.values(), collections.Counter())
-    return [dict(net=name, kernel=kind, pixels=pixels) | _rounded(row) for (kind, pixels), row in found.items()]
+    every = sum(found.values(), collections.Counter())
+    large = {kind: row for kind, row in found.items() if _spent(row, 'ours') >= LEAST * _spent(every, 'ours')}
+    small = sum((row for kind, row in found.items() if kind not in large), collections.Counter())
+    rows = large | {('others', ''): small, ('all', ''): every}
+    return [dict(net=name, kernel=kind, pixels=pixels) | _rounded(row) for (kind, pixels), row in rows.items()]
+
+
+def _spent(row: collections.Counter, who: str) -> float:
+    return sum(row[f'{direction}_{who}_ms'] for direction in DIRECTIONS)
 
 
 def _kind(kernel: tuple, window: Window) -> tuple[str, int]:
@@ -115,8 +124,7 @@ def _kind(kernel: tuple, window: Window) -> tuple[str, int]:
 
 def _rounded(row: collections.Counter) -> dict:
     columns = [f'{direction}_{who}_ms' for direction in DIRECTIONS for who in ('ours', 'pytorch')]
-    ours, pytorch = sum(row[column] for column in columns[::2]), sum(row[column] for column in columns[1::2])
-    found = {column: row[column] for column in columns} | {'behind_ms': ours - pytorch}
+    found = {column: row[column] for column in columns} | {'behind_ms': _spent(row, 'ours') - _spent(row, 'pytorch')}
     return dict(layers=row['layers']) | {column: round(value, 1) for column, value in found.items()}
 
 
