@@ -15,8 +15,19 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images, Kernel
 from cvresearch.base.errors import UserError
-from cvresearch.nn import devices
-from cvresearch.nn.conv_primitives import Window, forward_p, plain
+from cvresearch.nn import conv_cpu, devices
+from cvresearch.nn.conv_primitives import (
+    Window,
+    forward_p,
+    input_gradient_p,
+    kernel_gradient_p,
+    lower_on_cpu,
+    plain,
+)
+
+lower_on_cpu(forward_p, conv_cpu.forward)
+lower_on_cpu(input_gradient_p, conv_cpu.input_gradient)
+lower_on_cpu(kernel_gradient_p, conv_cpu.kernel_gradient)
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
 

@@ -24,9 +24,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from cvresearch.nn import conv_cut as cutting
-from cvresearch.nn import conv_depthwise as depthwise
-from cvresearch.nn import conv_kernels as kernels
+from cvresearch.nn import conv_shifted as shifted
 
 Images = Float[Array, 'batch height width channels']
 Maps = Float[Array, 'batch rows columns features']
@@ -37,6 +35,9 @@ UNROLLED_PARTS = 8
 THIN = 32  # numbers under the kernel up to which they are written out for every place
 FEW_PLACES = 4  # places for each feature below which it costs more to turn a kernel than to use it
 NARROW = 64  # channels below which XLA's library leaves cores idle
+LOW_MAP = 8  # rows below which all that a kernel meets is written out
+FEW_TAPS = 9  # of a kernel up to which it may be
+BOTH_NARROW = 48  # channels and features under a row and a column of the kernel up to which one product is best
 WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
 
@@ -64,13 +65,13 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
     if window.groups > 1:
         if kernel.shape[2] > 1:
             return _grouped(forward, x, kernel, window)
-        return depthwise.forward(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
+        return shifted.depthwise(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
         return jnp.einsum('nhwc,co->nhwo', _strided(x, window.strides), kernel[0, 0])
     if _is_thin(x, window):
-        product = kernel.reshape(-1, kernel.shape[3]).T @ cutting.met(x, window)
+        product = kernel.reshape(-1, kernel.shape[3]).T @ shifted.met(x, window)
         return product.reshape(-1, x.shape[0], *window.output).transpose(1, 2, 3, 0)
     return _dense(x, kernel, window.strides, window.padding, window.dilation)
 
@@ -84,7 +85,7 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     if window.groups > 1 and kernel.shape[2] > 1:
         return _grouped(input_gradient, g, kernel, window)
     if window.groups > 1:
-        result = _phases(depthwise.full, g, kernel, window)
+        result = _phases(shifted.depthwise_full, g, kernel, window)
         return result.reshape(*result.shape[:3], channels, -1).sum(-1) if result.shape[-1] != channels else result
     if _is_whole(window):
         return (g[:, 0, 0] @ kernel.reshape(-1, kernel.shape[3]).T).reshape(len(g), *window.image, channels)
@@ -105,15 +106,15 @@ def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     if window.groups > 1:
         if x.shape[-1] > window.groups:
             return _grouped_kernel_gradient(x, g, window)
-        return depthwise.kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
+        return shifted.depthwise_kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1).T @ g[:, 0, 0]).reshape(*window.size, x.shape[-1], -1)
     if _is_product(window):
         x, g = (array.reshape(-1, array.shape[-1]) for array in (_strided(x, window.strides), g))
         return (x.T @ g)[None, None]
     if _is_thin(x, window):
-        return (cutting.met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
-    return kernels.dense(x, g, window)
+        return (shifted.met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
+    return _dense_kernel_gradient(x, g, window)
 
 
 def _is_product(window) -> bool:
@@ -167,31 +168,31 @@ def _by_products(x: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(x.shape[1:3], padding, (rows, columns), strict=True))
     if channels >= 4 * features:
         parts = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
-        parts = cutting.pad(cutting.written(parts), padding)
+        parts = shifted.pad(shifted.written(parts), padding)
         met = [parts[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
     else:
-        x = cutting.pad(x, padding)
-        x = cutting.written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
-        parts = cutting.written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
+        x = shifted.pad(x, padding)
+        x = shifted.written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
+        parts = shifted.written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
         met = [parts[:, i : i + height] for i in range(rows)]
-    return cutting.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
+    return shifted.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
 def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     """Convolves with the kernel turned by 180 degrees and its channels and features exchanged."""
     if math.prod(g.shape[:3]) < FEW_PLACES * kernel.shape[3]:
         return _by_parts(g, kernel, padding)
-    return _dense(g, cutting.written(lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2)), padding=padding)
+    return _dense(g, shifted.written(lax.rev(kernel, (0, 1)).transpose(0, 1, 3, 2)), padding=padding)
 
 
 def _by_parts(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     """Returns the same as one product with the kernel as it is: where maps are low, to turn it is most of the work."""
     rows, columns, channels, features = kernel.shape
     height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(g.shape[1:3], padding, (rows, columns), strict=True))
-    parts = cutting.pad(cutting.written(g @ kernel.reshape(-1, features).T), padding)
+    parts = shifted.pad(shifted.written(g @ kernel.reshape(-1, features).T), padding)
     taps = [(i, j) for i in range(rows) for j in range(columns)]
     met = [parts[:, rows - 1 - i :, columns - 1 - j :][:, :height, :width] for i, j in taps]
-    return cutting.total(part[..., k * channels : (k + 1) * channels] for k, part in enumerate(met))
+    return shifted.total(part[..., k * channels : (k + 1) * channels] for k, part in enumerate(met))
 
 
 def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
@@ -219,7 +220,79 @@ def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
     x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
     # Rows that no window met, after the last, are zeros.
     axes = zip(window.image, window.padding, x.shape[1:3], strict=True)
-    return cutting.pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
+    return shifted.pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
+
+
+# Kernel gradients. XLA's product with a left factor to be turned is slow, so most are turned beforehand.
+
+
+def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the gradient of <g, the convolution of x> for the kernel, HWIO.
+
+    Args:
+      x: images (batch, height, width, channels).
+      g: the gradient of the maps, (batch, *window.output, features).
+      window: a `conv_primitives.Window`, of one group.
+    """
+    if x.shape[-1] > g.shape[-1] and window.strides == window.dilation == (1, 1):
+        # The fewer channels are those to be shifted: image and gradient exchange their parts.
+        padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
+        turned = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
+        return lax.rev(_kernel_of_some_images_at_a_time(g, x, turned), (0, 1)).transpose(0, 1, 3, 2)
+    return _kernel_of_some_images_at_a_time(x, g, window)
+
+
+def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    if window.strides[0] > 1:
+        gradient = _kernel_by_strided_rows
+    elif g.shape[1] < LOW_MAP and math.prod(window.size) <= FEW_TAPS:
+        gradient = _kernel_of_low_maps
+    else:
+        gradient = _kernel_by_rows
+    high = window.image[0] + sum(window.padding[0])
+    columns = high * window.output[1] * window.size[1] * x.shape[-1]
+    return shifted.summed(functools.partial(gradient, window=window), x, g, columns)
+
+
+def _columns(x: jax.Array, window) -> jax.Array:
+    """Returns what the kernel's columns meet, (batch, padded height, output width, columns * channels)."""
+    x = shifted.written(shifted.pad(x, window.padding))
+    return shifted.written(jnp.concatenate(shifted.cut(x, window, 2), axis=-1))
+
+
+def _kernel_by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns a product for each row of the kernel, with the gradient padded to where the row begins."""
+    columns, high, features = _columns(x, window), g.shape[1], g.shape[-1]
+    below = [columns.shape[1] - high - i for i in shifted.starts(window, 0)]
+    right = [shifted.pad(g, [(i, j), (0, 0)]) for i, j in zip(shifted.starts(window, 0), below, strict=True)]
+    left, shape = _flat(columns), (window.size[1], x.shape[-1], window.size[0], features)
+    if max(left.shape[1], window.size[0] * features) <= BOTH_NARROW:
+        side_by_side = shifted.written(jnp.concatenate(right, axis=-1))
+        return (left.T @ _flat(side_by_side)).reshape(shape).transpose(2, 0, 1, 3)
+    left = shifted.written(left.T)
+    rows = [left @ _flat(shifted.written(factor)) for factor in right]
+    return jnp.stack(rows).reshape(*window.size, x.shape[-1], features)
+
+
+def _kernel_of_low_maps(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns one product of all that the kernel meets with the gradient."""
+    met = shifted.written(jnp.concatenate(shifted.cut(_columns(x, window), window, 1), axis=-1))
+    return (shifted.written(_flat(met).T) @ _flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
+
+
+def _kernel_by_strided_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns a product for each row of the kernel, with what the row meets cut out: of most rows that is little."""
+    rows = [_flat(shifted.written(row)) for row in shifted.cut(_columns(x, window), window, 1)]
+    return jnp.stack([_wider_right(row, _flat(g)) for row in rows]).reshape(*window.size, x.shape[-1], g.shape[-1])
+
+
+def _wider_right(left: jax.Array, right: jax.Array) -> jax.Array:
+    """Returns left.T @ right, the wider of the two on the right."""
+    return left.T @ right if left.shape[1] <= right.shape[1] else (right.T @ left).T
+
+
+def _flat(x: jax.Array) -> jax.Array:
+    return x.reshape(-1, x.shape[-1])
 
 
 # Grouped: dense convolutions over as many groups at once as fill DENSE_CHANNELS.

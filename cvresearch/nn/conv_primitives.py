@@ -5,8 +5,8 @@ three maps that leave one of them out,
 
     forward(x, k)    input_gradient(g, k)    kernel_gradient(x, g)
 
-are each other's transposes, and derivatives of any order, forward or backward, stay among them. On CPU they are
-lowered by `conv_cpu`; on every other platform as the convolutions that JAX itself would derive.
+are each other's transposes, and derivatives of any order, forward or backward, stay among them. They are lowered as the
+convolutions that JAX itself would derive, on CPU by what `conv` has for it (`conv_cpu`).
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from cvresearch.base.arrays import Images, Kernel, Maps
-from cvresearch.nn import conv_cpu, conv_cut
+from cvresearch.nn import conv_shifted
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,14 +89,13 @@ def _like(x: jax.Array, shape: tuple[int, ...]) -> jax.Array | jax.ShapeDtypeStr
     return jnp.zeros_like(x, shape=shape) if varies else jax.ShapeDtypeStruct(shape, x.dtype)
 
 
-def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> Primitive:
+def _primitive(name: str, shape: Callable, default: Callable) -> Primitive:
     """Returns a primitive of two arrays, bilinear but for its transposes.
 
     Args:
       name: under which it stands in a jaxpr.
       shape: of the result, from the two operands and the window.
       default: (left, right, window) -> result, on any platform.
-      cpu: the same, on CPU.
     """
     primitive = Primitive(name)
 
@@ -105,20 +104,6 @@ def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> 
             return left.update(shape=shape(left, right, window))
         one = shape(left.update(shape=left.shape[1:]), right.update(shape=right.shape[1:]), window)
         return left.update(shape=(left.shape[0], *one))
-
-    def lowered(rule, over):
-        def function(left, right, *, window, members):
-            of_one = functools.partial(rule, window=window)
-            return over(of_one, left, right) if members else of_one(left, right)
-
-        lower = mlir.lower_fun(function, multiple_results=False)
-
-        def lowering(context, *operands, **fixed):
-            # A context of one device, or of a part of a mesh within `jax.shard_map`, has no such number.
-            with conv_cut.divided(getattr(context.module_context.axis_context, 'num_devices', 1) > 1):
-                return lower(context, *operands, **fixed)
-
-        return lowering
 
     def batched(operands, axes, *, window, members):
         size = next(x.shape[axis] for x, axis in zip(operands, axes, strict=True) if axis is not None)
@@ -140,18 +125,34 @@ def _primitive(name: str, shape: Callable, default: Callable, cpu: Callable) -> 
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=('window', 'members')))
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, lowered(default, lambda rule, *both: jax.vmap(rule)(*both)))
-    mlir.register_lowering(primitive, lowered(cpu, lambda rule, *both: lax.map(lambda pair: rule(*pair), both)), 'cpu')
+    mlir.register_lowering(primitive, _lowered(default, lambda rule, *both: jax.vmap(rule)(*both)))
     return primitive
 
 
-forward_p = _primitive(
-    'conv2d', lambda x, kernel, window: (x.shape[0], *window.output, kernel.shape[3]), plain, conv_cpu.forward
-)
-input_gradient_p = _primitive('conv2d_input_gradient', _image_shape, _plain_input_gradient, conv_cpu.input_gradient)
-kernel_gradient_p = _primitive(
-    'conv2d_kernel_gradient', _kernel_shape, _plain_kernel_gradient, conv_cpu.kernel_gradient
-)
+def lower_on_cpu(primitive: Primitive, rule: Callable) -> None:
+    """Lowers a primitive on CPUs by a function (left, right, window) -> result, members one after the other."""
+    one_by_one = _lowered(rule, lambda rule, *both: lax.map(lambda pair: rule(*pair), both))
+    mlir.register_lowering(primitive, one_by_one, 'cpu')
+
+
+def _lowered(rule: Callable, over: Callable) -> Callable:
+    def function(left, right, *, window, members):
+        of_one = functools.partial(rule, window=window)
+        return over(of_one, left, right) if members else of_one(left, right)
+
+    lower = mlir.lower_fun(function, multiple_results=False)
+
+    def lowering(context, *operands, **fixed):
+        # A context of one device, or of a part of a mesh within `jax.shard_map`, has no such number.
+        with conv_shifted.divided(getattr(context.module_context.axis_context, 'num_devices', 1) > 1):
+            return lower(context, *operands, **fixed)
+
+    return lowering
+
+
+forward_p = _primitive('conv2d', lambda x, kernel, window: (x.shape[0], *window.output, kernel.shape[3]), plain)
+input_gradient_p = _primitive('conv2d_input_gradient', _image_shape, _plain_input_gradient)
+kernel_gradient_p = _primitive('conv2d_kernel_gradient', _kernel_shape, _plain_kernel_gradient)
 
 # Of each, the transposes with respect to its left and its right operand, given the cotangent and the other.
 ad.defbilinear(

@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
-from cvresearch.nn import conv_cut
+from cvresearch.nn import conv_shifted
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
@@ -194,7 +194,7 @@ def test_over_eight_devices(image, size, arguments, how):
 
 @pytest.mark.parametrize(('image', 'size', 'arguments'), FORMS[2:4])
 def test_kernel_gradients_of_some_images_at_a_time(image, size, arguments, monkeypatch):
-    monkeypatch.setattr(conv_cut, 'AT_ONCE', 1)
+    monkeypatch.setattr(conv_shifted, 'AT_ONCE', 1)
     rng = np.random.default_rng(0)
 
     def gradient(function):
@@ -207,7 +207,7 @@ def test_kernel_gradients_of_some_images_at_a_time(image, size, arguments, monke
 
 
 def test_a_batch_over_devices_is_not_cut(monkeypatch):
-    monkeypatch.setattr(conv_cut, 'AT_ONCE', 1)
+    monkeypatch.setattr(conv_shifted, 'AT_ONCE', 1)
     mesh = make_mesh()
     images = jax.ShapeDtypeStruct((16, 12, 12, 8), np.float32, sharding=by_example(mesh))
     kernel = jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32, sharding=replicated(mesh))

@@ -1,4 +1,7 @@
-"""Images cut as a kernel meets them, and batches cut so that what is written out stays in the cache: for `conv_cpu`."""
+"""Images cut as a kernel meets them, for `conv_cpu`; and depthwise convolutions, which are sums of such shifted images.
+
+Batches are cut too, so that what is written out for some images stays in the cache.
+"""
 
 import contextlib
 import contextvars
@@ -12,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+LOW_MAP = 8  # rows up to which sums go over images that are not cut
 AT_ONCE = 1 << 19  # numbers to be written out at once: 2 MiB, what the caches of two cores hold
 
 _DIVIDED = contextvars.ContextVar('divided', default=False)
@@ -94,3 +98,48 @@ def _parts(x: jax.Array, numbers: int) -> jax.Array:
     if _DIVIDED.get() or 4 * count < min(most, len(x)):
         count = len(x)
     return x.reshape(-1, count, *x.shape[1:])
+
+
+# Depthwise convolutions: images and kernels have as many channels as there are features.
+
+
+def depthwise(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns the convolution of images (batch, height, width, channels) with a kernel (height, width, 1, channels)."""
+    x = written(pad(x, window.padding))
+    return total(taps(x, window, i, j) * kernel[i, j, 0] for i, j in np.ndindex(window.size))
+
+
+def depthwise_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
+    """Convolves with the kernel turned by 180 degrees."""
+    g = written(pad(g, padding))
+    height, width = (n - k + 1 for n, k in zip(g.shape[1:3], kernel.shape[:2], strict=True))
+    return total(
+        g[:, i : i + height, j : j + width] * kernel[kernel.shape[0] - 1 - i, kernel.shape[1] - 1 - j, 0]
+        for i, j in np.ndindex(kernel.shape[:2])
+    )
+
+
+def depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Sums products of shifted images and the gradient, image by image: so they stay in the cache."""
+    x = written(pad(x, window.padding))
+    places = list(np.ndindex(window.size))
+
+    def products(x, g):
+        return [taps(x[None], window, i, j)[0] * g for i, j in places]
+
+    if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > LOW_MAP:
+
+        def add_sums(before, pair):
+            terms, zeros = products(*pair), [np.zeros((), x.dtype)] * len(places)
+            sums = lax.reduce(terms, zeros, lambda a, b: [u + v for u, v in zip(a, b, strict=True)], (0, 1))
+            return before + jnp.stack(sums), None
+
+        gradient, _ = lax.scan(add_sums, jnp.zeros_like(g, shape=(len(places), g.shape[-1])), (x, g))
+    else:  # many taps: sums of whole images, added up at the end
+
+        def add_images(totals, pair):
+            return [a + b for a, b in zip(totals, products(*pair), strict=True)], None
+
+        totals, _ = lax.scan(add_images, [jnp.zeros_like(g[0])] * len(places), (x, g))
+        gradient = jnp.stack([tap.sum((0, 1)) for tap in totals])
+    return gradient.reshape(*window.size, 1, g.shape[-1])
