@@ -13,6 +13,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 
+import jax
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
@@ -39,6 +40,7 @@ class Candidate:
       alpha, beta, gamma: of depth, width and resolution.
       setting: the config keys that make it.
       macs: multiply-adds of one image, counted from the traced program.
+      shapes: of all its variables. Widths and depths are rounded, so two settings may make one net.
     """
 
     kind: str
@@ -47,6 +49,7 @@ class Candidate:
     gamma: float
     setting: dict
     macs: int
+    shapes: tuple[tuple[int, ...], ...]
 
 
 def _multipliers(model: dict, defaults: dict, alpha: float, beta: float) -> dict:
@@ -105,7 +108,10 @@ class Laboratory:
         arguments = {**{k: v for k, v in self.model.items() if k != 'name'}, **knobs}
         net = registry.build(self.config.model.name, **({'num_classes': self.classes} | arguments))
         setting = {**{f'model.{key}': value for key, value in knobs.items()}, 'data.image_size': size}
-        return Candidate(kind, alpha, beta, gamma, setting, cost.macs(net, (size, size, self.channels)))
+        image = (size, size, self.channels)
+        variables = cost.shapes(net, image)
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(variables))
+        return Candidate(kind, alpha, beta, gamma, setting, cost.macs(net, image, variables), shapes)
 
     def grid(self, budget: float, tolerance: float) -> list[Candidate]:
         """Returns the compounds within `tolerance` (a part) of the budget, as counted."""
@@ -132,11 +138,10 @@ class Laboratory:
 
 def distinct(candidates: Sequence[Candidate]) -> list[Candidate]:
     """Returns the candidates without those that round to the net of an earlier one."""
-    kept: list[Candidate] = []
+    kept: dict[tuple, Candidate] = {}
     for candidate in candidates:
-        if candidate.setting not in [one.setting for one in kept]:
-            kept.append(candidate)
-    return kept
+        kept.setdefault((candidate.shapes, candidate.setting['data.image_size']), candidate)
+    return list(kept.values())
 
 
 def settings_of(candidates: Sequence[Candidate], seeds: int) -> list[dict]:

@@ -62,6 +62,9 @@ def test_resnets_are_scaled_by_their_layers_and_width(lab):
 def test_a_compound_that_rounds_to_another_net_is_left_out(lab):
     alone, rounded = lab.candidate('resolution', 1.0, 1.0, 1.4), lab.candidate('compound', 1.1, 1.0, 1.4)
     assert rounded.setting == alone.setting and compound.distinct([lab.base, alone, rounded]) == [lab.base, alone]
+    # 8 layers and 16 channels at first, whether 1.0 or 1.02 times as wide.
+    wider = lab.candidate('compound', 1.0, 1.02, 1.4)
+    assert wider.setting != alone.setting and compound.distinct([lab.base, alone, wider]) == [lab.base, alone]
 
 
 def test_the_best_compound_is_chosen_and_scaled(tmp_path, capsys, monkeypatch):
