@@ -35,8 +35,8 @@ UNROLLED_PARTS = 8
 THIN = 32  # numbers under the kernel up to which they are written out for every place
 FEW_PLACES = 4  # places for each feature below which it costs more to turn a kernel than to use it
 NARROW = 64  # channels below which XLA's library leaves cores idle
-LOW_MAP = 8  # rows below which all that a kernel meets is written out
-FEW_TAPS = 9  # of a kernel up to which it may be
+LOW_MAP = 8  # rows of a map below which kernel gradients write out all that the kernel meets
+FEW_TAPS = 9  # taps up to which they do so
 BOTH_NARROW = 48  # channels and features under a row and a column of the kernel up to which one product is best
 WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
@@ -168,13 +168,11 @@ def _by_products(x: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(x.shape[1:3], padding, (rows, columns), strict=True))
     if channels >= 4 * features:
         parts = x @ kernel.transpose(2, 0, 1, 3).reshape(channels, -1)
-        parts = shifted.pad(shifted.written(parts), padding)
-        met = [parts[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-    else:
-        x = shifted.pad(x, padding)
-        x = shifted.written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
-        parts = shifted.written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
-        met = [parts[:, i : i + height] for i in range(rows)]
+        return _sum_of_taps(parts, list(np.ndindex(rows, columns)), (height, width), padding)
+    x = shifted.pad(x, padding)
+    x = shifted.written(jnp.concatenate([x[:, :, j : j + width] for j in range(columns)], axis=-1))
+    parts = shifted.written(x @ kernel.transpose(1, 2, 0, 3).reshape(columns * channels, -1))
+    met = [parts[:, i : i + height] for i in range(rows)]
     return shifted.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
@@ -187,12 +185,17 @@ def _dense_full(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
 
 def _by_parts(g: jax.Array, kernel: jax.Array, padding) -> jax.Array:
     """Returns the same as one product with the kernel as it is: where maps are low, to turn it is most of the work."""
-    rows, columns, channels, features = kernel.shape
+    rows, columns, _, features = kernel.shape
     height, width = (n + sum(pad) - k + 1 for n, pad, k in zip(g.shape[1:3], padding, (rows, columns), strict=True))
-    parts = shifted.pad(shifted.written(g @ kernel.reshape(-1, features).T), padding)
-    taps = [(i, j) for i in range(rows) for j in range(columns)]
-    met = [parts[:, rows - 1 - i :, columns - 1 - j :][:, :height, :width] for i, j in taps]
-    return shifted.total(part[..., k * channels : (k + 1) * channels] for k, part in enumerate(met))
+    turned = [(rows - 1 - i, columns - 1 - j) for i, j in np.ndindex(rows, columns)]
+    return _sum_of_taps(g @ kernel.reshape(-1, features).T, turned, (height, width), padding)
+
+
+def _sum_of_taps(parts: jax.Array, taps: list[tuple[int, int]], output: tuple[int, int], padding) -> jax.Array:
+    """Returns the sum of what each tap made of every pixel, side by side as channels, shifted by the tap."""
+    parts, features = shifted.pad(shifted.written(parts), padding), parts.shape[-1] // len(taps)
+    met = [parts[:, i : i + output[0], j : j + output[1]] for i, j in taps]
+    return shifted.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
 def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:

@@ -15,14 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-LOW_MAP = 8  # rows up to which sums go over images that are not cut
+WHOLE_SUMS = 8  # rows up to which depthwise kernel gradients add up whole images
 AT_ONCE = 1 << 19  # numbers to be written out at once: 2 MiB, what the caches of two cores hold
 
 _DIVIDED = contextvars.ContextVar('divided', default=False)
 
 
 def written(x: jax.Array) -> jax.Array:
-    """Returns x itself, computed before what uses it and not again within each use."""
+    """Returns x itself, behind a barrier: XLA does not rewrite what uses it and what makes it as one expression.
+
+    It may still fuse the two.
+    """
     return lax.optimization_barrier(x)
 
 
@@ -127,7 +130,7 @@ def depthwise_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     def products(x, g):
         return [taps(x[None], window, i, j)[0] * g for i, j in places]
 
-    if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > LOW_MAP:
+    if window.strides == (1, 1) and window.size <= (3, 3) and g.shape[1] > WHOLE_SUMS:
 
         def add_sums(before, pair):
             terms, zeros = products(*pair), [np.zeros((), x.dtype)] * len(places)
