@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
-from cvresearch.nn import conv_shifted
+from cvresearch.nn import conv_cpu, conv_shifted
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
@@ -214,3 +214,15 @@ def test_a_batch_over_devices_is_not_cut(monkeypatch):
     program = jax.jit(jax.grad(lambda k, x: jnp.sum(jnp.sin(conv2d(x, k))))).lower(kernel, images).compile().as_text()
     assert 'all-reduce' in program
     assert 'while' not in program and 'all-gather' not in program
+
+
+@pytest.mark.parametrize('size', [(3, 3, 8, 24), (3, 3, 80, 20)])  # columns written out; all taps in one product
+def test_narrow_convolutions_as_products(size, monkeypatch):
+    monkeypatch.setattr(conv_cpu, 'WORTHWHILE', 0)
+    rng = np.random.default_rng(0)
+    with jax.enable_x64(True):
+        x, kernel = rng.standard_normal((2, 6, 7, size[2])), rng.standard_normal(size)
+        function = functools.partial(conv2d, padding=((1, 1), (0, 2)))
+        assert 'convolution' not in jax.jit(function).lower(x, kernel).as_text()
+        expected = operation(x, kernel, padding=((1, 1), (0, 2)))
+        np.testing.assert_allclose(jax.jit(function)(x, kernel), expected, rtol=1e-10, atol=1e-10)
