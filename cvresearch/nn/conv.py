@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images, Kernel
 from cvresearch.base.errors import UserError
-from cvresearch.nn import conv_cpu, devices
+from cvresearch.nn import conv_cpu, conv_onednn, devices
 from cvresearch.nn.conv_primitives import (
     Window,
     forward_p,
@@ -25,9 +25,9 @@ from cvresearch.nn.conv_primitives import (
     plain,
 )
 
-lower_on_cpu(forward_p, conv_cpu.forward)
-lower_on_cpu(input_gradient_p, conv_cpu.input_gradient)
-lower_on_cpu(kernel_gradient_p, conv_cpu.kernel_gradient)
+lower_on_cpu(forward_p, conv_onednn.forward, conv_cpu.forward)
+lower_on_cpu(input_gradient_p, conv_onednn.input_gradient, conv_cpu.input_gradient)
+lower_on_cpu(kernel_gradient_p, conv_onednn.kernel_gradient, conv_cpu.kernel_gradient)
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
 

@@ -24,14 +24,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cvresearch.nn import conv_groups as grouped
 from cvresearch.nn import conv_shifted as shifted
 
 Images = Float[Array, 'batch height width channels']
 Maps = Float[Array, 'batch rows columns features']
 Kernel = Float[Array, 'kernel_height kernel_width depth features']
 
-DENSE_CHANNELS = 32  # input channels that grouped convolutions are joined up to
-UNROLLED_PARTS = 8
 THIN = 32  # numbers under the kernel up to which they are written out for every place
 FEW_PLACES = 4  # places for each feature below which it costs more to turn a kernel than to use it
 NARROW = 64  # channels below which XLA's library leaves cores idle
@@ -64,12 +63,12 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
         return jnp.zeros((x.shape[0], *window.output, kernel.shape[3]), x.dtype)
     if window.groups > 1:
         if kernel.shape[2] > 1:
-            return _grouped(forward, x, kernel, window)
+            return grouped.convolution(forward, x, kernel, window)
         return shifted.depthwise(_repeat(x, kernel.shape[3] // window.groups), kernel, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
-        return jnp.einsum('nhwc,co->nhwo', _strided(x, window.strides), kernel[0, 0])
+        return jnp.einsum('nhwc,co->nhwo', shifted.strided(x, window.strides), kernel[0, 0])
     if _is_thin(x, window):
         product = kernel.reshape(-1, kernel.shape[3]).T @ shifted.met(x, window)
         return product.reshape(-1, x.shape[0], *window.output).transpose(1, 2, 3, 0)
@@ -83,9 +82,9 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     if not g.size or not kernel.size:
         return jnp.zeros((g.shape[0], *window.image, channels), g.dtype)
     if window.groups > 1 and kernel.shape[2] > 1:
-        return _grouped(input_gradient, g, kernel, window)
+        return grouped.convolution(input_gradient, g, kernel, window)
     if window.groups > 1:
-        result = _phases(shifted.depthwise_full, g, kernel, window)
+        result = shifted.phases(shifted.depthwise_full, g, kernel, window)
         return result.reshape(*result.shape[:3], channels, -1).sum(-1) if result.shape[-1] != channels else result
     if _is_whole(window):
         return (g[:, 0, 0] @ kernel.reshape(-1, kernel.shape[3]).T).reshape(len(g), *window.image, channels)
@@ -95,7 +94,7 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
         ]
         product = jnp.einsum('nhwo,co->nhwc', g, kernel[0, 0])
         return lax.pad(product, np.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    return _phases(_dense_full, g, kernel, window)
+    return shifted.phases(_dense_full, g, kernel, window)
 
 
 @_in_float32
@@ -105,12 +104,12 @@ def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
         return jnp.zeros((*window.size, x.shape[-1] // window.groups, g.shape[-1]), x.dtype)
     if window.groups > 1:
         if x.shape[-1] > window.groups:
-            return _grouped_kernel_gradient(x, g, window)
+            return grouped.kernel_gradient(kernel_gradient, x, g, window)
         return shifted.depthwise_kernel_gradient(_repeat(x, g.shape[-1] // window.groups), g, window)
     if _is_whole(window):
         return (x.reshape(len(x), -1).T @ g[:, 0, 0]).reshape(*window.size, x.shape[-1], -1)
     if _is_product(window):
-        x, g = (array.reshape(-1, array.shape[-1]) for array in (_strided(x, window.strides), g))
+        x, g = (array.reshape(-1, array.shape[-1]) for array in (shifted.strided(x, window.strides), g))
         return (x.T @ g)[None, None]
     if _is_thin(x, window):
         return (shifted.met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
@@ -129,10 +128,6 @@ def _is_whole(window) -> bool:
 def _is_thin(x: jax.Array, window) -> bool:
     """Whether all that a kernel meets at one place is so little that it is best written out: MNIST, CIFAR stems."""
     return window.strides == (1, 1) and math.prod(window.size) * x.shape[-1] <= THIN
-
-
-def _strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
-    return x[:, :: strides[0], :: strides[1]]
 
 
 def _repeat(x: jax.Array, times: int) -> jax.Array:
@@ -198,34 +193,6 @@ def _sum_of_taps(parts: jax.Array, taps: list[tuple[int, int]], output: tuple[in
     return shifted.total(part[..., k * features : (k + 1) * features] for k, part in enumerate(met))
 
 
-def _phases(full, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns the input gradient of a strided convolution, without a gradient full of zeros.
-
-    Padded row s * u + a of the input met the taps a, a + s, a + 2s ... of the kernel, at the rows u, u - 1,
-    u - 2 ... of the output. So each of the s * s phases a is a convolution of its own with a part of the kernel.
-    """
-    if window.dilation != (1, 1):
-        zeros = [*((0, 0, gap - 1) for gap in window.dilation), (0, 0, 0), (0, 0, 0)]
-        kernel = lax.pad(kernel, np.zeros((), kernel.dtype), zeros)
-    counts = [(n - 1 + pad[0]) // s + 1 for n, pad, s in zip(window.image, window.padding, window.strides, strict=True)]
-    down, across = window.strides
-
-    def phase(a: int, b: int) -> jax.Array:
-        part = kernel[a::down, b::across]
-        if not part.size:
-            return jnp.zeros((g.shape[0], *counts, features), g.dtype)
-        padding = [(t - 1, n - size) for t, n, size in zip(part.shape[:2], counts, g.shape[1:3], strict=True)]
-        return full(g, part, padding)
-
-    features = jax.eval_shape(lambda: full(g, kernel[:1, :1], [(0, 0), (0, 0)])).shape[-1]
-    rows = [jnp.stack([phase(a, b) for b in range(across)], 3) if across > 1 else phase(a, 0) for a in range(down)]
-    rows = [row.reshape(row.shape[0], row.shape[1], -1, features) for row in rows]
-    x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
-    # Rows that no window met, after the last, are zeros.
-    axes = zip(window.image, window.padding, x.shape[1:3], strict=True)
-    return shifted.pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
-
-
 # Kernel gradients. XLA's product with a left factor to be turned is slow, so most are turned beforehand.
 
 
@@ -257,15 +224,9 @@ def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.
     return shifted.summed(functools.partial(gradient, window=window), x, g, columns)
 
 
-def _columns(x: jax.Array, window) -> jax.Array:
-    """Returns what the kernel's columns meet, (batch, padded height, output width, columns * channels)."""
-    x = shifted.written(shifted.pad(x, window.padding))
-    return shifted.written(jnp.concatenate(shifted.cut(x, window, 2), axis=-1))
-
-
 def _kernel_by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns a product for each row of the kernel, with the gradient padded to where the row begins."""
-    columns, high, features = _columns(x, window), g.shape[1], g.shape[-1]
+    columns, high, features = shifted.columns(x, window), g.shape[1], g.shape[-1]
     below = [columns.shape[1] - high - i for i in shifted.starts(window, 0)]
     right = [shifted.pad(g, [(i, j), (0, 0)]) for i, j in zip(shifted.starts(window, 0), below, strict=True)]
     left, shape = _flat(columns), (window.size[1], x.shape[-1], window.size[0], features)
@@ -279,13 +240,13 @@ def _kernel_by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
 def _kernel_of_low_maps(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns one product of all that the kernel meets with the gradient."""
-    met = shifted.written(jnp.concatenate(shifted.cut(_columns(x, window), window, 1), axis=-1))
+    met = shifted.written(jnp.concatenate(shifted.cut(shifted.columns(x, window), window, 1), axis=-1))
     return (shifted.written(_flat(met).T) @ _flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
 
 
 def _kernel_by_strided_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns a product for each row of the kernel, with what the row meets cut out: of most rows that is little."""
-    rows = [_flat(shifted.written(row)) for row in shifted.cut(_columns(x, window), window, 1)]
+    rows = [_flat(shifted.written(row)) for row in shifted.cut(shifted.columns(x, window), window, 1)]
     return jnp.stack([_wider_right(row, _flat(g)) for row in rows]).reshape(*window.size, x.shape[-1], g.shape[-1])
 
 
@@ -296,57 +257,3 @@ def _wider_right(left: jax.Array, right: jax.Array) -> jax.Array:
 
 def _flat(x: jax.Array) -> jax.Array:
     return x.reshape(-1, x.shape[-1])
-
-
-# Grouped: dense convolutions over as many groups at once as fill DENSE_CHANNELS.
-
-
-def _grouped(function, x: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns `forward` or `input_gradient` of each part, side by side."""
-    together = _together(window.groups, kernel.shape[2])
-    dense = dataclasses.replace(window, groups=1)
-    parts = [_parts(array, window.groups // together) for array in (x, kernel)]
-    return _over_parts(lambda part: function(part[0], _on_diagonal(part[1], together), dense), parts)
-
-
-def _grouped_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    together = _together(window.groups, x.shape[-1] // window.groups)
-    dense = dataclasses.replace(window, groups=1)
-    parts = [_parts(array, window.groups // together) for array in (x, g)]
-    return _over_parts(lambda part: _diagonal(kernel_gradient(part[0], part[1], dense), together), parts)
-
-
-def _parts(x: jax.Array, count: int) -> list[jax.Array]:
-    """Returns x cut along its channels."""
-    return jnp.split(x, count, axis=-1)
-
-
-def _over_parts(function, parts: list[list[jax.Array]]) -> jax.Array:
-    """Returns the results for all parts, joined along the channels: many of them by a loop, which compiles once."""
-    if len(parts[0]) <= UNROLLED_PARTS:
-        return jnp.concatenate([function(part) for part in zip(*parts, strict=True)], axis=-1)
-    results = jnp.moveaxis(lax.map(function, [jnp.stack(arrays) for arrays in parts]), 0, -2)
-    return results.reshape(*results.shape[:-2], -1)
-
-
-def _together(groups: int, depth: int) -> int:
-    """Returns how many groups of `depth` channels make one dense convolution."""
-    return max(n for n in range(1, groups + 1) if groups % n == 0 and (n == 1 or n * depth <= DENSE_CHANNELS))
-
-
-def _on_diagonal(kernel: jax.Array, groups: int) -> jax.Array:
-    """Returns (height, width, groups * depth, features), zero but where depth and features share a group."""
-    height, width, depth, features = kernel.shape
-    blocks = kernel.reshape(height, width, 1, depth, groups, features // groups) * _same_group(groups, kernel.dtype)
-    return blocks.reshape(height, width, groups * depth, features)
-
-
-def _diagonal(kernel: jax.Array, groups: int) -> jax.Array:
-    """Returns what `_on_diagonal` spread out, (height, width, depth, features)."""
-    height, width, channels, features = kernel.shape
-    blocks = kernel.reshape(height, width, groups, -1, groups, features // groups) * _same_group(groups, kernel.dtype)
-    return blocks.sum(2).reshape(height, width, channels // groups, features)
-
-
-def _same_group(groups: int, dtype) -> jax.Array:
-    return jnp.eye(groups, dtype=dtype).reshape(groups, 1, groups, 1)

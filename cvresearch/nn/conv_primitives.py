@@ -129,9 +129,17 @@ def _primitive(name: str, shape: Callable, default: Callable) -> Primitive:
     return primitive
 
 
-def lower_on_cpu(primitive: Primitive, rule: Callable) -> None:
-    """Lowers a primitive on CPUs by a function (left, right, window) -> result, members one after the other."""
-    one_by_one = _lowered(rule, lambda rule, *both: lax.map(lambda pair: rule(*pair), both))
+def lower_on_cpu(primitive: Primitive, *rules: Callable) -> None:
+    """Lowers a primitive on CPUs by functions (left, right, window) -> result, members one after the other.
+
+    What a function returns NotImplemented for is left to the next.
+    """
+
+    def first(left, right, window):
+        results = (rule(left, right, window) for rule in rules)
+        return next(result for result in results if result is not NotImplemented)
+
+    one_by_one = _lowered(first, lambda rule, *both: lax.map(lambda pair: rule(*pair), both))
     mlir.register_lowering(primitive, one_by_one, 'cpu')
 
 

@@ -48,6 +48,17 @@ def cut(x: jax.Array, window, axis: int) -> list[jax.Array]:
     return [lax.slice_in_dim(x, i, i + reach, stride, axis) for i in starts(window, axis - 1)]
 
 
+def columns(x: jax.Array, window) -> jax.Array:
+    """Returns what the kernel's columns meet, (batch, padded height, output width, columns * channels)."""
+    x = written(pad(x, window.padding))
+    return written(jnp.concatenate(cut(x, window, 2), axis=-1))
+
+
+def strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
+    """Returns every so many rows and columns of images."""
+    return x[:, :: strides[0], :: strides[1]]
+
+
 def met(x: jax.Array, window) -> jax.Array:
     """Returns all that a kernel without strides meets, (taps * channels, batch * output height * output width)."""
     x = written(pad(written(x), window.padding).transpose(3, 0, 1, 2))
@@ -78,7 +89,12 @@ def divided(over_devices: bool) -> Iterator[None]:
         _DIVIDED.reset(token)
 
 
-def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int) -> jax.Array:
+def over_devices() -> bool:
+    """Whether batches lie on several devices."""
+    return _DIVIDED.get()
+
+
+def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int, at_once: int | None = None) -> jax.Array:
     """Returns function(x, g), a sum over the images, computed for some of them at a time.
 
     Args:
@@ -86,21 +102,56 @@ def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int) -> jax.
       x: images; the first axis is the batch.
       g: the gradients.
       numbers: that the function writes out for one image.
+      at_once: how many may be written out, `AT_ONCE` by default.
     """
-    parts = _parts(x, numbers), _parts(g, numbers)
+    most = max(1, (at_once or AT_ONCE) // numbers)
+    parts = _parts(x, most), _parts(g, most)
     if len(parts[0]) == 1:
         return function(x, g)
     shape = jax.eval_shape(function, *(part[0] for part in parts)).shape
     return lax.scan(lambda sums, part: (sums + function(*part), None), jnp.zeros_like(g, shape=shape), parts)[0]
 
 
-def _parts(x: jax.Array, numbers: int) -> jax.Array:
-    """Returns (parts, images, ...) with about AT_ONCE numbers a part; one part if no divisor of the batch suits."""
-    most = max(1, AT_ONCE // numbers)
+def _parts(x: jax.Array, most: int) -> jax.Array:
+    """Returns (parts, images, ...) of about so many images at most; one part if no divisor of the batch suits."""
     count = max(n for n in range(1, min(most, len(x)) + 1) if len(x) % n == 0)
     if _DIVIDED.get() or 4 * count < min(most, len(x)):
         count = len(x)
     return x.reshape(-1, count, *x.shape[1:])
+
+
+def phases(full: Callable, g: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns the input gradient of a strided convolution, without a gradient full of zeros.
+
+    Args:
+      full: (g, kernel, padding) -> the convolution with the kernel turned.
+      g: the gradient of the maps.
+      kernel: HWIO.
+      window: of the convolution.
+
+    Padded row s * u + a of the input met the taps a, a + s, a + 2s ... of the kernel, at the rows u, u - 1,
+    u - 2 ... of the output. So each of the s * s phases a is a convolution of its own with a part of the kernel.
+    """
+    if window.dilation != (1, 1):
+        zeros = [*((0, 0, gap - 1) for gap in window.dilation), (0, 0, 0), (0, 0, 0)]
+        kernel = lax.pad(kernel, np.zeros((), kernel.dtype), zeros)
+    counts = [(n - 1 + pad[0]) // s + 1 for n, pad, s in zip(window.image, window.padding, window.strides, strict=True)]
+    down, across = window.strides
+
+    def phase(a: int, b: int) -> jax.Array:
+        part = kernel[a::down, b::across]
+        if not part.size:
+            return jnp.zeros((g.shape[0], *counts, features), g.dtype)
+        padding = [(t - 1, n - size) for t, n, size in zip(part.shape[:2], counts, g.shape[1:3], strict=True)]
+        return full(g, part, padding)
+
+    features = jax.eval_shape(lambda: full(g, kernel[:1, :1], [(0, 0), (0, 0)])).shape[-1]
+    rows = [jnp.stack([phase(a, b) for b in range(across)], 3) if across > 1 else phase(a, 0) for a in range(down)]
+    rows = [row.reshape(row.shape[0], row.shape[1], -1, features) for row in rows]
+    x = (jnp.stack(rows, 2) if down > 1 else rows[0]).reshape(g.shape[0], counts[0] * down, -1, features)
+    # Rows that no window met, after the last, are zeros.
+    axes = zip(window.image, window.padding, x.shape[1:3], strict=True)
+    return pad(x, [(-before, n + before - size) for n, (before, _), size in axes])
 
 
 # Depthwise convolutions: images and kernels have as many channels as there are features.

@@ -10,7 +10,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images, JaxArray
-from cvresearch.nn import sliding
+from cvresearch.nn import devices, sliding
 from cvresearch.nn.conv import Padding, explicit, pair
 
 
@@ -49,8 +49,20 @@ def _max_pool_jvp(window, strides, padding, primals, tangents):
     if not y.size:
         return y, jnp.zeros_like(y)
     derived = lambda x, dx, y: jax.jvp(lambda x: nn.max_pool(x, window, strides, padding), (x,), (dx,))[1]  # noqa: E731
-    written_out = functools.partial(_first_maximum, window, strides, padding)
+    written_out = functools.partial(_by_image, functools.partial(_first_maximum, window, strides, padding))
     return y, lax.platform_dependent(x, dx, y, cpu=written_out, default=derived)
+
+
+def _by_image(function, *arrays: jax.Array) -> jax.Array:
+    """Returns a function of images for one after the other; of all at once where they lie on several devices.
+
+    XLA:CPU would fuse the transpose, which is the gradient, with what makes the gradient of the maps, and compute that
+    anew at each place where a pixel has a part: in DenseNet a sum of all layers of a stage. It does not for a loop.
+    """
+    mesh = devices.mesh()
+    if mesh is not None and mesh.size > 1:
+        return function(*arrays)
+    return lax.map(lambda image: function(*(x[None] for x in image))[0], arrays)
 
 
 def _first_maximum(window, strides, padding, x: jax.Array, dx: jax.Array, y: jax.Array) -> jax.Array:
@@ -115,7 +127,8 @@ def _window_sum_jvp(window, strides, padding, primals, tangents):
     sum_ = functools.partial(_window_sum, window=window, strides=strides, padding=padding)
     if window != strides or any(map(any, padding)):
         return sum_(x), sum_(dx)
-    return sum_(x), lax.platform_dependent(dx, cpu=functools.partial(_tile_sum, window), default=sum_)
+    by_tiles = functools.partial(_by_image, functools.partial(_tile_sum, window))
+    return sum_(x), lax.platform_dependent(dx, cpu=by_tiles, default=sum_)
 
 
 def _tile_sum(window, x: jax.Array) -> jax.Array:

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.sharding import PartitionSpec as P
 
+from cvresearch.base import compile_cache
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
-from cvresearch.nn import conv_cpu, conv_shifted
+from cvresearch.nn import conv_cpu, conv_onednn, conv_shifted, onednn
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
@@ -226,3 +227,62 @@ def test_narrow_convolutions_as_products(size, monkeypatch):
         assert 'convolution' not in jax.jit(function).lower(x, kernel).as_text()
         expected = operation(x, kernel, padding=((1, 1), (0, 2)))
         np.testing.assert_allclose(jax.jit(function)(x, kernel), expected, rtol=1e-10, atol=1e-10)
+
+
+@pytest.fixture
+def everything_by_onednn(monkeypatch):
+    if not onednn.available():
+        pytest.skip('jaxlib has no oneDNN here, or is of a version that is not known')
+    monkeypatch.setattr(conv_onednn, 'WORTHWHILE', 0)
+
+
+# A product, a strided one, rows of the kernel, all its taps, dilated, fewer features than channels, low maps, wide
+# strides with a kernel cropped, groups, groups with strides.
+BY_ONEDNN = [
+    ((2, 8, 8, 16), (1, 1, 16, 8), {}), ((2, 9, 8, 16), (1, 1, 16, 8), dict(strides=2)),
+    ((2, 12, 11, 8), (3, 5, 8, 12), dict(padding=((1, 2), (0, 3)))), ((3, 12, 12, 4), (3, 3, 4, 16), {}),
+    ((2, 14, 13, 8), (3, 3, 8, 8), dict(dilation=(2, 3))), ((2, 12, 10, 16), (3, 4, 16, 8), {}),
+    ((2, 4, 4, 8), (3, 3, 8, 8), {}), ((2, 13, 12, 3), (2, 7, 3, 8), dict(strides=(3, 4), padding=2)),
+    ((2, 8, 8, 32), (3, 3, 4, 64), dict(groups=8)), ((2, 9, 9, 24), (3, 3, 8, 12), dict(groups=3, strides=2)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('image', 'size', 'arguments'), BY_ONEDNN)
+def test_value_and_both_gradients_by_onednn(image, size, arguments, everything_by_onednn):
+    rng = np.random.default_rng(0)
+    x, kernel = (jnp.asarray(rng.standard_normal(shape), jnp.float32) for shape in (image, size))
+    ours = jax.jit(functools.partial(value_and_gradients, functools.partial(conv2d, **arguments)))
+    exact = functools.partial(operation, **arguments)
+    weight = jnp.asarray(rng.standard_normal(jax.eval_shape(exact, x, kernel).shape), jnp.float32)
+    program = ours.lower(x, kernel, weight).as_text()
+    assert program.count('__onednn$convolution') >= 2 and '__onednn$matmul' in program
+    with jax.enable_x64(True):
+        wanted = value_and_gradients(exact, *(each.astype(jnp.float64) for each in (x, kernel, weight)))
+    for got, exactly in zip(ours(x, kernel, weight), wanted, strict=True):
+        np.testing.assert_allclose(got, exactly, rtol=1e-4, atol=1e-4)
+
+
+def test_a_program_that_calls_onednn_stays_out_of_the_cache_on_disk(everything_by_onednn):
+    counted, shapes = [], [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((1, 8, 8, 4), (3, 3, 4, 4))]
+    with compile_cache.empty():
+        for function in (conv2d, operation):
+            for _ in range(2):
+                jax.clear_caches()
+                with compile_cache.counted() as counts:
+                    jax.jit(function).lower(*shapes).compile()
+                counted.append(counts)
+    assert counted == [{'cached': 0, 'compiled': 1}] * 3 + [{'cached': 1, 'compiled': 0}]
+
+
+def test_batches_over_devices_and_other_versions_do_without_onednn(everything_by_onednn, monkeypatch):
+    images = jax.ShapeDtypeStruct((16, 12, 12, 8), np.float32, sharding=by_example(make_mesh()))
+    kernel = jax.ShapeDtypeStruct((3, 3, 8, 16), np.float32, sharding=replicated(make_mesh()))
+    assert 'onednn' not in jax.jit(lambda x, k: conv2d(x, k)).lower(images, kernel).as_text()
+    monkeypatch.setattr(onednn, 'TESTED', ('0.0.1',))
+    onednn.available.cache_clear()
+    try:
+        alone = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in (images, kernel)]
+        assert 'onednn' not in jax.jit(lambda x, k: conv2d(x, k)).lower(*alone).as_text()
+    finally:
+        monkeypatch.undo()
+        onednn.available.cache_clear()
