@@ -13,6 +13,8 @@ from cvresearch.base.arrays import Images, JaxArray
 from cvresearch.nn import devices, sliding
 from cvresearch.nn.conv import Padding, explicit, pair
 
+LARGE = 1 << 20  # numbers from which a loop over images costs nothing
+
 
 def max_pool(
     x: Images,
@@ -54,13 +56,13 @@ def _max_pool_jvp(window, strides, padding, primals, tangents):
 
 
 def _by_image(function, *arrays: jax.Array) -> jax.Array:
-    """Returns a function of images for one after the other; of all at once where they lie on several devices.
+    """Returns a function of images for one after the other; of all at once if they are few or lie on several devices.
 
     XLA:CPU would fuse the transpose, which is the gradient, with what makes the gradient of the maps, and compute that
     anew at each place where a pixel has a part: in DenseNet a sum of all layers of a stage. It does not for a loop.
     """
     mesh = devices.mesh()
-    if mesh is not None and mesh.size > 1:
+    if arrays[0].size < LARGE or (mesh is not None and mesh.size > 1):
         return function(*arrays)
     return lax.map(lambda image: function(*(x[None] for x in image))[0], arrays)
 
