@@ -18,6 +18,7 @@ DEFAULTS = {
     'jax_debug_nans': False,
     'jax_debug_infs': False,
 }
+ONEDNN = 'CVRESEARCH_ONEDNN'  # environment variable: 0 has convolutions on CPUs done without oneDNN (nn/onednn.py)
 HARMLESS = ('jax_debug_nans', 'jax_debug_infs')  # they stop a run, and change no number of one that goes on
 REFUSED = {
     'jax_enable_x64': 'a run computes in config.dtype, with parameters in float32',
@@ -33,12 +34,13 @@ def check() -> None:
 
 
 def changed() -> dict[str, object]:
-    """Returns what differs from JAX's defaults, by the name of the setting, and XLA_FLAGS where there are any."""
+    """Returns what differs from JAX's defaults, by the name of the setting, and other words of the environment."""
     settings: dict[str, object] = {name: getattr(jax.config, name) for name in DEFAULTS}
     settings = {name: value.value if isinstance(value, enum.Enum) else value for name, value in settings.items()}
     differing: dict[str, object] = {name: value for name, value in settings.items() if value != DEFAULTS[name]}
     flags = os.environ.get('XLA_FLAGS', '').split()
-    return differing | ({'XLA_FLAGS': flags} if flags else {})
+    without = {ONEDNN: '0'} if os.environ.get(ONEDNN) == '0' else {}
+    return differing | without | ({'XLA_FLAGS': flags} if flags else {})
 
 
 def warnings(now: dict, before: dict | None) -> list[str]:
@@ -50,7 +52,7 @@ def warnings(now: dict, before: dict | None) -> list[str]:
     """
 
     def numbers(settings: dict) -> dict:
-        return {name: value for name, value in settings.items() if name in DEFAULTS and name not in HARMLESS}
+        return {name: value for name, value in settings.items() if name in (*DEFAULTS, ONEDNN) and name not in HARMLESS}
 
     def text(settings: dict) -> str:
         return ', '.join(f'{name.upper()}={value}' for name, value in settings.items()) or "JAX's defaults"

@@ -34,6 +34,12 @@ def test_a_session_with_other_settings_than_the_last_is_said():
     assert "had JAX_DEFAULT_PRNG_IMPL=rbg, this one has JAX's defaults" in line
 
 
+def test_doing_without_onednn_is_recorded(monkeypatch):
+    monkeypatch.setenv(settings.ONEDNN, '0')
+    differs, another = settings.warnings(settings.changed(), {})
+    assert differs.startswith('CVRESEARCH_ONEDNN=0: numbers differ') and 'this one has CVRESEARCH_ONEDNN=0' in another
+
+
 def test_jaxs_defaults_are_what_we_take_for_them():
     assert set(settings.changed()) <= {'XLA_FLAGS'}
 
