@@ -14,7 +14,6 @@ factor, any other order of dimensions inside a loop) falls to code that is tens 
 Sums are in another order, so results differ by rounding. 16-bit floats are computed in float32 and rounded once.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -204,12 +203,7 @@ def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
       g: the gradient of the maps, (batch, *window.output, features).
       window: a `conv_primitives.Window`, of one group.
     """
-    if x.shape[-1] > g.shape[-1] and window.strides == window.dilation == (1, 1):
-        # The fewer channels are those to be shifted: image and gradient exchange their parts.
-        padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
-        turned = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
-        return lax.rev(_kernel_of_some_images_at_a_time(g, x, turned), (0, 1)).transpose(0, 1, 3, 2)
-    return _kernel_of_some_images_at_a_time(x, g, window)
+    return shifted.of_the_fewer_channels(_kernel_of_some_images_at_a_time, x, g, window)
 
 
 def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:

@@ -7,7 +7,6 @@ The input gradient is a convolution with the kernel turned, and the kernel gradi
 with the gradient of the maps.
 """
 
-import dataclasses
 import functools
 import math
 
@@ -78,17 +77,12 @@ def _full(g: jax.Array, kernel: jax.Array, padding, groups: int) -> jax.Array:
 
 
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    if window.strides == window.dilation == (1, 1) and x.shape[-1] > g.shape[-1]:
-        # The fewer channels are those to be shifted: image and gradient exchange their parts.
-        padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
-        exchanged = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
-        return lax.rev(_of_some_images_at_a_time(g, x, exchanged), (0, 1)).transpose(0, 1, 3, 2)
-    return _of_some_images_at_a_time(x, g, window)
+    if window.size == (1, 1) and not any(map(any, window.padding)):
+        return onednn.turned_product(_flat(shifted.strided(x, window.strides)), _flat(g))[None, None]
+    return shifted.of_the_fewer_channels(_of_some_images_at_a_time, x, g, window)
 
 
 def _of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    if window.size == (1, 1) and not any(map(any, window.padding)):
-        return onednn.turned_product(_flat(shifted.strided(x, window.strides)), _flat(g))[None, None]
     channels, features = x.shape[-1], g.shape[-1]
     if window.strides[0] > 1 or g.shape[1] < LOW_MAP or max(channels, features) > WIDE or features > 2 * channels:
         numbers = math.prod(window.output) * math.prod(window.size) * channels

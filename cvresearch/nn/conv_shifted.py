@@ -5,6 +5,7 @@ Batches are cut too, so that what is written out for some images stays in the ca
 
 import contextlib
 import contextvars
+import dataclasses
 import functools
 import math
 import operator
@@ -110,6 +111,18 @@ def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int, at_once
         return function(x, g)
     shape = jax.eval_shape(function, *(part[0] for part in parts)).shape
     return lax.scan(lambda sums, part: (sums + function(*part), None), jnp.zeros_like(g, shape=shape), parts)[0]
+
+
+def of_the_fewer_channels(gradient: Callable, x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns gradient(x, g, window), of a dense kernel; what it shifts, its first argument, has the fewer channels.
+
+    Without strides the maps' gradient may be shifted as well as the images: the two exchange their parts.
+    """
+    if x.shape[-1] <= g.shape[-1] or (window.strides, window.dilation) != ((1, 1), (1, 1)):
+        return gradient(x, g, window)
+    padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
+    exchanged = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
+    return lax.rev(gradient(g, x, exchanged), (0, 1)).transpose(0, 1, 3, 2)
 
 
 def _parts(x: jax.Array, most: int) -> jax.Array:

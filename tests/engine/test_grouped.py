@@ -8,14 +8,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 import cvresearch
 from cvresearch.base import mesh as meshes
 from cvresearch.engine import ahead
 from cvresearch.engine.experiment import Experiment
 from cvresearch.inspect import hlo
-from cvresearch.nn import devices
+from cvresearch.nn import conv_primitives, devices
 from cvresearch.nn.conv import conv2d, plain_lowering
+from cvresearch.nn.conv_primitives import Window
 from tests.interop.nets import CHEAPEST, small_shape
 
 ONE_EACH = '(1, 1, 1, 1)'
@@ -98,3 +100,21 @@ def test_on_gpus_only_the_gradient_of_the_kernel_is_summed_over_devices():
         traced = jax.jit(jax.grad(lambda x, k: jnp.sum(jnp.sin(conv2d(x, k, groups=4))), (0, 1))).trace(images, kernel)
         program = traced.lower(lowering_platforms=('cuda',)).as_text()
     assert re.findall(r'all_reduce.*?}\) : \((tensor<.*?>)\)', program, re.DOTALL) == ['tensor<3x3x2x8xf32>']
+
+
+def test_gradients_in_the_form_of_gpus_are_of_the_devices_own_images():
+    mesh, window = meshes.make_mesh(8), Window((8, 8), (3, 3), padding=((1, 1), (1, 1)), groups=4)
+    rng = np.random.default_rng(0)
+    x, g = (rng.standard_normal((16, 8, 8, 8)).astype(np.float32) for _ in range(2))
+    kernel = rng.standard_normal((3, 3, 2, 8)).astype(np.float32)
+
+    def gradients(x, kernel, g):
+        kernel = jax.lax.pcast(kernel, mesh.axis_names, to='varying')
+        of_kernel = conv_primitives._plain_kernel_gradient(x, g, window)
+        return conv_primitives._plain_input_gradient(g, kernel, window), jax.lax.psum(of_kernel, mesh.axis_names)
+
+    each = P(mesh.axis_names)
+    found = jax.shard_map(gradients, mesh=mesh, in_specs=(each, P(), each), out_specs=(each, P()))(x, kernel, g)
+    _, pullback = jax.vjp(lambda x, k: conv_primitives.plain(x, k, window), x, kernel)
+    for got, wanted in zip(found, pullback(jnp.asarray(g)), strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
