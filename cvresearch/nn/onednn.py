@@ -13,7 +13,7 @@ import os
 import platform
 
 import jax
-import jaxlib
+from jaxlib import version
 
 TESTED = ('0.10.2',)  # versions of jaxlib
 _PREFIX = '__onednn$'
@@ -23,7 +23,7 @@ _PREFIX = '__onednn$'
 def available() -> bool:
     """Whether jaxlib is known to have oneDNN; `CVRESEARCH_ONEDNN=0` in the environment does without."""
     here = platform.system() == 'Linux' and platform.machine() == 'x86_64'
-    return here and jaxlib.__version__ in TESTED and os.environ.get('CVRESEARCH_ONEDNN') != '0'
+    return here and version.__version__ in TESTED and os.environ.get('CVRESEARCH_ONEDNN') != '0'
 
 
 def convolution(
