@@ -1,7 +1,7 @@
 """Large convolutions on CPU, and their gradients, by the two functions of oneDNN that XLA has.
 
-Each function returns NotImplemented for what `conv_cpu` is to do: small and depthwise ones, other numbers than float32,
-batches over several devices.
+Each function returns NotImplemented for what `conv_cpu` is to do: small and depthwise ones, few images, other numbers than
+float32, batches over several devices.
 
 The input gradient is a convolution with the kernel turned, and the kernel gradient a product of what the kernel meets
 with the gradient of the maps.
@@ -19,6 +19,7 @@ from cvresearch.nn import conv_shifted as shifted
 from cvresearch.nn import onednn
 
 WORTHWHILE = 1 << 24  # multiply-adds below which a program that is read from the cache on disk is worth more
+FEW_IMAGES = 8  # below which putting a kernel in oneDNN's order costs more than it gains
 WIDE = 128  # channels above which a kernel's rows, to be put in order afterwards, are too much to move
 AT_ONCE = 1 << 21  # numbers to be written out at once
 LOW_MAP = 8  # rows of a map below which rows of padding are too much to multiply
@@ -56,7 +57,8 @@ def _suits(maps: jax.Array, kernel_size: int, window) -> bool:
     if not onednn.available() or maps.dtype != jnp.float32 or shifted.over_devices():
         return False
     cropped = any(n < 0 for pair in window.padding for n in pair)
-    return not cropped and len(maps) * math.prod(window.output) * kernel_size >= max(WORTHWHILE, 1)
+    work = len(maps) * math.prod(window.output) * kernel_size
+    return not cropped and len(maps) >= FEW_IMAGES and work >= max(WORTHWHILE, 1)
 
 
 def _is_depthwise(kernel: jax.Array, window) -> bool:

@@ -234,6 +234,7 @@ def everything_by_onednn(monkeypatch):
     if not onednn.available():
         pytest.skip('jaxlib has no oneDNN here, or is of a version that is not known')
     monkeypatch.setattr(conv_onednn, 'WORTHWHILE', 0)
+    monkeypatch.setattr(conv_onednn, 'FEW_IMAGES', 0)
 
 
 # A product, a strided one, rows of the kernel, all its taps, dilated, fewer features than channels, low maps, wide
