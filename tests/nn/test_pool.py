@@ -6,8 +6,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from cvresearch.base.mesh import make_mesh
+from cvresearch.nn import devices, pool
 from cvresearch.nn.conv import pair
 from cvresearch.nn.pool import avg_pool, max_pool
+
+
+@pytest.fixture(params=['all at once', 'image by image'])
+def large(request, monkeypatch):
+    monkeypatch.setattr(pool, 'LARGE', 0 if request.param == 'image by image' else pool.LARGE)
 
 
 @pytest.mark.parametrize('equal', [False, True])  # the first of equal maxima takes the gradient
@@ -15,7 +22,7 @@ from cvresearch.nn.pool import avg_pool, max_pool
     ('window', 'strides', 'padding'),
     [(2, 2, 'VALID'), (3, 2, 'SAME'), ((3, 2), (1, 3), ((0, 1), (1, 0))), (2, 3, 'VALID'), (3, 1, ((1, 1), (1, 1)))],
 )
-def test_max_pool_and_its_gradient(window, strides, padding, equal, float64):
+def test_max_pool_and_its_gradient(window, strides, padding, equal, float64, large):
     rng = np.random.default_rng(0)
     x = rng.standard_normal((2, 9, 10, 3))
     x = np.round(x) if equal else x
@@ -42,7 +49,7 @@ def test_max_pool_and_its_gradient(window, strides, padding, equal, float64):
         (3, 1, ((1, 1), (1, 1))),
     ],
 )
-def test_avg_pool_and_its_derivatives(window, strides, padding):
+def test_avg_pool_and_its_derivatives(window, strides, padding, large):
     rng = np.random.default_rng(0)
     with jax.enable_x64(True):
         x, dx = rng.standard_normal((2, 2, 9, 10, 3))
@@ -57,3 +64,11 @@ def test_avg_pool_and_its_derivatives(window, strides, padding):
             second = jax.jvp(lambda x, f=f: jax.grad(lambda x: jnp.vdot(f(x) ** 2, weight))(x), (x,), (dx,))
             results.append((value, *pullback(weight), *second))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-12), *results)
+
+
+def test_images_on_several_devices_are_not_pooled_one_by_one(monkeypatch):
+    monkeypatch.setattr(pool, 'LARGE', 0)
+    for mesh, loops in ((None, True), (make_mesh(), False)):
+        with devices.traced_for(mesh):
+            program = jax.jit(jax.grad(lambda x: jnp.sum(max_pool(avg_pool(x, 2), 2) ** 2)))
+            assert ('while' in program.lower(jnp.ones((8, 8, 8, 3))).as_text()) == loops
