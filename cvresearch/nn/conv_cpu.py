@@ -220,34 +220,31 @@ def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.
 
 def _kernel_by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns a product for each row of the kernel, with the gradient padded to where the row begins."""
-    columns, high, features = shifted.columns(x, window), g.shape[1], g.shape[-1]
-    below = [columns.shape[1] - high - i for i in shifted.starts(window, 0)]
-    right = [shifted.pad(g, [(i, j), (0, 0)]) for i, j in zip(shifted.starts(window, 0), below, strict=True)]
-    left, shape = _flat(columns), (window.size[1], x.shape[-1], window.size[0], features)
+    columns, features = shifted.columns(x, window), g.shape[-1]
+    right = shifted.rows(g, columns.shape[1], window)
+    left, shape = shifted.flat(columns), (window.size[1], x.shape[-1], window.size[0], features)
     if max(left.shape[1], window.size[0] * features) <= BOTH_NARROW:
         side_by_side = shifted.written(jnp.concatenate(right, axis=-1))
-        return (left.T @ _flat(side_by_side)).reshape(shape).transpose(2, 0, 1, 3)
+        return (left.T @ shifted.flat(side_by_side)).reshape(shape).transpose(2, 0, 1, 3)
     left = shifted.written(left.T)
-    rows = [left @ _flat(shifted.written(factor)) for factor in right]
+    rows = [left @ shifted.flat(shifted.written(factor)) for factor in right]
     return jnp.stack(rows).reshape(*window.size, x.shape[-1], features)
 
 
 def _kernel_of_low_maps(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns one product of all that the kernel meets with the gradient."""
-    met = shifted.written(jnp.concatenate(shifted.cut(shifted.columns(x, window), window, 1), axis=-1))
-    return (shifted.written(_flat(met).T) @ _flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
+    met = shifted.all_taps(x, window)
+    return (shifted.written(shifted.flat(met).T) @ shifted.flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
 
 
 def _kernel_by_strided_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns a product for each row of the kernel, with what the row meets cut out: of most rows that is little."""
-    rows = [_flat(shifted.written(row)) for row in shifted.cut(shifted.columns(x, window), window, 1)]
-    return jnp.stack([_wider_right(row, _flat(g)) for row in rows]).reshape(*window.size, x.shape[-1], g.shape[-1])
+    rows = [shifted.flat(shifted.written(row)) for row in shifted.cut(shifted.columns(x, window), window, 1)]
+    return jnp.stack([_wider_right(row, shifted.flat(g)) for row in rows]).reshape(
+        *window.size, x.shape[-1], g.shape[-1]
+    )
 
 
 def _wider_right(left: jax.Array, right: jax.Array) -> jax.Array:
     """Returns left.T @ right, the wider of the two on the right."""
     return left.T @ right if left.shape[1] <= right.shape[1] else (right.T @ left).T
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    return x.reshape(-1, x.shape[-1])

@@ -19,7 +19,7 @@ from cvresearch.nn import conv_shifted as shifted
 from cvresearch.nn import onednn
 
 WORTHWHILE = 1 << 24  # multiply-adds below which a program that is read from the cache on disk is worth more
-FEW_IMAGES = 8  # below which putting a kernel in oneDNN's order costs more than it gains
+FEW_IMAGES = 8  # below which little is gained, or lost, and a program that is read from the cache is worth more
 WIDE = 128  # channels above which a kernel's rows, to be put in order afterwards, are too much to move
 AT_ONCE = 1 << 21  # numbers to be written out at once
 LOW_MAP = 8  # rows of a map below which rows of padding are too much to multiply
@@ -80,7 +80,7 @@ def _full(g: jax.Array, kernel: jax.Array, padding, groups: int) -> jax.Array:
 
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     if window.size == (1, 1) and not any(map(any, window.padding)):
-        return onednn.turned_product(_flat(shifted.strided(x, window.strides)), _flat(g))[None, None]
+        return onednn.turned_product(shifted.flat(shifted.strided(x, window.strides)), shifted.flat(g))[None, None]
     return shifted.of_the_fewer_channels(_of_some_images_at_a_time, x, g, window)
 
 
@@ -95,19 +95,16 @@ def _of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
 def _by_taps(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns the product of all that the kernel meets with the gradient."""
-    rows = shifted.cut(shifted.columns(x, window), window, 1)
-    met = shifted.written(jnp.concatenate(rows, axis=-1))
-    return onednn.turned_product(_flat(met), _flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
+    met = shifted.all_taps(x, window)
+    return onednn.turned_product(shifted.flat(met), shifted.flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
 
 
 def _by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns the product of what the kernel's columns meet with the gradient, padded to where each row begins."""
-    columns, high = shifted.columns(x, window), g.shape[1]
-    rows = [shifted.pad(g, [(i, columns.shape[1] - high - i), (0, 0)]) for i in shifted.starts(window, 0)]
-    product = onednn.turned_product(_flat(columns), _flat(shifted.written(jnp.concatenate(rows, axis=-1))))
+    columns = shifted.columns(x, window)
+    rows = shifted.rows(g, columns.shape[1], window)
+    product = onednn.turned_product(
+        shifted.flat(columns), shifted.flat(shifted.written(jnp.concatenate(rows, axis=-1)))
+    )
     shape = (window.size[1], x.shape[-1], window.size[0], g.shape[-1])
     return product.reshape(shape).transpose(2, 0, 1, 3)
-
-
-def _flat(x: jax.Array) -> jax.Array:
-    return x.reshape(-1, x.shape[-1])

@@ -55,6 +55,21 @@ def columns(x: jax.Array, window) -> jax.Array:
     return written(jnp.concatenate(cut(x, window, 2), axis=-1))
 
 
+def all_taps(x: jax.Array, window) -> jax.Array:
+    """Returns what all of the kernel meets, (batch, *window.output, taps * channels)."""
+    return written(jnp.concatenate(cut(columns(x, window), window, 1), axis=-1))
+
+
+def rows(g: jax.Array, high: int, window) -> list[jax.Array]:
+    """Returns the maps' gradient for each row of the kernel, padded to where that begins in images `high` rows high."""
+    return [pad(g, [(i, high - g.shape[1] - i), (0, 0)]) for i in starts(window, 0)]
+
+
+def flat(x: jax.Array) -> jax.Array:
+    """Returns images as a matrix, (pixels, channels)."""
+    return x.reshape(-1, x.shape[-1])
+
+
 def strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
     """Returns every so many rows and columns of images."""
     return x[:, :: strides[0], :: strides[1]]
