@@ -33,7 +33,7 @@ from cvresearch.engine.session import Session
 from cvresearch.inspect import cost
 from cvresearch.inspect.groups import param_groups
 from cvresearch.models import registry
-from cvresearch.nn import overrides
+from cvresearch.nn import devices, overrides
 from cvresearch.nn.stacked import unrolled, with_stacked
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
@@ -96,7 +96,8 @@ class Step:
         started = time.perf_counter()
         state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
         built = time.perf_counter()
-        compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile()
+        options = devices.compiler_options(jax.default_backend())
+        compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile(options)
         done = time.perf_counter()
         return cls(model, shape, built - started, done - built, compiled, state, batch)
 

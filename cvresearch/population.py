@@ -28,6 +28,7 @@ from cvresearch.engine import teacher
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.session import Session
 from cvresearch.engine.warm_start import WarmStart
+from cvresearch.nn import devices
 from cvresearch.optim import compression, updates
 from cvresearch.train import Training
 
@@ -138,7 +139,8 @@ class Population:
         self.states: list = [None] * len(members)  # of members whose state is not in the stack
         self.stack, self.places = None, []
         self.evaluation = None
-        self.step = jax.jit(jax.vmap(self._one), donate_argnums=1)
+        options = devices.compiler_options(jax.default_backend())
+        self.step = jax.jit(jax.vmap(self._one), donate_argnums=1, compiler_options=options)
 
     def _one(self, numbers: dict[str, jax.Array], state, batch: dict):
         plain = self.config.to_dict()

@@ -15,6 +15,7 @@ from cvresearch.data.stream import Paired, Stream, prefetch
 from cvresearch.engine.compiling import Compiler
 from cvresearch.engine.experiment import Experiment
 from cvresearch.engine.state import State
+from cvresearch.nn import devices
 
 WORKERS = 2  # batches of encoded images made at once, so that no thread waits at the end of one
 
@@ -92,7 +93,8 @@ class Phases:
         experiment, stream = self._experiments[number], self.streams[number]
         batch = meshes.shapes_of(stream.batch(self.phases[number].first), self._config.batch_size, experiment.mesh)
         update = experiment.train_step(self._teacher, self.phases[number].first)
-        return update.lower(experiment.abstract_state(), batch).compile()
+        options = devices.compiler_options(meshes.devices(experiment.mesh)[0].platform)
+        return update.lower(experiment.abstract_state(), batch).compile(options)
 
     def _experiment_of(self, phase: resizing.Phase) -> Experiment:
         """Returns the run's experiment with the size and the strengths of a phase."""
