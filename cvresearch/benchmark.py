@@ -96,8 +96,8 @@ class Step:
         started = time.perf_counter()
         state = jax.block_until_ready(jax.jit(lambda seed: states.create(model, tx, shape, seed))(jnp.uint32(0)))
         built = time.perf_counter()
-        options = devices.compiler_options(jax.default_backend())
-        compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile(options)
+        in_place = devices.compiler_options(jax.default_backend())
+        compiled = jax.jit(train_step, donate_argnums=0).lower(state, batch).compile(in_place)
         done = time.perf_counter()
         return cls(model, shape, built - started, done - built, compiled, state, batch)
 

@@ -44,7 +44,7 @@ def whole(x: Float[JaxArray, '*shape']) -> Float[JaxArray, '*shape']:
 
 
 @functools.cache
-def compiler_options(platform: str) -> dict[str, bool] | None:
+def compiler_options(platform: str) -> dict[str, str | bool] | None:
     """Returns how XLA is to compile an update in place for some kind of devices, or None.
 
     For CPUs it would copy nearly every parameter first: it does not see that the last use of the old one is before the
@@ -52,7 +52,7 @@ def compiler_options(platform: str) -> dict[str, bool] | None:
     """
     if platform != 'cpu':
         return None
-    options = {'xla_cpu_copy_insertion_use_region_analysis': True}
+    options: dict[str, str | bool] = {'xla_cpu_copy_insertion_use_region_analysis': True}
     try:
         jax.jit(lambda: 0, compiler_options=options).lower().compile()
     except jax.errors.JaxRuntimeError:  # another version, which has no such option
