@@ -1,4 +1,4 @@
-"""For which devices a net is traced. Some operations are written in another way for some of them."""
+"""For which devices a net is traced and compiled. Some operations are written in another way for some of them."""
 
 import contextlib
 import functools
