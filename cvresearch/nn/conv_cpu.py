@@ -8,12 +8,14 @@ factor, any other order of dimensions inside a loop) falls to code that is tens 
 - a depthwise one is a sum over the taps of shifted images times numbers;
 - a grouped one is a few dense ones, with zeros between groups;
 - the input gradient of a dense one is again one, or one for each phase of the stride;
+- a dense one of digits or colours is a product with a banded matrix (`conv_banded`);
 - a dense 3x3 one with few channels is a matrix product, whose parts are shifted and added;
 - the kernel gradient is a few matrix products.
 
 Sums are in another order, so results differ by rounding. 16-bit floats are computed in float32 and rounded once.
 """
 
+import dataclasses
 import functools
 import math
 
@@ -23,6 +25,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
+from cvresearch.nn import conv_banded as banded
 from cvresearch.nn import conv_groups as grouped
 from cvresearch.nn import conv_shifted as shifted
 
@@ -30,11 +33,11 @@ Images = Float[Array, 'batch height width channels']
 Maps = Float[Array, 'batch rows columns features']
 Kernel = Float[Array, 'kernel_height kernel_width depth features']
 
-THIN = 32  # numbers under the kernel up to which they are written out for every place
 FEW_PLACES = 4  # places for each feature below which it costs more to turn a kernel than to use it
 NARROW = 64  # channels below which XLA's library leaves cores idle
 LOW_MAP = 8  # rows of a map below which kernel gradients write out all that the kernel meets
 FEW_TAPS = 9  # taps up to which they do so
+AT_ONCE = 1 << 19  # numbers to be written out at once: 2 MiB, what the caches of two cores hold
 BOTH_NARROW = 48  # channels and features under a row and a column of the kernel up to which one product is best
 WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
@@ -68,9 +71,8 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
         return jnp.einsum('nhwc,co->nhwo', shifted.strided(x, window.strides), kernel[0, 0])
-    if _is_thin(x, window):
-        product = kernel.reshape(-1, kernel.shape[3]).T @ shifted.met(x, window)
-        return product.reshape(-1, x.shape[0], *window.output).transpose(1, 2, 3, 0)
+    if banded.suits(x.shape[-1], window):
+        return banded.forward(x, kernel, window)
     return _dense(x, kernel, window.strides, window.padding, window.dilation)
 
 
@@ -93,6 +95,8 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
         ]
         product = jnp.einsum('nhwo,co->nhwc', g, kernel[0, 0])
         return lax.pad(product, np.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
+    if banded.suits(channels, window):
+        return banded.input_gradient(g, kernel, window)
     return shifted.phases(_dense_full, g, kernel, window)
 
 
@@ -110,8 +114,8 @@ def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     if _is_product(window):
         x, g = (array.reshape(-1, array.shape[-1]) for array in (shifted.strided(x, window.strides), g))
         return (x.T @ g)[None, None]
-    if _is_thin(x, window):
-        return (shifted.met(x, window) @ g.reshape(-1, g.shape[-1])).reshape(*window.size, x.shape[-1], -1)
+    if banded.suits(x.shape[-1], window):
+        return banded.kernel_gradient(x, g, window)
     return _dense_kernel_gradient(x, g, window)
 
 
@@ -122,11 +126,6 @@ def _is_product(window) -> bool:
 def _is_whole(window) -> bool:
     """Whether a kernel is as large as the image, and meets it once: a dense layer."""
     return window.size == window.image and window.dilation == (1, 1) and not any(map(any, window.padding))
-
-
-def _is_thin(x: jax.Array, window) -> bool:
-    """Whether all that a kernel meets at one place is so little that it is best written out: MNIST, CIFAR stems."""
-    return window.strides == (1, 1) and math.prod(window.size) * x.shape[-1] <= THIN
 
 
 def _repeat(x: jax.Array, times: int) -> jax.Array:
@@ -198,12 +197,19 @@ def _sum_of_taps(parts: jax.Array, taps: list[tuple[int, int]], output: tuple[in
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns the gradient of <g, the convolution of x> for the kernel, HWIO.
 
+    What is shifted has the fewer channels: without strides the maps' gradient may be as well as the images, and the two
+    exchange their parts.
+
     Args:
       x: images (batch, height, width, channels).
       g: the gradient of the maps, (batch, *window.output, features).
       window: a `conv_primitives.Window`, of one group.
     """
-    return shifted.of_the_fewer_channels(_kernel_of_some_images_at_a_time, x, g, window)
+    if x.shape[-1] <= g.shape[-1] or (window.strides, window.dilation) != ((1, 1), (1, 1)):
+        return _kernel_of_some_images_at_a_time(x, g, window)
+    padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
+    exchanged = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
+    return lax.rev(_kernel_of_some_images_at_a_time(g, x, exchanged), (0, 1)).transpose(0, 1, 3, 2)
 
 
 def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:
@@ -215,7 +221,7 @@ def _kernel_of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.
         gradient = _kernel_by_rows
     high = window.image[0] + sum(window.padding[0])
     columns = high * window.output[1] * window.size[1] * x.shape[-1]
-    return shifted.summed(functools.partial(gradient, window=window), x, g, columns)
+    return shifted.summed(functools.partial(gradient, window=window), x, g, max(1, AT_ONCE // columns))
 
 
 def _kernel_by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:

@@ -3,8 +3,8 @@
 Each function returns NotImplemented for what `conv_cpu` is to do: small and depthwise ones, few images, other numbers
 than float32, batches over several devices.
 
-The input gradient is a convolution with the kernel turned, and the kernel gradient a product of what the kernel meets
-with the gradient of the maps.
+The input gradient is a convolution with the kernel turned, and the kernel gradient one of the images with the gradient
+of the maps. Those of 1x1 are products.
 """
 
 import functools
@@ -20,9 +20,9 @@ from cvresearch.nn import onednn
 
 WORTHWHILE = 1 << 24  # multiply-adds below which a program that is read from the cache on disk is worth more
 FEW_IMAGES = 8  # below which little is gained, or lost, and a program that is read from the cache is worth more
-WIDE = 128  # channels above which a kernel's rows, to be put in order afterwards, are too much to move
-AT_ONCE = 1 << 21  # numbers to be written out at once
-LOW_MAP = 8  # rows of a map below which rows of padding are too much to multiply
+AT_ONCE = 16  # images whose kernel gradients are computed at once: they fill a vector and stay in the cache
+JOINED = 16  # channels up to which groups are joined for their kernel gradient: as many features fill a vector
+UNROLLED = 32  # parts of so many channels without a loop, which would write each part anew
 
 
 def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
@@ -49,7 +49,7 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     if (window.groups > 1 and depth == 1) or not _suits(x, math.prod(window.size) * depth * g.shape[-1], window):
         return NotImplemented
     if window.groups > 1:
-        return grouped.kernel_gradient(_dense_kernel_gradient, x, g, window)
+        return grouped.kernel_gradient(_dense_kernel_gradient, x, g, window, JOINED, UNROLLED)
     return _dense_kernel_gradient(x, g, window)
 
 
@@ -75,36 +75,28 @@ def _full(g: jax.Array, kernel: jax.Array, padding, groups: int) -> jax.Array:
         turned = turned.reshape(rows, columns, features // groups, groups * depth)
     g = shifted.pad(g, [[min(n, 0) for n in pair] for pair in padding])
     zeros = [[max(n, 0) for n in pair] for pair in padding]
-    return onednn.convolution(g, turned, zeros, groups=groups, exchanged=groups == 1)
+    return onednn.convolution(g, turned, zeros, groups=groups, axes='HWIO' if groups > 1 else 'HWOI')
 
 
 def _dense_kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     if window.size == (1, 1) and not any(map(any, window.padding)):
         return onednn.turned_product(shifted.flat(shifted.strided(x, window.strides)), shifted.flat(g))[None, None]
-    return shifted.of_the_fewer_channels(_of_some_images_at_a_time, x, g, window)
+    return shifted.summed(functools.partial(_by_the_gradient, window=window), x, g, AT_ONCE)
 
 
-def _of_some_images_at_a_time(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    channels, features = x.shape[-1], g.shape[-1]
-    if window.strides[0] > 1 or g.shape[1] < LOW_MAP or max(channels, features) > WIDE or features > 2 * channels:
-        numbers = math.prod(window.output) * math.prod(window.size) * channels
-        return shifted.summed(functools.partial(_by_taps, window=window), x, g, numbers, AT_ONCE)
-    numbers = (g.shape[1] + window.size[0]) * g.shape[2] * (window.size[1] * channels + window.size[0] * features)
-    return shifted.summed(functools.partial(_by_rows, window=window), x, g, numbers, AT_ONCE)
+def _by_the_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the kernel gradient as the convolution of the images with the gradient of their maps.
 
-
-def _by_taps(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the product of all that the kernel meets with the gradient."""
-    met = shifted.all_taps(x, window)
-    return onednn.turned_product(shifted.flat(met), shifted.flat(g)).reshape(*window.size, x.shape[-1], g.shape[-1])
-
-
-def _by_rows(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the product of what the kernel's columns meet with the gradient, padded to where each row begins."""
-    columns = shifted.columns(x, window)
-    rows = shifted.rows(g, columns.shape[1], window)
-    product = onednn.turned_product(
-        shifted.flat(columns), shifted.flat(shifted.written(jnp.concatenate(rows, axis=-1)))
-    )
-    shape = (window.size[1], x.shape[-1], window.size[0], g.shape[-1])
-    return product.reshape(shape).transpose(2, 0, 1, 3)
+    Images are its channels and add up. The pixels of a row and their channels are one axis, along which the gradient's
+    pixels, the taps of this convolution, lie as far apart as two pixels: so its result has, for every row of the
+    kernel, the columns and channels of the kernel side by side.
+    """
+    rows, channels, features = window.size[0], x.shape[-1], g.shape[-1]
+    reach = [(k - 1) * gap + 1 for k, gap in zip(window.size, window.dilation, strict=True)]
+    needed = [(n - 1) * step + k for n, step, k in zip(window.output, window.strides, reach, strict=True)]
+    axes = zip(needed, window.image, window.padding, strict=True)
+    x = shifted.pad(x, [(before, n - size - before) for n, size, (before, _) in axes])
+    x = shifted.written(x.reshape(len(x), -1).T).reshape(1, needed[0], needed[1] * channels, len(x))
+    apart, steps = (window.strides[0], window.strides[1] * channels), (window.dilation[0], 1)
+    gradient = onednn.convolution(x, g, ((0, 0), (0, 0)), steps, apart, axes='IHWO')
+    return gradient.reshape(rows, reach[1], channels, features)[:, :: window.dilation[1]]

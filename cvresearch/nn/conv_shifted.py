@@ -5,9 +5,7 @@ Batches are cut too, so that what is written out for some images stays in the ca
 
 import contextlib
 import contextvars
-import dataclasses
 import functools
-import math
 import operator
 from collections.abc import Callable, Iterable, Iterator
 
@@ -17,7 +15,6 @@ import numpy as np
 from jax import lax
 
 WHOLE_SUMS = 8  # rows up to which depthwise kernel gradients add up whole images
-AT_ONCE = 1 << 19  # numbers to be written out at once: 2 MiB, what the caches of two cores hold
 
 _DIVIDED = contextvars.ContextVar('divided', default=False)
 
@@ -75,14 +72,6 @@ def strided(x: jax.Array, strides: tuple[int, int]) -> jax.Array:
     return x[:, :: strides[0], :: strides[1]]
 
 
-def met(x: jax.Array, window) -> jax.Array:
-    """Returns all that a kernel without strides meets, (taps * channels, batch * output height * output width)."""
-    x = written(pad(written(x), window.padding).transpose(3, 0, 1, 2))
-    columns = written(jnp.stack([x[..., j : j + window.output[1]] for j in starts(window, 1)]))
-    rows = jnp.stack([columns[:, :, :, i : i + window.output[0]] for i in starts(window, 0)])
-    return written(rows).reshape(-1, math.prod(rows.shape[3:]))
-
-
 def taps(x: jax.Array, window, row: int, column: int) -> jax.Array:
     """Returns the pixels of the padded x that one tap of the kernel meets, (batch, *window.output, channels)."""
     start = (row * window.dilation[0], column * window.dilation[1])
@@ -110,34 +99,20 @@ def over_devices() -> bool:
     return _DIVIDED.get()
 
 
-def summed(function: Callable, x: jax.Array, g: jax.Array, numbers: int, at_once: int | None = None) -> jax.Array:
+def summed(function: Callable, x: jax.Array, g: jax.Array, most: int) -> jax.Array:
     """Returns function(x, g), a sum over the images, computed for some of them at a time.
 
     Args:
       function: from images and the gradients of their maps to an array.
       x: images; the first axis is the batch.
       g: the gradients.
-      numbers: that the function writes out for one image.
-      at_once: how many may be written out, `AT_ONCE` by default.
+      most: images at a time.
     """
-    most = max(1, (at_once or AT_ONCE) // numbers)
     parts = _parts(x, most), _parts(g, most)
     if len(parts[0]) == 1:
         return function(x, g)
     shape = jax.eval_shape(function, *(part[0] for part in parts)).shape
     return lax.scan(lambda sums, part: (sums + function(*part), None), jnp.zeros_like(g, shape=shape), parts)[0]
-
-
-def of_the_fewer_channels(gradient: Callable, x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns gradient(x, g, window), of a dense kernel; what it shifts, its first argument, has the fewer channels.
-
-    Without strides the maps' gradient may be shifted as well as the images: the two exchange their parts.
-    """
-    if x.shape[-1] <= g.shape[-1] or (window.strides, window.dilation) != ((1, 1), (1, 1)):
-        return gradient(x, g, window)
-    padding = tuple((k - 1 - a, k - 1 - b) for k, (a, b) in zip(window.size, window.padding, strict=True))
-    exchanged = dataclasses.replace(window, image=g.shape[1:3], padding=padding)
-    return lax.rev(gradient(g, x, exchanged), (0, 1)).transpose(0, 1, 3, 2)
 
 
 def _parts(x: jax.Array, most: int) -> jax.Array:

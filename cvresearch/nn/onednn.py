@@ -27,28 +27,29 @@ def available() -> bool:
 
 
 def convolution(
-    x: jax.Array, kernel: jax.Array, padding, strides=(1, 1), dilation=(1, 1), groups: int = 1, exchanged: bool = False
+    x: jax.Array, kernel: jax.Array, padding, strides=(1, 1), dilation=(1, 1), groups: int = 1, axes: str = 'HWIO'
 ) -> jax.Array:
     """Returns the convolution of float32 images with a kernel, (batch, height', width', features).
 
     Args:
       x: (batch, height, width, channels).
-      kernel: HWIO, its depth is channels / groups.
+      kernel: its depth is channels / groups.
       padding: ((top, bottom), (left, right)), none negative.
       strides: vertical and horizontal.
       dilation: distance between taps, vertical and horizontal.
       groups: of channels.
-      exchanged: the kernel's third axis has the features and its fourth the channels; without groups.
+      axes: which of the kernel's are its height, width, depth (I) and features (O).
     """
-    depth, features = (3, 2) if exchanged else (2, 3)
-    filters = dict(input_feature_dim=depth, output_feature_dim=features, spatial_dims=[0, 1])
+    *size, depth, features = (axes.index(axis) for axis in 'HWIO')
+    filters = dict(input_feature_dim=depth, output_feature_dim=features, spatial_dims=size)
     maps = dict(dims=4, data=dict(batch_dim=0, feature_dim=3, spatial_dims=[1, 2]))
     before, after = zip(*padding, strict=True)
     window = dict(pad_left=before, pad_right=after, strides=strides, window_dilations=dilation)
     layouts = dict(input=maps, kernel=dict(dims=4, filter=filters), output=maps)
-    config = dict(dims=4, **layouts, window=window | dict(size=kernel.shape[:2]), feature_groups=groups)
-    axes = zip(x.shape[1:3], kernel.shape[:2], padding, strides, dilation, strict=True)
-    height, width = ((n + sum(pad) - (k - 1) * gap - 1) // step + 1 for n, k, pad, step, gap in axes)
+    height_width = [kernel.shape[axis] for axis in size]
+    config = dict(dims=4, **layouts, window=window | dict(size=height_width), feature_groups=groups)
+    each = zip(x.shape[1:3], height_width, padding, strides, dilation, strict=True)
+    height, width = ((n + sum(pad) - (k - 1) * gap - 1) // step + 1 for n, k, pad, step, gap in each)
     shape = (x.shape[0], height, width, kernel.shape[features])
     return _call('convolution', dict(onednn_conv_config=config), shape, x, kernel)
 
