@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images, Kernel
 from cvresearch.base.errors import UserError
-from cvresearch.nn import conv_cpu, conv_onednn, devices
+from cvresearch.nn import conv_banded, conv_cpu, conv_onednn, devices
 from cvresearch.nn.conv_primitives import (
     Window,
     forward_p,
@@ -25,9 +25,10 @@ from cvresearch.nn.conv_primitives import (
     plain,
 )
 
-lower_on_cpu(forward_p, conv_onednn.forward, conv_cpu.forward)
-lower_on_cpu(input_gradient_p, conv_onednn.input_gradient, conv_cpu.input_gradient)
-lower_on_cpu(kernel_gradient_p, conv_onednn.kernel_gradient, conv_cpu.kernel_gradient)
+_ON_CPU = (conv_onednn, conv_banded, conv_cpu)  # each has what the ones before it leave
+lower_on_cpu(forward_p, *(forms.forward for forms in _ON_CPU))
+lower_on_cpu(input_gradient_p, *(forms.input_gradient for forms in _ON_CPU))
+lower_on_cpu(kernel_gradient_p, *(forms.kernel_gradient for forms in _ON_CPU))
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
 

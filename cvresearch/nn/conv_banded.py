@@ -10,7 +10,8 @@ each other, and the right factor has the kernel once for each place, a pixel low
     0 m l
     0 0 m
 
-The zeros double the work, and the numbers that are written become a third as many.
+The zeros double the work, and the numbers that are written become a third as many. Each function returns NotImplemented
+for what `conv_cpu` is to do.
 """
 
 import functools
@@ -24,25 +25,25 @@ FEW_CHANNELS = 8  # up to which pixels of an image are next to each other, near 
 AT_ONCE = 1 << 19  # numbers to be written out at once for a kernel gradient: 2 MiB, what the caches of two cores hold
 
 
-def suits(channels: int, window) -> bool:
-    """Whether a convolution of so many channels is best computed here."""
-    return channels <= FEW_CHANNELS and window.size[1] > 1 and window.strides == window.dilation == (1, 1)
-
-
 def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns the convolution of images (batch, height, width, channels) with a kernel, HWIO.
+    """Returns the convolution of images (batch, height, width, channels) with a kernel, HWIO, or NotImplemented.
 
     Args:
-      window: a `conv_primitives.Window`, without strides, dilation and groups.
+      window: a `conv_primitives.Window`.
     """
+    if not _suits(x, kernel.shape[2], window):
+        return NotImplemented
     maps = _met(x, window) @ _band(kernel, _places(window))
     return maps.reshape(len(x), window.output[0], -1, kernel.shape[3])[:, :, : window.output[1]]
 
 
 def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
-    """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
+    """Returns the gradient of <g, forward(x, kernel)> for x, or NotImplemented."""
+    channels = kernel.shape[2]
+    if not _suits(g, channels, window):
+        return NotImplemented
     (rows, columns), places = window.size, _places(window)
-    high, span, channels = window.output[0] + rows - 1, places + columns - 1, kernel.shape[2]
+    high, span = window.output[0] + rows - 1, places + columns - 1
     product = shifted.written(_by_places(g, places) @ _band(kernel, places).T)
     tiles, numbers = product.shape[2], span * channels
     by_row = (product[..., i * numbers : (i + 1) * numbers] for i in range(rows))
@@ -56,9 +57,17 @@ def input_gradient(g: jax.Array, kernel: jax.Array, window) -> jax.Array:
 
 
 def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
-    """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
+    """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO, or NotImplemented."""
+    if not _suits(g, x.shape[-1], window):
+        return NotImplemented
     numbers = g.shape[1] * g.shape[2] * window.size[0] * x.shape[-1] * 2  # about: a tile is two kernels wide
     return shifted.summed(functools.partial(_kernel_gradient, window=window), x, g, max(1, AT_ONCE // numbers))
+
+
+def _suits(maps: jax.Array, channels: int, window) -> bool:
+    if not maps.size or not channels or window.groups > 1 or window.size[1] == 1 or window.output[1] == 1:
+        return False
+    return channels <= FEW_CHANNELS and window.strides == window.dilation == (1, 1)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:

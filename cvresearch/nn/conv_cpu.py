@@ -8,11 +8,10 @@ factor, any other order of dimensions inside a loop) falls to code that is tens 
 - a depthwise one is a sum over the taps of shifted images times numbers;
 - a grouped one is a few dense ones, with zeros between groups;
 - the input gradient of a dense one is again one, or one for each phase of the stride;
-- a dense one of digits or colours is a product with a banded matrix (`conv_banded`);
 - a dense 3x3 one with few channels is a matrix product, whose parts are shifted and added;
 - the kernel gradient is a few matrix products.
 
-Sums are in another order, so results differ by rounding. 16-bit floats are computed in float32 and rounded once.
+Sums are in another order, so results differ by rounding.
 """
 
 import dataclasses
@@ -25,7 +24,6 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from cvresearch.nn import conv_banded as banded
 from cvresearch.nn import conv_groups as grouped
 from cvresearch.nn import conv_shifted as shifted
 
@@ -42,19 +40,6 @@ BOTH_NARROW = 48  # channels and features under a row and a column of the kernel
 WORTHWHILE = 1 << 24  # multiply-adds that pay for a second core
 
 
-def _in_float32(function):
-    """Makes a function of (left, right, window) compute 16-bit floats in float32."""
-
-    @functools.wraps(function)
-    def wide(left, right, window):
-        if left.dtype.itemsize >= 4:
-            return function(left, right, window)
-        return function(left.astype(jnp.float32), right.astype(jnp.float32), window).astype(left.dtype)
-
-    return wide
-
-
-@_in_float32
 def forward(x: Images, kernel: Kernel, window) -> Maps:
     """Returns the convolution of images with a kernel (HWIO, depth is channels / groups).
 
@@ -71,12 +56,9 @@ def forward(x: Images, kernel: Kernel, window) -> Maps:
         return (x.reshape(len(x), -1) @ kernel.reshape(-1, kernel.shape[3]))[:, None, None]
     if _is_product(window):
         return jnp.einsum('nhwc,co->nhwo', shifted.strided(x, window.strides), kernel[0, 0])
-    if banded.suits(x.shape[-1], window):
-        return banded.forward(x, kernel, window)
     return _dense(x, kernel, window.strides, window.padding, window.dilation)
 
 
-@_in_float32
 def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
     """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
     channels = kernel.shape[2] * window.groups
@@ -95,12 +77,9 @@ def input_gradient(g: Maps, kernel: Kernel, window) -> Images:
         ]
         product = jnp.einsum('nhwo,co->nhwc', g, kernel[0, 0])
         return lax.pad(product, np.zeros((), g.dtype), [(0, 0, 0), *pads, (0, 0, 0)])
-    if banded.suits(channels, window):
-        return banded.input_gradient(g, kernel, window)
     return shifted.phases(_dense_full, g, kernel, window)
 
 
-@_in_float32
 def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
     if not x.size or not g.size:
@@ -114,8 +93,6 @@ def kernel_gradient(x: Images, g: Maps, window) -> Kernel:
     if _is_product(window):
         x, g = (array.reshape(-1, array.shape[-1]) for array in (shifted.strided(x, window.strides), g))
         return (x.T @ g)[None, None]
-    if banded.suits(x.shape[-1], window):
-        return banded.kernel_gradient(x, g, window)
     return _dense_kernel_gradient(x, g, window)
 
 

@@ -21,6 +21,7 @@ from cvresearch.nn import onednn
 WORTHWHILE = 1 << 24  # multiply-adds below which a program that is read from the cache on disk is worth more
 FEW_IMAGES = 8  # below which little is gained, or lost, and a program that is read from the cache is worth more
 AT_ONCE = 16  # images whose kernel gradients are computed at once: they fill a vector and stay in the cache
+SUMMED = 1 << 16  # products that one sum has at most: it is rounded after each
 JOINED = 16  # channels up to which groups are joined for their kernel gradient: as many features fill a vector
 UNROLLED = 32  # parts of so many channels without a loop, which would write each part anew
 
@@ -98,5 +99,11 @@ def _by_the_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     x = shifted.pad(x, [(before, n - size - before) for n, size, (before, _) in axes])
     x = shifted.written(x.reshape(len(x), -1).T).reshape(1, needed[0], needed[1] * channels, len(x))
     apart, steps = (window.strides[0], window.strides[1] * channels), (window.dilation[0], 1)
-    gradient = onednn.convolution(x, g, ((0, 0), (0, 0)), steps, apart, axes='IHWO')
+
+    def of_rows(start: int, stop: int) -> jax.Array:
+        met = x[:, start * apart[0] : (stop - 1) * apart[0] + reach[0]]
+        return onednn.convolution(met, g[:, start:stop], ((0, 0), (0, 0)), steps, apart, axes='IHWO')
+
+    high, count = window.output[0], max(1, SUMMED // (len(g) * window.output[1]))
+    gradient = shifted.total(of_rows(start, min(start + count, high)) for start in range(0, high, count))
     return gradient.reshape(rows, reach[1], channels, features)[:, :: window.dilation[1]]

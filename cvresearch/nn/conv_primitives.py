@@ -132,12 +132,14 @@ def _primitive(name: str, shape: Callable, default: Callable) -> Primitive:
 def lower_on_cpu(primitive: Primitive, *rules: Callable) -> None:
     """Lowers a primitive on CPUs by functions (left, right, window) -> result, members one after the other.
 
-    What a function returns NotImplemented for is left to the next.
+    What a function returns NotImplemented for is left to the next. 16-bit floats are computed in float32 and rounded
+    once.
     """
 
     def first(left, right, window):
-        results = (rule(left, right, window) for rule in rules)
-        return next(result for result in results if result is not NotImplemented)
+        wide = [x.astype(jnp.float32) if x.dtype.itemsize < 4 else x for x in (left, right)]
+        results = (rule(*wide, window) for rule in rules)
+        return next(result for result in results if result is not NotImplemented).astype(left.dtype)
 
     one_by_one = _lowered(first, lambda rule, *both: lax.map(lambda pair: rule(*pair), both))
     mlir.register_lowering(primitive, one_by_one, 'cpu')

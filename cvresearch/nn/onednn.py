@@ -48,8 +48,8 @@ def convolution(
     layouts = dict(input=maps, kernel=dict(dims=4, filter=filters), output=maps)
     height_width = [kernel.shape[axis] for axis in size]
     config = dict(dims=4, **layouts, window=window | dict(size=height_width), feature_groups=groups)
-    each = zip(x.shape[1:3], height_width, padding, strides, dilation, strict=True)
-    height, width = ((n + sum(pad) - (k - 1) * gap - 1) // step + 1 for n, k, pad, step, gap in each)
+    along = zip(x.shape[1:3], height_width, padding, strides, dilation, strict=True)
+    height, width = ((n + sum(pad) - (k - 1) * gap - 1) // step + 1 for n, k, pad, step, gap in along)
     shape = (x.shape[0], height, width, kernel.shape[features])
     return _call('convolution', dict(onednn_conv_config=config), shape, x, kernel)
 

@@ -97,7 +97,7 @@ def test_value_and_both_gradients_in_float64(drawn):
             np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
 
 
-# One of each form that CPU has: product, strided product, dense, dense strided, banded, banded with a width that no tile
+# One of each form that CPU has: product, strided product, dense, dense strided, banded, banded of a width that no tile
 # divides, dense with the fewer channels last, depthwise low, high and strided, grouped, grouped in many parts.
 FORMS = [
     ((2, 8, 8, 16), (1, 1, 16, 8), {}), ((2, 8, 8, 16), (1, 1, 16, 8), dict(strides=2)),
