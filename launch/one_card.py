@@ -1,9 +1,10 @@
 """What one NVIDIA card does in ten minutes, without a network: python -m launch.one_card --workdir DIR [--minutes 10].
 
-First the speed of a training step of four nets in bfloat16 (`cvresearch benchmark`), then ResNet-20 with Random
-Erasing's own 300 epochs on Fashion-MNIST (configs/fashion_mnist_erasing.py:erasing), one seed after another until
-the time is up. The same command goes on: what is measured or finished is passed over, a run that was stopped
-continues. Records, each with the card and the versions: DIR/speed_NET.json and DIR/resnet20_erasing_seedN.
+First training steps of four nets in bfloat16 beside plain Flax and torch.compile, and 64 LeNet-5 as one program
+(tests/peers/card.py, for which a clone of the repository is needed), then ResNet-20 with Random Erasing's own 300
+epochs on Fashion-MNIST (configs/fashion_mnist_erasing.py:erasing), one seed after another until the time is up. The
+same command goes on: what is measured or finished is passed over, a run that was stopped continues. Records, each with
+the card and the versions: DIR/speed.json and DIR/resnet20_erasing_seedN.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from cvresearch.base.records import read_card
 from launch import devices
 
 RECIPE = 'configs/fashion_mnist_erasing.py:erasing'
-SPEED = {'resnet50': 256, 'efficientnet_b0': 256, 'resnext50_32x4d': 256, 'mobilenetv2_100': 256}  # images a step
+SPEED = Path(__file__).parents[1] / 'tests/peers/card.py'
 SEEDS = 3
 GRACE = 60  # seconds in which a run saves
 
@@ -47,13 +48,11 @@ class Stage:
         return card is not None and card['status'] == 'finished'
 
 
-def stages(folder: Path, seeds: int) -> list[Stage]:
-    """Returns the plan: speed first, since it is short, then the seeds."""
-    plan = []
-    for net, batch in SPEED.items():
-        record = folder / f'speed_{net}.json'
-        flags = ('--model', net, '--batch_size', str(batch), '--dtype', 'bfloat16', '--record', str(record))
-        plan.append(Stage(f'speed of {net}', (sys.executable, '-m', 'cvresearch.benchmark', *flags), record))
+def stages(folder: Path, seeds: int, seconds: float, card: str = 'h100') -> list[Stage]:
+    """Returns the plan for so many seconds: speed first, since it is short, then the seeds."""
+    record, minutes = folder / 'speed.json', (seconds - 2 * GRACE) / 60
+    flags = ('--record', str(record), '--minutes', f'{max(1, minutes):.1f}', '--card', card)
+    plan = [Stage('speed', (sys.executable, str(SPEED), *flags), record)]
     for seed in range(seeds):
         run = folder / f'resnet20_erasing_seed{seed}'
         flags = ('--config', RECIPE, '--workdir', str(run), f'--config.seed={seed}')
@@ -103,9 +102,13 @@ def main(argv: list[str]) -> int:
         workdir='folder for the records',
         minutes='until it stops, saving included; 10 by default',
         seeds=f'of the training; {SEEDS} by default',
+        card='whose peaks are taken: h100 (default), h200',
     )
     minutes = cli.integer('minutes', options.minutes, least=2) if options.minutes else 10
-    plan = stages(options.workdir, cli.integer('seeds', options.seeds) if options.seeds else SEEDS)
+    if not SPEED.is_file():
+        raise UserError(f'no {SPEED} is here, expected in a clone of the repository; run it there')
+    seeds = cli.integer('seeds', options.seeds) if options.seeds else SEEDS
+    plan = stages(options.workdir, seeds, 60.0 * minutes, options.card or 'h100')
     if options.dry_run:
         print(*(' '.join(('python', *stage.command[1:])) for stage in plan), sep='\n')
         return 0

@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec as P
 from cvresearch.base import compile_cache
 from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
-from cvresearch.nn import conv_cpu, conv_onednn, onednn
+from cvresearch.nn import conv_banded, conv_cpu, conv_onednn, onednn
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
 
 
@@ -228,6 +228,20 @@ def test_narrow_convolutions_as_products(size, monkeypatch):
         assert 'convolution' not in jax.jit(function).lower(x, kernel).as_text()
         expected = operation(x, kernel, padding=((1, 1), (0, 2)))
         np.testing.assert_allclose(jax.jit(function)(x, kernel), expected, rtol=1e-10, atol=1e-10)
+
+
+def test_few_channels_are_products_and_their_gradient_is_of_some_images_at_a_time(monkeypatch):
+    monkeypatch.setattr(conv_banded, 'AT_ONCE', 1)
+    rng, padding = np.random.default_rng(0), ((0, 1), (2, 0))
+    with jax.enable_x64(True):
+        x, kernel = rng.standard_normal((3, 8, 9, 6)), rng.standard_normal((3, 4, 6, 5))
+        ours, exact = (functools.partial(function, padding=padding) for function in (conv2d, operation))
+        weight = rng.standard_normal(exact(x, kernel).shape)
+        function = jax.jit(functools.partial(value_and_gradients, ours))
+        program = function.lower(x, kernel, weight).as_text()
+        assert 'stablehlo.convolution' not in program and 'while' in program
+        for got, wanted in zip(function(x, kernel, weight), value_and_gradients(exact, x, kernel, weight), strict=True):
+            np.testing.assert_allclose(got, wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.fixture

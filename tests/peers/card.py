@@ -1,5 +1,7 @@
 """Training steps on one NVIDIA card beside others', within ten minutes: python tests/peers/card.py --record FILE
 
+`cvresearch one_card` runs it first, and then trains on the card.
+
 Four nets in bfloat16, images of 224 pixels, SGD with momentum: ours, the same net as anyone would write it in Flax
 (tests/peers/linen.py; ResNet-50 has the shape of Flax's own ImageNet example), and torchvision's under torch.compile,
 channels last, autocast. Each is a process of its own. A row has images/s and MFU (operations of the net, three passes,
@@ -169,7 +171,8 @@ def main() -> None:
         same = (options.batch_size, options.pixels, options.card)
         print(json.dumps(CONTENDERS[options.one[1]](options.one[0], *same) if options.one else population()))
         return
-    from cvresearch.base import machines, tables
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+    from cvresearch.base import machines, records, tables
 
     chip = machines.CHIPS.get(options.card)
     peak, rows = chip.flops['bfloat16'] if chip else None, []
@@ -183,13 +186,12 @@ def main() -> None:
             flops = found['flops'] if isinstance(found, dict) and whose == 'ours' else flops
             rows.append(row_of(net, whose, found, options.batch_size, flops, peak))
             print(rows[-1], flush=True)
+            if options.record:
+                records.write_measurement(options.record, rows, batch_size=options.batch_size)
     left = end - time.monotonic()
     together = apart(['--population'], left) if left > LEAST else 'no time left'
     print(tables.render(rows, tuple(rows[0]), 'text'), together, sep='\n')
     if options.record:
-        os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-        from cvresearch.base import records
-
         records.write_measurement(options.record, rows, batch_size=options.batch_size, population=together)
 
 
