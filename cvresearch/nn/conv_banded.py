@@ -10,8 +10,8 @@ each other, and the right factor has the kernel once for each place, a pixel low
     0 m l
     0 0 m
 
-The zeros double the work, and the numbers that are written become a third as many. Each function returns NotImplemented
-for what `conv_cpu` is to do.
+The zeros double the work; the numbers that are written become a third as many for 5x5, two thirds for 3x3. Each function
+returns NotImplemented for what `conv_cpu` is to do.
 """
 
 import functools
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from cvresearch.nn import conv_shifted as shifted
 
-FEW_CHANNELS = 8  # up to which pixels of an image are next to each other, near enough
+FEW_CHANNELS = 8  # above which the forms of `conv_cpu` are as fast
 AT_ONCE = 1 << 19  # numbers to be written out at once for a kernel gradient: 2 MiB, what the caches of two cores hold
 
 

@@ -1,7 +1,7 @@
 """Large convolutions on CPU, and their gradients, by the two functions of oneDNN that XLA has.
 
-Each function returns NotImplemented for what `conv_cpu` is to do: small and depthwise ones, few images, other numbers
-than float32, batches over several devices.
+Each function returns NotImplemented for what the other forms are to do: small and depthwise ones, few images, float64,
+batches over several devices.
 
 The input gradient is a convolution with the kernel turned, and the kernel gradient one of the images with the gradient
 of the maps. Those of 1x1 are products.

@@ -251,6 +251,7 @@ def everything_by_onednn(monkeypatch):
     monkeypatch.setattr(conv_onednn, 'WORTHWHILE', 0)
     monkeypatch.setattr(conv_onednn, 'FEW_IMAGES', 0)
     monkeypatch.setattr(conv_onednn, 'AT_ONCE', 2)
+    monkeypatch.setattr(conv_onednn, 'SUMMED', 40)
 
 
 # A product, a strided one, a wide kernel, three images two at a time, dilated, fewer features than channels, low maps,
