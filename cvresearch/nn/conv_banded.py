@@ -10,8 +10,9 @@ each other, and the right factor has the kernel once for each place, a pixel low
     0 m l
     0 0 m
 
-The zeros double the work; the numbers that are written become a third as many for 5x5, two thirds for 3x3. Each function
-returns NotImplemented for what `conv_cpu` is to do.
+The zeros double the work; the numbers that are written become a third as many for 5x5, two thirds for 3x3.
+
+Each function returns NotImplemented for what `conv_cpu` is to do.
 """
 
 import functools
