@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cvresearch.base import cli
-from cvresearch.base.errors import PREEMPTED, UserError
+from cvresearch.base.errors import PREEMPTED, UserError, lookup
 from cvresearch.base.records import read_card
 from launch import devices
 
@@ -108,7 +108,8 @@ def main(argv: list[str]) -> int:
     if not SPEED.is_file():
         raise UserError(f'no {SPEED} is here, expected in a clone of the repository; run it there')
     seeds = cli.integer('seeds', options.seeds) if options.seeds else SEEDS
-    plan = stages(options.workdir, seeds, 60.0 * minutes, options.card or 'h100')
+    card = lookup('card', {'h100': 'h100', 'h200': 'h200'}, options.card or 'h100')
+    plan = stages(options.workdir, seeds, 60.0 * minutes, card)
     if options.dry_run:
         print(*(' '.join(('python', *stage.command[1:])) for stage in plan), sep='\n')
         return 0

@@ -32,7 +32,7 @@ def forward(x: jax.Array, kernel: jax.Array, window) -> jax.Array:
     Args:
       window: a `conv_primitives.Window`.
     """
-    if not _suits(x, kernel.shape[2], window):
+    if not kernel.size or not _suits(x, kernel.shape[2], window):
         return NotImplemented
     maps = _met(x, window) @ _band(kernel, _places(window))
     return maps.reshape(len(x), window.output[0], -1, kernel.shape[3])[:, :, : window.output[1]]
@@ -66,9 +66,9 @@ def kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
 
 
 def _suits(maps: jax.Array, channels: int, window) -> bool:
-    if not maps.size or not channels or window.groups > 1 or window.size[1] == 1 or window.output[1] == 1:
+    if not maps.size or window.groups > 1 or window.size[1] == 1 or window.output[1] == 1:
         return False
-    return channels <= FEW_CHANNELS and window.strides == window.dilation == (1, 1)
+    return 0 < channels <= FEW_CHANNELS and window.strides == window.dilation == (1, 1)
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:

@@ -89,8 +89,8 @@ def _by_the_gradient(x: jax.Array, g: jax.Array, window) -> jax.Array:
     """Returns the kernel gradient as the convolution of the images with the gradient of their maps.
 
     Images are its channels and add up. The pixels of a row and their channels are one axis, along which the gradient's
-    pixels, the taps of this convolution, lie as far apart as two pixels: so its result has, for every row of the
-    kernel, the columns and channels of the kernel side by side.
+    pixels, the taps of this convolution, lie a stride apart: so its result has, for every row of the kernel, the
+    columns and channels of the kernel side by side.
     """
     rows, channels, features = window.size[0], x.shape[-1], g.shape[-1]
     reach = [(k - 1) * gap + 1 for k, gap in zip(window.size, window.dilation, strict=True)]

@@ -159,7 +159,12 @@ def main() -> None:
     """Prints the table, and writes the record after each row."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--record', type=Path, help='file for the record: docs/records/NAME.json')
-    parser.add_argument('--card', default='h100', help='whose peaks are taken: h100, h200; none: of no card')
+    parser.add_argument(
+        '--card',
+        default='h100',
+        choices=('h100', 'h200', 'none'),
+        help='whose peaks are taken: h100, h200; none: of no card',
+    )
     parser.add_argument('--nets', nargs='+', choices=NETS, default=list(NETS))
     parser.add_argument('--batch_size', type=int, default=256)
     parser.add_argument('--pixels', type=int, default=224)
