@@ -199,7 +199,7 @@ class MBConv(nn.Module):
             x = self.conv(channels, 1, name='expand_conv')(x)
             x = self.act(self.norm(name='expand_bn')(x))
         x = self.conv(channels, self.kernel_size, strides=self.strides, groups=channels, name='depthwise_conv')(x)
-        x = self.act(self.norm(name='depthwise_bn')(x))
+        x = self.act(self.norm(name='depthwise_bn', writes_gradient=self.se_ratio > 0)(x))
         if self.se_ratio:
             reduce = self.conv(max(1, int(narrow * self.se_ratio)), 1, use_bias=True, name='se_reduce')
             expand = self.conv(channels, 1, use_bias=True, name='se_expand')

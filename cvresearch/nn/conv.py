@@ -15,13 +15,14 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import Images, Kernel
 from cvresearch.base.errors import UserError
-from cvresearch.nn import conv_banded, conv_cpu, conv_onednn, devices
+from cvresearch.nn import conv_banded, conv_cpu, conv_onednn, conv_tpu, devices
 from cvresearch.nn.conv_primitives import (
     Window,
     forward_p,
     input_gradient_p,
     kernel_gradient_p,
     lower_on_cpu,
+    lower_on_tpu,
     plain,
 )
 
@@ -29,6 +30,9 @@ _ON_CPU = (conv_onednn, conv_banded, conv_cpu)  # each has what the ones before 
 lower_on_cpu(forward_p, *(forms.forward for forms in _ON_CPU))
 lower_on_cpu(input_gradient_p, *(forms.input_gradient for forms in _ON_CPU))
 lower_on_cpu(kernel_gradient_p, *(forms.kernel_gradient for forms in _ON_CPU))
+lower_on_tpu(forward_p, conv_tpu.forward)
+lower_on_tpu(input_gradient_p, conv_tpu.input_gradient)
+lower_on_tpu(kernel_gradient_p, conv_tpu.kernel_gradient)
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
 
@@ -70,7 +74,7 @@ def conv2d(
         dilation=dilation,
         groups=groups,
     )
-    if groups > 1 and (mesh := _to_divide_over(x, kernel)):
+    if groups > 1 and (mesh := _to_divide_over(x, kernel, window)):
         divided = PartitionSpec(mesh.axis_names)
         of_part = jax.shard_map(
             functools.partial(_convolve, window=window),
@@ -88,18 +92,22 @@ def _convolve(x: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
     return forward_p.bind(*_alike(x, kernel), window=window, members=False)
 
 
-def _to_divide_over(x: jax.Array, kernel: jax.Array) -> Mesh | None:
+def _to_divide_over(x: jax.Array, kernel: jax.Array, window: Window) -> Mesh | None:
     """Returns the mesh over which a convolution with groups must be told to divide the batch; None where it need not.
 
     XLA's partitioner for GPUs and CPUs has every device compute a grouped convolution for the whole batch, which it
-    gathers first: the forward pass and both gradients. A TPU's does not. A depthwise one it divides on GPUs, but not
-    the loop that its kernel gradient is on CPUs.
+    gathers first: the forward pass and both gradients. A TPU's does not, but of groups that are joined there it would
+    send the gradients with the zeros between them. A depthwise one it divides on GPUs, but not the loop that its kernel
+    gradient is on CPUs.
     """
-    mesh, platform = devices.mesh(), devices.platform()
-    depthwise = kernel.shape[2] == 1
-    if mesh is None or mesh.size == 1 or len(x) % mesh.size or platform == 'tpu' or (depthwise and platform != 'cpu'):
+    mesh, platform, depth = devices.mesh(), devices.platform(), kernel.shape[2]
+    if mesh is None or mesh.size == 1 or len(x) % mesh.size:
         return None
-    return mesh
+    if platform == 'tpu':
+        to_divide = conv_tpu.channels_joined(depth, window) > 0
+    else:
+        to_divide = depth > 1 or platform == 'cpu'
+    return mesh if to_divide else None
 
 
 @contextlib.contextmanager

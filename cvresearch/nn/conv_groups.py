@@ -1,4 +1,4 @@
-"""Convolutions with groups as a few dense ones, over as many groups as fill DENSE_CHANNELS, with zeros between them."""
+"""Convolutions with groups as a few dense ones, each over several groups, with zeros between them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -7,11 +7,18 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-DENSE_CHANNELS = 32  # input channels that groups are joined up to
+DENSE_CHANNELS = 32  # input channels that groups are joined up to, on CPUs
 UNROLLED_PARTS = 8
 
 
-def convolution(function: Callable, x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+def convolution(
+    function: Callable,
+    x: jax.Array,
+    kernel: jax.Array,
+    window,
+    joined: int = DENSE_CHANNELS,
+    unrolled: int = UNROLLED_PARTS,
+) -> jax.Array:
     """Returns a convolution with groups, or its input gradient.
 
     Args:
@@ -19,11 +26,13 @@ def convolution(function: Callable, x: jax.Array, kernel: jax.Array, window) -> 
       x: images, or the gradients of their maps.
       kernel: HWIO, its depth is channels / groups.
       window: a `conv_primitives.Window`.
+      joined: input channels that groups are joined up to.
+      unrolled: parts up to which there is no loop over them.
     """
-    together = _together(window.groups, kernel.shape[2])
+    together = _together(window.groups, kernel.shape[2], joined)
     dense = dataclasses.replace(window, groups=1)
     parts = [_parts(array, window.groups // together) for array in (x, kernel)]
-    return _over_parts(lambda part: function(part[0], _on_diagonal(part[1], together), dense), parts)
+    return _over_parts(lambda part: function(part[0], _on_diagonal(part[1], together), dense), parts, unrolled)
 
 
 def kernel_gradient(

@@ -6,7 +6,7 @@ three maps that leave one of them out,
     forward(x, k)    input_gradient(g, k)    kernel_gradient(x, g)
 
 are each other's transposes, and derivatives of any order, forward or backward, stay among them. They are lowered as the
-convolutions that JAX itself would derive, on CPU by what `conv` has for it (`conv_cpu`).
+convolutions that JAX itself would derive, on CPU and TPU by what `conv` has for them (`conv_cpu`, `conv_tpu`).
 """
 
 import dataclasses
@@ -72,11 +72,13 @@ def _kernel_shape(x, g, window: Window) -> tuple[int, ...]:
     return (*window.size, x.shape[-1] // window.groups, g.shape[-1])
 
 
-def _plain_input_gradient(g: jax.Array, kernel: jax.Array, window: Window) -> jax.Array:
+def plain_input_gradient(g: Maps, kernel: Kernel, window: Window) -> Images:
+    """Returns the gradient of <g, plain(x, kernel)> for x, as JAX derives it."""
     return jax.linear_transpose(lambda x: plain(x, kernel, window), _like(g, _image_shape(g, kernel, window)))(g)[0]
 
 
-def _plain_kernel_gradient(x: jax.Array, g: jax.Array, window: Window) -> jax.Array:
+def plain_kernel_gradient(x: Images, g: Maps, window: Window) -> Kernel:
+    """Returns the gradient of <g, plain(x, kernel)> for the kernel, as JAX derives it."""
     return jax.linear_transpose(lambda k: plain(x, k, window), _like(x, _kernel_shape(x, g, window)))(g)[0]
 
 
@@ -145,6 +147,11 @@ def lower_on_cpu(primitive: Primitive, *rules: Callable) -> None:
     mlir.register_lowering(primitive, one_by_one, 'cpu')
 
 
+def lower_on_tpu(primitive: Primitive, rule: Callable) -> None:
+    """Lowers a primitive on TPUs by a function (left, right, window) -> result, all members at once."""
+    mlir.register_lowering(primitive, _lowered(rule, lambda rule, *both: jax.vmap(rule)(*both)), 'tpu')
+
+
 def _lowered(rule: Callable, over: Callable) -> Callable:
     def function(left, right, *, window, members):
         of_one = functools.partial(rule, window=window)
@@ -161,8 +168,8 @@ def _lowered(rule: Callable, over: Callable) -> Callable:
 
 
 forward_p = _primitive('conv2d', lambda x, kernel, window: (x.shape[0], *window.output, kernel.shape[3]), plain)
-input_gradient_p = _primitive('conv2d_input_gradient', _image_shape, _plain_input_gradient)
-kernel_gradient_p = _primitive('conv2d_kernel_gradient', _kernel_shape, _plain_kernel_gradient)
+input_gradient_p = _primitive('conv2d_input_gradient', _image_shape, plain_input_gradient)
+kernel_gradient_p = _primitive('conv2d_kernel_gradient', _kernel_shape, plain_kernel_gradient)
 
 # Of each, the transposes with respect to its left and its right operand, given the cotangent and the other.
 ad.defbilinear(

@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from cvresearch.base.arrays import JaxArray
 from cvresearch.base.errors import UserError, construct
+from cvresearch.nn import devices
 from cvresearch.nn.channels import require_channels
 from cvresearch.nn.moments import moments
 
@@ -108,6 +109,8 @@ class BatchNorm(nn.Module):
       eps: added to the variance.
       unbiased: update the running variance with n / (n - 1) times the batch's, as PyTorch does;
         TensorFlow and Keras do not.
+      writes_gradient: on TPUs, the gradient of the result is written to memory, not computed at each use: of what is
+        dear, as behind swish with squeeze and excitation.
     """
 
     train: bool = False
@@ -119,6 +122,7 @@ class BatchNorm(nn.Module):
     scale_init: Callable = nn.initializers.ones_init()
     bias_init: Callable = nn.initializers.zeros_init()
     dtype: jnp.dtype | None = None
+    writes_gradient: bool = False
 
     @nn.compact
     def __call__(
@@ -151,7 +155,8 @@ class BatchNorm(nn.Module):
         offset = -mean * factor
         if self.use_bias:
             offset += self.param('bias', self.bias_init, channels, jnp.float32)
-        return (wide * factor + offset).reshape(x.shape).astype(self.dtype or x.dtype)
+        scaled = _scaled_writing if self.writes_gradient and devices.platform() == 'tpu' else _scaled
+        return scaled(wide, factor, offset, self.dtype or x.dtype).reshape(x.shape)
 
     def _of_batch(self, x: jax.Array, how: Normalization, rounded: bool) -> tuple[jax.Array, jax.Array]:
         """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels).
@@ -190,6 +195,26 @@ class BatchNorm(nn.Module):
             if steps is not None:
                 steps.value += 1
         return centre, factor
+
+
+def _scaled(x: jax.Array, factor: jax.Array, offset: jax.Array, dtype) -> jax.Array:
+    return (x * factor + offset).astype(dtype)
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
+def _scaled_writing(x: jax.Array, factor: jax.Array, offset: jax.Array, dtype) -> jax.Array:
+    """The same. The gradient of the result that goes on to x lies behind a barrier; sums of it are taken before that.
+
+    So XLA writes it as it takes the sums.
+    """
+    return _scaled(x, factor, offset, dtype)
+
+
+@_scaled_writing.defjvp
+def _scaled_writing_jvp(dtype, primals, tangents):
+    (x, factor, _), (d_x, d_factor, d_offset) = primals, tangents
+    of_x = lax.optimization_barrier((d_x * factor).astype(dtype))
+    return _scaled_writing(*primals, dtype), of_x + (x * d_factor + d_offset).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)

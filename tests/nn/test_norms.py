@@ -1,5 +1,7 @@
 """Norms against their formulas in NumPy, and against Flax where it has them."""
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -73,6 +75,44 @@ def test_population_of_several_batches_is_that_of_all_their_images():
 def test_norm_mistakes(spec):
     with pytest.raises(UserError):
         norms.make(spec)
+
+
+def test_a_gradient_that_is_written_is_the_same(float64, monkeypatch):
+    """On TPUs the gradient that goes on to the input lies behind a barrier, and its sums are taken before that."""
+    rng = np.random.default_rng(1)
+    x, g, dx = rng.standard_normal((3, 4, 3, 3, 6)) + 1
+    affine = {'scale': jnp.linspace(0.5, 2, 6), 'bias': jnp.linspace(-1, 1, 6)}
+
+    def loss(writes, x, affine):
+        variables = {'params': affine, 'batch_stats': STATISTICS}
+        y, _ = BatchNorm(train=True, writes_gradient=writes).apply(variables, x, mutable=['batch_stats'])
+        return jnp.sum(jnp.sin(y) * g)
+
+    def derivatives(writes):
+        gradient = jax.grad(functools.partial(loss, writes), (0, 1))
+        traced = jax.jit(lambda x: jax.jvp(lambda x: gradient(x, affine), (x,), (dx,))).trace(x)
+        alone = jax.make_jaxpr(gradient)(x, affine)
+        return traced.lower().compile()(x), str(alone).count('optimization_barrier')
+
+    monkeypatch.setattr(norms.devices, 'platform', lambda: 'tpu')
+    (plain, none), (written, one) = derivatives(False), derivatives(True)
+    assert (none, one) == (0, 1)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9), written, plain)
+
+
+def test_swish_behind_squeeze_and_excitation_has_its_gradient_written_on_tpus(monkeypatch):
+    model = registry.build('efficientnet_b0', num_classes=3, depth=0.1, width=0.25)
+    x = jnp.zeros((2, 32, 32, 3))
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def barriers():
+        rngs = {'dropout': jax.random.key(1)}
+        loss = lambda v, x: model.apply(v, x, train=True, mutable=['batch_stats'], rngs=rngs)[0].sum()  # noqa: E731
+        return str(jax.make_jaxpr(jax.grad(loss, allow_int=True))(variables, x)).count('optimization_barrier')
+
+    here = barriers()
+    monkeypatch.setattr(norms.devices, 'platform', lambda: 'tpu')
+    assert barriers() - here == 7  # a block of each stage
 
 
 @pytest.mark.parametrize(('name', 'arguments'), [('resnet20_cifar10', dict(depth=8)), ('squeezenet1_1', {})])

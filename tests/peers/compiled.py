@@ -25,6 +25,7 @@ NETS = {
     'resnet50': 'configs/resnet50.py:goyal',
     'efficientnet_b0': 'configs/efficientnet_b0.py',
     'mobilenetv2_100': 'configs/mobilenetv2_100.py',
+    'resnext50_32x4d': 'configs/resnext50_32x4d.py',
 }
 ALIKE = {
     'dtype': 'bfloat16',
