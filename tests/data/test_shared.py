@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -40,6 +41,17 @@ def folder(tmp_path):
                 (tmp_path / part / label / f'{number}.jpg').write_bytes(jpeg(number))
     (tmp_path / 'train/cat/3.jpg').write_bytes(b'no image')
     return tmp_path
+
+
+@pytest.mark.parametrize('processes', [1, 2])
+def test_a_cpu_takes_a_batch_without_a_copy(folder, processes):
+    data = dict(name='image_folder', root=str(folder), processes=processes, most_damaged=0.5)
+    train = sources.load(data, 0, TRANSFORM).splits['train']
+    batches = [train.take(np.arange(size))[0] for size in (3, 4, 5)]
+    if processes == 2:
+        train._workers._pool.shutdown()
+    for batch in batches:
+        assert jax.device_put(batch, jax.devices()[0]).unsafe_buffer_pointer() == batch.ctypes.data
 
 
 def test_the_stream_of_two_processes_is_one_s_to_the_bit_and_damage_is_counted(folder):
