@@ -5,7 +5,8 @@
 Each is a random resized crop to 224 and a flip, in batches of 256 uint8 images handed to JAX's device, as its own
 documentation has it: tf.data with the fused decode_and_crop_jpeg; PyTorch's DataLoader with Pillow (torchvision's
 transforms), and with our decoding; grain's MapDataset with read threads; ours; and the bare decoder of libjpeg-turbo,
-which makes no batch. Every measurement is a process of its own, bound to its cores, in turns; medians over rounds.
+which makes no batch. Every measurement is a process of its own, bound to its cores, in turns; medians over rounds, of
+shares too.
 Also what decoding fast costs in pixel values. Needs tests/peers/requirements.txt and an idle machine.
 """
 
@@ -313,11 +314,13 @@ def main() -> None:
             row = dict(pipeline=name)
             for cores in options.cores:
                 rate, busy = (statistics.median(part) for part in zip(*found[name, cores], strict=True))
-                bare = statistics.median(part[0] for part in found.get(('bare decoder', cores), [(float('nan'), 0)]))
+                # Of the same round: neighbours of the machine slow down both.
+                bare = found.get(('bare decoder', cores), [(float('nan'), 0)] * options.rounds)
+                shares = [one[0] / other[0] for one, other in zip(found[name, cores], bare, strict=True)]
                 several = 'DataLoader' in name or 'processes' in name
                 row |= {
                     f'images/s, cores: {cores}': round(rate),
-                    f'of bare, {cores}': round(rate / bare, 2),
+                    f'of bare, {cores}': round(statistics.median(shares), 2),
                     f'CPU ms, {cores}': None if several else round(busy, 2),
                 }
             rows.append(row)
