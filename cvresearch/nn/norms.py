@@ -156,7 +156,7 @@ class BatchNorm(nn.Module):
         if self.use_bias:
             offset += self.param('bias', self.bias_init, channels, jnp.float32)
         scaled = _scaled_writing if self.writes_gradient and devices.platform() == 'tpu' else _scaled
-        return scaled(wide, factor, offset, self.dtype or x.dtype).reshape(x.shape)
+        return scaled(wide, factor, offset, x.shape, self.dtype or x.dtype)
 
     def _of_batch(self, x: jax.Array, how: Normalization, rounded: bool) -> tuple[jax.Array, jax.Array]:
         """Returns the mean, and one over the deviation, of x: (channels,), or (groups, 1, ..., channels).
@@ -197,24 +197,25 @@ class BatchNorm(nn.Module):
         return centre, factor
 
 
-def _scaled(x: jax.Array, factor: jax.Array, offset: jax.Array, dtype) -> jax.Array:
-    return (x * factor + offset).astype(dtype)
+def _scaled(x: jax.Array, factor: jax.Array, offset: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
+    return (x * factor + offset).reshape(shape).astype(dtype)
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(3,))
-def _scaled_writing(x: jax.Array, factor: jax.Array, offset: jax.Array, dtype) -> jax.Array:
+@functools.partial(jax.custom_jvp, nondiff_argnums=(3, 4))
+def _scaled_writing(x: jax.Array, factor: jax.Array, offset: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
     """The same. The gradient of the result that goes on to x lies behind a barrier; sums of it are taken before that.
 
     So XLA writes it as it takes the sums.
     """
-    return _scaled(x, factor, offset, dtype)
+    return _scaled(x, factor, offset, shape, dtype)
 
 
 @_scaled_writing.defjvp
-def _scaled_writing_jvp(dtype, primals, tangents):
+def _scaled_writing_jvp(shape, dtype, primals, tangents):
     (x, factor, _), (d_x, d_factor, d_offset) = primals, tangents
-    of_x = lax.optimization_barrier((d_x * factor).astype(dtype))
-    return _scaled_writing(*primals, dtype), of_x + (x * d_factor + d_offset).astype(dtype)
+    of_x = lax.optimization_barrier((d_x * factor).reshape(shape).astype(dtype))
+    of_sums = (x * d_factor + d_offset).reshape(shape).astype(dtype)
+    return _scaled_writing(*primals, shape, dtype), of_x + of_sums
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,6 +7,7 @@ fused with it counts too. It needs the extra `plan` and no device; a minute of a
 """
 
 import argparse
+import os
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
@@ -101,6 +102,7 @@ def main() -> None:
     if options.compile:
         compile_form(*options.compile)
         return
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # of the record's facts; the compilers' plugins look for devices that are not here
     from cvresearch.base import records, tables
 
     with ThreadPoolExecutor(options.jobs) as pool:
