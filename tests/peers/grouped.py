@@ -102,7 +102,7 @@ def main() -> None:
     if options.compile:
         compile_form(*options.compile)
         return
-    os.environ['JAX_PLATFORMS'] = 'cpu'  # of the record's facts; the compilers' plugins look for devices that are not here
+    os.environ['JAX_PLATFORMS'] = 'cpu'  # for the record's facts no plugin need look for devices that are not here
     from cvresearch.base import records, tables
 
     with ThreadPoolExecutor(options.jobs) as pool:
