@@ -34,6 +34,10 @@ KEPT = (
 )
 
 
+# Without the optimisations of LLVM: for programs whose compiling takes longer than their run.
+QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+
+
 def xla_flags(*flags: str) -> str:
     """Returns XLA_FLAGS with a person's own, such as --xla_cpu_max_isa, and these in place of a number of devices."""
     own = [flag for flag in os.environ.get('XLA_FLAGS', '').split() if not flag.startswith(DEVICES)]

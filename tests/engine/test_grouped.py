@@ -18,6 +18,7 @@ from cvresearch.inspect import hlo
 from cvresearch.nn import conv_primitives, devices
 from cvresearch.nn.conv import conv2d, plain_lowering
 from cvresearch.nn.conv_primitives import Window
+from tests.environment import QUICK
 from tests.interop.nets import CHEAPEST, small_shape
 
 ONE_EACH = '(1, 1, 1, 1)'
@@ -30,7 +31,6 @@ NETS = {
 }
 # How XLA's partitioner treats its own operation, as on GPUs, and how convolutions are written for CPUs.
 LOWERINGS = {'gpu': plain_lowering, 'cpu': contextlib.nullcontext}
-QUICK = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
 MOVES = ('all-gather', 'all-to-all', 'collective-permute')
 
 

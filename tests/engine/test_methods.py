@@ -25,6 +25,7 @@ from cvresearch.objectives.tasks import SINGLE
 from cvresearch.objectives.unlabelled import of_own_classes, of_own_distributions
 from cvresearch.optim import optimizers
 from tests.engine.curves import Small
+from tests.environment import QUICK
 from tests.seams import at_step
 
 rest = functools.partial(pytest.param, marks=pytest.mark.slow)
@@ -136,10 +137,16 @@ def after(method, devices, updates=4, dtype=np.float64, **options):
     )
     mesh = meshes.make_mesh(devices)
     whole = meshes.replicated(mesh)
-    step = jax.jit(method.make_train_step(parts), in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole)
+    step = jax.jit(
+        method.make_train_step(parts),
+        in_shardings=(whole, meshes.by_example(mesh)),
+        out_shardings=whole,
+        compiler_options=QUICK,
+    )
     shape = (6, 6, 1)
     begin = functools.partial(states.create, model, tx, shape, average='average' in options, skips='skip' in options)
-    state = begin(np.uint32(0), method=method.initial(model, tx, shape, np.uint32(0)))
+    whole_state = lambda seed: begin(seed, method=method.initial(model, tx, shape, seed))  # noqa: E731
+    state = jax.jit(whole_state, compiler_options=QUICK)(np.uint32(0))
     state = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
     for number in range(updates):
         state = step(state, pixels(number))

@@ -17,6 +17,7 @@ from cvresearch.base.errors import UserError
 from cvresearch.base.mesh import by_example, make_mesh, replicated
 from cvresearch.nn import conv_banded, conv_cpu, conv_onednn, onednn
 from cvresearch.nn.conv import Conv, conv2d, explicit, pair
+from tests.environment import QUICK
 
 
 @pytest.mark.parametrize(
@@ -91,7 +92,9 @@ def test_value_and_both_gradients_in_float64(drawn):
         expected = jax.eval_shape(functools.partial(operation, **arguments), x, kernel)
         weight = jnp.asarray(rng.standard_normal(expected.shape))
         ours, theirs = (
-            jax.jit(functools.partial(value_and_gradients, functools.partial(function, **arguments)))(x, kernel, weight)
+            jax.jit(
+                functools.partial(value_and_gradients, functools.partial(function, **arguments)), compiler_options=QUICK
+            )(x, kernel, weight)
             for function in (conv2d, operation)
         )
         for got, wanted in zip(ours, theirs, strict=True):
