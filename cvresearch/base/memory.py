@@ -1,4 +1,4 @@
-"""Memory: what a device has of it, what the C library keeps instead of giving it back, and where images lie in it."""
+"""Memory: what a device has of it, what the C library keeps instead of giving it back, and what JAX takes over."""
 
 import ctypes
 import functools
@@ -101,8 +101,8 @@ def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
         library.free(block)
 
 
-def for_images(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns memory for a batch, uint8, that begins where a cache line does: JAX takes it for a CPU without a copy."""
+def aligned_bytes(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns memory for uint8 numbers that begins where a cache line does: JAX takes it for a CPU without a copy."""
     size = math.prod(shape)
     memory = np.empty(size + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE

@@ -24,15 +24,17 @@ from cvresearch.nn.conv_primitives import (
     lower_on_cpu,
     lower_on_tpu,
     plain,
+    plain_input_gradient,
+    plain_kernel_gradient,
 )
 
 _ON_CPU = (conv_onednn, conv_banded, conv_cpu)  # each has what the ones before it leave
 lower_on_cpu(forward_p, *(forms.forward for forms in _ON_CPU))
 lower_on_cpu(input_gradient_p, *(forms.input_gradient for forms in _ON_CPU))
 lower_on_cpu(kernel_gradient_p, *(forms.kernel_gradient for forms in _ON_CPU))
-lower_on_tpu(forward_p, conv_tpu.forward)
-lower_on_tpu(input_gradient_p, conv_tpu.input_gradient)
-lower_on_tpu(kernel_gradient_p, conv_tpu.kernel_gradient)
+lower_on_tpu(forward_p, functools.partial(conv_tpu.convolution, plain))
+lower_on_tpu(input_gradient_p, functools.partial(conv_tpu.convolution, plain_input_gradient))
+lower_on_tpu(kernel_gradient_p, functools.partial(conv_tpu.kernel_gradient, plain_kernel_gradient))
 
 _PLAIN = contextvars.ContextVar('plain', default=False)
 

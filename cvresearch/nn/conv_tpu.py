@@ -6,45 +6,53 @@ take is in docs/speed.md.
 """
 
 import math
+from collections.abc import Callable
 
-from jaxtyping import Array, Float
+import jax
 
-from cvresearch.base.arrays import Images, Kernel, Maps
 from cvresearch.nn import conv_groups as grouped
-from cvresearch.nn.conv_primitives import Window, plain, plain_input_gradient, plain_kernel_gradient
 
 SIDE = 128  # of the matrix unit: channels up to which groups are joined
 WHOLE = 256  # channels up to which all groups are joined
 SMALL = 64  # pixels of a map up to which XLA's own form is as fast
 
 
-def forward(x: Images, kernel: Kernel, window: Window) -> Maps:
-    """Returns the convolution of images with a kernel (HWIO, depth is channels / groups)."""
-    if joined := channels_joined(kernel.shape[2], window):
-        return grouped.convolution(plain, x, kernel, window, joined, window.groups)
-    return plain(x, kernel, window)
+def convolution(function: Callable, x: jax.Array, kernel: jax.Array, window) -> jax.Array:
+    """Returns a convolution, or its input gradient.
+
+    Args:
+      function: (x, kernel, window) -> the same as XLA has it.
+      x: images, or the gradients of their maps.
+      kernel: HWIO, its depth is channels / groups.
+      window: a `conv_primitives.Window`.
+    """
+    joined = channels_joined(kernel.shape[2], window)
+    if joined:
+        return grouped.convolution(function, x, kernel, window, joined, window.groups)
+    return function(x, kernel, window)
 
 
-def input_gradient(g: Maps, kernel: Kernel, window: Window) -> Images:
-    """Returns the gradient of <g, forward(x, kernel)> for x, (batch, height, width, channels)."""
-    if joined := channels_joined(kernel.shape[2], window):
-        return grouped.convolution(plain_input_gradient, g, kernel, window, joined, window.groups)
-    return plain_input_gradient(g, kernel, window)
+def kernel_gradient(function: Callable, x: jax.Array, g: jax.Array, window) -> jax.Array:
+    """Returns the kernel gradient of a convolution, HWIO.
+
+    Args:
+      function: (x, g, window) -> the same as XLA has it.
+      x: images.
+      g: the gradient of their maps.
+      window: a `conv_primitives.Window`.
+    """
+    joined = channels_joined(x.shape[-1] // window.groups, window)
+    if joined:
+        return grouped.kernel_gradient(function, x, g, window, joined, window.groups)
+    return function(x, g, window)
 
 
-def kernel_gradient(x: Images, g: Maps, window: Window) -> Float[Array, 'kernel_height kernel_width depth features']:
-    """Returns the gradient of <g, forward(x, kernel)> for the kernel, HWIO."""
-    if joined := channels_joined(x.shape[-1] // window.groups, window):
-        return grouped.kernel_gradient(plain_kernel_gradient, x, g, window, joined, window.groups)
-    return plain_kernel_gradient(x, g, window)
-
-
-def channels_joined(depth: int, window: Window) -> int:
+def channels_joined(depth: int, window) -> int:
     """Returns up to how many channels are joined to one dense convolution; 0 if it is all left to XLA.
 
     Args:
       depth: channels of a group. Depthwise ones, and groups that fill the matrix unit by themselves, are left to XLA.
-      window: of the convolution.
+      window: a `conv_primitives.Window`.
     """
     if window.groups == 1 or not 1 < depth < SIDE or math.prod(window.output) <= SMALL:
         return 0

@@ -34,12 +34,13 @@ def test_value_and_both_gradients_in_float64(float64, image, size, groups, strid
     rng = np.random.default_rng(0)
     shapes = image, size, (image[0], *window.output, size[3])
     x, kernel, g = (jnp.asarray(rng.standard_normal(shape)) for shape in shapes)
-    for ours, theirs, left, right in (
-        (conv_tpu.forward, plain, x, kernel),
-        (conv_tpu.input_gradient, plain_input_gradient, g, kernel),
+    for joined_by, function, left, right in (
+        (conv_tpu.convolution, plain, x, kernel),
+        (conv_tpu.convolution, plain_input_gradient, g, kernel),
         (conv_tpu.kernel_gradient, plain_kernel_gradient, x, g),
     ):
-        np.testing.assert_allclose(ours(left, right, window), theirs(left, right, window), rtol=1e-10, atol=1e-10)
+        ours, theirs = joined_by(function, left, right, window), function(left, right, window)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize(
