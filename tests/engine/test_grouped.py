@@ -110,8 +110,8 @@ def test_gradients_in_the_form_of_gpus_are_of_the_devices_own_images():
 
     def gradients(x, kernel, g):
         kernel = jax.lax.pcast(kernel, mesh.axis_names, to='varying')
-        of_kernel = conv_primitives._plain_kernel_gradient(x, g, window)
-        return conv_primitives._plain_input_gradient(g, kernel, window), jax.lax.psum(of_kernel, mesh.axis_names)
+        of_kernel = conv_primitives.plain_kernel_gradient(x, g, window)
+        return conv_primitives.plain_input_gradient(g, kernel, window), jax.lax.psum(of_kernel, mesh.axis_names)
 
     each = P(mesh.axis_names)
     found = jax.shard_map(gradients, mesh=mesh, in_specs=(each, P(), each), out_specs=(each, P()))(x, kernel, g)
