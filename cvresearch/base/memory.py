@@ -1,21 +1,17 @@
-"""Memory: what a device has of it, what the C library keeps instead of giving it back, and what JAX takes over."""
+"""Memory: what a device has of it, and what the C library keeps instead of giving it back."""
 
 import ctypes
 import functools
-import math
 import mmap
 import os
 import resource
 from importlib import metadata, util
 from pathlib import Path
 
-import numpy as np
-
 DEV = Path('/dev')
 # By a part of the name of JAX's plugin: what an accelerator that it can drive has in DEV.
 DRIVERS = {'cuda': ('nvidia[0-9]*', 'dxg'), 'rocm': ('kfd',), 'tpu': ('accel[0-9]*', 'vfio/[0-9]*')}
 _MMAP_MAX, _TRIM_THRESHOLD, _ARENA_MAX = -4, -1, -8  # of glibc's malloc.h
-CACHE_LINE = 64  # bytes
 HUGE_PAGES = 'CVRESEARCH_HUGE_PAGES'  # environment variable: 0 leaves pages as they are
 _TRANSPARENT = Path('/sys/kernel/mm/transparent_hugepage')
 _OVERCOMMIT = Path('/proc/sys/vm/overcommit_memory')
@@ -99,11 +95,3 @@ def _ask_for_huge_pages(library: ctypes.CDLL) -> None:
         start = -(-block // mmap.PAGESIZE) * mmap.PAGESIZE
         library.madvise(start, (block + size - start) // mmap.PAGESIZE * mmap.PAGESIZE, mmap.MADV_HUGEPAGE)
         library.free(block)
-
-
-def aligned_bytes(shape: tuple[int, ...]) -> np.ndarray:
-    """Returns memory for uint8 numbers that begins where a cache line does: JAX takes it for a CPU without a copy."""
-    size = math.prod(shape)
-    memory = np.empty(size + CACHE_LINE, np.uint8)
-    start = -memory.ctypes.data % CACHE_LINE
-    return memory[start : start + size].reshape(shape)

@@ -13,10 +13,9 @@ import cv2
 import numpy as np
 
 from cvresearch.base.errors import RunError
-from cvresearch.base.memory import aligned_bytes
 from cvresearch.data import decode
 from cvresearch.data.decode import DamagedError
-from cvresearch.data.examples import Encoded, Example, Index, Subset, ids, labels_of
+from cvresearch.data.examples import Encoded, Example, Index, Subset, ids, labels_of, memory_for
 from cvresearch.data.permutation import mix
 from cvresearch.data.prng import example_keys
 from cvresearch.data.shared import Workers
@@ -148,7 +147,7 @@ class Pictures:
                     self.damage.report(name, reason)
             return images, labels
         # One array for the batch, into which threads write: to stack images would copy each once more.
-        images = aligned_bytes((len(index), *self.transform.shape)) if out is None else out
+        images = memory_for((len(index), *self.transform.shape)) if out is None else out
         numbers = self.transform.draw(keys)
 
         # More threads than cores wait for images of a bucket: each task is small, so that all of them wait at once.

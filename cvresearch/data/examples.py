@@ -1,6 +1,7 @@
 """What a dataset is: facts, and splits with random access, of arrays or of encoded images."""
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
@@ -8,6 +9,7 @@ import numpy as np
 
 # Of ImageNet's pixels in [0, 1], as all libraries have them.
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+CACHE_LINE = 64  # bytes
 
 
 Index = Sequence[int] | np.ndarray
@@ -206,3 +208,11 @@ def labels_of(examples: Encoded) -> np.ndarray | None:
         return None if labels is None else labels[examples.index]
     labels = examples.labels if isinstance(examples, WithLabels) else None
     return None if labels is None else np.asarray(labels)
+
+
+def memory_for(shape: tuple[int, ...]) -> np.ndarray:
+    """Returns memory for images, uint8, that begins where a cache line does: JAX takes it for a CPU without a copy."""
+    size = math.prod(shape)
+    memory = np.empty(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].reshape(shape)

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from cvresearch.base.errors import RunError, UserError
-from cvresearch.base.memory import aligned_bytes
+from cvresearch.data.examples import memory_for
 
 Taken = tuple[np.ndarray, dict[str, str]]  # labels, and reasons by the ids of damaged examples
 _worker: dict[str, Any] = {}  # of a worker: what makes its examples, and the memory that it knows
@@ -68,7 +68,7 @@ class Workers:
             raise UserError(f'config.data.processes: these images cannot be sent to a process ({error})') from error
         except BrokenProcessPool as error:
             raise RunError(f'a process of config.data.processes is gone ({error}); was memory lacking?') from error
-        images = aligned_bytes(shape)
+        images = memory_for(shape)
         images[:] = block.images(shape)
         with self._lock:
             self._blocks.append(block)
