@@ -15,6 +15,7 @@ from cvresearch.nn.conv import Conv
 from cvresearch.nn.overrides import Net
 from cvresearch.objectives import losses
 from cvresearch.optim import optimizers
+from tests.environment import QUICK
 
 BATCH, SIZE, CLASSES = 256, 6, 10
 
@@ -55,7 +56,7 @@ def curve(
     loss = losses.make({'name': 'softmax_cross_entropy'})
     step = steps.make_train_step(model, tx, loss, augment.Augment(), (0.5,), (0.25,), recipe)
     whole = meshes.replicated(mesh)
-    step = jax.jit(step, in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole)
+    step = jax.jit(step, in_shardings=(whole, meshes.by_example(mesh)), out_shardings=whole, compiler_options=QUICK)
     state = jax.jit(functools.partial(states.create, model, tx, (SIZE, SIZE, 1)))(np.uint32(0))
     state = jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.floating) else x, state)
     state = state if begin is None else state.replace(params=begin)
