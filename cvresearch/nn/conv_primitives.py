@@ -127,7 +127,7 @@ def _primitive(name: str, shape: Callable, default: Callable) -> Primitive:
     primitive.def_abstract_eval(abstract)
     primitive.def_impl(jax.jit(primitive.bind, static_argnames=('window', 'members')))
     batching.primitive_batchers[primitive] = batched
-    mlir.register_lowering(primitive, _lowered(default, lambda rule, *both: jax.vmap(rule)(*both)))
+    mlir.register_lowering(primitive, _lowered(default, _at_once))
     return primitive
 
 
@@ -149,7 +149,11 @@ def lower_on_cpu(primitive: Primitive, *rules: Callable) -> None:
 
 def lower_on_tpu(primitive: Primitive, rule: Callable) -> None:
     """Lowers a primitive on TPUs by a function (left, right, window) -> result, all members at once."""
-    mlir.register_lowering(primitive, _lowered(rule, lambda rule, *both: jax.vmap(rule)(*both)), 'tpu')
+    mlir.register_lowering(primitive, _lowered(rule, _at_once), 'tpu')
+
+
+def _at_once(rule: Callable, *both: jax.Array) -> jax.Array:
+    return jax.vmap(rule)(*both)
 
 
 def _lowered(rule: Callable, over: Callable) -> Callable:

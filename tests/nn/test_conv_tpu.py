@@ -13,7 +13,7 @@ from cvresearch.nn import conv_tpu, devices
 from cvresearch.nn.conv import conv2d
 from cvresearch.nn.conv_primitives import Window, plain, plain_input_gradient, plain_kernel_gradient
 
-# Images, kernel, groups, strides, and channels that become one convolution: all, all, parts of 128, parts of 96.
+# Images, kernel, groups, strides, and channels up to which groups are joined: all, all with strides, parts of 128, 1x1.
 JOINED = [
     ((2, 9, 9, 64), (3, 3, 4, 32), 16, 1, 256),
     ((2, 17, 18, 96), (5, 5, 48, 12), 2, 2, 256),
